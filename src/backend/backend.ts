@@ -1,0 +1,61 @@
+// A backend: how packets for a peer's subnet are carried. One mode per file in this folder; none imports another.
+//
+// Life: leaseData, open, then apply and reconcile in any number, then close. A backend receives desired state and makes
+// the kernel match it; what fails is retried with backoff by the backend itself and shown by degraded(), never logged
+// and forgotten.
+
+import type { Lease, LeaseAttributes, LeaseDiff } from '../lease/lease.js';
+import type { NetworkConfig } from '../config/network-config.js';
+import type { Ipv4, Prefix } from '../net/ipv4.js';
+import type { Logger } from '../ops/log.js';
+
+/** The interface between hosts, as section 5 of flannel's behaviour chooses it. */
+export interface ExternalInterface {
+  readonly name: string;
+  readonly index: number;
+  readonly mtuBytes: number;
+  /** Address on the interface: what sockets bind to. */
+  readonly address: Ipv4;
+  /** Address published to the peers; equal to `address` unless --public-ip says otherwise. */
+  readonly publicIp: Ipv4;
+}
+
+export interface BackendContext {
+  readonly config: NetworkConfig;
+  readonly iface: ExternalInterface;
+  readonly log: Logger;
+}
+
+export interface Backend {
+  /** Canonical type: "udp", "vxlan", "host-gw". */
+  readonly type: string;
+  /** What the lease must publish. May create what it takes to know that (vxlan: the device and its MAC). */
+  leaseData(): Promise<Pick<LeaseAttributes, 'backendType' | 'backendData'>>;
+  /** Makes the device and routes for the own subnet. Resolves when packets can flow. */
+  open(ownSubnet: Prefix): Promise<{ readonly mtuBytes: number }>;
+  /** Peers changed. The diff never contains the own lease. Returns at once; work is queued inside. */
+  apply(diff: LeaseDiff): void;
+  /** Compare the kernel with desired state and repair it. Called on kernel events and on a timer; runs are serialised. */
+  reconcile(): Promise<void>;
+  /** The external interface was chosen again after it changed (address, MTU, index). */
+  interfaceChanged(iface: ExternalInterface): Promise<void>;
+  degraded(): readonly string[];
+  /** For /status. `peers` is what the backend holds for each peer, by subnet. */
+  status(): { readonly detail: Record<string, unknown>; readonly peers: readonly Record<string, unknown>[] };
+  /** Prometheus metrics are registered by ops/metrics.ts from this: name without prefix → value by label set. */
+  counters(): readonly BackendCounter[];
+  /** Idempotent; leaves in the kernel what the mode promises to keep (see docs/lifecycle.md). */
+  close(): Promise<void>;
+}
+
+/** One counter family with its current values. `name` ends in `_total` unless it is a gauge. */
+export interface BackendCounter {
+  readonly name: string;
+  readonly help: string;
+  readonly type: 'counter' | 'gauge';
+  readonly values: readonly { readonly labels: Readonly<Record<string, string>>; readonly value: number }[];
+}
+
+export type BackendFactory = (context: BackendContext) => Backend;
+
+export type { Lease };

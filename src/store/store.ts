@@ -1,0 +1,46 @@
+// The store: where the network config and the leases live. One interface, one folder per kind (etcd, static).
+//
+// Life of a store: readConfig, acquire, watch, close, in this order and once each. A store never decides whether a
+// lease is acceptable to this host (lease/lease-view.ts does) and never touches the kernel.
+
+import type { LeaseAttributes, LeaseUpdate } from '../lease/lease.js';
+import type { NetworkConfig } from '../config/network-config.js';
+import type { Prefix } from '../net/ipv4.js';
+
+export interface AcquireRequest {
+  readonly config: NetworkConfig;
+  readonly attributes: LeaseAttributes;
+  /** The subnet of the previous subnet.env, asked for again when it is free. */
+  readonly previousSubnet: Prefix | undefined;
+}
+
+/** What the store tells the daemon after watch() was called. All calls come on the main thread, never re-entrantly. */
+export interface StoreListener {
+  /** Leases as the store holds them, the own one included. */
+  onLeases(update: LeaseUpdate): void;
+  /** The config changed in the store. `config` is valid; the daemon decides what of it can be applied. */
+  onConfig(config: NetworkConfig): void;
+  /** The own lease is gone and cannot be had again under the same subnet. */
+  onOwnLeaseLost(reason: string): void;
+}
+
+/** Why the store is not healthy, in words for /readyz; empty when it is. */
+export type DegradedReasons = readonly string[];
+
+export interface LeaseStore {
+  readonly kind: 'etcd' | 'static';
+  /**
+   * The network config. An unreachable store or a missing config is retried until `signal` aborts, with the reason
+   * logged and shown by degraded(); an invalid config rejects with OverlayError E_CONFIG.
+   */
+  readConfig(signal: AbortSignal): Promise<NetworkConfig>;
+  /** The own lease. Rejects with OverlayError E_LEASE when none can be had. */
+  acquire(request: AcquireRequest, signal: AbortSignal): Promise<Prefix>;
+  /** Begin to report. The first report is a snapshot. Reconnects by itself for ever. */
+  watch(listener: StoreListener): void;
+  degraded(): DegradedReasons;
+  /** Store-specific detail for /status: endpoints, revision, lease expiry. No secrets. */
+  status(): Record<string, unknown>;
+  /** Ends watch and renewal. The own lease stays in the store, as flannel's does. Idempotent. */
+  close(): Promise<void>;
+}

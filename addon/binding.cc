@@ -1,0 +1,315 @@
+// The boundary to JavaScript: a handful of functions, one crossing per batch.
+//
+// Everything that can fail returns a number, a negative one being -errno, or an object with `errno` and `operation`;
+// nothing here throws but for a call with wrong arguments (a TypeError), logs, or allocates once packets flow. Engines
+// are known to JavaScript by number; ports belong to the worker that attached them. When an environment is torn down,
+// its cleanup hook stops the engines it opened, so a worker blocked in Step returns even if JavaScript forgot it.
+
+#include <napi.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cerrno>
+#include <cstring>
+#include <vector>
+
+#include "checksum.h"
+#include "engine.h"
+#include "inbound.h"
+#include "outbound.h"
+#include "tun.h"
+#include "udp_socket.h"
+
+namespace twill {
+
+namespace {
+
+// State of one environment: the engines it opened. Touched on that environment's thread only.
+struct Environment {
+  std::vector<int32_t> opened;
+};
+
+Napi::Value Undefined(const Napi::Env& env) { return env.Undefined(); }
+
+bool CheckArguments(const Napi::CallbackInfo& info, size_t count, const char* usage) {
+  bool good = info.Length() >= count;
+  for (size_t i = 0; good && i < count; i++) good = !info[i].IsUndefined();
+  if (!good) Napi::TypeError::New(info.Env(), usage).ThrowAsJavaScriptException();
+  return good;
+}
+
+uint32_t Word(const Napi::Object& from, const char* key) { return from.Get(key).ToNumber().Uint32Value(); }
+
+// open(options) → {id, ...granted} or {errno, operation}
+Napi::Value Open(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (!CheckArguments(info, 1, "open(options)") || !info[0].IsObject()) return Undefined(env);
+  const auto from = info[0].As<Napi::Object>();
+  EngineOptions options;
+  options.device = from.Get("device").ToString().Utf8Value();
+  options.listen_address = Word(from, "listenAddress");
+  options.port = static_cast<uint16_t>(Word(from, "port"));
+  options.queues = static_cast<int32_t>(Word(from, "queues"));
+  options.offload = from.Get("offload").ToBoolean().Value();
+  options.reply_source = Word(from, "replySource");
+  options.own_address = Word(from, "ownAddress");
+  options.broadcast = Word(from, "broadcast");
+  options.buffer_bytes = static_cast<int32_t>(Word(from, "bufferBytes"));
+  auto result = Napi::Object::New(env);
+  if (options.queues < 1 || options.queues > 256 || options.device.empty() || options.device.size() > 15) {
+    result.Set("errno", EINVAL);
+    result.Set("operation", "open");
+    return result;
+  }
+  const OpenResult opened = OpenEngine(std::move(options));
+  if (opened.error != 0) {
+    result.Set("errno", opened.error);
+    result.Set("operation", opened.operation);
+    return result;
+  }
+  env.GetInstanceData<Environment>()->opened.push_back(opened.engine->id());
+  const Granted& granted = opened.engine->granted();
+  result.Set("id", opened.engine->id());
+  result.Set("tunOffloads", granted.tun);
+  result.Set("udpGro", granted.udp_gro);
+  result.Set("udpSegments", granted.udp_segments);
+  result.Set("receiveBufferBytes", granted.receive_bytes);
+  result.Set("sendBufferBytes", granted.send_bytes);
+  result.Set("checksum", ChecksumVariant());
+  return result;
+}
+
+std::shared_ptr<Engine> EngineOf(const Napi::CallbackInfo& info, size_t count, const char* usage) {
+  if (!CheckArguments(info, count, usage)) return nullptr;
+  return FindEngine(info[0].ToNumber().Int32Value());
+}
+
+// probe(id) → {result, tcp, udp}: which superpackets the device takes. The device must be up.
+Napi::Value Probe(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto engine = EngineOf(info, 1, "probe(id)");
+  auto result = Napi::Object::New(env);
+  result.Set("result", engine ? engine->ProbeMerging() : -ENOENT);
+  result.Set("tcp", engine && engine->tcp_merge());
+  result.Set("udp", engine && engine->udp_merge());
+  return result;
+}
+
+// stop(id) → 0 or -errno
+Napi::Value Stop(const Napi::CallbackInfo& info) {
+  const auto engine = EngineOf(info, 1, "stop(id)");
+  if (engine) engine->Stop();
+  return Napi::Number::New(info.Env(), engine ? 0 : -ENOENT);
+}
+
+// close(id): stops it; descriptors close when the last port has gone.
+Napi::Value Close(const Napi::CallbackInfo& info) {
+  if (CheckArguments(info, 1, "close(id)")) CloseEngine(info[0].ToNumber().Int32Value());
+  return Undefined(info.Env());
+}
+
+// forgetDevice(id) → 0 or -errno: the device goes when the engine closes.
+Napi::Value ForgetDevice(const Napi::CallbackInfo& info) {
+  const auto engine = EngineOf(info, 1, "forgetDevice(id)");
+  return Napi::Number::New(info.Env(), engine ? ForgetTun(engine->queue(0).tun.get()) : -ENOENT);
+}
+
+template <typename Block>
+void AddCounters(const Block& block, const Offender* offenders, Napi::Float64Array& values,
+                 Napi::Uint32Array& addresses) {
+  for (size_t i = 0; i < Block::kSize; i++) {
+    values[i] += static_cast<double>(block.Get(i));
+    if (offenders[i].source.load(std::memory_order_relaxed) == 0 && offenders[i].outer.load(std::memory_order_relaxed) == 0) {
+      continue;
+    }
+    addresses[3 * i] = offenders[i].outer.load(std::memory_order_relaxed);
+    addresses[3 * i + 1] = offenders[i].source.load(std::memory_order_relaxed);
+    addresses[3 * i + 2] = offenders[i].destination.load(std::memory_order_relaxed);
+  }
+}
+
+// readCounters(id, outbound: boolean, values: Float64Array, offenders: Uint32Array) → 0 or -errno
+// Adds every queue's counters to `values`; `offenders` gets three words (outer, inner source, inner destination) each.
+Napi::Value ReadCounters(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto engine = EngineOf(info, 4, "readCounters(id, outbound, values, offenders)");
+  if (!engine) return Napi::Number::New(env, -ENOENT);
+  const bool outbound = info[1].ToBoolean().Value();
+  const size_t size = outbound ? CounterBlock<Outbound>::kSize : CounterBlock<Inbound>::kSize;
+  if (!info[2].IsTypedArray() || !info[3].IsTypedArray()) return Napi::Number::New(env, -EINVAL);
+  auto values = info[2].As<Napi::Float64Array>();
+  auto addresses = info[3].As<Napi::Uint32Array>();
+  if (values.TypedArrayType() != napi_float64_array || addresses.TypedArrayType() != napi_uint32_array ||
+      values.ElementLength() < size || addresses.ElementLength() < 3 * size) {
+    return Napi::Number::New(env, -EINVAL);
+  }
+  for (size_t i = 0; i < engine->queue_count(); i++) {
+    Queue& queue = engine->queue(i);
+    if (outbound) {
+      AddCounters(queue.outbound, queue.outbound_offenders, values, addresses);
+    } else {
+      AddCounters(queue.inbound, queue.inbound_offenders, values, addresses);
+    }
+  }
+  return Napi::Number::New(env, 0);
+}
+
+// readPeers(id, values: Float64Array) → 0 or -errno. Four values per row, for as many rows as fit: packets and bytes
+// outbound, packets and bytes inbound.
+Napi::Value ReadPeers(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto engine = EngineOf(info, 2, "readPeers(id, values)");
+  if (!engine) return Napi::Number::New(env, -ENOENT);
+  if (!info[1].IsTypedArray() || info[1].As<Napi::TypedArray>().TypedArrayType() != napi_float64_array) {
+    return Napi::Number::New(env, -EINVAL);
+  }
+  auto values = info[1].As<Napi::Float64Array>();
+  const size_t rows = std::min<size_t>(values.ElementLength() / 4, kMaxRows);
+  for (size_t q = 0; q < engine->queue_count(); q++) {
+    Queue& queue = engine->queue(q);
+    for (size_t row = 0; row < rows; row++) {
+      const PeerCounter& out = queue.outbound_peers[row];
+      const PeerCounter& in = queue.inbound_peers[row];
+      values[4 * row] += static_cast<double>(out.packets.load(std::memory_order_relaxed));
+      values[4 * row + 1] += static_cast<double>(out.bytes.load(std::memory_order_relaxed));
+      values[4 * row + 2] += static_cast<double>(in.packets.load(std::memory_order_relaxed));
+      values[4 * row + 3] += static_cast<double>(in.bytes.load(std::memory_order_relaxed));
+    }
+  }
+  return Napi::Number::New(env, 0);
+}
+
+// socketDrops(id) → datagrams lost to full receive buffers
+Napi::Value ReadSocketDrops(const Napi::CallbackInfo& info) {
+  const auto engine = EngineOf(info, 1, "socketDrops(id)");
+  double drops = 0;
+  for (size_t i = 0; engine && i < engine->queue_count(); i++) drops += SocketDrops(engine->queue(i).udp.get());
+  return Napi::Number::New(info.Env(), drops);
+}
+
+// sdNotify(path, text) → 0 or -errno. sd_notify(3): one datagram to an AF_UNIX socket, "@" meaning the abstract space.
+Napi::Value SdNotify(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (!CheckArguments(info, 2, "sdNotify(path, text)")) return Undefined(env);
+  const std::string path = info[0].ToString().Utf8Value();
+  const std::string text = info[1].ToString().Utf8Value();
+  sockaddr_un name{};
+  name.sun_family = AF_UNIX;
+  if (path.empty() || path.size() >= sizeof name.sun_path) return Napi::Number::New(env, -EINVAL);
+  std::memcpy(name.sun_path, path.data(), path.size());
+  if (path[0] == '@') name.sun_path[0] = '\0';
+  const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size());
+  const UniqueFd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!fd.valid()) return Napi::Number::New(env, -errno);
+  const ssize_t sent = ::sendto(fd.get(), text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT,
+                                reinterpret_cast<const sockaddr*>(&name), length);
+  return Napi::Number::New(env, sent < 0 ? -errno : 0);
+}
+
+// new Port(id, queue, arena: ArrayBuffer); step() → descriptors, or -errno; close().
+template <typename Port, size_t kArenaWords>
+class PortObject : public Napi::ObjectWrap<PortObject<Port, kArenaWords>> {
+ public:
+  using Base = Napi::ObjectWrap<PortObject<Port, kArenaWords>>;
+
+  static Napi::Function Class(const Napi::Env& env, const char* name) {
+    return Base::DefineClass(env, name,
+                             {Base::InstanceMethod("step", &PortObject::Step),
+                              Base::InstanceMethod("close", &PortObject::ClosePort)});
+  }
+
+  explicit PortObject(const Napi::CallbackInfo& info) : Base(info) {
+    const auto engine = EngineOf(info, 3, "new Port(id, queue, arena)");
+    if (!engine) {
+      if (!info.Env().IsExceptionPending()) Fail(info, "no such engine");
+      return;
+    }
+    const uint32_t queue = info[1].ToNumber().Uint32Value();
+    if (queue >= engine->queue_count() || !info[2].IsArrayBuffer() ||
+        info[2].As<Napi::ArrayBuffer>().ByteLength() != kArenaWords * sizeof(int32_t)) {
+      Fail(info, "no such queue, or the arena is not an ArrayBuffer of the right size");
+      return;
+    }
+    auto arena = info[2].As<Napi::ArrayBuffer>();
+    arena_ = Napi::Persistent(arena);
+    port_ = std::make_unique<Port>(engine, queue, static_cast<int32_t*>(arena.Data()));
+  }
+
+ private:
+  static void Fail(const Napi::CallbackInfo& info, const char* why) {
+    Napi::TypeError::New(info.Env(), why).ThrowAsJavaScriptException();
+  }
+
+  Napi::Value Step(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), port_ ? port_->Step() : -EBADF);
+  }
+
+  Napi::Value ClosePort(const Napi::CallbackInfo& info) {
+    port_.reset();
+    arena_.Reset();
+    return Undefined(info.Env());
+  }
+
+  Napi::Reference<Napi::ArrayBuffer> arena_;
+  std::unique_ptr<Port> port_;
+};
+
+Napi::Array Names(const Napi::Env& env, const std::vector<const char*>& names) {
+  auto array = Napi::Array::New(env, names.size());
+  for (uint32_t i = 0; i < names.size(); i++) array.Set(i, names[i]);
+  return array;
+}
+
+// The constants TypeScript repeats; test/boundary compares them.
+Napi::Object Layout(const Napi::Env& env) {
+#define TWILL_NAME(name) #name,
+  auto layout = Napi::Object::New(env);
+  layout.Set("outboundCounters", Names(env, {TWILL_OUTBOUND_COUNTERS(TWILL_NAME)}));
+  layout.Set("inboundCounters", Names(env, {TWILL_INBOUND_COUNTERS(TWILL_NAME)}));
+#undef TWILL_NAME
+  layout.Set("outboundCapacity", kOutboundCapacity);
+  layout.Set("inboundCapacity", kInboundCapacity);
+  layout.Set("outboundFields", static_cast<int32_t>(outbound_field::kCount));
+  layout.Set("inboundFields", static_cast<int32_t>(inbound_field::kCount));
+  layout.Set("outboundArenaWords", static_cast<double>(kOutboundArenaWords));
+  layout.Set("inboundArenaWords", static_cast<double>(kInboundArenaWords));
+  layout.Set("controlWords", static_cast<int32_t>(control::kWords));
+  layout.Set("maxRows", kMaxRows);
+  layout.Set("outerHeaderBytes", kOuterHeaders);
+  layout.Set("tunUso4", kTunUso4);
+  layout.Set("tunTso4", kTunTso4);
+  layout.Set("tunTso6", kTunTso6);
+  layout.Set("tunTsoEcn", kTunTsoEcn);
+  layout.Set("tunCsum", kTunCsum);
+  return layout;
+}
+
+Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  auto* environment = new Environment;
+  env.SetInstanceData(environment);
+  env.AddCleanupHook(
+      [](Environment* state) {
+        for (int32_t id : state->opened) CloseEngine(id);
+        state->opened.clear();
+      },
+      environment);
+  exports.Set("open", Napi::Function::New(env, Open, "open"));
+  exports.Set("probe", Napi::Function::New(env, Probe, "probe"));
+  exports.Set("stop", Napi::Function::New(env, Stop, "stop"));
+  exports.Set("close", Napi::Function::New(env, Close, "close"));
+  exports.Set("forgetDevice", Napi::Function::New(env, ForgetDevice, "forgetDevice"));
+  exports.Set("readCounters", Napi::Function::New(env, ReadCounters, "readCounters"));
+  exports.Set("readPeers", Napi::Function::New(env, ReadPeers, "readPeers"));
+  exports.Set("socketDrops", Napi::Function::New(env, ReadSocketDrops, "socketDrops"));
+  exports.Set("sdNotify", Napi::Function::New(env, SdNotify, "sdNotify"));
+  exports.Set("layout", Layout(env));
+  exports.Set("OutboundPort", PortObject<OutboundPort, kOutboundArenaWords>::Class(env, "OutboundPort"));
+  exports.Set("InboundPort", PortObject<InboundPort, kInboundArenaWords>::Class(env, "InboundPort"));
+  return exports;
+}
+
+NODE_API_MODULE(twill, Init)
+
+}  // namespace
+
+}  // namespace twill

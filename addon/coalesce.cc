@@ -1,0 +1,194 @@
+#include "coalesce.h"
+
+#include "trains.h"
+
+namespace twill {
+
+namespace {
+
+inline uint32_t PayloadLength(const InnerPacket& packet) noexcept {
+  return packet.header.total_length - packet.header.header_length - packet.transport_length;
+}
+
+// Superpackets into a tunnel inside the tunnel were dropped by kernels up to 6.8: VXLAN (IANA and Linux default port),
+// Geneve, and flannel's udp backend.
+inline bool IsTunnelPort(uint16_t port) noexcept {
+  return port == 4789 || port == 8472 || port == 6081 || port == 8285;
+}
+
+inline uint32_t FlowHash(const InnerPacket& packet) noexcept {
+  const uint32_t ports = LoadBe32(packet.data + packet.header.header_length);
+  return Mix(Mix(packet.header.source, packet.header.destination), ports ^ packet.header.protocol);
+}
+
+inline bool SameBytes(const uint8_t* a, const uint8_t* b, size_t length) noexcept {
+  return std::memcmp(a, b, length) == 0;
+}
+
+}  // namespace
+
+Coalescer::Coalescer(InnerPacket* packets, uint32_t capacity) : packets_(packets), chains_(new Chain[capacity]) {}
+
+void Coalescer::Clear() noexcept {
+  count_ = 0;
+  epoch_++;
+}
+
+// HOT
+void Coalescer::Start(uint32_t index, bool open) noexcept {
+  InnerPacket& packet = packets_[index];
+  packet.next = kNoPacket;
+  Chain& chain = chains_[count_++];
+  chain.first = chain.last = index;
+  chain.count = 1;
+  chain.open = open;
+  chain.verified = false;
+  chain.push = false;
+  chain.next_sequence = 0;
+  if (!open) return;
+  const uint32_t payload = PayloadLength(packet);
+  chain.piece = static_cast<uint16_t>(payload);
+  chain.payload = payload;
+  if (packet.header.protocol == kProtocolTcp) {
+    const uint8_t* tcp = packet.data + packet.header.header_length;
+    chain.next_sequence = LoadBe32(tcp + 4) + payload;
+    chain.push = (tcp[13] & kTcpPsh) != 0;
+    chain.open = !chain.push;
+  }
+}
+
+// HOT
+bool Coalescer::CanMerge(const InnerPacket& packet, bool merge_tcp, bool merge_udp,
+                         uint16_t* transport_length) const noexcept {
+  const Ipv4Header& header = packet.header;
+  if (header.header_length != kMinIpHeader) return false;
+  const uint32_t transport = header.total_length - kMinIpHeader;
+  const uint8_t* at = packet.data + kMinIpHeader;
+  if (header.protocol == kProtocolTcp) {
+    if (!merge_tcp || transport < 20) return false;
+    const uint32_t tcp = (at[12] >> 4) * 4u;
+    if (tcp < 20 || transport <= tcp) return false;
+    if ((at[13] & ~(kTcpPsh | kTcpEce)) != kTcpAck || (at[12] & 15) != 0) return false;
+    *transport_length = static_cast<uint16_t>(tcp);
+    return true;
+  }
+  if (!merge_udp || transport <= kUdpHeader || LoadBe16(at + 4) != transport) return false;
+  if (LoadWord(at + kUdpCsumOffset) == 0 || IsTunnelPort(LoadBe16(at + 2))) return false;
+  *transport_length = kUdpHeader;
+  return true;
+}
+
+// HOT
+bool Coalescer::Continues(const Chain& chain, const InnerPacket& packet) const noexcept {
+  const InnerPacket& first = packets_[chain.first];
+  if (!chain.open || packet.header.protocol != first.header.protocol ||
+      packet.transport_length != first.transport_length) {
+    return false;
+  }
+  const uint8_t* a = first.data;
+  const uint8_t* b = packet.data;
+  // TOS; flags of the fragment word; TTL and protocol; addresses; ports.
+  if (a[1] != b[1] || a[6] != b[6] || a[8] != b[8] || !SameBytes(a + 12, b + 12, 8) ||
+      !SameBytes(a + kMinIpHeader, b + kMinIpHeader, 4)) {
+    return false;
+  }
+  const uint32_t payload = PayloadLength(packet);
+  if (payload > chain.piece || chain.count >= kMaxChainPackets ||
+      kMinIpHeader + first.transport_length + chain.payload + payload > kMaxPacket) {
+    return false;
+  }
+  if (!packet.header.DontFragment() && packet.header.id != static_cast<uint16_t>(packets_[chain.last].header.id + 1)) {
+    return false;
+  }
+  if (packet.header.protocol == kProtocolUdp) return true;
+  const uint8_t* s = a + kMinIpHeader;
+  const uint8_t* t = b + kMinIpHeader;
+  // Acknowledgement and data offset; flags but PSH; window; urgent pointer; options.
+  return LoadBe32(t + 4) == chain.next_sequence && SameBytes(s + 8, t + 8, 5) &&
+         ((s[13] ^ t[13]) & ~kTcpPsh) == 0 && SameBytes(s + 14, t + 14, 2) && SameBytes(s + 18, t + 18, 2) &&
+         SameBytes(s + 20, t + 20, first.transport_length - 20u);
+}
+
+// HOT
+bool Coalescer::Add(uint32_t index, bool merge_tcp, bool merge_udp) noexcept {
+  InnerPacket& packet = packets_[index];
+  const Ipv4Header& header = packet.header;
+  if (header.IsFragment()) {
+    // Which flow it belongs to cannot be told: no chain goes on past it.
+    epoch_++;
+    Start(index, false);
+    return false;
+  }
+  if ((header.protocol != kProtocolTcp && header.protocol != kProtocolUdp) ||
+      header.total_length < header.header_length + kUdpHeader) {
+    Start(index, false);
+    return false;
+  }
+  Slot& slot = slots_[FlowHash(packet) % kSlots];
+  if (!CanMerge(packet, merge_tcp, merge_udp, &packet.transport_length)) {
+    slot.epoch = 0;  // ends the flow's chain
+    Start(index, false);
+    return false;
+  }
+  bool checksum_bad = false;
+  if (slot.epoch == epoch_ && Continues(chains_[slot.chain], packet)) {
+    Chain& chain = chains_[slot.chain];
+    if (!chain.verified) {
+      const InnerPacket& first = packets_[chain.first];
+      chain.verified = TransportChecksumValid(first.data, first.header);
+    }
+    if (chain.verified && TransportChecksumValid(packet.data, header)) {
+      const uint32_t payload = PayloadLength(packet);
+      packet.next = kNoPacket;
+      packets_[chain.last].next = index;
+      chain.last = index;
+      chain.count++;
+      chain.payload += payload;
+      chain.next_sequence += payload;
+      if (header.protocol == kProtocolTcp) {
+        chain.push = (packet.data[kMinIpHeader + 13] & kTcpPsh) != 0;
+        if (chain.push) chain.open = false;
+      }
+      if (payload < chain.piece) chain.open = false;
+      return false;
+    }
+    checksum_bad = true;
+  }
+  slot = {epoch_, count_};
+  Start(index, true);
+  return checksum_bad;
+}
+
+// HOT
+size_t BuildSuperpacketHeaders(uint8_t* to, const Chain& chain, const InnerPacket* packets) noexcept {
+  const InnerPacket& first = packets[chain.first];
+  const bool tcp = first.header.protocol == kProtocolTcp;
+  const size_t headers = kMinIpHeader + first.transport_length;
+  VnetHeader vnet{};
+  vnet.flags = kVnetNeedsCsum;
+  vnet.gso_type = tcp ? kVnetGsoTcpV4 : kVnetGsoUdpL4;
+  vnet.hdr_len = static_cast<uint16_t>(headers);
+  vnet.gso_size = chain.piece;
+  vnet.csum_start = kMinIpHeader;
+  vnet.csum_offset = tcp ? kTcpCsumOffset : kUdpCsumOffset;
+  std::memcpy(to, &vnet, sizeof vnet);
+
+  uint8_t* ip = to + sizeof vnet;
+  std::memcpy(ip, first.data, headers);
+  StoreBe16(ip + 2, static_cast<uint32_t>(headers + chain.payload));
+  ip[8]--;
+  WriteIpChecksum(ip, kMinIpHeader);
+
+  uint8_t* transport = ip + kMinIpHeader;
+  const uint32_t transport_length = first.transport_length + chain.payload;
+  if (tcp) {
+    if (chain.push) transport[13] |= kTcpPsh;
+  } else {
+    StoreBe16(transport + 4, transport_length);
+  }
+  // The kernel completes the checksum from the folded, not inverted, sum of the pseudo header.
+  StoreWord(transport + vnet.csum_offset, Fold(PseudoSum(ip, first.header.protocol) + Be16AsSum(transport_length)));
+  return sizeof vnet + headers;
+}
+
+}  // namespace twill

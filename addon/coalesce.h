@@ -1,0 +1,81 @@
+// Coalescing: neighbours of one flow become one superpacket, so that the stack above is walked once for all of them.
+//
+// Packets of a batch are added in the order of arrival and come out as chains, in the order of their first packets.
+// A chain is only ever appended to, and only the youngest chain of a flow; whatever cannot be appended ends the chain
+// and starts the next one, so the order inside a flow never changes. Nothing waits for the next batch.
+//
+// Merged are TCP segments that carry payload and no flag but ACK, PSH and ECE, and UDP datagrams with a checksum, when
+// everything a superpacket can state only once is equal: addresses, ports, TTL, TOS with ECN, DF, and for TCP the
+// acknowledgement, window and options. Sequence numbers (TCP) must join up, and the IP ID must count up by one unless
+// DF is set (RFC 6864 section 4). A piece shorter than the first ends the chain, and so does PSH.
+//
+// The transport checksum of every merged packet is verified first: a superpacket is handed to the kernel as "checksum
+// to be completed", and a packet that was corrupt on its way here must stay so.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+
+#include "packet.h"
+
+namespace twill {
+
+inline constexpr uint32_t kMaxChainPackets = 64;  // UDP_MAX_SEGMENTS before 6.9 bounds a UDP superpacket
+inline constexpr uint32_t kNoPacket = 0xffffffff;
+
+// One received inner packet. The coalescer links those of one chain through `next`.
+struct InnerPacket {
+  uint8_t* data;
+  Ipv4Header header;
+  uint16_t transport_length;  // transport header in bytes, set by the coalescer for packets it may merge
+  uint32_t next;
+};
+
+struct Chain {
+  uint32_t first;
+  uint32_t last;
+  uint16_t count;
+  uint16_t piece;          // payload bytes of the first packet: the gso_size
+  uint32_t payload;        // of all
+  uint32_t next_sequence;  // TCP
+  bool open;
+  bool verified;           // checksum of the first packet
+  bool push;               // PSH on the last packet
+};
+
+class Coalescer {
+ public:
+  Coalescer(InnerPacket* packets, uint32_t capacity);
+
+  void Clear() noexcept;
+  // `merge_tcp`, `merge_udp`: what the device takes. Returns whether a wrong checksum was the reason not to merge.
+  bool Add(uint32_t index, bool merge_tcp, bool merge_udp) noexcept;
+
+  uint32_t size() const noexcept { return count_; }
+  const Chain& operator[](uint32_t chain) const noexcept { return chains_[chain]; }
+
+ private:
+  static constexpr uint32_t kSlots = 512;
+  struct Slot {
+    uint32_t epoch;
+    uint32_t chain;
+  };
+
+  void Start(uint32_t index, bool open) noexcept;
+  bool CanMerge(const InnerPacket& packet, bool merge_tcp, bool merge_udp, uint16_t* transport_length) const noexcept;
+  // Whether `packet` continues `chain`, checksums apart.
+  bool Continues(const Chain& chain, const InnerPacket& packet) const noexcept;
+
+  InnerPacket* packets_;
+  std::unique_ptr<Chain[]> chains_;
+  std::array<Slot, kSlots> slots_{};
+  uint32_t count_ = 0;
+  uint32_t epoch_ = 1;
+};
+
+// The virtio_net_hdr and headers that go before the payload of a chain of two packets or more, built at `to`, which
+// has room for sizeof(VnetHeader) + 80 bytes. Returns their length. TTL is lowered by one.
+size_t BuildSuperpacketHeaders(uint8_t* to, const Chain& chain, const InnerPacket* packets) noexcept;
+
+}  // namespace twill

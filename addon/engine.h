@@ -1,0 +1,118 @@
+// What one data path owns in this process: TUN queues, UDP sockets, the stop eventfd, counters.
+//
+// Created on the main thread by OpenEngine, shared by the ports that workers attach, closed when the last of them lets
+// go. The registry maps the number that crosses to JavaScript to the engine; its mutex guards only that map and is
+// never taken while packets flow. Everything else in an engine is either constant after opening or atomic.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "counters.h"
+#include "layout.h"
+#include "unique_fd.h"
+
+namespace twill {
+
+struct EngineOptions {
+  std::string device;
+  uint32_t listen_address;  // host order
+  uint16_t port;
+  int32_t queues;
+  bool offload;
+  uint32_t reply_source;    // source of an ICMP error that belongs to no peer, host order
+  uint32_t own_address;     // of the TUN: source of time-exceeded sent to a peer
+  uint32_t broadcast;       // of the overlay Network: never answered by ICMP
+  int32_t buffer_bytes;     // of the socket, each direction
+};
+
+struct Granted {
+  unsigned tun = 0;         // bits of TUNSETOFFLOAD
+  bool udp_gro = false;
+  uint16_t udp_segments = 1;
+  int receive_bytes = 0;
+  int send_bytes = 0;
+};
+
+// Who was refused last, per counter: for the one log line per cause.
+struct Offender {
+  std::atomic<uint32_t> outer{0};
+  std::atomic<uint32_t> source{0};
+  std::atomic<uint32_t> destination{0};
+
+  void Set(uint32_t outer_address, uint32_t inner_source, uint32_t inner_destination) noexcept {
+    outer.store(outer_address, std::memory_order_relaxed);
+    source.store(inner_source, std::memory_order_relaxed);
+    destination.store(inner_destination, std::memory_order_relaxed);
+  }
+};
+
+// One queue. The outbound worker writes the outbound half, the inbound worker the other.
+struct Queue {
+  UniqueFd tun;
+  UniqueFd udp;
+  CounterBlock<Outbound> outbound;
+  CounterBlock<Inbound> inbound;
+  Offender outbound_offenders[CounterBlock<Outbound>::kSize];
+  Offender inbound_offenders[CounterBlock<Inbound>::kSize];
+  // kMaxRows each, 1 MiB.
+  std::unique_ptr<PeerCounter[]> outbound_peers{new PeerCounter[kMaxRows]};
+  std::unique_ptr<PeerCounter[]> inbound_peers{new PeerCounter[kMaxRows]};
+};
+
+class Engine {
+ public:
+  Engine(EngineOptions options, int32_t id) : options_(std::move(options)), id_(id) {}
+
+  const EngineOptions& options() const noexcept { return options_; }
+  const Granted& granted() const noexcept { return granted_; }
+  int32_t id() const noexcept { return id_; }
+  size_t queue_count() const noexcept { return queues_.size(); }
+  Queue& queue(size_t index) noexcept { return *queues_[index]; }
+  int stop_fd() const noexcept { return stop_.get(); }
+
+  bool stopping() const noexcept { return stopping_.load(std::memory_order_relaxed); }
+  // Wakes every worker at once and for good: the eventfd is never read again.
+  void Stop() noexcept;
+
+  // Whether superpackets of this kind may be written to the TUN.
+  bool tcp_merge() const noexcept { return tcp_merge_.load(std::memory_order_relaxed); }
+  bool udp_merge() const noexcept { return udp_merge_.load(std::memory_order_relaxed); }
+  void RefuseTcpMerge() noexcept { tcp_merge_.store(false, std::memory_order_relaxed); }
+  void RefuseUdpMerge() noexcept { udp_merge_.store(false, std::memory_order_relaxed); }
+
+  // Writes a two-segment TCP and UDP superpacket that the stack throws away, and stops merging what the device refuses
+  // (kernels with a stricter virtio_net_hdr check do). The device must be up. 0 or -errno.
+  int ProbeMerging() noexcept;
+
+ private:
+  friend struct EngineOpener;
+
+  EngineOptions options_;
+  int32_t id_;
+  Granted granted_;
+  std::vector<std::unique_ptr<Queue>> queues_;
+  UniqueFd stop_;
+  std::atomic<bool> stopping_{false};
+  std::atomic<bool> tcp_merge_{false};
+  std::atomic<bool> udp_merge_{false};
+};
+
+struct OpenResult {
+  std::shared_ptr<Engine> engine;
+  int error = 0;
+  const char* operation = "";
+};
+
+// Opens everything or nothing: on an error no descriptor stays open.
+OpenResult OpenEngine(EngineOptions options) noexcept;
+
+std::shared_ptr<Engine> FindEngine(int32_t id) noexcept;
+
+// Stops it and drops the registry's share. Idempotent.
+void CloseEngine(int32_t id) noexcept;
+
+}  // namespace twill

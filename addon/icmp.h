@@ -1,0 +1,56 @@
+// ICMP errors about inner packets: whether one may be sent at all, how often, and how it looks (RFC 792, RFC 1122
+// section 3.2.2, RFC 1191, RFC 1812 section 4.3.2).
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "packet.h"
+
+namespace twill {
+
+inline constexpr uint8_t kIcmpUnreachable = 3;
+inline constexpr uint8_t kIcmpTimeExceeded = 11;
+inline constexpr uint8_t kIcmpCodeNetwork = 0;
+inline constexpr uint8_t kIcmpCodeFragmentationNeeded = 4;
+inline constexpr uint8_t kIcmpCodeTtl = 0;
+
+inline constexpr size_t kMaxIcmpError = 576;  // RFC 1812 section 4.3.2.3
+
+struct IcmpError {
+  uint8_t type;
+  uint8_t code;
+  uint16_t mtu;       // next-hop MTU for fragmentation needed, else 0
+  uint32_t source;    // of the error, host order
+};
+
+// Never about an ICMP error, a later fragment, or a packet that was not sent from one host to one host.
+// `received` bytes of the packet are in the buffer.
+bool MayAnswer(const uint8_t* packet, size_t received, const Ipv4Header& header, uint32_t broadcast) noexcept;
+
+// Writes the error to `to`, which has room for kMaxIcmpError bytes, and returns its length. Quotes the packet as it was
+// received, at most up to `length`: the length of the first packet when it is a superpacket.
+size_t BuildIcmpError(uint8_t* to, const IcmpError& error, const uint8_t* packet, size_t length,
+                      const Ipv4Header& header) noexcept;
+
+// At most 1,000 errors a second, and 20 a second with a burst of 5 to one host. Owned by one thread.
+class IcmpLimiter {
+ public:
+  bool Allow(uint32_t to, uint64_t now_ms) noexcept;
+
+ private:
+  struct Bucket {
+    uint32_t address;
+    uint32_t millitokens;
+    uint64_t refilled_ms;
+  };
+  static bool Take(Bucket* bucket, uint32_t per_second, uint32_t burst, uint64_t now_ms) noexcept;
+
+  static constexpr uint32_t kSlots = 1024;
+  std::array<Bucket, kSlots> hosts_{};
+  Bucket all_{};
+};
+
+uint64_t MonotonicMs() noexcept;
+
+}  // namespace twill

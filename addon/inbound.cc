@@ -1,0 +1,372 @@
+#include "inbound.h"
+
+#include <netinet/udp.h>
+#include <poll.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "udp_socket.h"
+
+namespace twill {
+
+namespace {
+
+constexpr size_t kMessageBytes = 65536;
+// Not a multiple of 4096, or the starts of all buffers would fall into the same cache sets.
+constexpr size_t kMessageStride = kMessageBytes + 17 * 64;
+// So many superpackets refused in a row mean that the device takes none.
+constexpr uint32_t kMaxRefusals = 8;
+
+Inbound DropReason(HeaderFault fault) noexcept {
+  switch (fault) {
+    case HeaderFault::kShort:
+      return Inbound::k_drop_short;
+    case HeaderFault::kVersion:
+      return Inbound::k_drop_version;
+    case HeaderFault::kHeaderLength:
+      return Inbound::k_drop_header_length;
+    case HeaderFault::kTotalLength:
+      return Inbound::k_drop_total_length;
+    case HeaderFault::kOptions:
+      return Inbound::k_drop_options;
+    case HeaderFault::kFragmentOverflow:
+      return Inbound::k_drop_fragment_overflow;
+    case HeaderFault::kTtlZero:
+      return Inbound::k_drop_ttl_zero;
+    case HeaderFault::kMartianSource:
+      return Inbound::k_drop_martian_source;
+    default:
+      return Inbound::k_drop_martian_destination;
+  }
+}
+
+}  // namespace
+
+InboundPort::InboundPort(std::shared_ptr<Engine> engine, size_t queue, int32_t* arena)
+    : engine_(std::move(engine)),
+      queue_(engine_->queue(queue)),
+      arena_(arena, kInboundCapacity, inbound_field::kCount),
+      memory_(new uint8_t[kMessageStride * kManyMessages]),
+      packets_(new InnerPacket[kPackets]),
+      runs_(new Run[kInboundCapacity]),
+      coalescer_(packets_.get(), kPackets) {
+  for (uint32_t i = 0; i < kManyMessages; i++) {
+    parts_[i] = {memory_.get() + i * kMessageStride, kMessageBytes};
+    msghdr& header = messages_[i].msg_hdr;
+    header.msg_name = &names_[i];
+    header.msg_iov = &parts_[i];
+    header.msg_iovlen = 1;
+    header.msg_control = controls_[i].bytes;
+  }
+}
+
+// HOT
+int32_t InboundPort::Step() noexcept {
+  if (run_count_ > 0) {
+    const int error = DeliverBatch();
+    run_count_ = 0;
+    packet_count_ = 0;
+    if (error != 0) return error;
+  }
+  for (;;) {
+    if (engine_->stopping()) return -ECANCELED;
+    if (next_message_ == message_count_) {
+      const int error = Receive();
+      if (error == -EAGAIN) {
+        const int waited = Wait();
+        if (waited != 0) return waited;
+        if (arena_.HasEvents()) return 0;
+        continue;
+      }
+      if (error != 0) return error;
+    }
+    ReadMessages();
+    if (run_count_ > 0) return run_count_;
+    packet_count_ = 0;
+  }
+}
+
+// HOT
+int InboundPort::Receive() noexcept {
+  for (uint32_t i = 0; i < vlen_; i++) {
+    msghdr& header = messages_[i].msg_hdr;
+    header.msg_namelen = sizeof names_[i];
+    header.msg_controllen = sizeof controls_[i].bytes;
+    header.msg_flags = 0;
+  }
+  message_count_ = next_message_ = 0;
+  const int received = ::recvmmsg(queue_.udp.get(), messages_.data(), vlen_, MSG_DONTWAIT, nullptr);
+  if (received < 0) {
+    switch (errno) {
+      case EINTR:
+        return 0;
+      case EBADF:
+      case EFAULT:
+      case EINVAL:
+      case ENOTSOCK:
+        return -errno;
+      default:
+        // EAGAIN, or an error that an ICMP message left on the socket: reading it has cleared it.
+        return errno == EAGAIN ? -EAGAIN : 0;
+    }
+  }
+  queue_.inbound.Add(Inbound::k_receive_calls, 1);
+  message_count_ = static_cast<uint32_t>(received);
+  return 0;
+}
+
+int InboundPort::Wait() noexcept {
+  pollfd wait[2] = {{queue_.udp.get(), POLLIN, 0}, {engine_->stop_fd(), POLLIN, 0}};
+  if (::poll(wait, 2, -1) < 0) return errno == EINTR ? 0 : -errno;
+  if ((wait[1].revents & POLLIN) != 0) return -ECANCELED;
+  if ((wait[0].revents & POLLERR) != 0) {
+    // Left alone, the error queue would wake this poll for ever.
+    uint32_t peers[control::kMaxEvents];
+    const int found = DrainErrorQueue(queue_.udp.get(), peers, control::kMaxEvents);
+    for (int i = 0; i < found; i++) {
+      const int32_t mtu = QueryInnerPathMtu(peers[i], engine_->options().port);
+      if (mtu > 0) arena_.PushPathMtu(peers[i], mtu);
+    }
+  }
+  return 0;
+}
+
+// HOT
+void InboundPort::ReadMessages() noexcept {
+  const uint32_t messages = message_count_;
+  while (next_message_ < messages && packet_count_ + kMaxMessagePackets <= kPackets) ReadMessage(next_message_++);
+  if (next_message_ == messages) vlen_ = packet_count_ > messages * 4 ? kFewMessages : kManyMessages;
+}
+
+// HOT
+void InboundPort::ReadMessage(uint32_t message) noexcept {
+  const msghdr& header = messages_[message].msg_hdr;
+  auto* data = static_cast<uint8_t*>(parts_[message].iov_base);
+  const size_t length = messages_[message].msg_len;
+  const sockaddr_in& from = names_[message];
+  queue_.inbound.Add(Inbound::k_messages, 1);
+  if ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
+    // How many datagrams it held is not known any more; it counts as one.
+    queue_.inbound.Add(Inbound::k_packets_in, 1);
+    queue_.inbound.Add(Inbound::k_bytes_in, length);
+    Drop(Inbound::k_drop_truncated, 1, ntohl(from.sin_addr.s_addr), {});
+    return;
+  }
+  size_t piece = length;
+  for (const cmsghdr* control = CMSG_FIRSTHDR(&header); control != nullptr;
+       control = CMSG_NXTHDR(const_cast<msghdr*>(&header), const_cast<cmsghdr*>(control))) {
+    if (control->cmsg_level == SOL_UDP && control->cmsg_type == kUdpGro) {
+      int size;
+      std::memcpy(&size, CMSG_DATA(control), sizeof size);
+      if (size > 0) piece = static_cast<size_t>(size);
+    }
+  }
+  size_t at = 0;
+  uint32_t budget = kMaxMessagePackets;
+  do {
+    // The kernel never merges more; were it to, the rest would be one datagram of a wrong length.
+    const size_t datagram = --budget == 0 ? length - at : std::min(piece, length - at);
+    ReadPacket(data + at, datagram, from);
+    at += datagram;
+  } while (at < length);
+}
+
+// HOT
+void InboundPort::ReadPacket(uint8_t* data, size_t length, const sockaddr_in& from) noexcept {
+  queue_.inbound.Add(Inbound::k_packets_in, 1);
+  queue_.inbound.Add(Inbound::k_bytes_in, length);
+  InnerPacket& packet = packets_[packet_count_];
+  packet.data = data;
+  HeaderFault fault = ParseIpv4(data, length, &packet.header);
+  if (fault == HeaderFault::kNone) fault = CheckReceived(data, packet.header);
+  if (fault != HeaderFault::kNone) {
+    const bool parsed = fault > HeaderFault::kTotalLength;
+    Drop(DropReason(fault), 1, ntohl(from.sin_addr.s_addr), parsed ? packet.header : Ipv4Header{});
+    return;
+  }
+  if (run_count_ > 0) {
+    Run& run = runs_[run_count_ - 1];
+    const InnerPacket& before = packets_[run.first];
+    if (before.header.source == packet.header.source && before.header.destination == packet.header.destination &&
+        run.from.sin_addr.s_addr == from.sin_addr.s_addr && run.from.sin_port == from.sin_port) {
+      run.count++;
+      run.bytes += packet.header.total_length;
+      arena_.At(inbound_field::kSegments, run_count_ - 1) = static_cast<int32_t>(run.count);
+      packet_count_++;
+      return;
+    }
+  }
+  runs_[run_count_] = {packet_count_, 1, packet.header.total_length, from};
+  arena_.At(inbound_field::kOuterSource, run_count_) = static_cast<int32_t>(ntohl(from.sin_addr.s_addr));
+  arena_.At(inbound_field::kOuterPort, run_count_) = ntohs(from.sin_port);
+  arena_.At(inbound_field::kInnerSource, run_count_) = static_cast<int32_t>(packet.header.source);
+  arena_.At(inbound_field::kInnerDestination, run_count_) = static_cast<int32_t>(packet.header.destination);
+  arena_.At(inbound_field::kLength, run_count_) = packet.header.total_length;
+  arena_.At(inbound_field::kSegments, run_count_) = 1;
+  run_count_++;
+  packet_count_++;
+}
+
+// HOT
+int InboundPort::DeliverBatch() noexcept {
+  coalescer_.Clear();
+  const uint64_t now_ms = MonotonicMs();
+  for (int32_t i = 0; i < run_count_; i++) DeliverRun(runs_[i], i, now_ms);
+  int error = 0;
+  for (uint32_t i = 0; i < coalescer_.size(); i++) {
+    const int written = WriteChain(coalescer_[i]);
+    if (written != 0) error = written;
+  }
+  return error;
+}
+
+// HOT
+void InboundPort::DeliverRun(const Run& run, int32_t index, uint64_t now_ms) noexcept {
+  const uint32_t outer = ntohl(run.from.sin_addr.s_addr);
+  const int32_t verdict = arena_.At(inbound_field::kVerdict, index);
+  if (verdict != 0) {
+    Drop(static_cast<Inbound>(verdict), run.count, outer, packets_[run.first].header);
+    return;
+  }
+  if (arena_.At(inbound_field::kAudit, index) != 0) queue_.inbound.Add(Inbound::k_audit_would_drop, run.count);
+  const int32_t peer = arena_.At(inbound_field::kPeerId, index);
+  if (peer >= 0) queue_.inbound_peers[peer].Add(run.count, run.bytes);
+  const bool merge_tcp = engine_->tcp_merge();
+  const bool merge_udp = engine_->udp_merge();
+  for (uint32_t i = run.first; i < run.first + run.count; i++) {
+    const InnerPacket& packet = packets_[i];
+    if (packet.header.ttl <= 1) {
+      Drop(Inbound::k_drop_ttl_expired, 1, outer, packet.header);
+      if (peer >= 0) AnswerExpired(run, packet, now_ms);
+      continue;
+    }
+    if (coalescer_.Add(i, merge_tcp, merge_udp)) queue_.inbound.Add(Inbound::k_checksum_bad, 1);
+  }
+}
+
+// HOT
+int InboundPort::WriteChain(const Chain& chain) noexcept {
+  if (chain.count > 1) {
+    const int error = WriteSuperpacket(chain);
+    if (error != EINVAL) return error == 0 || error == EBADFD ? -error : 0;
+    NoteRefusedSuperpacket(packets_[chain.first].header.protocol == kProtocolTcp);
+  }
+  int result = 0;
+  for (uint32_t i = chain.first; i != kNoPacket; i = packets_[i].next) {
+    const int error = WriteSingle(packets_[i]);
+    if (error != 0) result = error;
+  }
+  return result;
+}
+
+// HOT
+// 0, EINVAL when the chain must be written packet by packet, or an errno for which its packets are counted as dropped.
+int InboundPort::WriteSuperpacket(const Chain& chain) noexcept {
+  uint8_t headers[sizeof(VnetHeader) + 80];
+  pieces_[0] = {headers, BuildSuperpacketHeaders(headers, chain, packets_.get())};
+  int count = 1;
+  for (uint32_t i = chain.first; i != kNoPacket; i = packets_[i].next) {
+    const InnerPacket& packet = packets_[i];
+    const size_t skip = packet.header.header_length + size_t{packet.transport_length};
+    pieces_[count++] = {packet.data + skip, packet.header.total_length - skip};
+  }
+  ssize_t written;
+  do {
+    written = ::writev(queue_.tun.get(), pieces_.data(), count);
+  } while (written < 0 && errno == EINTR);
+  const bool tcp = packets_[chain.first].header.protocol == kProtocolTcp;
+  if (written >= 0) {
+    (tcp ? tcp_refusals_ : udp_refusals_) = 0;
+    queue_.inbound.Add(Inbound::k_writes, 1);
+    queue_.inbound.Add(Inbound::k_superpackets, 1);
+    queue_.inbound.Add(Inbound::k_packets_out, chain.count);
+    queue_.inbound.Add(Inbound::k_bytes_out, static_cast<uint64_t>(written) - sizeof(VnetHeader));
+    return 0;
+  }
+  const int error = errno;
+  if (error == EINVAL) return error;
+  for (uint32_t i = chain.first; i != kNoPacket; i = packets_[i].next) Refused(error, packets_[i]);
+  return error;
+}
+
+// HOT
+int InboundPort::WriteSingle(const InnerPacket& packet) noexcept {
+  static VnetHeader none{};
+  DecrementTtl(packet.data);
+  const iovec pieces[2] = {{&none, sizeof none}, {packet.data, packet.header.total_length}};
+  ssize_t written;
+  do {
+    written = ::writev(queue_.tun.get(), pieces, 2);
+  } while (written < 0 && errno == EINTR);
+  if (written < 0) return Refused(errno, packet);
+  queue_.inbound.Add(Inbound::k_writes, 1);
+  queue_.inbound.Add(Inbound::k_packets_out, 1);
+  queue_.inbound.Add(Inbound::k_bytes_out, packet.header.total_length);
+  return 0;
+}
+
+// Counts one packet the TUN did not take. -EBADFD when the device is gone, else 0.
+int InboundPort::Refused(int error, const InnerPacket& packet) noexcept {
+  Inbound reason = Inbound::k_drop_tun_failed;
+  switch (error) {
+    case EIO:
+      reason = Inbound::k_drop_tun_down;
+      break;
+    case EINVAL:
+      reason = Inbound::k_drop_tun_refused;
+      break;
+    case EAGAIN:
+    case ENOBUFS:
+    case ENOMEM:
+      reason = Inbound::k_drop_tun_blocked;
+      break;
+    case EBADFD:
+      reason = Inbound::k_drop_tun_gone;
+      break;
+    default:
+      break;
+  }
+  Drop(reason, 1, 0, packet.header);
+  return error == EBADFD ? -EBADFD : 0;
+}
+
+void InboundPort::NoteRefusedSuperpacket(bool tcp) noexcept {
+  queue_.inbound.Add(Inbound::k_gso_refused, 1);
+  uint32_t& refusals = tcp ? tcp_refusals_ : udp_refusals_;
+  if (++refusals < kMaxRefusals) return;
+  if (tcp) {
+    engine_->RefuseTcpMerge();
+  } else {
+    engine_->RefuseUdpMerge();
+  }
+}
+
+void InboundPort::Drop(Inbound reason, uint64_t packets, uint32_t outer, const Ipv4Header& header) noexcept {
+  queue_.inbound.Add(reason, packets);
+  queue_.inbound_offenders[static_cast<size_t>(reason)].Set(outer, header.source, header.destination);
+}
+
+// The inner sender sits behind a peer, so the error goes straight back there: a packet that came from the overlay is
+// not routed into it again. Only ever to an outer source that the verdict has found to be a live peer.
+void InboundPort::AnswerExpired(const Run& run, const InnerPacket& packet, uint64_t now_ms) noexcept {
+  const EngineOptions& own = engine_->options();
+  if (!MayAnswer(packet.data, packet.header.total_length, packet.header, own.broadcast)) return;
+  if (!limiter_.Allow(packet.header.source, now_ms)) {
+    queue_.inbound.Add(Inbound::k_icmp_limited, 1);
+    return;
+  }
+  uint8_t error[kMaxIcmpError];
+  const size_t length = BuildIcmpError(error, {kIcmpTimeExceeded, kIcmpCodeTtl, 0, own.own_address}, packet.data,
+                                       packet.header.total_length, packet.header);
+  // To the port every host listens on, not to the one the datagram claims.
+  sockaddr_in to = run.from;
+  to.sin_port = htons(own.port);
+  const ssize_t sent =
+      ::sendto(queue_.udp.get(), error, length, MSG_DONTWAIT, reinterpret_cast<const sockaddr*>(&to), sizeof to);
+  queue_.inbound.Add(sent < 0 ? Inbound::k_icmp_failed : Inbound::k_icmp_sent, 1);
+}
+
+}  // namespace twill

@@ -1,0 +1,79 @@
+// The descriptor arena: what crosses between C++ and TypeScript, one array of int32 words per direction.
+//
+// Structure of arrays: field f of descriptor i is word f * capacity + i; the control words follow the last field. The
+// arena is a plain ArrayBuffer owned by the worker that attached it, so no lock guards it: both sides run on one thread.
+// Addresses are in host order. src/dataplane/arena.ts is the twin; test/boundary compares the two.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace twill {
+
+inline constexpr int32_t kOutboundCapacity = 256;  // TUN reads per batch
+inline constexpr int32_t kInboundCapacity = 2048;  // runs per batch; one run per datagram at worst
+inline constexpr int32_t kMaxRows = 1 << 16;       // peer rows, as in route-table.ts
+
+namespace outbound_field {
+enum : int32_t {
+  kSource,       // in: inner source
+  kDestination,  // in: inner destination
+  kLength,       // in: bytes of the largest packet after splitting
+  kSegments,     // in: packets after splitting
+  kVerdict,      // out: 0 to send, else the Outbound counter of the drop
+  kPeerAddress,  // out: outer destination
+  kPeerPort,     // out
+  kPeerMtu,      // out: largest inner packet that fits the path to this peer
+  kPeerId,       // out: row of the peer
+  kReplySource,  // out: source address of an ICMP error about this packet
+  kCount,
+};
+}  // namespace outbound_field
+
+namespace inbound_field {
+enum : int32_t {
+  kOuterSource,  // in
+  kOuterPort,    // in
+  kInnerSource,  // in
+  kInnerDestination,  // in
+  kLength,       // in: bytes of the first packet of the run
+  kSegments,     // in: packets in the run
+  kVerdict,      // out: 0 to deliver, else the Inbound counter of the drop
+  kPeerId,       // out: row of the peer, -1 when there is none
+  kAudit,        // out: 1 when strict would have dropped the run
+  kCount,
+};
+}  // namespace inbound_field
+
+// Control words: path MTU events, (peer address, inner MTU) pairs. The worker reads and zeroes the count.
+namespace control {
+inline constexpr int32_t kMaxEvents = 16;
+enum : int32_t { kEventCount = 0, kEvents = 1, kWords = 1 + 2 * kMaxEvents };
+}  // namespace control
+
+inline constexpr size_t kOutboundArenaWords = outbound_field::kCount * kOutboundCapacity + control::kWords;
+inline constexpr size_t kInboundArenaWords = inbound_field::kCount * kInboundCapacity + control::kWords;
+
+class ArenaView {
+ public:
+  ArenaView(int32_t* words, int32_t capacity, int32_t fields) noexcept
+      : words_(words), capacity_(capacity), control_(words + static_cast<size_t>(fields) * capacity) {}
+  int32_t& At(int32_t field, int32_t index) const noexcept {
+    return words_[static_cast<size_t>(field) * capacity_ + index];
+  }
+  bool HasEvents() const noexcept { return control_[control::kEventCount] != 0; }
+  void PushPathMtu(uint32_t peer, int32_t inner_mtu) const noexcept {
+    int32_t& count = control_[control::kEventCount];
+    if (count >= control::kMaxEvents) return;  // the next packet of that peer raises it again
+    control_[control::kEvents + 2 * count] = static_cast<int32_t>(peer);
+    control_[control::kEvents + 2 * count + 1] = inner_mtu;
+    count++;
+  }
+
+ private:
+  int32_t* words_;
+  int32_t capacity_;
+  int32_t* control_;
+};
+
+}  // namespace twill

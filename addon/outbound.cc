@@ -1,0 +1,309 @@
+#include "outbound.h"
+
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "udp_socket.h"
+
+namespace twill {
+
+namespace {
+
+// Superpackets are read one behind the other until this many bytes are in use: small enough for batch and trains to
+// stay in a 1 MiB L2 cache together.
+constexpr size_t kBatchBytes = 192 * 1024;
+constexpr size_t kReadRoom = sizeof(VnetHeader) + kMaxPacket;
+// The virtio_net_hdr is read to an address that is 6 modulo 16, so that the IPv4 header behind it is aligned.
+constexpr size_t kAlign = 64;
+constexpr size_t kLead = 6;
+constexpr size_t kMemoryBytes = kBatchBytes + kReadRoom + 2 * kAlign;
+
+}  // namespace
+
+OutboundPort::OutboundPort(std::shared_ptr<Engine> engine, size_t queue, int32_t* arena)
+    : engine_(std::move(engine)),
+      queue_(engine_->queue(queue)),
+      arena_(arena, kOutboundCapacity, outbound_field::kCount),
+      sender_(*engine_, queue_, arena_),
+      memory_(new uint8_t[kMemoryBytes + kAlign]),
+      packets_(new Packet[kOutboundCapacity]) {}
+
+// HOT
+int32_t OutboundPort::Step() noexcept {
+  if (count_ > 0) SendBatch();
+  count_ = 0;
+  if (arena_.HasEvents()) return 0;
+  for (;;) {
+    if (engine_->stopping()) return -ECANCELED;
+    const int32_t error = ReadBatch();
+    if (count_ > 0) return count_;
+    if (error != 0) return error;
+    const int waited = Wait();
+    if (waited != 0) return waited;
+  }
+}
+
+// HOT
+// Fills packets_ until the TUN is empty or the batch is full. 0 or -errno; packets read before an error are kept.
+int32_t OutboundPort::ReadBatch() noexcept {
+  uint8_t* base = memory_.get();
+  base += kAlign - reinterpret_cast<uintptr_t>(base) % kAlign;
+  size_t at = kLead;
+  int32_t reads = 0;
+  while (reads < kOutboundCapacity && at < kBatchBytes) {
+    const ssize_t length = ::read(queue_.tun.get(), base + at, kReadRoom);
+    if (length < 0) {
+      if (errno == EINTR) continue;
+      return errno == EAGAIN ? 0 : -errno;
+    }
+    reads++;
+    queue_.outbound.Add(Outbound::k_reads, 1);
+    if (Describe(base + at, static_cast<size_t>(length))) {
+      at = (at + static_cast<size_t>(length) + kAlign - 1) / kAlign * kAlign + kLead;
+    }
+  }
+  return 0;
+}
+
+int OutboundPort::Wait() noexcept {
+  pollfd wait[2] = {{queue_.tun.get(), POLLIN, 0}, {engine_->stop_fd(), POLLIN, 0}};
+  if (::poll(wait, 2, -1) < 0) return errno == EINTR ? 0 : -errno;
+  if ((wait[1].revents & POLLIN) != 0) return -ECANCELED;
+  // A deleted device polls as an error for ever.
+  if ((wait[0].revents & (POLLERR | POLLHUP | POLLNVAL)) != 0) return -EBADFD;
+  return 0;
+}
+
+// HOT
+bool OutboundPort::Describe(uint8_t* buffer, size_t length) noexcept {
+  Packet& packet = packets_[count_];
+  packet.segments = 1;
+  packet.header = {};
+  packet.data = buffer + sizeof(VnetHeader);
+  const size_t received = length < sizeof(VnetHeader) ? 0 : length - sizeof(VnetHeader);
+  queue_.outbound.Add(Outbound::k_bytes_in, received);
+
+  Outbound fault = Outbound::k_packets_in;
+  switch (ParseIpv4(packet.data, received, &packet.header)) {
+    case HeaderFault::kNone:
+      break;
+    case HeaderFault::kShort:
+      fault = Outbound::k_drop_short;
+      break;
+    case HeaderFault::kVersion:
+      fault = Outbound::k_drop_version;
+      break;
+    case HeaderFault::kHeaderLength:
+      fault = Outbound::k_drop_header_length;
+      break;
+    default:
+      fault = Outbound::k_drop_total_length;
+  }
+  if (fault == Outbound::k_packets_in) {
+    VnetHeader vnet;
+    std::memcpy(&vnet, buffer, sizeof vnet);
+    if (!CheckVnet(vnet, &packet)) {
+      packet.segments = 1;
+      fault = Outbound::k_drop_vnet_header;
+    } else if (!IsUnicast(packet.header.destination)) {
+      fault = Outbound::k_drop_not_unicast;
+    } else if (IsOwnTunnelTraffic(packet)) {
+      fault = Outbound::k_drop_recursion;
+    }
+  }
+  queue_.outbound.Add(Outbound::k_packets_in, packet.segments);
+  if (fault != Outbound::k_packets_in) {
+    Drop(packet, fault, 0);
+    return false;
+  }
+  const int32_t largest = packet.segments == 1 ? packet.header.total_length : packet.headers_length + packet.gso_size;
+  arena_.At(outbound_field::kSource, count_) = static_cast<int32_t>(packet.header.source);
+  arena_.At(outbound_field::kDestination, count_) = static_cast<int32_t>(packet.header.destination);
+  arena_.At(outbound_field::kLength, count_) = largest;
+  arena_.At(outbound_field::kSegments, count_) = packet.segments;
+  count_++;
+  return true;
+}
+
+// HOT
+// Believes nothing the header says about lengths: forwarded packets carry whatever their sender claimed.
+bool OutboundPort::CheckVnet(const VnetHeader& vnet, Packet* packet) noexcept {
+  const Ipv4Header& header = packet->header;
+  packet->headers_length = 0;
+  packet->csum_start = 0;
+  packet->csum_offset = 0;
+  if ((vnet.flags & kVnetNeedsCsum) != 0) {
+    if (vnet.csum_start < header.header_length || vnet.csum_start + vnet.csum_offset + 2 > header.total_length) {
+      return false;
+    }
+    packet->csum_start = vnet.csum_start;
+    packet->csum_offset = vnet.csum_offset;
+  }
+  const uint8_t type = static_cast<uint8_t>(vnet.gso_type & ~kVnetGsoEcn);
+  if (type == kVnetGsoNone) return true;
+
+  const uint8_t protocol = type == kVnetGsoTcpV4 ? kProtocolTcp : kProtocolUdp;
+  if ((type != kVnetGsoTcpV4 && type != kVnetGsoUdpL4) || header.protocol != protocol || vnet.gso_size == 0 ||
+      header.IsFragment()) {
+    return false;
+  }
+  size_t headers = header.header_length + kUdpHeader;
+  if (type == kVnetGsoTcpV4) {
+    if (header.header_length + 20u > header.total_length) return false;
+    const size_t tcp = (packet->data[header.header_length + 12] >> 4) * 4u;
+    if (tcp < 20) return false;
+    headers = header.header_length + tcp;
+  }
+  if (headers > header.total_length) return false;
+  const uint32_t payload = static_cast<uint32_t>(header.total_length - headers);
+  const uint32_t segments = (payload + vnet.gso_size - 1) / vnet.gso_size;
+  if (segments <= 1) return true;  // legal, and then an ordinary packet
+  packet->headers_length = static_cast<uint16_t>(headers);
+  packet->payload = payload;
+  packet->gso_size = vnet.gso_size;
+  packet->segments = static_cast<uint16_t>(segments);
+  return true;
+}
+
+// Our own datagrams, routed into the TUN: encapsulating them again would double them without end.
+bool OutboundPort::IsOwnTunnelTraffic(const Packet& packet) const noexcept {
+  const EngineOptions& own = engine_->options();
+  const Ipv4Header& header = packet.header;
+  if (header.protocol != kProtocolUdp || header.source != own.listen_address) return false;
+  if (header.IsLaterFragment()) return true;
+  if (header.total_length < header.header_length + kUdpHeader) return false;
+  const uint8_t* udp = packet.data + header.header_length;
+  return LoadBe16(udp) == own.port || LoadBe16(udp + 2) == own.port;
+}
+
+// HOT
+void OutboundPort::SendBatch() noexcept {
+  const uint64_t now_ms = MonotonicMs();
+  for (int32_t i = 0; i < count_; i++) SendPacket(packets_[i], i, now_ms);
+  Flush();
+}
+
+// HOT
+void OutboundPort::SendPacket(const Packet& packet, int32_t index, uint64_t now_ms) noexcept {
+  const uint32_t peer = static_cast<uint32_t>(arena_.At(outbound_field::kPeerAddress, index));
+  const uint32_t reply_source = static_cast<uint32_t>(arena_.At(outbound_field::kReplySource, index));
+  const int32_t verdict = arena_.At(outbound_field::kVerdict, index);
+  if (verdict != 0) {
+    const auto reason = static_cast<Outbound>(verdict);
+    Drop(packet, reason, peer);
+    if (reason == Outbound::k_drop_no_route) {
+      Answer(packet, {kIcmpUnreachable, kIcmpCodeNetwork, 0, engine_->options().reply_source}, now_ms);
+    }
+    return;
+  }
+  if (packet.header.ttl <= 1) {
+    Drop(packet, Outbound::k_drop_ttl_expired, peer);
+    if (packet.header.ttl == 1) Answer(packet, {kIcmpTimeExceeded, kIcmpCodeTtl, 0, reply_source}, now_ms);
+    return;
+  }
+  Destination to = {peer, static_cast<uint16_t>(arena_.At(outbound_field::kPeerPort, index)),
+                    sender_.SegmentLimit(peer, now_ms), arena_.At(outbound_field::kPeerId, index)};
+  const int32_t mtu = arena_.At(outbound_field::kPeerMtu, index);
+  if (arena_.At(outbound_field::kLength, index) > mtu) {
+    if (packet.header.DontFragment()) {
+      Drop(packet, Outbound::k_drop_too_big, peer);
+      Answer(packet, {kIcmpUnreachable, kIcmpCodeFragmentationNeeded, static_cast<uint16_t>(mtu), reply_source},
+             now_ms);
+      return;
+    }
+    to.limit = 1;  // the kernel fragments the outer datagram, which it does not do for a train
+  }
+
+  const Ipv4Header& header = packet.header;
+  const uint32_t pair = Mix(header.source, header.destination);
+  uint32_t ports = header.protocol;
+  if (!header.IsFragment() && header.total_length >= header.header_length + 4u) {
+    ports ^= LoadBe32(packet.data + header.header_length);
+  }
+  const FlowOrder::Key flow = {Mix(pair, ports), pair, header.IsFragment()};
+  if (packet.segments == 1) {
+    SendWhole(packet, to, flow);
+  } else {
+    SendSplit(packet, to, flow);
+  }
+}
+
+// HOT
+void OutboundPort::SendWhole(const Packet& packet, const Destination& to, const FlowOrder::Key& flow) noexcept {
+  const uint16_t length = packet.header.total_length;
+  uint32_t order = flows_.Earliest(flow);
+  uint8_t* at = Reserve(to, length, false, &order);
+  flows_.Note(flow, order);
+  if (packet.csum_start == 0) {
+    std::memcpy(at, packet.data, length);
+  } else {
+    // The field holds the sum of the pseudo header, so summing it with the rest finishes the checksum.
+    std::memcpy(at, packet.data, packet.csum_start);
+    const uint16_t checksum =
+        Finish(CopyAndSum(at + packet.csum_start, packet.data + packet.csum_start, length - packet.csum_start));
+    const bool is_udp = packet.header.protocol == kProtocolUdp;
+    StoreWord(at + packet.csum_start + packet.csum_offset, is_udp && checksum == 0 ? 0xffff : checksum);
+  }
+  DecrementTtl(at);
+}
+
+// HOT
+void OutboundPort::SendSplit(const Packet& packet, const Destination& to, const FlowOrder::Key& flow) noexcept {
+  SegmentTemplate segment;
+  const uint8_t* udp_checksum = packet.data + packet.header.header_length + kUdpCsumOffset;
+  const bool keep_zero =
+      packet.header.protocol == kProtocolUdp && packet.csum_start == 0 && LoadWord(udp_checksum) == 0;
+  segment.Init(packet.data, packet.header, packet.headers_length, keep_zero);
+  const uint8_t* payload = packet.data + packet.headers_length;
+  uint32_t order = flows_.Earliest(flow);
+  uint32_t offset = 0;
+  for (uint32_t i = 0; i < packet.segments; i++) {
+    const uint32_t piece = std::min<uint32_t>(packet.gso_size, packet.payload - offset);
+    const auto length = static_cast<uint16_t>(packet.headers_length + piece);
+    uint8_t* at = Reserve(to, length, i != 0, &order);
+    segment.Write(at, payload + offset, piece, i, offset, i + 1u == packet.segments);
+    offset += piece;
+  }
+  flows_.Note(flow, order);
+}
+
+// HOT
+uint8_t* OutboundPort::Reserve(const Destination& to, uint16_t length, bool follow, uint32_t* order) noexcept {
+  uint8_t* at = trains_.Reserve(to, length, follow, order);
+  if (at != nullptr) return at;
+  Flush();
+  *order = 0;
+  return trains_.Reserve(to, length, false, order);
+}
+
+// HOT
+void OutboundPort::Flush() noexcept {
+  if (trains_.size() == 0) return;
+  sender_.Send(trains_);
+  trains_.Clear();
+  flows_.Clear();
+}
+
+void OutboundPort::Drop(const Packet& packet, Outbound reason, uint32_t outer) noexcept {
+  queue_.outbound.Add(reason, packet.segments);
+  queue_.outbound_offenders[static_cast<size_t>(reason)].Set(outer, packet.header.source, packet.header.destination);
+}
+
+void OutboundPort::Answer(const Packet& packet, const IcmpError& error, uint64_t now_ms) noexcept {
+  const size_t length =
+      packet.segments == 1 ? packet.header.total_length : size_t{packet.headers_length} + packet.gso_size;
+  if (!MayAnswer(packet.data, length, packet.header, engine_->options().broadcast)) return;
+  if (!limiter_.Allow(packet.header.source, now_ms)) {
+    queue_.outbound.Add(Outbound::k_icmp_limited, 1);
+    return;
+  }
+  uint8_t buffer[sizeof(VnetHeader) + kMaxIcmpError] = {};
+  const size_t built = BuildIcmpError(buffer + sizeof(VnetHeader), error, packet.data, length, packet.header);
+  const ssize_t written = ::write(queue_.tun.get(), buffer, sizeof(VnetHeader) + built);
+  queue_.outbound.Add(written < 0 ? Outbound::k_icmp_failed : Outbound::k_icmp_sent, 1);
+}
+
+}  // namespace twill

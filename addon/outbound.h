@@ -1,0 +1,65 @@
+// The outbound direction of one queue: TUN to UDP.
+//
+// One Step is: send what the last batch held, as its verdicts say; wait for the TUN or the stop eventfd when there is
+// nothing to read; read the next batch and describe each packet in the arena. Nothing is kept across steps but the
+// batch between its description and its verdicts, so a batch is as large as what queued up while the last one was sent:
+// one packet when idle, many superpackets under load.
+#pragma once
+
+#include <memory>
+
+#include "icmp.h"
+#include "sender.h"
+#include "split.h"
+#include "trains.h"
+
+namespace twill {
+
+class OutboundPort {
+ public:
+  // `arena` has kOutboundArenaWords words and outlives the port.
+  OutboundPort(std::shared_ptr<Engine> engine, size_t queue, int32_t* arena);
+
+  // The number of descriptors to judge, 0 or more; -ECANCELED when stopped; -errno when the TUN failed (EBADFD: deleted).
+  int32_t Step() noexcept;
+
+ private:
+  struct Packet {
+    uint8_t* data;  // IPv4 header
+    Ipv4Header header;
+    uint32_t payload;         // bytes after the headers
+    uint16_t headers_length;  // IPv4 and transport header; 0 when the packet is sent whole
+    uint16_t gso_size;        // payload bytes per piece
+    uint16_t segments;
+    uint16_t csum_start;      // 0 when the checksum is complete
+    uint16_t csum_offset;
+  };
+
+  int32_t ReadBatch() noexcept;
+  // Whether the packet is worth a verdict; else it is counted.
+  bool Describe(uint8_t* buffer, size_t length) noexcept;
+  bool CheckVnet(const VnetHeader& vnet, Packet* packet) noexcept;
+  int Wait() noexcept;
+  void SendBatch() noexcept;
+  void SendPacket(const Packet& packet, int32_t index, uint64_t now_ms) noexcept;
+  void SendWhole(const Packet& packet, const Destination& to, const FlowOrder::Key& flow) noexcept;
+  void SendSplit(const Packet& packet, const Destination& to, const FlowOrder::Key& flow) noexcept;
+  uint8_t* Reserve(const Destination& to, uint16_t length, bool follow, uint32_t* order) noexcept;
+  void Flush() noexcept;
+  void Drop(const Packet& packet, Outbound reason, uint32_t outer) noexcept;
+  void Answer(const Packet& packet, const IcmpError& error, uint64_t now_ms) noexcept;
+  bool IsOwnTunnelTraffic(const Packet& packet) const noexcept;
+
+  std::shared_ptr<Engine> engine_;
+  Queue& queue_;
+  ArenaView arena_;
+  Sender sender_;
+  TrainSet trains_;
+  FlowOrder flows_;
+  IcmpLimiter limiter_;
+  std::unique_ptr<uint8_t[]> memory_;
+  std::unique_ptr<Packet[]> packets_;
+  int32_t count_ = 0;
+};
+
+}  // namespace twill

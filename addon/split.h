@@ -1,0 +1,42 @@
+// Splitting a superpacket: one header template, stamped before each piece of the payload.
+//
+// What each packet of the result carries (RFC 9293, RFC 768, Linux tcp_gso_segment and __udp_gso_segment):
+//   IPv4: its own total length, IP ID counting up from the superpacket's, a fresh header checksum, TTL one lower
+//   TCP:  sequence number advanced by the bytes before it; FIN and PSH on the last only, CWR on the first only
+//   UDP:  its own length; a zero checksum stays zero
+// Options, acknowledgement, window and all other flags are the superpacket's. The payload is copied and summed in one
+// pass; the sums over the constant parts of the headers are taken once.
+#pragma once
+
+#include "packet.h"
+
+namespace twill {
+
+inline constexpr size_t kMaxHeaders = 60 + 60;  // IPv4 with options, TCP with options
+
+class SegmentTemplate {
+ public:
+  // `packet` was parsed into `header`, is TCP or UDP, no fragment, and its transport header ends at `headers_length`.
+  void Init(const uint8_t* packet, const Ipv4Header& header, size_t headers_length, bool keep_zero_checksum) noexcept;
+
+  // Writes headers and payload at `to`, which has room for headers_length() + payload_length bytes.
+  // `index` counts from 0; `offset` is the number of payload bytes before this piece.
+  void Write(uint8_t* to, const uint8_t* payload, size_t payload_length, uint32_t index, uint32_t offset,
+             bool last) const noexcept;
+
+  size_t headers_length() const noexcept { return headers_length_; }
+
+ private:
+  uint8_t headers_[kMaxHeaders];
+  size_t headers_length_;
+  size_t ip_length_;
+  uint64_t ip_sum_;         // IPv4 header without total length, ID and checksum
+  uint64_t transport_sum_;  // pseudo header without length; transport header without sequence, flags word, checksum
+  uint32_t sequence_;
+  uint16_t id_;
+  uint16_t flags_word_;     // TCP data offset and flags
+  uint8_t protocol_;
+  bool keep_zero_checksum_;
+};
+
+}  // namespace twill

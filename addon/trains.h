@@ -1,0 +1,105 @@
+// Trains: datagrams to one peer, all of one length (the last may be shorter), sent as one UDP_SEGMENT message.
+//
+// A trip through the IP stack costs some 60 times what a datagram inside a train costs, so as many datagrams as
+// possible must share one, whatever packet they came from: segments of one superpacket go on in the train that the one
+// before it left open, and lone packets of many flows (acknowledgements above all) gather by peer and length.
+//
+// Order: trains leave in the order in which they were opened, and nothing is held beyond one batch. A packet may
+// therefore join an open train only if no earlier packet of its flow sits in a train opened later. FlowOrder keeps, by
+// hash, the youngest train a flow has used; two flows that share a slot only lose a chance to merge, never their order.
+// A fragment has no ports: it must not pass any packet of its address pair, nor be passed by one.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+
+namespace twill {
+
+inline constexpr uint32_t kMaxTrains = 64;           // messages per sendmmsg call
+inline constexpr uint32_t kMaxTrainBytes = 65507;    // 65535 - 20 - 8: one UDP payload
+inline constexpr uint32_t kMaxTrainSegments = 128;   // UDP_MAX_SEGMENTS since Linux 6.9; 64 before
+
+struct Destination {
+  uint32_t address;  // host order
+  uint16_t port;
+  uint16_t limit;    // datagrams per message: 1 when this peer or this length takes no UDP_SEGMENT
+  int32_t peer_id;
+};
+
+struct Train {
+  Destination to;
+  uint16_t size;   // length of every datagram but the last
+  uint16_t count;
+  uint32_t bytes;
+  bool open;
+  uint8_t* data;
+};
+
+class TrainSet {
+ public:
+  TrainSet();
+
+  // Room for one datagram of `length` bytes, in the train `*order` or a later one, and its order in `*order`.
+  // `follow` lets it end the train `*order` as a shorter last datagram: only for pieces of one superpacket.
+  // nullptr when all trains are in use: send them, Clear, and call again.
+  uint8_t* Reserve(const Destination& to, uint16_t length, bool follow, uint32_t* order) noexcept;
+
+  uint32_t size() const noexcept { return used_; }
+  const Train& operator[](uint32_t index) const noexcept { return trains_[index]; }
+  void Clear() noexcept;
+
+ private:
+  static constexpr uint32_t kSlots = 256;
+  // Not a multiple of 4096, or the starts of all trains would fall into the same cache sets.
+  static constexpr size_t kStride = 65536 + 17 * 64;
+
+  struct Slot {
+    uint32_t epoch;
+    uint32_t train;
+  };
+
+  uint8_t* Append(uint32_t index, uint16_t length) noexcept;
+
+  std::unique_ptr<uint8_t[]> memory_;
+  std::array<Train, kMaxTrains> trains_{};
+  std::array<Slot, kSlots> slots_{};
+  uint32_t used_ = 0;
+  uint32_t epoch_ = 1;
+};
+
+// Which train a flow may join at the earliest.
+class FlowOrder {
+ public:
+  struct Key {
+    uint32_t flow;  // hash of addresses, protocol and ports
+    uint32_t pair;  // hash of the addresses
+    bool is_fragment;
+  };
+
+  uint32_t Earliest(const Key& key) const noexcept;
+  void Note(const Key& key, uint32_t order) noexcept;
+  void Clear() noexcept { epoch_++; }
+
+ private:
+  static constexpr uint32_t kSlots = 1024;
+  struct FlowSlot {
+    uint32_t epoch;
+    uint32_t order;
+  };
+  struct PairSlot {
+    uint32_t epoch;
+    uint32_t any;
+    uint32_t fragments;
+  };
+  std::array<FlowSlot, kSlots> flows_{};
+  std::array<PairSlot, kSlots> pairs_{};
+  uint32_t epoch_ = 1;
+};
+
+inline uint32_t Mix(uint32_t a, uint32_t b) noexcept {
+  uint64_t x = (static_cast<uint64_t>(a) << 32 | b) * 0x9e3779b97f4a7c15u;
+  return static_cast<uint32_t>(x >> 32) ^ static_cast<uint32_t>(x >> 11);
+}
+
+}  // namespace twill

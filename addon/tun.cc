@@ -1,0 +1,66 @@
+#include "tun.h"
+
+#include <fcntl.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <sys/ioctl.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "packet.h"
+
+namespace twill {
+
+TunResult OpenTun(const std::string& name, bool multi_queue) noexcept {
+  TunResult result;
+  UniqueFd fd(::open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK));
+  if (!fd.valid()) {
+    result.error = errno;
+    result.operation = "open /dev/net/tun";
+    return result;
+  }
+  ifreq request{};
+  std::strncpy(request.ifr_name, name.c_str(), IFNAMSIZ - 1);
+  request.ifr_flags = static_cast<short>(IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | (multi_queue ? IFF_MULTI_QUEUE : 0));
+  if (::ioctl(fd.get(), TUNSETIFF, &request) < 0) {
+    result.error = errno;
+    result.operation = "TUNSETIFF";
+    return result;
+  }
+  // An adopted device may have been left with another header size.
+  int header_size = sizeof(VnetHeader);
+  if (::ioctl(fd.get(), TUNSETVNETHDRSZ, &header_size) < 0) {
+    result.error = errno;
+    result.operation = "TUNSETVNETHDRSZ";
+    return result;
+  }
+  if (::ioctl(fd.get(), TUNSETPERSIST, 1) < 0) {
+    result.error = errno;
+    result.operation = "TUNSETPERSIST";
+    return result;
+  }
+  result.fd = std::move(fd);
+  return result;
+}
+
+unsigned GrantTunOffloads(int fd, bool wanted) noexcept {
+  // Each step gives up what older kernels lack first: USO (6.2), then ECN, then segmentation.
+  static constexpr unsigned kSteps[] = {
+      kTunCsum | kTunTso4 | kTunTso6 | kTunTsoEcn | kTunUso4 | kTunUso6,
+      kTunCsum | kTunTso4 | kTunTso6 | kTunTsoEcn,
+      kTunCsum | kTunTso4 | kTunTso6,
+      kTunCsum,
+  };
+  if (wanted) {
+    for (unsigned step : kSteps) {
+      if (::ioctl(fd, TUNSETOFFLOAD, static_cast<unsigned long>(step)) == 0) return step;
+    }
+  }
+  ::ioctl(fd, TUNSETOFFLOAD, 0ul);
+  return 0;
+}
+
+int ForgetTun(int fd) noexcept { return ::ioctl(fd, TUNSETPERSIST, 0) < 0 ? -errno : 0; }
+
+}  // namespace twill

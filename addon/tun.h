@@ -1,0 +1,35 @@
+// The TUN device: opening its queues and asking the kernel for offloads (Linux Documentation/networking/tuntap.rst).
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "unique_fd.h"
+
+namespace twill {
+
+// Bits of TUNSETOFFLOAD. USO needs Linux 6.2 and is missing from older headers.
+inline constexpr unsigned kTunCsum = 0x01;
+inline constexpr unsigned kTunTso4 = 0x02;
+inline constexpr unsigned kTunTso6 = 0x04;
+inline constexpr unsigned kTunTsoEcn = 0x08;
+inline constexpr unsigned kTunUso4 = 0x20;
+inline constexpr unsigned kTunUso6 = 0x40;
+
+struct TunResult {
+  UniqueFd fd;
+  int error = 0;           // errno, 0 on success
+  const char* operation = "";
+};
+
+// Opens one queue of `name`, non-blocking, persistent, with a virtio_net_hdr of 10 bytes. Every queue of a device must
+// be opened with the same `multi_queue`.
+TunResult OpenTun(const std::string& name, bool multi_queue) noexcept;
+
+// The largest set of offload bits the device takes, from everything down to none; 0 asks for none.
+unsigned GrantTunOffloads(int fd, bool wanted) noexcept;
+
+// Removes the persistence, so that the device goes when its last queue closes. 0 or -errno.
+int ForgetTun(int fd) noexcept;
+
+}  // namespace twill

@@ -1,0 +1,149 @@
+#include "udp_socket.h"
+
+#include <linux/errqueue.h>
+#include <linux/sock_diag.h>
+#include <netinet/udp.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace twill {
+
+namespace {
+
+// The *FORCE variants need CAP_NET_ADMIN and pass the sysctl limits; without it, as much as the limits allow.
+void SetBuffer(int fd, int force, int plain, int bytes) noexcept {
+  if (::setsockopt(fd, SOL_SOCKET, force, &bytes, sizeof bytes) < 0) {
+    ::setsockopt(fd, SOL_SOCKET, plain, &bytes, sizeof bytes);
+  }
+}
+
+int GetInt(int fd, int level, int name) noexcept {
+  int value = 0;
+  socklen_t length = sizeof value;
+  return ::getsockopt(fd, level, name, &value, &length) == 0 ? value : 0;
+}
+
+struct SegmentControl {
+  alignas(cmsghdr) uint8_t bytes[CMSG_SPACE(sizeof(uint16_t))];
+};
+
+// Whether one message may carry `segments` datagrams: sent for real, by a socket of its own to itself, because the
+// limit (64, or 128 since 6.9 and in some stable kernels) is checked nowhere else.
+bool SegmentsAccepted(uint32_t address, uint16_t segments) noexcept {
+  UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  sockaddr_in name = SocketAddress(address, 0);
+  socklen_t length = sizeof name;
+  if (!fd.valid() || ::bind(fd.get(), reinterpret_cast<sockaddr*>(&name), sizeof name) < 0 ||
+      ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&name), &length) < 0) {
+    return false;
+  }
+  uint8_t payload[256] = {};
+  iovec part = {payload, segments};
+  SegmentControl control{};
+  msghdr message{};
+  message.msg_name = &name;
+  message.msg_namelen = sizeof name;
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control.bytes;
+  message.msg_controllen = sizeof control.bytes;
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_UDP;
+  header->cmsg_type = kUdpSegment;
+  header->cmsg_len = CMSG_LEN(sizeof(uint16_t));
+  const uint16_t one = 1;
+  std::memcpy(CMSG_DATA(header), &one, sizeof one);
+  return ::sendmsg(fd.get(), &message, 0) == segments;
+}
+
+}  // namespace
+
+UdpResult OpenUdp(const UdpOptions& options) noexcept {
+  UdpResult result;
+  UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const auto fail = [&result](const char* operation) {
+    result.error = errno;
+    result.operation = operation;
+  };
+  if (!fd.valid()) {
+    fail("socket");
+    return result;
+  }
+  const int on = 1;
+  if (options.reuse_port && ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0) {
+    fail("SO_REUSEPORT");
+    return result;
+  }
+  SetBuffer(fd.get(), SO_RCVBUFFORCE, SO_RCVBUF, options.buffer_bytes);
+  SetBuffer(fd.get(), SO_SNDBUFFORCE, SO_SNDBUF, options.buffer_bytes);
+  result.receive_bytes = GetInt(fd.get(), SOL_SOCKET, SO_RCVBUF);
+  result.send_bytes = GetInt(fd.get(), SOL_SOCKET, SO_SNDBUF);
+  // Without it an unconnected socket never learns that a path became narrower.
+  if (::setsockopt(fd.get(), IPPROTO_IP, IP_RECVERR, &on, sizeof on) < 0) {
+    fail("IP_RECVERR");
+    return result;
+  }
+  const sockaddr_in name = SocketAddress(options.address, options.port);
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name) < 0) {
+    fail("bind");
+    return result;
+  }
+  if (options.offload) {
+    result.gro = ::setsockopt(fd.get(), SOL_UDP, kUdpGro, &on, sizeof on) == 0;
+    const int none = 0;
+    if (::setsockopt(fd.get(), SOL_UDP, kUdpSegment, &none, sizeof none) == 0) {
+      result.segments = SegmentsAccepted(options.address, 128) ? 128 : 64;
+    }
+  }
+  result.fd = std::move(fd);
+  return result;
+}
+
+int32_t QueryInnerPathMtu(uint32_t peer, uint16_t port) noexcept {
+  UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd.valid()) return -errno;
+  const sockaddr_in name = SocketAddress(peer, port);
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name) < 0) return -errno;
+  const int mtu = GetInt(fd.get(), IPPROTO_IP, IP_MTU);
+  return mtu > kOuterHeaders ? mtu - kOuterHeaders : -EINVAL;
+}
+
+int DrainErrorQueue(int fd, uint32_t* peers, int room) noexcept {
+  // Bounded: the queue refills while it is read when a path refuses everything.
+  static constexpr int kMaxErrors = 64;
+  int found = 0;
+  for (int i = 0; i < kMaxErrors; i++) {
+    sockaddr_in peer{};
+    alignas(cmsghdr) uint8_t control[CMSG_SPACE(sizeof(sock_extended_err) + sizeof(sockaddr_in))];
+    uint8_t unused[1];
+    iovec part = {unused, sizeof unused};
+    msghdr message{};
+    message.msg_name = &peer;
+    message.msg_namelen = sizeof peer;
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    if (::recvmsg(fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0) break;
+    for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
+      if (header->cmsg_level != IPPROTO_IP || header->cmsg_type != IP_RECVERR) continue;
+      sock_extended_err error;
+      std::memcpy(&error, CMSG_DATA(header), sizeof error);
+      if (error.ee_errno == EMSGSIZE && found < room && message.msg_namelen >= sizeof peer) {
+        peers[found++] = ntohl(peer.sin_addr.s_addr);
+      }
+    }
+  }
+  return found;
+}
+
+uint32_t SocketDrops(int fd) noexcept {
+  uint32_t info[SK_MEMINFO_VARS] = {};
+  socklen_t length = sizeof info;
+  if (::getsockopt(fd, SOL_SOCKET, SO_MEMINFO, info, &length) < 0) return 0;
+  return info[SK_MEMINFO_DROPS];
+}
+
+}  // namespace twill

@@ -1,0 +1,64 @@
+// The descriptor arena as TypeScript sees it: the twin of addon/layout.h, compared by test/boundary.
+//
+// Structure of arrays over int32 words: field f of descriptor i is word f * capacity + i. Addresses are in host order
+// and signed here, because int32 loads stay small integers and compare faster; `>>> 0` makes them unsigned.
+
+export const OUTBOUND_CAPACITY = 256;
+export const INBOUND_CAPACITY = 2048;
+
+/** First word of each outbound field. Inputs first, then what the lookup fills in. */
+export const OutboundField = {
+  SOURCE: 0 * OUTBOUND_CAPACITY,
+  DESTINATION: 1 * OUTBOUND_CAPACITY,
+  LENGTH: 2 * OUTBOUND_CAPACITY,
+  SEGMENTS: 3 * OUTBOUND_CAPACITY,
+  VERDICT: 4 * OUTBOUND_CAPACITY,
+  PEER_ADDRESS: 5 * OUTBOUND_CAPACITY,
+  PEER_PORT: 6 * OUTBOUND_CAPACITY,
+  PEER_MTU: 7 * OUTBOUND_CAPACITY,
+  PEER_ID: 8 * OUTBOUND_CAPACITY,
+  REPLY_SOURCE: 9 * OUTBOUND_CAPACITY,
+} as const;
+
+/** First word of each inbound field. */
+export const InboundField = {
+  OUTER_SOURCE: 0 * INBOUND_CAPACITY,
+  OUTER_PORT: 1 * INBOUND_CAPACITY,
+  INNER_SOURCE: 2 * INBOUND_CAPACITY,
+  INNER_DESTINATION: 3 * INBOUND_CAPACITY,
+  LENGTH: 4 * INBOUND_CAPACITY,
+  SEGMENTS: 5 * INBOUND_CAPACITY,
+  VERDICT: 6 * INBOUND_CAPACITY,
+  PEER_ID: 7 * INBOUND_CAPACITY,
+  AUDIT: 8 * INBOUND_CAPACITY,
+} as const;
+
+export const OUTBOUND_FIELDS = Object.keys(OutboundField).length;
+export const INBOUND_FIELDS = Object.keys(InboundField).length;
+
+/** Control words behind the last field: a count, then (peer address, inner MTU) pairs. */
+export const MAX_EVENTS = 16;
+export const CONTROL_WORDS = 1 + 2 * MAX_EVENTS;
+
+export const OUTBOUND_CONTROL = OUTBOUND_FIELDS * OUTBOUND_CAPACITY;
+export const INBOUND_CONTROL = INBOUND_FIELDS * INBOUND_CAPACITY;
+
+export const OUTBOUND_ARENA_WORDS = OUTBOUND_CONTROL + CONTROL_WORDS;
+export const INBOUND_ARENA_WORDS = INBOUND_CONTROL + CONTROL_WORDS;
+
+/** A path MTU the kernel reported: the largest inner packet that reaches `peer` in one piece. */
+export interface PathMtuEvent {
+  readonly peer: number;
+  readonly mtuBytes: number;
+}
+
+/** Takes the events off the control words at `control`. Rare: a path became narrower. */
+export function takePathMtuEvents(arena: Int32Array, control: number): PathMtuEvent[] {
+  const count = arena[control]!;
+  arena[control] = 0;
+  const events: PathMtuEvent[] = [];
+  for (let i = 0; i < count; i++) {
+    events.push({ peer: arena[control + 1 + 2 * i]! >>> 0, mtuBytes: arena[control + 2 + 2 * i]! });
+  }
+  return events;
+}

@@ -1,0 +1,130 @@
+// Where every packet ends, by name: the twin of addon/counters.h, in the same order, compared by test/boundary.
+//
+// Unit: inner packets after splitting, unless the name says bytes, reads, writes, calls or messages. Once a worker is
+// idle, packets_in equals packets_out plus all drop_* counters of its direction.
+
+export const OUTBOUND_COUNTERS = [
+  'packets_in',
+  'bytes_in',
+  'reads',
+  'packets_out',
+  'bytes_out',
+  'messages',
+  'trains',
+  'send_calls',
+  'gso_refused',
+  'path_mtu_events',
+  'icmp_sent',
+  'icmp_limited',
+  'icmp_failed',
+  'drop_vnet_header',
+  'drop_short',
+  'drop_version',
+  'drop_header_length',
+  'drop_total_length',
+  'drop_no_route',
+  'drop_own_subnet',
+  'drop_hairpin',
+  'drop_recursion',
+  'drop_not_unicast',
+  'drop_ttl_expired',
+  'drop_too_big',
+  'drop_send_blocked',
+  'drop_send_no_buffer',
+  'drop_send_unreachable',
+  'drop_send_denied',
+  'drop_send_too_big',
+  'drop_send_failed',
+] as const;
+
+export const INBOUND_COUNTERS = [
+  'packets_in',
+  'bytes_in',
+  'messages',
+  'receive_calls',
+  'packets_out',
+  'bytes_out',
+  'writes',
+  'superpackets',
+  'gso_refused',
+  'checksum_bad',
+  'audit_would_drop',
+  'icmp_sent',
+  'icmp_limited',
+  'icmp_failed',
+  'drop_truncated',
+  'drop_short',
+  'drop_version',
+  'drop_header_length',
+  'drop_total_length',
+  'drop_options',
+  'drop_fragment_overflow',
+  'drop_ttl_zero',
+  'drop_ttl_expired',
+  'drop_martian_source',
+  'drop_martian_destination',
+  'drop_own_outer',
+  'drop_unknown_peer',
+  'drop_own_source',
+  'drop_spoofed_source',
+  'drop_unowned_source',
+  'drop_not_ours',
+  'drop_tun_down',
+  'drop_tun_refused',
+  'drop_tun_blocked',
+  'drop_tun_gone',
+  'drop_tun_failed',
+] as const;
+
+export type OutboundCounter = (typeof OUTBOUND_COUNTERS)[number];
+export type InboundCounter = (typeof INBOUND_COUNTERS)[number];
+export type DropReason = Extract<OutboundCounter | InboundCounter, `drop_${string}`>;
+
+/** Index of an outbound counter: the verdict that drops a packet under that name. */
+export function outboundIndex(name: OutboundCounter): number {
+  return OUTBOUND_COUNTERS.indexOf(name);
+}
+
+/** Index of an inbound counter: the verdict that drops a run under that name. */
+export function inboundIndex(name: InboundCounter): number {
+  return INBOUND_COUNTERS.indexOf(name);
+}
+
+/** What each drop means and what to do about it: for logs, `twill drops` and docs/operations.md. */
+export const DROP_MEANINGS: Readonly<Record<DropReason, string>> = {
+  drop_vnet_header: 'the kernel handed over a packet whose offload header contradicts it',
+  drop_short: 'shorter than an IPv4 header',
+  drop_version: 'not IPv4',
+  drop_header_length: 'IPv4 header length below 20 or past the end of the packet',
+  drop_total_length: 'IPv4 total length past the end of the packet',
+  drop_no_route: 'no lease covers the destination; the sender is told "network unreachable"',
+  drop_own_subnet: 'destination in this host’s own subnet: no container interface has that address',
+  drop_hairpin: 'source belongs to another host: a packet that came from the overlay is not sent into it again',
+  drop_recursion: 'our own encapsulated traffic, routed into the overlay',
+  drop_not_unicast: 'multicast, broadcast or reserved destination',
+  drop_ttl_expired: 'TTL used up; the sender is told "time exceeded"',
+  drop_too_big: 'larger than the path to that host takes, with DF set; the sender is told the MTU',
+  drop_send_blocked: 'the UDP send buffer stayed full',
+  drop_send_no_buffer: 'the kernel had no memory or queue space for the datagram',
+  drop_send_unreachable: 'the kernel has no way to the host that owns the destination',
+  drop_send_denied: 'a firewall rule on this host refused the datagram',
+  drop_send_too_big: 'the kernel refused the datagram as too long',
+  drop_send_failed: 'the kernel refused the datagram for another reason',
+  drop_truncated: 'longer than a datagram can be',
+  drop_options: 'an IP option that routes or records',
+  drop_fragment_overflow: 'a fragment that ends past 65,535 bytes',
+  drop_ttl_zero: 'arrived with TTL 0',
+  drop_martian_source: 'inner source in 0/8, 127/8, 224/4 or 240/4',
+  drop_martian_destination: 'inner destination in 0/8, 127/8, 224/4 or 240/4',
+  drop_own_outer: 'sent from this host’s own address',
+  drop_unknown_peer: 'sent from an address that is the public IP of no lease',
+  drop_own_source: 'inner source in this host’s own subnet',
+  drop_spoofed_source: 'inner source belongs to a host other than the sender',
+  drop_unowned_source: 'inner source belongs to no lease',
+  drop_not_ours: 'inner destination outside this host’s subnet',
+  drop_tun_down: 'the TUN device is down',
+  drop_tun_refused: 'the TUN device refused the packet as malformed',
+  drop_tun_blocked: 'the TUN device had no memory or queue space',
+  drop_tun_gone: 'the TUN device was deleted',
+  drop_tun_failed: 'the TUN device refused the packet for another reason',
+};

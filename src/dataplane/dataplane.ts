@@ -1,0 +1,265 @@
+// The owner of one data path: engine, workers, counters. The route table belongs to the caller and outlives it.
+//
+// Life:  open ─► start ─► (running) ─► close
+// open() takes the device and the socket, so that the caller can give the device its address before packets flow;
+// start() probes what the device accepts and starts two workers per queue; close() stops them, waits for them, and
+// closes the descriptors. When the device or a worker fails, `onFailure` is called once and the caller closes and opens
+// anew: there is no half-running state.
+
+import { getSystemErrorName } from 'node:util';
+import { Worker } from 'node:worker_threads';
+import { OverlayError } from '../errors.js';
+import { type Ipv4, type Prefix, formatIpv4, maskOf, sizeOf } from '../net/ipv4.js';
+import type { PathMtuEvent } from './arena.js';
+import { INBOUND_COUNTERS, type InboundCounter, OUTBOUND_COUNTERS, type OutboundCounter } from './counters.js';
+import type { SourceCheck } from './inbound.js';
+import { type NativeEngine, native } from './native.js';
+import { MAX_ROWS } from './route-table.js';
+import type { WorkerMessage, WorkerTask } from './worker.js';
+
+// Enough for some 60 ms of single datagrams at 1 Gbit/s; the kernel counts about 2,300 bytes for each.
+const SOCKET_BUFFER_BYTES = 8 << 20;
+
+const ECANCELED = 125;
+const EBADFD = 77;
+
+export interface DataplaneOptions {
+  /** Device name, at most 15 bytes. */
+  readonly device: string;
+  readonly listenAddress: Ipv4;
+  readonly publicIp: Ipv4;
+  readonly port: number;
+  readonly queues: number;
+  readonly offload: 'auto' | 'off';
+  readonly sourceCheck: SourceCheck;
+  readonly network: Prefix;
+  readonly ownSubnet: Prefix;
+  readonly table: SharedArrayBuffer;
+  readonly onPathMtu: (event: PathMtuEvent) => void;
+  /** The device is gone or a worker ended. Called at most once. */
+  readonly onFailure: (reason: string) => void;
+}
+
+/** Who was refused last under a counter; undefined addresses were not known. */
+export interface Offender {
+  readonly outer: Ipv4;
+  readonly source: Ipv4;
+  readonly destination: Ipv4;
+}
+
+export interface DirectionCounters<Name extends string> {
+  readonly values: Readonly<Record<Name, number>>;
+  readonly offenders: ReadonlyMap<Name, Offender>;
+}
+
+export interface CounterSnapshot {
+  readonly outbound: DirectionCounters<OutboundCounter>;
+  readonly inbound: DirectionCounters<InboundCounter>;
+  /** Datagrams lost because the socket's receive buffer was full. */
+  readonly socketDrops: number;
+}
+
+/** What the kernel granted, for the one log line and for /status. */
+export interface GrantedOffloads {
+  readonly tso4: boolean;
+  readonly tso6: boolean;
+  readonly ecn: boolean;
+  readonly uso: boolean;
+  readonly udpSegments: number;
+  readonly udpGro: boolean;
+  readonly mergeTcp: boolean;
+  readonly mergeUdp: boolean;
+  readonly checksum: string;
+  readonly receiveBufferBytes: number;
+  readonly sendBufferBytes: number;
+}
+
+/** Address from which ICMP about an unrouted destination comes: never the device's own, which the kernel calls martian. */
+export function replySourceOf(network: Prefix, ownSubnet: Prefix): Ipv4 {
+  return network.address !== ownSubnet.address ? network.address : network.address + sizeOf(ownSubnet.length);
+}
+
+export class Dataplane {
+  readonly #options: DataplaneOptions;
+  readonly #engine: NativeEngine;
+  readonly #workers: Worker[] = [];
+  readonly #ended: Promise<void>[] = [];
+  #merge = { tcp: false, udp: false };
+  #isClosing = false;
+  #hasFailed = false;
+
+  private constructor(options: DataplaneOptions, engine: NativeEngine) {
+    this.#options = options;
+    this.#engine = engine;
+  }
+
+  /**
+   * Opens the device and the socket.
+   *
+   * @throws OverlayError E_PRIVILEGE without /dev/net/tun or CAP_NET_ADMIN, E_TUN when the device cannot be had,
+   * E_SOCKET when the address or port cannot.
+   */
+  static open(options: DataplaneOptions): Dataplane {
+    const { network, ownSubnet } = options;
+    const result = native.open({
+      device: options.device,
+      listenAddress: options.listenAddress,
+      port: options.port,
+      queues: options.queues,
+      offload: options.offload === 'auto',
+      replySource: replySourceOf(network, ownSubnet),
+      ownAddress: ownSubnet.address,
+      broadcast: (network.address | ~maskOf(network.length)) >>> 0,
+      bufferBytes: SOCKET_BUFFER_BYTES,
+    });
+    if ('errno' in result) throw openError(options, result.errno, result.operation);
+    return new Dataplane(options, result);
+  }
+
+  /** Starts the workers. The device must be up. Resolves when all of them wait for packets. */
+  async start(): Promise<void> {
+    const { id } = this.#engine;
+    this.#merge = native.probe(id);
+    const ready: Promise<void>[] = [];
+    for (let queue = 0; queue < this.#options.queues; queue++) {
+      ready.push(this.#spawn(queue, 'outbound'), this.#spawn(queue, 'inbound'));
+    }
+    await Promise.all(ready);
+  }
+
+  granted(): GrantedOffloads {
+    const { layout } = native;
+    const tun = this.#engine.tunOffloads;
+    return {
+      tso4: (tun & layout.tunTso4) !== 0,
+      tso6: (tun & layout.tunTso6) !== 0,
+      ecn: (tun & layout.tunTsoEcn) !== 0,
+      uso: (tun & layout.tunUso4) !== 0,
+      udpSegments: this.#engine.udpSegments,
+      udpGro: this.#engine.udpGro,
+      mergeTcp: this.#merge.tcp,
+      mergeUdp: this.#merge.udp,
+      checksum: this.#engine.checksum,
+      receiveBufferBytes: this.#engine.receiveBufferBytes,
+      sendBufferBytes: this.#engine.sendBufferBytes,
+    };
+  }
+
+  counters(): CounterSnapshot {
+    return {
+      outbound: this.#read(true, OUTBOUND_COUNTERS),
+      inbound: this.#read(false, INBOUND_COUNTERS),
+      socketDrops: native.socketDrops(this.#engine.id),
+    };
+  }
+
+  /** Four values for each of the first `rows` rows: packets and bytes outbound, packets and bytes inbound. */
+  peerCounters(rows: number): Float64Array {
+    const values = new Float64Array(4 * Math.min(rows, MAX_ROWS));
+    native.readPeers(this.#engine.id, values);
+    return values;
+  }
+
+  /** Stops at once; packets already read are sent first. Idempotent. The device stays, without a reader. */
+  async close(): Promise<void> {
+    if (!this.#isClosing) {
+      this.#isClosing = true;
+      native.stop(this.#engine.id);
+    }
+    await Promise.all(this.#ended);
+    native.close(this.#engine.id);
+  }
+
+  #read<Name extends string>(outbound: boolean, names: readonly Name[]): DirectionCounters<Name> {
+    const values = new Float64Array(names.length);
+    const addresses = new Uint32Array(3 * names.length);
+    native.readCounters(this.#engine.id, outbound, values, addresses);
+    const record: Partial<Record<Name, number>> = {};
+    const offenders = new Map<Name, Offender>();
+    names.forEach((name, i) => {
+      record[name] = values[i]!;
+      const [outer, source, destination] = addresses.subarray(3 * i, 3 * i + 3) as unknown as [number, number, number];
+      if (outer !== 0 || source !== 0) offenders.set(name, { outer, source, destination });
+    });
+    return { values: record as Record<Name, number>, offenders };
+  }
+
+  #spawn(queue: number, direction: 'outbound' | 'inbound'): Promise<void> {
+    const { options } = { options: this.#options };
+    const task: WorkerTask = {
+      engine: this.#engine.id,
+      queue,
+      direction,
+      table: options.table,
+      own: {
+        network: options.ownSubnet.address | 0,
+        mask: maskOf(options.ownSubnet.length) | 0,
+        publicIp: options.publicIp | 0,
+        ifaceAddress: options.listenAddress | 0,
+      },
+      sourceCheck: options.sourceCheck,
+    };
+    // The loop allocates nothing, so the smallest heap will do.
+    const worker = new Worker(new URL('./worker.js', import.meta.url), {
+      workerData: task,
+      name: `${direction}-${queue}`,
+      resourceLimits: { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 32 },
+    });
+    this.#workers.push(worker);
+    this.#ended.push(new Promise((resolve) => worker.once('exit', () => resolve())));
+    return new Promise((resolve, reject) => {
+      worker.on('message', (message: WorkerMessage) => {
+        if (message.kind === 'ready') resolve();
+        else if (message.kind === 'path-mtu') options.onPathMtu(message.event);
+        else this.#fail(direction, queue, message.error);
+      });
+      worker.on('error', (error) => {
+        reject(new OverlayError('E_TUN', `The ${direction} worker of queue ${queue} failed: ${String(error)}`, { cause: error }));
+        this.#failWith(`${direction} worker of queue ${queue}: ${String(error)}`);
+      });
+      worker.once('exit', () => {
+        reject(new OverlayError('E_TUN', `The ${direction} worker of queue ${queue} ended before it was ready`));
+        this.#failWith(`${direction} worker of queue ${queue} ended`);
+      });
+    });
+  }
+
+  #fail(direction: string, queue: number, error: number): void {
+    if (error === -ECANCELED) return;
+    this.#failWith(
+      error === -EBADFD
+        ? `device ${this.#options.device} was deleted`
+        : `${direction} worker of queue ${queue}: ${getSystemErrorName(error)}`,
+    );
+  }
+
+  #failWith(reason: string): void {
+    if (this.#isClosing || this.#hasFailed) return;
+    this.#hasFailed = true;
+    this.#options.onFailure(reason);
+  }
+}
+
+function openError(options: DataplaneOptions, errno: number, operation: string): OverlayError {
+  const name = getSystemErrorName(-errno);
+  const endpoint = `${formatIpv4(options.listenAddress)}:${options.port}`;
+  if (operation === 'open /dev/net/tun') {
+    const why = name === 'ENOENT' ? 'the device node does not exist (is the tun module loaded?)' : 'cannot be opened';
+    return new OverlayError('E_PRIVILEGE', `Cannot open /dev/net/tun: ${name}: ${why}`);
+  }
+  if (operation === 'TUNSETIFF' || operation === 'TUNSETVNETHDRSZ' || operation === 'TUNSETPERSIST') {
+    const whys: Record<string, string> = {
+      EPERM: 'needs CAP_NET_ADMIN',
+      EBUSY: 'another process holds it',
+      EINVAL: 'a device of that name exists with other flags, or is no TUN device',
+    };
+    const why = whys[name] ?? 'the kernel refused';
+    const code = name === 'EPERM' ? 'E_PRIVILEGE' : 'E_TUN';
+    return new OverlayError(code, `Cannot open TUN device "${options.device}": ${operation}: ${name}: ${why}`);
+  }
+  const whys: Record<string, string> = {
+    EADDRINUSE: 'another process listens there',
+    EADDRNOTAVAIL: 'no interface of this host has that address',
+  };
+  return new OverlayError('E_SOCKET', `Cannot open UDP socket ${endpoint}: ${operation}: ${name}: ${whys[name] ?? 'the kernel refused'}`);
+}

@@ -1,0 +1,90 @@
+// The inbound worker loop: one decapsulation lookup, which is the admission check, for each run of packets.
+//
+//   mode     outer source            inner source                                     inner destination
+//   strict   a live peer             owned by exactly that peer, or its public IP     in our subnet
+//   loose    a live peer             not ours, not owned by another peer              in our subnet
+//   audit    as off, and what strict would have refused is counted
+//   off      any                     any                                              any
+//
+// "Owned" is the longest prefix that covers the address, so a range nested in another host's belongs to its own host.
+// Ports are not compared: NAT may change them.
+
+import { INBOUND_ARENA_WORDS, INBOUND_CONTROL, InboundField, type PathMtuEvent, takePathMtuEvents } from './arena.js';
+import { inboundIndex } from './counters.js';
+import type { NativePort } from './native.js';
+import type { OwnSubnet } from './outbound.js';
+import type { RouteReader } from './route-table.js';
+
+export const SOURCE_CHECKS = ['strict', 'loose', 'audit', 'off'] as const;
+export type SourceCheck = (typeof SOURCE_CHECKS)[number];
+
+/** What this host is, for the admission check. Addresses are signed. */
+export interface OwnHost extends OwnSubnet {
+  readonly publicIp: number;
+  readonly ifaceAddress: number;
+}
+
+export const DELIVER = 0;
+const OWN_OUTER = inboundIndex('drop_own_outer');
+const UNKNOWN_PEER = inboundIndex('drop_unknown_peer');
+const OWN_SOURCE = inboundIndex('drop_own_source');
+const SPOOFED_SOURCE = inboundIndex('drop_spoofed_source');
+const UNOWNED_SOURCE = inboundIndex('drop_unowned_source');
+const NOT_OURS = inboundIndex('drop_not_ours');
+
+const { OUTER_SOURCE, INNER_SOURCE, INNER_DESTINATION, VERDICT, PEER_ID, AUDIT } = InboundField;
+
+/** An arena of the size the addon wants. */
+export function newInboundArena(): Int32Array {
+  return new Int32Array(new ArrayBuffer(INBOUND_ARENA_WORDS * 4));
+}
+
+/** Fills the verdicts of runs 0 to count - 1. The reader has been entered. */
+export function judgeInbound(
+  arena: Int32Array,
+  count: number,
+  table: RouteReader,
+  own: OwnHost,
+  check: SourceCheck,
+): void {
+  const isStrict = check !== 'loose';
+  const isEnforced = check === 'strict' || check === 'loose';
+  for (let i = 0; i < count; i++) {
+    const outer = arena[OUTER_SOURCE + i]!;
+    const source = arena[INNER_SOURCE + i]!;
+    const row = table.lookup(source);
+    const isOwnedBySender = row >= 0 && table.peerAddress(row) === outer;
+    let verdict = DELIVER;
+    if (outer === own.publicIp || outer === own.ifaceAddress) verdict = OWN_OUTER;
+    else if (!isOwnedBySender && !table.hasPeer(outer)) verdict = UNKNOWN_PEER;
+    else if ((source & own.mask) === own.network || source === own.publicIp || source === own.ifaceAddress) {
+      verdict = OWN_SOURCE;
+    } else if (row >= 0 && !isOwnedBySender) verdict = SPOOFED_SOURCE;
+    else if (row < 0 && isStrict && source !== outer) verdict = UNOWNED_SOURCE;
+    else if ((arena[INNER_DESTINATION + i]! & own.mask) !== own.network) verdict = NOT_OURS;
+    arena[AUDIT + i] = check === 'audit' && verdict !== DELIVER ? 1 : 0;
+    arena[VERDICT + i] = isEnforced ? verdict : DELIVER;
+    arena[PEER_ID + i] = isOwnedBySender ? row : -1;
+  }
+}
+
+/** Runs until the port ends, and returns its -errno. */
+export function runInbound(
+  port: NativePort,
+  arena: Int32Array,
+  table: RouteReader,
+  own: OwnHost,
+  check: SourceCheck,
+  report: (event: PathMtuEvent) => void,
+): number {
+  for (;;) {
+    const count = port.step();
+    if (count < 0) return count;
+    if (count > 0) {
+      table.enter();
+      judgeInbound(arena, count, table, own, check);
+      table.leave();
+    }
+    if (arena[INBOUND_CONTROL] !== 0) takePathMtuEvents(arena, INBOUND_CONTROL).forEach(report);
+  }
+}

@@ -1,0 +1,104 @@
+// The C++ addon, typed. The only file that loads it; addon/binding.cc is the other side.
+//
+// Errors cross as numbers: a negative result is -errno. Nothing here throws but a TypeError for wrong arguments.
+
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+
+/** What open() needs. Addresses are unsigned, host order. */
+export interface NativeOpenOptions {
+  readonly device: string;
+  readonly listenAddress: number;
+  readonly port: number;
+  /** 1 to 256; more than one makes the device multi-queue. */
+  readonly queues: number;
+  readonly offload: boolean;
+  /** Source of ICMP errors about destinations that no lease covers. */
+  readonly replySource: number;
+  /** Address of the TUN device. */
+  readonly ownAddress: number;
+  /** Broadcast address of the overlay network: never answered. */
+  readonly broadcast: number;
+  /** Wanted size of each socket buffer. */
+  readonly bufferBytes: number;
+}
+
+/** What was granted. `tunOffloads` holds the bits of TUNSETOFFLOAD. */
+export interface NativeEngine {
+  readonly id: number;
+  readonly tunOffloads: number;
+  readonly udpGro: boolean;
+  /** Datagrams one message may carry; 1 without UDP_SEGMENT. */
+  readonly udpSegments: number;
+  readonly receiveBufferBytes: number;
+  readonly sendBufferBytes: number;
+  /** "avx2" or "portable". */
+  readonly checksum: string;
+}
+
+export interface NativeFailure {
+  readonly errno: number;
+  /** The system call, ioctl or option that failed. */
+  readonly operation: string;
+}
+
+/** One direction of one queue, owned by the thread that made it. */
+export interface NativePort {
+  /** Applies the verdicts of the last batch, waits, and returns the number of new descriptors; -errno when it ends. */
+  step(): number;
+  close(): void;
+}
+
+export interface NativeLayout {
+  readonly outboundCounters: readonly string[];
+  readonly inboundCounters: readonly string[];
+  readonly outboundCapacity: number;
+  readonly inboundCapacity: number;
+  readonly outboundFields: number;
+  readonly inboundFields: number;
+  readonly outboundArenaWords: number;
+  readonly inboundArenaWords: number;
+  readonly controlWords: number;
+  readonly maxRows: number;
+  readonly outerHeaderBytes: number;
+  readonly tunCsum: number;
+  readonly tunTso4: number;
+  readonly tunTso6: number;
+  readonly tunTsoEcn: number;
+  readonly tunUso4: number;
+}
+
+export interface Native {
+  /** Opens TUN queues and sockets: all or nothing. */
+  open(options: NativeOpenOptions): NativeEngine | NativeFailure;
+  /** Finds out which superpackets the device takes. The device must be up. */
+  probe(id: number): { readonly result: number; readonly tcp: boolean; readonly udp: boolean };
+  /** Wakes every port of the engine: their step() returns -ECANCELED from now on. */
+  stop(id: number): number;
+  /** Stops, and closes the descriptors once the last port is closed. Idempotent. */
+  close(id: number): void;
+  /** Lets the device go away with the engine. */
+  forgetDevice(id: number): number;
+  /** Adds the counters of all queues to `values`; `offenders` gets outer, inner source, inner destination each. */
+  readCounters(id: number, outbound: boolean, values: Float64Array, offenders: Uint32Array): number;
+  /** Adds four values a row: packets and bytes outbound, packets and bytes inbound. */
+  readPeers(id: number, values: Float64Array): number;
+  /** Datagrams the kernel dropped because a receive buffer was full. */
+  socketDrops(id: number): number;
+  /** One datagram to a systemd notification socket (sd_notify(3)). */
+  sdNotify(path: string, text: string): number;
+  readonly layout: NativeLayout;
+  readonly OutboundPort: new (id: number, queue: number, arena: ArrayBuffer) => NativePort;
+  readonly InboundPort: new (id: number, queue: number, arena: ArrayBuffer) => NativePort;
+}
+
+const require = createRequire(import.meta.url);
+const load = require('node-gyp-build') as (root: string) => Native;
+
+/** The addon. Loading fails with node-gyp-build's message when it was not built. */
+export const native: Native = load(fileURLToPath(new URL('../..', import.meta.url)));
+
+/** Notifies systemd; 0 or -errno. */
+export function sdNotify(path: string, text: string): number {
+  return native.sdNotify(path, text);
+}

@@ -1,0 +1,441 @@
+// The subnet-to-peer table: longest-prefix match in at most three loads, in memory that every worker shares.
+//
+// Two copies ("sides") of the same structure live in one SharedArrayBuffer. Workers read the active side; the one
+// writer, on the main thread, changes the other and then flips one word, so a batch sees a table from before or after a
+// publication and never a mixture. The operations of a publication are replayed on the old side at the next one, when
+// its readers have left it: the cost of a change does not grow with the table, and no memory is ever reclaimed under a
+// reader. (This is the left-right technique of Ramalhete and Correia.)
+//
+//   side:   root[65536] by the upper 16 bits ─► node[256] by the next 8 ─► node[256] by the last 8
+//           entry 0: no lease; > 0: row + 1; < 0: -(node + 1)
+//   row:    peer address, port, inner path MTU, network of the lease, its length
+//   peers:  open-addressing set of the addresses of all peers
+//
+// Readers announce themselves by an odd epoch in a cache line of their own while they hold a side; the writer leaves a
+// side alone while a reader is in it.
+
+import { type Ipv4, type Prefix, formatPrefix, maskOf, prefixCovers, sizeOf } from '../net/ipv4.js';
+
+/** Rows a table can hold: one per lease. */
+export const MAX_ROWS = 65536;
+
+/** Largest number of readers: outbound and inbound for each of 256 queues. */
+export const MAX_READERS = 512;
+
+const ROOT_WORDS = 1 << 16;
+const NODE_WORDS = 1 << 8;
+const ROW_WORDS = 8;
+const ROW_ADDRESS = 0;
+const ROW_PORT = 1;
+const ROW_MTU = 2;
+const ROW_NETWORK = 3;
+const ROW_LENGTH = 4;
+// Twice the rows, so that probing stays short; a power of two.
+const PEER_SLOTS = 2 * MAX_ROWS;
+
+const LINE_WORDS = 16; // one cache line of 64 bytes
+const HEADER_ACTIVE = 0;
+const HEADER_GENERATION = 1;
+const HEADER_NODES = 2;
+const HEADER_EPOCHS = LINE_WORDS;
+const HEADER_WORDS = HEADER_EPOCHS + MAX_READERS * LINE_WORDS;
+
+// How long a publication waits for a reader that was preempted inside a lookup before it gives way to the next turn.
+const READER_WAIT_MS = 1;
+
+interface SideLayout {
+  readonly root: number;
+  readonly nodes: number;
+  readonly rows: number;
+  readonly peers: number;
+}
+
+function sideLayout(side: number, nodeCapacity: number): SideLayout {
+  const rows = ROOT_WORDS + nodeCapacity * NODE_WORDS;
+  const peers = rows + MAX_ROWS * ROW_WORDS;
+  const start = HEADER_WORDS + side * (peers + PEER_SLOTS);
+  return { root: start, nodes: start + ROOT_WORDS, rows: start + rows, peers: start + peers };
+}
+
+function peerSlot(address: number): number {
+  return (Math.imul(address, 0x9e3779b1) >>> 15) & (PEER_SLOTS - 1);
+}
+
+/** The peer of a lease. */
+export interface Peer {
+  /** Outer destination, host order. */
+  readonly address: Ipv4;
+  readonly port: number;
+  /** Largest inner packet that reaches it in one piece. */
+  readonly mtuBytes: number;
+}
+
+type Operation =
+  | { readonly kind: 'insert'; readonly row: number; readonly prefix: Prefix; readonly peer: Peer; readonly isNew: boolean }
+  | { readonly kind: 'remove'; readonly row: number; readonly prefix: Prefix; readonly cover: number; readonly peer: Ipv4 | undefined }
+  | { readonly kind: 'mtu'; readonly row: number; readonly mtuBytes: number };
+
+/** The writer. One per data path, on the main thread. */
+export class RouteTable {
+  /** Shared with every reader. */
+  readonly buffer: SharedArrayBuffer;
+  readonly #network: Prefix;
+  readonly #words: Int32Array;
+  readonly #sides: readonly [Side, Side];
+  /** Row by prefix key; rows of live leases only. */
+  readonly #rows = new Map<number, number>();
+  readonly #peers: (Peer | undefined)[] = [];
+  readonly #prefixes: Prefix[] = [];
+  readonly #rowsOfPeer = new Map<Ipv4, Set<number>>();
+  readonly #freeRows: number[] = [];
+  /** Applied to the active side but not yet to the other. */
+  #replay: Operation[] = [];
+  #pending: Operation[] = [];
+
+  /** A table for leases inside `network`. Virtual size grows with the network; memory only with the leases. */
+  constructor(network: Prefix) {
+    this.#network = network;
+    // One node per /16 of the network, and one per /24 that could hold longer leases.
+    const upper = 2 ** Math.max(0, 16 - network.length);
+    const lower = Math.min(MAX_ROWS, 2 ** Math.max(0, 24 - network.length));
+    const nodeCapacity = upper + lower;
+    const end = sideLayout(2, nodeCapacity).root;
+    this.buffer = new SharedArrayBuffer(end * 4);
+    this.#words = new Int32Array(this.buffer);
+    this.#words[HEADER_NODES] = nodeCapacity;
+    this.#sides = [new Side(this.#words, 0, nodeCapacity), new Side(this.#words, 1, nodeCapacity)];
+  }
+
+  get size(): number {
+    return this.#rows.size;
+  }
+
+  /** Row of a lease, or undefined. */
+  rowOf(prefix: Prefix): number | undefined {
+    return this.#rows.get(keyOf(prefix));
+  }
+
+  /** What the table holds for a row. */
+  row(row: number): { readonly prefix: Prefix; readonly peer: Peer } | undefined {
+    const peer = this.#peers[row];
+    return peer === undefined ? undefined : { prefix: this.#prefixes[row]!, peer };
+  }
+
+  /** Rows of all leases of a peer. */
+  rowsOfPeer(address: Ipv4): ReadonlySet<number> {
+    return this.#rowsOfPeer.get(address) ?? new Set();
+  }
+
+  /**
+   * Adds a lease or replaces its peer; seen by readers after publish().
+   *
+   * @throws RangeError when the prefix lies outside the network or the table is full.
+   */
+  set(prefix: Prefix, peer: Peer): number {
+    if (!prefixCovers(this.#network, prefix) || (prefix.address & ~maskOf(prefix.length)) !== 0) {
+      throw new RangeError(`${formatPrefix(prefix)} is no prefix inside ${formatPrefix(this.#network)}`);
+    }
+    const key = keyOf(prefix);
+    const known = this.#rows.get(key);
+    if (known !== undefined) {
+      const before = this.#peers[known]!;
+      if (before.address === peer.address && before.port === peer.port) {
+        this.#peers[known] = peer;
+        if (before.mtuBytes !== peer.mtuBytes) this.#pending.push({ kind: 'mtu', row: known, mtuBytes: peer.mtuBytes });
+        return known;
+      }
+      this.delete(prefix);
+    }
+    const row = this.#freeRows.pop() ?? this.#peers.length;
+    if (row >= MAX_ROWS) throw new RangeError(`more than ${MAX_ROWS} leases`);
+    this.#rows.set(key, row);
+    this.#peers[row] = peer;
+    this.#prefixes[row] = prefix;
+    let rows = this.#rowsOfPeer.get(peer.address);
+    const isNew = rows === undefined;
+    if (rows === undefined) this.#rowsOfPeer.set(peer.address, (rows = new Set()));
+    rows.add(row);
+    this.#pending.push({ kind: 'insert', row, prefix, peer, isNew });
+    return row;
+  }
+
+  /** Removes a lease; its addresses fall to the next shorter lease that covers them. False when it was not there. */
+  delete(prefix: Prefix): boolean {
+    const key = keyOf(prefix);
+    const row = this.#rows.get(key);
+    if (row === undefined) return false;
+    this.#rows.delete(key);
+    const peer = this.#peers[row]!;
+    this.#peers[row] = undefined;
+    this.#freeRows.push(row);
+    const rows = this.#rowsOfPeer.get(peer.address)!;
+    rows.delete(row);
+    if (rows.size === 0) this.#rowsOfPeer.delete(peer.address);
+    const gone = rows.size === 0 ? peer.address : undefined;
+    this.#pending.push({ kind: 'remove', row, prefix, cover: this.#coverOf(prefix), peer: gone });
+    return true;
+  }
+
+  /** Changes the path MTU of all leases of a peer. False when it has none. */
+  setPeerMtu(address: Ipv4, mtuBytes: number): boolean {
+    const rows = this.#rowsOfPeer.get(address);
+    if (rows === undefined) return false;
+    for (const row of rows) {
+      this.#peers[row] = { ...this.#peers[row]!, mtuBytes };
+      this.#pending.push({ kind: 'mtu', row, mtuBytes });
+    }
+    return true;
+  }
+
+  /**
+   * Makes all changes since the last publication visible at once. O(changes). Returns false, changing nothing, while a
+   * reader that was stopped in the middle of a lookup still holds the other side: call again later.
+   */
+  publish(): boolean {
+    if (this.#pending.length === 0) return true;
+    const active = Atomics.load(this.#words, HEADER_ACTIVE);
+    if (!this.#readersHaveLeft()) return false;
+    const side = this.#sides[1 - active]!;
+    for (const operation of this.#replay) side.apply(operation);
+    for (const operation of this.#pending) side.apply(operation);
+    this.#replay = this.#pending;
+    this.#pending = [];
+    Atomics.store(this.#words, HEADER_ACTIVE, 1 - active);
+    Atomics.add(this.#words, HEADER_GENERATION, 1);
+    this.#noteReaders();
+    return true;
+  }
+
+  /** Row + 1 of the longest lease that covers `prefix` and is shorter than it; 0 when there is none. */
+  #coverOf(prefix: Prefix): number {
+    for (let length = prefix.length - 1; length >= 0; length--) {
+      const row = this.#rows.get(((prefix.address & maskOf(length)) >>> 0) * 64 + length);
+      if (row !== undefined) return row + 1;
+    }
+    return 0;
+  }
+
+  // Odd epochs seen at the last flip: readers that may still be in the side that was active before it.
+  #inside = new Map<number, number>();
+
+  #noteReaders(): void {
+    this.#inside.clear();
+    for (let i = 0; i < MAX_READERS; i++) {
+      const epoch = Atomics.load(this.#words, HEADER_EPOCHS + i * LINE_WORDS);
+      if ((epoch & 1) === 1) this.#inside.set(i, epoch);
+    }
+  }
+
+  #readersHaveLeft(): boolean {
+    for (const [reader, epoch] of this.#inside) {
+      const at = HEADER_EPOCHS + reader * LINE_WORDS;
+      if (Atomics.load(this.#words, at) === epoch) Atomics.wait(this.#words, at, epoch, READER_WAIT_MS);
+      if (Atomics.load(this.#words, at) === epoch) return false;
+      this.#inside.delete(reader);
+    }
+    return true;
+  }
+}
+
+function keyOf(prefix: Prefix): number {
+  return prefix.address * 64 + prefix.length;
+}
+
+/** One copy of the table, and what the writer must know about its nodes. */
+class Side {
+  readonly #words: Int32Array;
+  readonly #at: SideLayout;
+  readonly #freeNodes: number[] = [];
+  readonly #nodeCapacity: number;
+  #nodesUsed = 0;
+  /** Leases longer than the node's own level that go through it; at 0 the node folds into its parent. */
+  readonly #users: number[] = [];
+
+  constructor(words: Int32Array, side: number, nodeCapacity: number) {
+    this.#words = words;
+    this.#at = sideLayout(side, nodeCapacity);
+    this.#nodeCapacity = nodeCapacity;
+  }
+
+  apply(operation: Operation): void {
+    const row = this.#at.rows + operation.row * ROW_WORDS;
+    switch (operation.kind) {
+      case 'mtu':
+        this.#words[row + ROW_MTU] = operation.mtuBytes;
+        return;
+      case 'insert': {
+        const { prefix, peer } = operation;
+        this.#words[row + ROW_ADDRESS] = peer.address | 0;
+        this.#words[row + ROW_PORT] = peer.port;
+        this.#words[row + ROW_MTU] = peer.mtuBytes;
+        this.#words[row + ROW_NETWORK] = prefix.address | 0;
+        this.#words[row + ROW_LENGTH] = prefix.length;
+        if (operation.isNew) this.#addPeer(peer.address | 0);
+        this.#walk(prefix, operation.row + 1, 1);
+        return;
+      }
+      case 'remove':
+        this.#walk(operation.prefix, operation.cover, -1, operation.row + 1);
+        if (operation.peer !== undefined) this.#removePeer(operation.peer | 0);
+    }
+  }
+
+  /**
+   * Writes `value` over the entries of `prefix` that belong to leases not longer than it (`delta` 1) or to `only`
+   * (`delta` -1), making nodes on the way down and folding those that nobody needs any more.
+   */
+  #walk(prefix: Prefix, value: number, delta: 1 | -1, only = 0): void {
+    const { address, length } = prefix;
+    const root = this.#at.root + (address >>> 16);
+    if (length <= 16) {
+      this.#fill(root, sizeOf(length) >>> 16, value, length, only, 16);
+      return;
+    }
+    const upper = this.#child(root, delta);
+    const second = this.#nodeAt(upper) + ((address >>> 8) & 255);
+    if (length <= 24) {
+      this.#fill(second, sizeOf(length) >>> 8, value, length, only, 24);
+    } else {
+      const lower = this.#child(second, delta);
+      this.#fill(this.#nodeAt(lower) + (address & 255), sizeOf(length), value, length, only, 32);
+      this.#fold(second, lower);
+    }
+    this.#fold(root, upper);
+  }
+
+  #fill(at: number, count: number, value: number, length: number, only: number, level: number): void {
+    for (let i = at; i < at + count; i++) {
+      const entry = this.#words[i]!;
+      if (entry < 0) this.#fill(this.#nodeAt(-entry - 1), NODE_WORDS, value, length, only, level + 8);
+      else if (only !== 0 ? entry === only : this.#lengthOf(entry) <= length) this.#words[i] = value;
+    }
+  }
+
+  #lengthOf(entry: number): number {
+    return entry === 0 ? -1 : this.#words[this.#at.rows + (entry - 1) * ROW_WORDS + ROW_LENGTH]!;
+  }
+
+  #nodeAt(node: number): number {
+    return this.#at.nodes + node * NODE_WORDS;
+  }
+
+  /** The node below an entry, made when there is none, with its user count changed. */
+  #child(at: number, delta: number): number {
+    const entry = this.#words[at]!;
+    if (entry < 0) {
+      this.#users[-entry - 1]! += delta;
+      return -entry - 1;
+    }
+    const node = this.#freeNodes.pop() ?? this.#nodesUsed++;
+    if (node >= this.#nodeCapacity) throw new RangeError('the route table has no node left');
+    this.#words.fill(entry, this.#nodeAt(node), this.#nodeAt(node) + NODE_WORDS);
+    this.#users[node] = delta;
+    this.#words[at] = -(node + 1);
+    return node;
+  }
+
+  #fold(at: number, node: number): void {
+    if (this.#users[node]! > 0) return;
+    // No lease ends inside it, so all its entries are the same.
+    this.#words[at] = this.#words[this.#nodeAt(node)]!;
+    this.#freeNodes.push(node);
+  }
+
+  #addPeer(address: number): void {
+    let slot = peerSlot(address);
+    while (this.#words[this.#at.peers + slot] !== 0) slot = (slot + 1) & (PEER_SLOTS - 1);
+    this.#words[this.#at.peers + slot] = address;
+  }
+
+  /** Linear probing without tombstones: later entries of the cluster move up (Knuth, volume 3, 6.4 algorithm R). */
+  #removePeer(address: number): void {
+    const { peers } = this.#at;
+    let hole = peerSlot(address);
+    while (this.#words[peers + hole] !== address) hole = (hole + 1) & (PEER_SLOTS - 1);
+    for (let slot = (hole + 1) & (PEER_SLOTS - 1); this.#words[peers + slot] !== 0; slot = (slot + 1) & (PEER_SLOTS - 1)) {
+      const home = peerSlot(this.#words[peers + slot]!);
+      // Does its home lie cyclically after the hole? Then it must stay.
+      if (((slot - home) & (PEER_SLOTS - 1)) < ((slot - hole) & (PEER_SLOTS - 1))) continue;
+      this.#words[peers + hole] = this.#words[peers + slot]!;
+      hole = slot;
+    }
+    this.#words[peers + hole] = 0;
+  }
+}
+
+/**
+ * A worker's view. Between enter() and leave() all lookups see one publication. Nothing here allocates.
+ * Addresses may be given signed or unsigned; what is returned is signed.
+ */
+export class RouteReader {
+  readonly #words: Int32Array;
+  readonly #epochAt: number;
+  readonly #first: SideLayout;
+  readonly #second: SideLayout;
+  #root = 0;
+  #nodes = 0;
+  #rows = 0;
+  #peers = 0;
+
+  /** `reader` is this reader's own number, 0 to MAX_READERS - 1. */
+  constructor(buffer: SharedArrayBuffer, reader: number) {
+    if (!(reader >= 0 && reader < MAX_READERS)) throw new RangeError(`reader ${reader} is not below ${MAX_READERS}`);
+    this.#words = new Int32Array(buffer);
+    this.#epochAt = HEADER_EPOCHS + reader * LINE_WORDS;
+    this.#first = sideLayout(0, this.#words[HEADER_NODES]!);
+    this.#second = sideLayout(1, this.#words[HEADER_NODES]!);
+  }
+
+  enter(): void {
+    // The epoch first, the side second: a writer that does not see the epoch flips before the side is read.
+    Atomics.add(this.#words, this.#epochAt, 1);
+    const side = Atomics.load(this.#words, HEADER_ACTIVE) === 0 ? this.#first : this.#second;
+    this.#root = side.root;
+    this.#nodes = side.nodes;
+    this.#rows = side.rows;
+    this.#peers = side.peers;
+  }
+
+  leave(): void {
+    Atomics.add(this.#words, this.#epochAt, 1);
+  }
+
+  /** Row of the longest lease that covers an address; -1 when there is none. Three loads at most. */
+  lookup(address: number): number {
+    const words = this.#words;
+    let entry = words[this.#root + (address >>> 16)]!;
+    if (entry < 0) {
+      entry = words[this.#nodes + ((-entry - 1) << 8) + ((address >>> 8) & 255)]!;
+      if (entry < 0) entry = words[this.#nodes + ((-entry - 1) << 8) + (address & 255)]!;
+    }
+    return entry - 1;
+  }
+
+  peerAddress(row: number): number {
+    return this.#words[this.#rows + row * ROW_WORDS + ROW_ADDRESS]!;
+  }
+
+  peerPort(row: number): number {
+    return this.#words[this.#rows + row * ROW_WORDS + ROW_PORT]!;
+  }
+
+  peerMtu(row: number): number {
+    return this.#words[this.#rows + row * ROW_WORDS + ROW_MTU]!;
+  }
+
+  /** Network address of the row's lease. */
+  network(row: number): number {
+    return this.#words[this.#rows + row * ROW_WORDS + ROW_NETWORK]!;
+  }
+
+  /** Whether an address is the peer of some lease. */
+  hasPeer(address: number): boolean {
+    const words = this.#words;
+    const wanted = address | 0;
+    for (let slot = peerSlot(wanted); ; slot = (slot + 1) & (PEER_SLOTS - 1)) {
+      const found = words[this.#peers + slot]!;
+      if (found === 0) return false;
+      if (found === wanted) return true;
+    }
+  }
+}

@@ -1,0 +1,183 @@
+// Links and their addresses: what the kernel has, and changes to it.
+
+import { ip, ipJson, meansGone } from './ip.js';
+import { checkInterfaceName } from './interface-name.js';
+import { OverlayError } from '../errors.js';
+import { formatIpv4, formatPrefix, parseIpv4 } from '../net/ipv4.js';
+import type { Ipv4, Prefix } from '../net/ipv4.js';
+
+/** One IPv4 address of a link. */
+export interface LinkAddress {
+  readonly address: Ipv4;
+  readonly length: number;
+  readonly scope: 'global' | 'link' | 'host' | 'other';
+  /** Deprecated addresses (preferred lifetime 0) are not chosen as a source. */
+  readonly isDeprecated: boolean;
+  /** Has no lifetime, as DHCP's would. */
+  readonly isPermanent: boolean;
+}
+
+export interface Link {
+  readonly index: number;
+  readonly name: string;
+  /** Hardware address in lower case; "" when the link has none (TUN). */
+  readonly mac: string;
+  readonly mtuBytes: number;
+  readonly txQueueLength: number | undefined;
+  readonly isUp: boolean;
+  readonly isLoopback: boolean;
+  /** Alias text; "" when none is set. */
+  readonly alias: string;
+  /** Kind as in `ip link add type <kind>`: "vxlan", "tun", "veth"; "" for a physical device. */
+  readonly kind: string;
+  /** Kind-specific settings, as `ip -details -json link` names them. */
+  readonly data: Readonly<Record<string, unknown>>;
+  readonly addresses: readonly LinkAddress[];
+}
+
+interface RawLink {
+  readonly ifindex: number;
+  readonly ifname: string;
+  readonly flags: readonly string[];
+  readonly mtu: number;
+  readonly txqlen?: number;
+  readonly address?: string;
+  readonly ifalias?: string;
+  readonly linkinfo?: { readonly info_kind?: string; readonly info_data?: Record<string, unknown> };
+  readonly addr_info?: readonly {
+    readonly family?: string;
+    readonly local?: string;
+    readonly prefixlen?: number;
+    readonly scope?: string;
+    readonly valid_life_time?: number;
+    readonly preferred_life_time?: number;
+  }[];
+}
+
+/** All links with their IPv4 addresses, in index order. */
+export async function listLinks(signal?: AbortSignal): Promise<Link[]> {
+  return (await ipJson<RawLink>(['-details', 'address', 'show'], signal)).filter(isFilled).map(toLink);
+}
+
+/** The link of this name with its IPv4 addresses, or undefined when there is none. */
+export async function findLink(name: string, signal?: AbortSignal): Promise<Link | undefined> {
+  try {
+    const rows = await ipJson<RawLink>(
+      ['-details', 'address', 'show', 'dev', checkInterfaceName(name)],
+      signal,
+    );
+    const row = rows.find(isFilled);
+    return row === undefined ? undefined : toLink(row);
+  } catch (error) {
+    if (error instanceof OverlayError && meansGone(error.message)) return undefined;
+    throw error;
+  }
+}
+
+/** Makes a link: `kindArguments` is what follows `ip link add <name>`, such as ["type", "vxlan", "id", "1"]. */
+export async function createLink(
+  name: string,
+  kindArguments: readonly string[],
+  signal?: AbortSignal,
+): Promise<void> {
+  await ip(['link', 'add', checkInterfaceName(name), ...kindArguments], signal);
+}
+
+/** Removes a link; a link that is already gone is success. */
+export async function deleteLink(name: string, signal?: AbortSignal): Promise<void> {
+  await ignoreGone(ip(['link', 'delete', 'dev', checkInterfaceName(name)], signal));
+}
+
+export interface LinkSettings {
+  readonly isUp?: boolean;
+  readonly mtuBytes?: number;
+  readonly mac?: string;
+  readonly txQueueLength?: number;
+  readonly alias?: string;
+}
+
+/** Sets the given settings of a link in one command. */
+export async function setLink(name: string, settings: LinkSettings, signal?: AbortSignal): Promise<void> {
+  const args = ['link', 'set', 'dev', checkInterfaceName(name)];
+  if (settings.mac !== undefined) args.push('address', settings.mac);
+  if (settings.mtuBytes !== undefined) args.push('mtu', String(settings.mtuBytes));
+  if (settings.txQueueLength !== undefined) args.push('txqueuelen', String(settings.txQueueLength));
+  if (settings.alias !== undefined) args.push('alias', settings.alias);
+  if (settings.isUp !== undefined) args.push(settings.isUp ? 'up' : 'down');
+  await ip(args, signal);
+}
+
+/** Adds an address to a link; one that is already there is success. */
+export async function addAddress(name: string, address: Prefix, signal?: AbortSignal): Promise<void> {
+  await ip(['address', 'replace', formatPrefix(address), 'dev', checkInterfaceName(name)], signal);
+}
+
+/** Removes an address from a link; one that is not there is success. */
+export async function deleteAddress(name: string, address: Prefix, signal?: AbortSignal): Promise<void> {
+  await ignoreGone(ip(['address', 'delete', formatPrefix(address), 'dev', checkInterfaceName(name)], signal));
+}
+
+/** The link that has this address, or undefined. */
+export async function findLinkByAddress(address: Ipv4, signal?: AbortSignal): Promise<Link | undefined> {
+  const links = await listLinks(signal);
+  return links.find((link) => link.addresses.some((own) => own.address === address));
+}
+
+async function ignoreGone(command: Promise<unknown>): Promise<void> {
+  try {
+    await command;
+  } catch (error) {
+    if (!(error instanceof OverlayError && meansGone(error.message))) throw error;
+  }
+}
+
+/** `ip -json address show` pads its list with empty objects for links that a filter left out. */
+function isFilled(row: RawLink): boolean {
+  return row.ifname !== undefined;
+}
+
+/** 2^32 − 1 seconds stands for "forever" in IFA_CACHEINFO. */
+const FOREVER_SECONDS = 0xffffffff;
+
+/** Scope numbers of rtnetlink(7), as `ip -N` prints them. */
+const SCOPES: Readonly<Record<string, LinkAddress['scope']>> = {
+  '0': 'global',
+  global: 'global',
+  '253': 'link',
+  link: 'link',
+  '254': 'host',
+  host: 'host',
+};
+
+function toLink(row: RawLink): Link {
+  const addresses: LinkAddress[] = [];
+  for (const info of row.addr_info ?? []) {
+    const address = info.family === 'inet' ? parseIpv4(info.local ?? '') : undefined;
+    if (address === undefined) continue;
+    addresses.push({
+      address,
+      length: info.prefixlen ?? 32,
+      scope: SCOPES[info.scope ?? ''] ?? 'other',
+      isDeprecated: info.preferred_life_time === 0,
+      isPermanent: info.valid_life_time === FOREVER_SECONDS,
+    });
+  }
+  return {
+    index: row.ifindex,
+    name: row.ifname,
+    mac: row.address ?? '',
+    mtuBytes: row.mtu,
+    txQueueLength: row.txqlen,
+    isUp: row.flags.includes('UP'),
+    isLoopback: row.flags.includes('LOOPBACK'),
+    alias: row.ifalias ?? '',
+    kind: row.linkinfo?.info_kind ?? '',
+    data: row.linkinfo?.info_data ?? {},
+    addresses,
+  };
+}
+
+/** "a.b.c.d/len" of a link address, for messages. */
+export function formatLinkAddress(address: LinkAddress): string {
+  return `${formatIpv4(address.address)}/${address.length}`;
+}

@@ -1,0 +1,141 @@
+// Tells that something in the kernel's links, addresses, routes or neighbours changed, by a long-lived `ip monitor`.
+//
+// What changed is not told: the listener compares the kernel with what it wants and repairs the difference, so a missed
+// or merged event costs nothing. Events are gathered for DEBOUNCE_MS. Every ARP transition on a host with many pods is
+// a neighbour event, hence neighbours count only on devices named like ours.
+//
+// The child must not outlive us, not even a SIGKILL. Where util-linux's setpriv exists, it runs under
+// `setpriv --pdeathsig KILL` (PR_SET_PDEATHSIG, kept over execve, see prctl(2)); the signal follows the thread that
+// forked, and Node forks on the thread that calls spawn: open monitors on the main thread only. Elsewhere (BusyBox)
+// the child's stdout is the bound: our end of the pipe is gone with us, so its next event ends it with SIGPIPE.
+
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { runCommand, TOOL_ENVIRONMENT } from './command.js';
+import type { Logger } from '../ops/log.js';
+
+export interface MonitorOptions {
+  readonly log: Logger;
+  /** Neighbour events on devices with this prefix count; others are dropped. @default 'flannel' */
+  readonly devicePrefix?: string;
+  /** @default 50 */
+  readonly debounceMs?: number;
+}
+
+export interface Monitor {
+  /** Whether a child is listening now; false while one is being (re)started. */
+  isListening(): boolean;
+  /** Ends the child and waits for its end. Idempotent. */
+  close(): Promise<void>;
+}
+
+/** 50 ms joins the burst that one `ip link delete` or one batch makes, and is far below the 1 s allowed for repair. */
+const DEBOUNCE_MS = 50;
+
+/** Restart delays: 100 ms doubling to 5 s; a child that lived for 10 s counts as healthy again. */
+const RESTART_MIN_MS = 100;
+const RESTART_MAX_MS = 5_000;
+const HEALTHY_MS = 10_000;
+
+const MONITOR_COMMAND = ['ip', '-oneline', 'monitor', 'label', 'link', 'address', 'route', 'neigh'];
+
+/**
+ * Starts to listen. `onChange` is called at most once per `debounceMs`, and once after each (re)start of the child,
+ * because nothing was heard before it. It must not throw. Trouble with the child is logged and answered by a restart.
+ */
+export function openMonitor(onChange: () => void, options: MonitorOptions): Monitor {
+  return new IpMonitor(onChange, options);
+}
+
+class IpMonitor implements Monitor {
+  readonly #onChange: () => void;
+  readonly #log: Logger;
+  readonly #debounceMs: number;
+  readonly #devicePrefix: string;
+  #child: ChildProcess | undefined;
+  #ended: Promise<void> = Promise.resolve();
+  #debounceTimer: NodeJS.Timeout | undefined;
+  #restartTimer: NodeJS.Timeout | undefined;
+  #restartMs = RESTART_MIN_MS;
+  #isClosed = false;
+
+  constructor(onChange: () => void, options: MonitorOptions) {
+    this.#onChange = onChange;
+    this.#log = options.log;
+    this.#debounceMs = options.debounceMs ?? DEBOUNCE_MS;
+    this.#devicePrefix = options.devicePrefix ?? 'flannel';
+    this.#ended = this.#start();
+  }
+
+  isListening(): boolean {
+    return this.#child !== undefined;
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    clearTimeout(this.#debounceTimer);
+    clearTimeout(this.#restartTimer);
+    this.#child?.kill('SIGKILL');
+    await this.#ended;
+  }
+
+  async #start(): Promise<void> {
+    const words = (await hasParentDeathSignal())
+      ? ['setpriv', '--pdeathsig', 'KILL', ...MONITOR_COMMAND]
+      : MONITOR_COMMAND;
+    if (this.#isClosed) return;
+    const startedAt = performance.now();
+    const child = spawn(words[0], words.slice(1), {
+      env: TOOL_ENVIRONMENT,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    this.#child = child;
+    createInterface({ input: child.stdout }).on('line', (line) => this.#onLine(line));
+    // ENOBUFS is reported here and means that events were lost: look at everything.
+    let lastMessage = '';
+    createInterface({ input: child.stderr }).on('line', (line) => {
+      lastMessage = line;
+      this.#notifySoon();
+    });
+    child.once('spawn', () => this.#notifySoon());
+    const reason = await new Promise<string>((resolve) => {
+      child.once('error', (error) => resolve(error.message));
+      child.once('close', (status, killedBy) =>
+        resolve(`${killedBy ?? `exit status ${status}`} ${lastMessage}`.trim()),
+      );
+    });
+    this.#child = undefined;
+    if (this.#isClosed) return;
+    if (performance.now() - startedAt > HEALTHY_MS) this.#restartMs = RESTART_MIN_MS;
+    this.#log.warn({ reason, restartMs: this.#restartMs }, 'kernel monitor ended, restarting');
+    this.#restartTimer = setTimeout(() => {
+      this.#ended = this.#start();
+    }, this.#restartMs);
+    this.#restartMs = Math.min(this.#restartMs * 2, RESTART_MAX_MS);
+  }
+
+  #onLine(line: string): void {
+    if (line.startsWith('[NEIGH]') && !line.includes(` dev ${this.#devicePrefix}`)) return;
+    this.#notifySoon();
+  }
+
+  #notifySoon(): void {
+    if (this.#isClosed || this.#debounceTimer !== undefined) return;
+    this.#debounceTimer = setTimeout(() => {
+      this.#debounceTimer = undefined;
+      this.#onChange();
+    }, this.#debounceMs);
+  }
+}
+
+let parentDeathSignal: Promise<boolean> | undefined;
+
+/** Whether this host's setpriv knows --pdeathsig; asked once. */
+function hasParentDeathSignal(): Promise<boolean> {
+  parentDeathSignal ??= runCommand('setpriv', ['--pdeathsig', 'KILL', 'ip', '-V']).then(
+    (result) => result.status === 0,
+    () => false, // no setpriv here: the pipe is the bound, see above
+  );
+  return parentDeathSignal;
+}

@@ -1,0 +1,180 @@
+// IPv4 routes of the main table: listing, batch lines for changes, and lookups as the kernel would do them.
+//
+// Every route of ours carries ROUTE_PROTOCOL, and deletions name it, so that a route of anyone else is never removed.
+
+import { ip, ipJson, meansGone, ROUTE_PROTOCOL } from './ip.js';
+import { checkInterfaceName } from './interface-name.js';
+import { OverlayError } from '../errors.js';
+import { formatIpv4, formatPrefix, parseCidr, parseIpv4 } from '../net/ipv4.js';
+import type { Ipv4, Prefix } from '../net/ipv4.js';
+
+/** Route protocols of rtnetlink(7) that decisions are made on. */
+export const PROTOCOL_KERNEL = 2;
+/** What `ip route add` and flanneld leave when they name none. */
+export const PROTOCOL_BOOT = 3;
+/** What an administrator's tools set. */
+export const PROTOCOL_STATIC = 4;
+
+/** RTN_UNICAST and RTN_BLACKHOLE of rtnetlink(7). */
+export type RouteType = 'unicast' | 'blackhole' | 'other';
+
+export interface Route {
+  readonly prefix: Prefix;
+  readonly type: RouteType;
+  /** undefined for a route without gateway. */
+  readonly gateway: Ipv4 | undefined;
+  /** undefined for a blackhole or a multipath route. */
+  readonly device: string | undefined;
+  readonly protocol: number;
+  readonly metric: number;
+  readonly isOnlink: boolean;
+  /** Preferred source address. */
+  readonly source: Ipv4 | undefined;
+  /** Scope number of rtnetlink(7): 0 global, 253 link, 254 host. */
+  readonly scope: number;
+}
+
+interface RawRoute {
+  readonly type?: string;
+  readonly dst: string;
+  readonly gateway?: string;
+  readonly dev?: string;
+  readonly protocol?: string;
+  readonly metric?: number;
+  readonly scope?: string;
+  readonly prefsrc?: string;
+  readonly flags?: readonly string[];
+}
+
+/** Selects routes by words of `ip route show`, such as ["proto", "94"], ["root", "10.5.0.0/16"] or ["dev", "eth0"]. */
+export async function listRoutes(selector: readonly string[] = [], signal?: AbortSignal): Promise<Route[]> {
+  try {
+    const rows = await ipJson<RawRoute>(['-details', '-4', 'route', 'show', ...selector], signal);
+    return rows.map(toRoute).filter((route) => route !== undefined);
+  } catch (error) {
+    // A namespace without any route has no table at all ("FIB table does not exist"); a device may be gone.
+    if (error instanceof OverlayError && meansGone(error.message)) return [];
+    throw error;
+  }
+}
+
+/** Routes to `network` or to anything inside it. */
+export async function listRoutesWithin(network: Prefix, signal?: AbortSignal): Promise<Route[]> {
+  return await listRoutes(['root', formatPrefix(network)], signal);
+}
+
+/** What a route of ours looks like; always unicast, metric 0, protocol ROUTE_PROTOCOL. */
+export interface WantedRoute {
+  readonly prefix: Prefix;
+  readonly gateway?: Ipv4 | undefined;
+  readonly device: string;
+  /** The gateway is taken as reachable on the device without a route to it. @default false */
+  readonly isOnlink?: boolean;
+  /** Preferred source address. */
+  readonly source?: Ipv4 | undefined;
+}
+
+/** Batch line that makes `route` the one for its prefix; replaces in place, so that no packet finds none. */
+export function replaceRouteLine(route: WantedRoute): string {
+  return `route replace ${routeWords(route).join(' ')}`;
+}
+
+/** Batch line that removes exactly this route of ours; never a route of another protocol. */
+export function deleteRouteLine(route: Pick<Route, 'prefix' | 'gateway' | 'device' | 'metric'>): string {
+  const words = ['route del', formatPrefix(route.prefix)];
+  if (route.gateway !== undefined) words.push('via', formatIpv4(route.gateway));
+  if (route.device !== undefined) words.push('dev', checkInterfaceName(route.device));
+  words.push('proto', String(ROUTE_PROTOCOL));
+  if (route.metric !== 0) words.push('metric', String(route.metric));
+  return words.join(' ');
+}
+
+/** replaceRouteLine() at once. */
+export async function replaceRoute(route: WantedRoute, signal?: AbortSignal): Promise<void> {
+  await ip(['route', 'replace', ...routeWords(route)], signal);
+}
+
+/** Removes our route to `prefix` on `device`; one that is already gone is success. */
+export async function deleteRoute(prefix: Prefix, device: string, signal?: AbortSignal): Promise<void> {
+  try {
+    const words = ['route', 'del', formatPrefix(prefix), 'dev', checkInterfaceName(device)];
+    await ip([...words, 'proto', String(ROUTE_PROTOCOL)], signal);
+  } catch (error) {
+    if (!(error instanceof OverlayError && meansGone(error.message))) throw error;
+  }
+}
+
+/** Whether the kernel's `route` is `wanted`, marked as ours. */
+export function isWantedRoute(route: Route, wanted: WantedRoute): boolean {
+  return (
+    route.type === 'unicast' &&
+    route.protocol === ROUTE_PROTOCOL &&
+    route.metric === 0 &&
+    route.prefix.address === wanted.prefix.address &&
+    route.prefix.length === wanted.prefix.length &&
+    route.gateway === wanted.gateway &&
+    route.device === wanted.device &&
+    route.isOnlink === (wanted.isOnlink ?? false) &&
+    (wanted.source === undefined || route.source === wanted.source)
+  );
+}
+
+/** How a packet to an address would leave this host. */
+export interface RouteLookup {
+  /** undefined when the destination is on-link (or local). */
+  readonly gateway: Ipv4 | undefined;
+  readonly device: string;
+  readonly source: Ipv4 | undefined;
+  /** The destination is an address of this host. */
+  readonly isLocal: boolean;
+}
+
+/** The kernel's route for a packet to `destination`, or undefined when there is none. */
+export async function lookupRoute(destination: Ipv4, signal?: AbortSignal): Promise<RouteLookup | undefined> {
+  let row: RawRoute | undefined;
+  try {
+    [row] = await ipJson<RawRoute>(['-details', '-4', 'route', 'get', formatIpv4(destination)], signal);
+  } catch (error) {
+    // ENETUNREACH and EHOSTUNREACH are the answer, not a failure.
+    if (error instanceof OverlayError && /unreachable|prohibited|Invalid argument/.test(error.message))
+      return undefined;
+    throw error;
+  }
+  if (row?.dev === undefined) return undefined;
+  return {
+    gateway: row.gateway === undefined ? undefined : parseIpv4(row.gateway),
+    device: row.dev,
+    source: row.prefsrc === undefined ? undefined : parseIpv4(row.prefsrc),
+    isLocal: row.type === RTN_LOCAL,
+  };
+}
+
+const RTN_UNICAST = '1';
+const RTN_LOCAL = '2';
+const RTN_BLACKHOLE = '6';
+
+function routeWords(route: WantedRoute): string[] {
+  const words = [formatPrefix(route.prefix)];
+  if (route.gateway !== undefined) words.push('via', formatIpv4(route.gateway));
+  words.push('dev', checkInterfaceName(route.device), 'proto', String(ROUTE_PROTOCOL));
+  if (route.source !== undefined) words.push('src', formatIpv4(route.source));
+  if (route.isOnlink === true) words.push('onlink');
+  return words;
+}
+
+function toRoute(row: RawRoute): Route | undefined {
+  const destination = row.dst === 'default' ? '0.0.0.0/0' : row.dst.includes('/') ? row.dst : `${row.dst}/32`;
+  const prefix = parseCidr(destination);
+  if (prefix === undefined) return undefined;
+  return {
+    prefix,
+    type: row.type === RTN_UNICAST ? 'unicast' : row.type === RTN_BLACKHOLE ? 'blackhole' : 'other',
+    gateway: row.gateway === undefined ? undefined : parseIpv4(row.gateway),
+    device: row.dev,
+    protocol: Number(row.protocol ?? PROTOCOL_BOOT),
+    metric: row.metric ?? 0,
+    isOnlink: row.flags?.includes('onlink') ?? false,
+    source: row.prefsrc === undefined ? undefined : parseIpv4(row.prefsrc),
+    scope: Number(row.scope ?? 0),
+  };
+}

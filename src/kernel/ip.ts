@@ -58,8 +58,30 @@ export async function bridgeJson<T>(args: readonly string[], signal?: AbortSigna
  */
 export async function ipBatch(lines: readonly string[], options: BatchOptions = {}): Promise<BatchFailure[]> {
   const failures: BatchFailure[] = [];
-  await runBatchPart(lines, 0, lines.length, options, failures);
+  await runBatchPart(lines, 0, lines.length, options, failures, undefined);
   return failures.sort((a, b) => a.index - b.index);
+}
+
+/**
+ * Runs queries that print one JSON list each, such as "route get 192.0.2.1", as one batch. Resolves with one entry for
+ * each line: what it listed, or undefined when it was refused.
+ */
+export async function ipBatchJson<T>(
+  lines: readonly string[],
+  signal?: AbortSignal,
+): Promise<(T[] | undefined)[]> {
+  const failures: BatchFailure[] = [];
+  const printed: string[] = [];
+  await runBatchPart(lines, 0, lines.length, { signal }, failures, printed);
+  const refused = new Set(failures.map((failure) => failure.index));
+  if (printed.length !== lines.length - refused.size) {
+    throw new OverlayError(
+      'E_KERNEL',
+      `"ip -json -batch -" answered ${printed.length} of ${lines.length} queries`,
+    );
+  }
+  let next = 0;
+  return lines.map((_, index) => (refused.has(index) ? undefined : (JSON.parse(printed[next++]) as T[])));
 }
 
 async function runBatchPart(
@@ -68,11 +90,17 @@ async function runBatchPart(
   end: number,
   options: BatchOptions,
   failures: BatchFailure[],
+  printed: string[] | undefined,
 ): Promise<void> {
   if (start >= end) return;
   const tool = options.tool ?? 'ip';
   const input = lines.slice(start, end).join('\n') + '\n';
-  const result = await runCommand(tool, ['-force', '-batch', '-'], { input, signal: options.signal });
+  const args = printed === undefined ? [] : ['-json', '-details', '-N'];
+  const result = await runCommand(tool, [...args, '-force', '-batch', '-'], {
+    input,
+    signal: options.signal,
+  });
+  printed?.push(...result.stdout.split('\n').filter((text) => text !== ''));
   const report = parseBatchReport(result.stderr);
   for (const { lineNumber, message } of report.failed) {
     const index = start + lineNumber - 1;
@@ -85,9 +113,10 @@ async function runBatchPart(
     if (next < end) failures.push({ index: next, line: lines[next], message: report.stoppedBy });
     return;
   }
+  if (printed !== undefined) throw new OverlayError('E_KERNEL', `"ip -batch -" stopped: ${report.stoppedBy}`);
   const middle = next + ((end - next) >> 1);
-  await runBatchPart(lines, next, middle, options, failures);
-  await runBatchPart(lines, middle, end, options, failures);
+  await runBatchPart(lines, next, middle, options, failures, printed);
+  await runBatchPart(lines, middle, end, options, failures, printed);
 }
 
 const FAILED_LINE = /^Command failed (?:-|.*):(\d+)$/;

@@ -2,7 +2,7 @@
 //
 // Every route of ours carries ROUTE_PROTOCOL, and deletions name it, so that a route of anyone else is never removed.
 
-import { ip, ipJson, meansGone, ROUTE_PROTOCOL } from './ip.js';
+import { ip, ipBatchJson, ipJson, meansGone, ROUTE_PROTOCOL } from './ip.js';
 import { checkInterfaceName } from './interface-name.js';
 import { OverlayError } from '../errors.js';
 import { formatIpv4, formatPrefix, parseCidr, parseIpv4 } from '../net/ipv4.js';
@@ -129,17 +129,26 @@ export interface RouteLookup {
   readonly isLocal: boolean;
 }
 
-/** The kernel's route for a packet to `destination`, or undefined when there is none. */
+/**
+ * The kernel's routes for packets to `destinations`, in their order; undefined where it has none.
+ * Cost: one process; about 10 µs for each destination.
+ */
+export async function lookupRoutes(
+  destinations: readonly Ipv4[],
+  signal?: AbortSignal,
+): Promise<(RouteLookup | undefined)[]> {
+  const lines = destinations.map((destination) => `route get ${formatIpv4(destination)}`);
+  const answers = await ipBatchJson<RawRoute>(lines, signal);
+  // A refusal (ENETUNREACH, EHOSTUNREACH, EACCES for "prohibit") is the answer, not a failure.
+  return answers.map((rows) => (rows === undefined ? undefined : toLookup(rows[0])));
+}
+
+/** lookupRoutes() for one destination. */
 export async function lookupRoute(destination: Ipv4, signal?: AbortSignal): Promise<RouteLookup | undefined> {
-  let row: RawRoute | undefined;
-  try {
-    [row] = await ipJson<RawRoute>(['-details', '-4', 'route', 'get', formatIpv4(destination)], signal);
-  } catch (error) {
-    // ENETUNREACH and EHOSTUNREACH are the answer, not a failure.
-    if (error instanceof OverlayError && /unreachable|prohibited|Invalid argument/.test(error.message))
-      return undefined;
-    throw error;
-  }
+  return (await lookupRoutes([destination], signal))[0];
+}
+
+function toLookup(row: RawRoute | undefined): RouteLookup | undefined {
   if (row?.dev === undefined) return undefined;
   return {
     gateway: row.gateway === undefined ? undefined : parseIpv4(row.gateway),

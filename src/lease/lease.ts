@@ -27,8 +27,7 @@ export type LeaseUpdate =
   | { readonly kind: 'events'; readonly events: readonly LeaseEvent[] };
 
 export type LeaseEvent =
-  | { readonly kind: 'put'; readonly lease: Lease }
-  | { readonly kind: 'delete'; readonly subnet: Prefix };
+  { readonly kind: 'put'; readonly lease: Lease } | { readonly kind: 'delete'; readonly subnet: Prefix };
 
 /** What changed for a backend, after validation: apply `removed` first, then `added` and `changed`. */
 export interface LeaseDiff {

@@ -1,0 +1,50 @@
+// Permanent IPv4 neighbour entries: which MAC answers for an address on a device, so that the kernel never has to ask.
+
+import { ipJson, meansGone } from './ip.js';
+import { checkInterfaceName } from './interface-name.js';
+import { OverlayError } from '../errors.js';
+import { formatIpv4, parseIpv4 } from '../net/ipv4.js';
+import type { Ipv4 } from '../net/ipv4.js';
+
+export interface Neighbour {
+  readonly address: Ipv4;
+  /** Lower case; "" when the kernel has none. */
+  readonly mac: string;
+  readonly isPermanent: boolean;
+}
+
+interface RawNeighbour {
+  readonly dst?: string;
+  readonly lladdr?: string;
+  readonly state?: readonly string[];
+}
+
+/** Neighbours on `device`, permanent or not; none when the device does not exist. */
+export async function listNeighbours(device: string, signal?: AbortSignal): Promise<Neighbour[]> {
+  try {
+    const rows = await ipJson<RawNeighbour>(
+      ['-4', 'neigh', 'show', 'dev', checkInterfaceName(device), 'nud', 'all'],
+      signal,
+    );
+    return rows.map(toNeighbour).filter((neighbour) => neighbour !== undefined);
+  } catch (error) {
+    if (error instanceof OverlayError && meansGone(error.message)) return [];
+    throw error;
+  }
+}
+
+/** Batch line for `ip`: sets the MAC for `address` on `device`, for ever. */
+export function replaceNeighbourLine(device: string, address: Ipv4, mac: string): string {
+  return `neigh replace ${formatIpv4(address)} lladdr ${mac} dev ${checkInterfaceName(device)} nud permanent`;
+}
+
+/** Batch line for `ip`: forgets `address` on `device`. */
+export function deleteNeighbourLine(device: string, address: Ipv4): string {
+  return `neigh del ${formatIpv4(address)} dev ${checkInterfaceName(device)}`;
+}
+
+function toNeighbour(row: RawNeighbour): Neighbour | undefined {
+  const address = parseIpv4(row.dst ?? '');
+  if (address === undefined) return undefined;
+  return { address, mac: row.lladdr ?? '', isPermanent: row.state?.includes('PERMANENT') ?? false };
+}

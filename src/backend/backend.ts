@@ -5,6 +5,7 @@
 // and forgotten.
 
 import type { Lease, LeaseAttributes, LeaseDiff } from '../lease/lease.js';
+import type { Offload, SourceCheck } from '../config/options.js';
 import type { NetworkConfig } from '../config/network-config.js';
 import type { Ipv4, Prefix } from '../net/ipv4.js';
 import type { Logger } from '../ops/log.js';
@@ -23,6 +24,10 @@ export interface ExternalInterface {
 export interface BackendContext {
   readonly config: NetworkConfig;
   readonly iface: ExternalInterface;
+  readonly sourceCheck: SourceCheck;
+  /** Queues of the TUN device (udp only). */
+  readonly queues: number;
+  readonly offload: Offload;
   readonly log: Logger;
 }
 

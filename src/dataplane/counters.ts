@@ -99,7 +99,8 @@ export const DROP_MEANINGS: Readonly<Record<DropReason, string>> = {
   drop_total_length: 'IPv4 total length past the end of the packet',
   drop_no_route: 'no lease covers the destination; the sender is told "network unreachable"',
   drop_own_subnet: 'destination in this host’s own subnet: no container interface has that address',
-  drop_hairpin: 'source belongs to another host: a packet that came from the overlay is not sent into it again',
+  drop_hairpin:
+    'source belongs to another host: a packet that came from the overlay is not sent into it again',
   drop_recursion: 'our own encapsulated traffic, routed into the overlay',
   drop_not_unicast: 'multicast, broadcast or reserved destination',
   drop_ttl_expired: 'TTL used up; the sender is told "time exceeded"',

@@ -8,11 +8,16 @@
 
 import { getSystemErrorName } from 'node:util';
 import { Worker } from 'node:worker_threads';
+import type { Offload, SourceCheck } from '../config/options.js';
 import { OverlayError } from '../errors.js';
 import { type Ipv4, type Prefix, formatIpv4, maskOf, sizeOf } from '../net/ipv4.js';
 import type { PathMtuEvent } from './arena.js';
-import { INBOUND_COUNTERS, type InboundCounter, OUTBOUND_COUNTERS, type OutboundCounter } from './counters.js';
-import type { SourceCheck } from './inbound.js';
+import {
+  INBOUND_COUNTERS,
+  type InboundCounter,
+  OUTBOUND_COUNTERS,
+  type OutboundCounter,
+} from './counters.js';
 import { type NativeEngine, native } from './native.js';
 import { MAX_ROWS } from './route-table.js';
 import type { WorkerMessage, WorkerTask } from './worker.js';
@@ -30,7 +35,7 @@ export interface DataplaneOptions {
   readonly publicIp: Ipv4;
   readonly port: number;
   readonly queues: number;
-  readonly offload: 'auto' | 'off';
+  readonly offload: Offload;
   readonly sourceCheck: SourceCheck;
   readonly network: Prefix;
   readonly ownSubnet: Prefix;
@@ -178,14 +183,18 @@ export class Dataplane {
     const offenders = new Map<Name, Offender>();
     names.forEach((name, i) => {
       record[name] = values[i]!;
-      const [outer, source, destination] = addresses.subarray(3 * i, 3 * i + 3) as unknown as [number, number, number];
+      const [outer, source, destination] = addresses.subarray(3 * i, 3 * i + 3) as unknown as [
+        number,
+        number,
+        number,
+      ];
       if (outer !== 0 || source !== 0) offenders.set(name, { outer, source, destination });
     });
     return { values: record as Record<Name, number>, offenders };
   }
 
   #spawn(queue: number, direction: 'outbound' | 'inbound'): Promise<void> {
-    const { options } = { options: this.#options };
+    const options = this.#options;
     const task: WorkerTask = {
       engine: this.#engine.id,
       queue,
@@ -214,11 +223,17 @@ export class Dataplane {
         else this.#fail(direction, queue, message.error);
       });
       worker.on('error', (error) => {
-        reject(new OverlayError('E_TUN', `The ${direction} worker of queue ${queue} failed: ${String(error)}`, { cause: error }));
+        reject(
+          new OverlayError('E_TUN', `The ${direction} worker of queue ${queue} failed: ${String(error)}`, {
+            cause: error,
+          }),
+        );
         this.#failWith(`${direction} worker of queue ${queue}: ${String(error)}`);
       });
       worker.once('exit', () => {
-        reject(new OverlayError('E_TUN', `The ${direction} worker of queue ${queue} ended before it was ready`));
+        reject(
+          new OverlayError('E_TUN', `The ${direction} worker of queue ${queue} ended before it was ready`),
+        );
         this.#failWith(`${direction} worker of queue ${queue} ended`);
       });
     });
@@ -244,7 +259,8 @@ function openError(options: DataplaneOptions, errno: number, operation: string):
   const name = getSystemErrorName(-errno);
   const endpoint = `${formatIpv4(options.listenAddress)}:${options.port}`;
   if (operation === 'open /dev/net/tun') {
-    const why = name === 'ENOENT' ? 'the device node does not exist (is the tun module loaded?)' : 'cannot be opened';
+    const why =
+      name === 'ENOENT' ? 'the device node does not exist (is the tun module loaded?)' : 'cannot be opened';
     return new OverlayError('E_PRIVILEGE', `Cannot open /dev/net/tun: ${name}: ${why}`);
   }
   if (operation === 'TUNSETIFF' || operation === 'TUNSETVNETHDRSZ' || operation === 'TUNSETPERSIST') {
@@ -255,11 +271,17 @@ function openError(options: DataplaneOptions, errno: number, operation: string):
     };
     const why = whys[name] ?? 'the kernel refused';
     const code = name === 'EPERM' ? 'E_PRIVILEGE' : 'E_TUN';
-    return new OverlayError(code, `Cannot open TUN device "${options.device}": ${operation}: ${name}: ${why}`);
+    return new OverlayError(
+      code,
+      `Cannot open TUN device "${options.device}": ${operation}: ${name}: ${why}`,
+    );
   }
   const whys: Record<string, string> = {
     EADDRINUSE: 'another process listens there',
     EADDRNOTAVAIL: 'no interface of this host has that address',
   };
-  return new OverlayError('E_SOCKET', `Cannot open UDP socket ${endpoint}: ${operation}: ${name}: ${whys[name] ?? 'the kernel refused'}`);
+  return new OverlayError(
+    'E_SOCKET',
+    `Cannot open UDP socket ${endpoint}: ${operation}: ${name}: ${whys[name] ?? 'the kernel refused'}`,
+  );
 }

@@ -9,14 +9,18 @@
 // "Owned" is the longest prefix that covers the address, so a range nested in another host's belongs to its own host.
 // Ports are not compared: NAT may change them.
 
-import { INBOUND_ARENA_WORDS, INBOUND_CONTROL, InboundField, type PathMtuEvent, takePathMtuEvents } from './arena.js';
+import {
+  INBOUND_ARENA_WORDS,
+  INBOUND_CONTROL,
+  InboundField,
+  type PathMtuEvent,
+  takePathMtuEvents,
+} from './arena.js';
+import type { SourceCheck } from '../config/options.js';
 import { inboundIndex } from './counters.js';
 import type { NativePort } from './native.js';
 import type { OwnSubnet } from './outbound.js';
 import type { RouteReader } from './route-table.js';
-
-export const SOURCE_CHECKS = ['strict', 'loose', 'audit', 'off'] as const;
-export type SourceCheck = (typeof SOURCE_CHECKS)[number];
 
 /** What this host is, for the admission check. Addresses are signed. */
 export interface OwnHost extends OwnSubnet {

@@ -27,7 +27,8 @@ const NO_ROUTE = outboundIndex('drop_no_route');
 const OWN_SUBNET = outboundIndex('drop_own_subnet');
 const HAIRPIN = outboundIndex('drop_hairpin');
 
-const { SOURCE, DESTINATION, VERDICT, PEER_ADDRESS, PEER_PORT, PEER_MTU, PEER_ID, REPLY_SOURCE } = OutboundField;
+const { SOURCE, DESTINATION, VERDICT, PEER_ADDRESS, PEER_PORT, PEER_MTU, PEER_ID, REPLY_SOURCE } =
+  OutboundField;
 
 /** An arena of the size the addon wants. */
 export function newOutboundArena(): Int32Array {

@@ -71,8 +71,20 @@ export interface Peer {
 }
 
 type Operation =
-  | { readonly kind: 'insert'; readonly row: number; readonly prefix: Prefix; readonly peer: Peer; readonly isNew: boolean }
-  | { readonly kind: 'remove'; readonly row: number; readonly prefix: Prefix; readonly cover: number; readonly peer: Ipv4 | undefined }
+  | {
+      readonly kind: 'insert';
+      readonly row: number;
+      readonly prefix: Prefix;
+      readonly peer: Peer;
+      readonly isNew: boolean;
+    }
+  | {
+      readonly kind: 'remove';
+      readonly row: number;
+      readonly prefix: Prefix;
+      readonly cover: number;
+      readonly peer: Ipv4 | undefined;
+    }
   | { readonly kind: 'mtu'; readonly row: number; readonly mtuBytes: number };
 
 /** The writer. One per data path, on the main thread. */
@@ -141,7 +153,8 @@ export class RouteTable {
       const before = this.#peers[known]!;
       if (before.address === peer.address && before.port === peer.port) {
         this.#peers[known] = peer;
-        if (before.mtuBytes !== peer.mtuBytes) this.#pending.push({ kind: 'mtu', row: known, mtuBytes: peer.mtuBytes });
+        if (before.mtuBytes !== peer.mtuBytes)
+          this.#pending.push({ kind: 'mtu', row: known, mtuBytes: peer.mtuBytes });
         return known;
       }
       this.delete(prefix);
@@ -352,7 +365,11 @@ class Side {
     const { peers } = this.#at;
     let hole = peerSlot(address);
     while (this.#words[peers + hole] !== address) hole = (hole + 1) & (PEER_SLOTS - 1);
-    for (let slot = (hole + 1) & (PEER_SLOTS - 1); this.#words[peers + slot] !== 0; slot = (slot + 1) & (PEER_SLOTS - 1)) {
+    for (
+      let slot = (hole + 1) & (PEER_SLOTS - 1);
+      this.#words[peers + slot] !== 0;
+      slot = (slot + 1) & (PEER_SLOTS - 1)
+    ) {
       const home = peerSlot(this.#words[peers + slot]!);
       // Does its home lie cyclically after the hole? Then it must stay.
       if (((slot - home) & (PEER_SLOTS - 1)) < ((slot - hole) & (PEER_SLOTS - 1))) continue;
@@ -379,7 +396,8 @@ export class RouteReader {
 
   /** `reader` is this reader's own number, 0 to MAX_READERS - 1. */
   constructor(buffer: SharedArrayBuffer, reader: number) {
-    if (!(reader >= 0 && reader < MAX_READERS)) throw new RangeError(`reader ${reader} is not below ${MAX_READERS}`);
+    if (!(reader >= 0 && reader < MAX_READERS))
+      throw new RangeError(`reader ${reader} is not below ${MAX_READERS}`);
     this.#words = new Int32Array(buffer);
     this.#epochAt = HEADER_EPOCHS + reader * LINE_WORDS;
     this.#first = sideLayout(0, this.#words[HEADER_NODES]!);

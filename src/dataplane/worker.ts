@@ -3,7 +3,8 @@
 
 import { parentPort, workerData } from 'node:worker_threads';
 import type { PathMtuEvent } from './arena.js';
-import { type OwnHost, type SourceCheck, newInboundArena, runInbound } from './inbound.js';
+import type { SourceCheck } from '../config/options.js';
+import { type OwnHost, newInboundArena, runInbound } from './inbound.js';
 import { native } from './native.js';
 import { newOutboundArena, runOutbound } from './outbound.js';
 import { RouteReader } from './route-table.js';

@@ -1,0 +1,500 @@
+// The udp backend: packets of the overlay travel one in each UDP datagram, encapsulated by our own data path.
+//
+// Kernel state, all of it on one device: the persistent TUN "flannel0" with the address <subnet>.0/32, MTU 28 below the
+// external interface's, IPv6 off, and the route of the whole Network. It stays when the process ends, so that a restart
+// breaks no connection and nothing leaks to the default route meanwhile.
+//
+// The data path is one piece: when the device is deleted or a worker fails, it is closed and opened anew, with backoff,
+// while the route table lives on. Peers are looked up in the kernel's routes before they enter the table, because a
+// public IP that is reached through our own device would encapsulate itself without end.
+
+import { readFile } from 'node:fs/promises';
+import { performance } from 'node:perf_hooks';
+import type { PathMtuEvent } from '../dataplane/arena.js';
+import { Dataplane, type CounterSnapshot, type DirectionCounters } from '../dataplane/dataplane.js';
+import { DropLog } from '../dataplane/drop-log.js';
+import { RouteTable } from '../dataplane/route-table.js';
+import { OverlayError } from '../errors.js';
+import { parseUdpBackend } from '../config/backend-config.js';
+import { addAddress, deleteAddress, deleteLink, findLink, setLink } from '../kernel/link.js';
+import { ip } from '../kernel/ip.js';
+import { listRoutes, lookupRoutes } from '../kernel/route.js';
+import { writeInterfaceSysctl } from '../kernel/sysctl.js';
+import type { Lease, LeaseDiff } from '../lease/lease.js';
+import {
+  type Ipv4,
+  type Prefix,
+  formatIpv4,
+  formatPrefix,
+  prefixContains,
+  prefixEquals,
+} from '../net/ipv4.js';
+import { UDP_OVERHEAD_BYTES } from '../net/mtu.js';
+import type { Logger } from '../ops/log.js';
+import type { Backend, BackendContext, BackendCounter, ExternalInterface } from './backend.js';
+
+export const UDP_DEVICE = 'flannel0';
+
+// Packets or superpackets that wait for the worker. 1000 single packets are 12 ms at 1 Gbit/s; a restart of the daemon
+// takes longer than any sensible queue, and a deeper one only adds delay under overload.
+const TX_QUEUE_LENGTH = 1000;
+
+const REOPEN_MIN_MS = 50;
+const REOPEN_MAX_MS = 5_000;
+
+// How long the kernel remembers a path MTU (net.ipv4.route.mtu_expires); afterwards the full size is tried again.
+const PATH_MTU_TTL_MS = 600_000;
+
+const HOUSEKEEPING_MS = 1_000;
+
+/** The udp backend for this host. */
+export function openUdpBackend(context: BackendContext): Backend {
+  return new UdpBackend(context);
+}
+
+class UdpBackend implements Backend {
+  readonly type = 'udp';
+  readonly #context: BackendContext;
+  readonly #log: Logger;
+  readonly #port: number;
+  readonly #table: RouteTable;
+  readonly #dropLog = new DropLog();
+  readonly #pathMtus = new Map<Ipv4, { mtuBytes: number; expiresAtMs: number }>();
+  /** Leases of peers that must not be sent to, with the reason. */
+  readonly #refused = new Map<string, { lease: Lease; reason: string }>();
+  readonly #leases = new Map<string, Lease>();
+  /** Counters of data paths that are closed. */
+  #retired: CounterSnapshot | undefined;
+  #iface: ExternalInterface;
+  #ownSubnet: Prefix | undefined;
+  #dataplane: Dataplane | undefined;
+  #failure: string | undefined;
+  #housekeeping: NodeJS.Timeout | undefined;
+  /** Serialises everything that touches the kernel or the data path. */
+  #queue: Promise<void> = Promise.resolve();
+  readonly #closing = new AbortController();
+
+  constructor(context: BackendContext) {
+    this.#context = context;
+    this.#log = context.log;
+    this.#iface = context.iface;
+    this.#port = parseUdpBackend(context.config.backend).port;
+    this.#table = new RouteTable(context.config.network);
+  }
+
+  leaseData(): Promise<{ backendType: string }> {
+    return Promise.resolve({ backendType: '' });
+  }
+
+  async open(ownSubnet: Prefix): Promise<{ mtuBytes: number }> {
+    this.#ownSubnet = ownSubnet;
+    await this.#enqueue(() => this.#openDataplane());
+    this.#housekeeping = setInterval(() => this.#keepHouse(), HOUSEKEEPING_MS);
+    return { mtuBytes: this.#mtuBytes };
+  }
+
+  apply(diff: LeaseDiff): void {
+    void this.#enqueue(() => this.#applyDiff(diff)).catch((error: unknown) => this.#fail(error));
+  }
+
+  async reconcile(): Promise<void> {
+    await this.#enqueue(async () => {
+      if (this.#dataplane === undefined) return;
+      await this.#configureDevice();
+      await this.#recheckPeers();
+    });
+  }
+
+  async interfaceChanged(iface: ExternalInterface): Promise<void> {
+    const before = this.#iface;
+    this.#iface = iface;
+    await this.#enqueue(async () => {
+      if (before.address !== iface.address || before.publicIp !== iface.publicIp) {
+        await this.#closeDataplane();
+        await this.#openDataplane();
+      } else if (this.#dataplane !== undefined) {
+        await this.#configureDevice();
+      }
+      this.#pathMtus.clear();
+      for (const lease of this.#leases.values()) this.#setRow(lease);
+      this.#publish();
+    });
+  }
+
+  degraded(): readonly string[] {
+    const reasons: string[] = [];
+    if (this.#failure !== undefined) reasons.push(this.#failure);
+    for (const { lease, reason } of this.#refused.values())
+      reasons.push(`lease ${formatPrefix(lease.subnet)}: ${reason}`);
+    return reasons;
+  }
+
+  status(): { detail: Record<string, unknown>; peers: Record<string, unknown>[] } {
+    const counters = this.#counterSnapshot();
+    const detail: Record<string, unknown> = {
+      device: UDP_DEVICE,
+      port: this.#port,
+      mtuBytes: this.#mtuBytes,
+      sourceCheck: this.#context.sourceCheck,
+      queues: this.#context.queues,
+      offloads: this.#dataplane?.granted(),
+      counters: counters && {
+        outbound: counters.outbound.values,
+        inbound: counters.inbound.values,
+        socketDrops: counters.socketDrops,
+      },
+    };
+    return { detail, peers: this.#peerStatus() };
+  }
+
+  counters(): readonly BackendCounter[] {
+    const snapshot = this.#counterSnapshot();
+    if (snapshot === undefined) return [];
+    return [
+      ...countersOf('outbound', snapshot.outbound),
+      ...countersOf('inbound', snapshot.inbound),
+      {
+        name: 'socket_drops_total',
+        help: 'Datagrams the kernel dropped because the receive buffer of the socket was full.',
+        type: 'counter',
+        values: [{ labels: {}, value: snapshot.socketDrops }],
+      },
+      {
+        name: 'peers',
+        help: 'Leases of other hosts in the route table.',
+        type: 'gauge',
+        values: [{ labels: {}, value: this.#table.size }],
+      },
+    ];
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    clearInterval(this.#housekeeping);
+    await this.#enqueue(() => this.#closeDataplane());
+  }
+
+  get #mtuBytes(): number {
+    return this.#iface.mtuBytes - UDP_OVERHEAD_BYTES;
+  }
+
+  #enqueue<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#queue.then(work);
+    this.#queue = result.then(
+      () => undefined,
+      () => undefined,
+    );
+    return result;
+  }
+
+  #fail(error: unknown): void {
+    this.#log.error({ err: error }, 'udp backend');
+    this.#failure = error instanceof Error ? error.message : String(error);
+  }
+
+  // --- the data path -------------------------------------------------------------------------------------------
+
+  async #openDataplane(): Promise<void> {
+    const ownSubnet = this.#ownSubnet!;
+    const options = {
+      device: UDP_DEVICE,
+      listenAddress: this.#iface.address,
+      publicIp: this.#iface.publicIp,
+      port: this.#port,
+      queues: this.#context.queues,
+      offload: this.#context.offload,
+      sourceCheck: this.#context.sourceCheck,
+      network: this.#context.config.network,
+      ownSubnet,
+      table: this.#table.buffer,
+      onPathMtu: (event: PathMtuEvent) => this.#notePathMtu(event),
+      onFailure: (reason: string) => this.#reopen(reason),
+    };
+    await this.#removeUnfitDevice();
+    const dataplane = Dataplane.open(options);
+    try {
+      await this.#configureDevice();
+      await dataplane.start();
+    } catch (error) {
+      await dataplane.close();
+      throw error;
+    }
+    this.#dataplane = dataplane;
+    this.#failure = undefined;
+    this.#log.info(
+      { device: UDP_DEVICE, mtuBytes: this.#mtuBytes, ...dataplane.granted() },
+      `data path open on ${UDP_DEVICE} and UDP ${formatIpv4(this.#iface.address)}:${this.#port}`,
+    );
+  }
+
+  async #closeDataplane(): Promise<void> {
+    const dataplane = this.#dataplane;
+    if (dataplane === undefined) return;
+    this.#dataplane = undefined;
+    const last = dataplane.counters();
+    this.#retired = this.#retired === undefined ? last : addSnapshots(this.#retired, last);
+    await dataplane.close();
+  }
+
+  /** The device of an earlier run cannot change between one queue and several; without a reader it is ours to remove. */
+  async #removeUnfitDevice(): Promise<void> {
+    const link = await findLink(UDP_DEVICE);
+    if (link === undefined) return;
+    const isTun = link.kind === 'tun' && link.data['type'] === 'tun';
+    if (!isTun)
+      throw new OverlayError(
+        'E_TUN',
+        `Cannot use "${UDP_DEVICE}": a device of that name exists and is no TUN device`,
+      );
+    const isMultiQueue = link.data['multi_queue'] === true;
+    if (isMultiQueue === this.#context.queues > 1 || (await hasCarrier(UDP_DEVICE))) return;
+    await deleteLink(UDP_DEVICE);
+  }
+
+  #reopen(reason: string): void {
+    this.#failure = reason;
+    this.#log.warn(`data path failed: ${reason}; opening it again`);
+    void this.#enqueue(async () => {
+      for (
+        let delayMs = REOPEN_MIN_MS;
+        !this.#closing.signal.aborted;
+        delayMs = Math.min(2 * delayMs, REOPEN_MAX_MS)
+      ) {
+        try {
+          await this.#closeDataplane();
+          await this.#openDataplane();
+          return;
+        } catch (error) {
+          this.#failure = `${reason}; ${error instanceof Error ? error.message : String(error)}`;
+          this.#log.warn({ err: error, retryMs: delayMs }, 'cannot open the data path');
+          await abortableDelay(delayMs, this.#closing.signal);
+        }
+      }
+    });
+  }
+
+  // --- the device ----------------------------------------------------------------------------------------------
+
+  /** Makes the device what it must be; changes, and says, only what differs. */
+  async #configureDevice(): Promise<void> {
+    const link = await findLink(UDP_DEVICE);
+    if (link === undefined) return; // deleted: the data path notices and comes back here with a new one
+    const own = { address: this.#ownSubnet!.address, length: 32 };
+    const settings = {
+      disable_ipv6: 'ipv6',
+      accept_ra: 'ipv6',
+      rp_filter: 'ipv4',
+      accept_redirects: 'ipv4',
+      send_redirects: 'ipv4',
+    } as const;
+    for (const [key, family] of Object.entries(settings)) {
+      await writeInterfaceSysctl(
+        family,
+        UDP_DEVICE,
+        key,
+        key === 'disable_ipv6' || key === 'rp_filter' ? '1' : '0',
+      );
+    }
+    for (const { address, length } of link.addresses) {
+      if (!prefixEquals({ address, length }, own)) await deleteAddress(UDP_DEVICE, { address, length });
+    }
+    if (!link.addresses.some((known) => prefixEquals(known, own))) await addAddress(UDP_DEVICE, own);
+    if (!link.isUp || link.mtuBytes !== this.#mtuBytes || link.txQueueLength !== TX_QUEUE_LENGTH) {
+      await setLink(UDP_DEVICE, { mtuBytes: this.#mtuBytes, txQueueLength: TX_QUEUE_LENGTH, isUp: true });
+    }
+    const { network } = this.#context.config;
+    const routes = await listRoutes(['exact', formatPrefix(network)]);
+    if (!routes.some((route) => route.device === UDP_DEVICE && prefixEquals(route.prefix, network))) {
+      // Scope global and protocol boot, as flannel's own route: nothing else tells the two apart.
+      await ip(['route', 'replace', formatPrefix(network), 'dev', UDP_DEVICE, 'scope', 'global']);
+    }
+  }
+
+  // --- peers ---------------------------------------------------------------------------------------------------
+
+  async #applyDiff(diff: LeaseDiff): Promise<void> {
+    for (const lease of diff.removed) {
+      const key = formatPrefix(lease.subnet);
+      this.#leases.delete(key);
+      this.#refused.delete(key);
+      this.#table.delete(lease.subnet);
+    }
+    const wanted = [...diff.added, ...diff.changed];
+    const routable = await this.#areRoutable(wanted);
+    wanted.forEach((lease, i) => {
+      const key = formatPrefix(lease.subnet);
+      this.#leases.set(key, lease);
+      this.#judgePeer(key, lease, routable[i]!);
+    });
+    this.#publish();
+  }
+
+  async #recheckPeers(): Promise<void> {
+    const leases = [...this.#leases.values()];
+    const routable = await this.#areRoutable(leases);
+    leases.forEach((lease, i) => this.#judgePeer(formatPrefix(lease.subnet), lease, routable[i]!));
+    this.#publish();
+  }
+
+  #judgePeer(key: string, lease: Lease, isRoutable: boolean): void {
+    const { attributes } = lease;
+    let reason: string | undefined;
+    if (attributes.backendType !== '' && attributes.backendType !== 'udp') {
+      reason = `its host runs backend ${attributes.backendType}, not udp`;
+    } else if (!isRoutable) {
+      reason = `public IP ${formatIpv4(attributes.publicIp)} is reached through ${UDP_DEVICE} itself`;
+    }
+    if (reason === undefined) {
+      this.#refused.delete(key);
+      this.#setRow(lease);
+      return;
+    }
+    if (this.#refused.get(key)?.reason !== reason) this.#log.warn(`lease ${key} is not used: ${reason}`);
+    this.#refused.set(key, { lease, reason });
+    this.#table.delete(lease.subnet);
+  }
+
+  /** Whether each lease's public IP is reached by another way than the overlay. */
+  async #areRoutable(leases: readonly Lease[]): Promise<boolean[]> {
+    if (leases.length === 0) return [];
+    const { network } = this.#context.config;
+    const found = await lookupRoutes(leases.map((lease) => lease.attributes.publicIp));
+    return leases.map(
+      (lease, i) => found[i]?.device !== UDP_DEVICE && !prefixContains(network, lease.attributes.publicIp),
+    );
+  }
+
+  #setRow(lease: Lease): void {
+    if (this.#refused.has(formatPrefix(lease.subnet))) return;
+    const address = lease.attributes.publicIp;
+    const mtuBytes = Math.min(this.#pathMtus.get(address)?.mtuBytes ?? this.#mtuBytes, this.#mtuBytes);
+    this.#table.set(lease.subnet, { address, port: this.#port, mtuBytes });
+  }
+
+  #publish(): void {
+    // A reader stopped in the middle of a lookup holds it up; housekeeping tries again.
+    this.#table.publish();
+  }
+
+  #notePathMtu({ peer, mtuBytes }: PathMtuEvent): void {
+    if (mtuBytes >= this.#mtuBytes) return;
+    const known = this.#pathMtus.get(peer);
+    this.#pathMtus.set(peer, { mtuBytes, expiresAtMs: performance.now() + PATH_MTU_TTL_MS });
+    if (known?.mtuBytes === mtuBytes || !this.#table.setPeerMtu(peer, mtuBytes)) return;
+    this.#log.info({ peer: formatIpv4(peer), mtuBytes }, 'path to a peer became narrower');
+    this.#publish();
+  }
+
+  #keepHouse(): void {
+    const nowMs = performance.now();
+    for (const [peer, { expiresAtMs }] of this.#pathMtus) {
+      if (expiresAtMs > nowMs) continue;
+      this.#pathMtus.delete(peer);
+      this.#table.setPeerMtu(peer, this.#mtuBytes);
+    }
+    this.#table.publish();
+    const snapshot = this.#counterSnapshot();
+    if (snapshot === undefined) return;
+    for (const { direction, reason, packets, text } of this.#dropLog.take(snapshot, nowMs)) {
+      this.#log.warn({ direction, reason, packets }, `packets dropped: ${text}`);
+    }
+  }
+
+  // --- what operators see --------------------------------------------------------------------------------------
+
+  #counterSnapshot(): CounterSnapshot | undefined {
+    const current = this.#dataplane?.counters();
+    if (current === undefined) return this.#retired;
+    return this.#retired === undefined ? current : addSnapshots(this.#retired, current);
+  }
+
+  #peerStatus(): Record<string, unknown>[] {
+    const rows = [...this.#leases.values()].map((lease) => ({ lease, row: this.#table.rowOf(lease.subnet) }));
+    const highest = rows.reduce((most, { row }) => Math.max(most, row ?? -1), -1);
+    const counts = this.#dataplane?.peerCounters(highest + 1);
+    return rows.map(({ lease, row }) => {
+      const entry: Record<string, unknown> = {
+        subnet: formatPrefix(lease.subnet),
+        publicIp: formatIpv4(lease.attributes.publicIp),
+      };
+      if (row === undefined) {
+        entry['refused'] = this.#refused.get(formatPrefix(lease.subnet))?.reason;
+        return entry;
+      }
+      const { peer } = this.#table.row(row)!;
+      Object.assign(entry, { row, port: peer.port, mtuBytes: peer.mtuBytes });
+      if (counts !== undefined) {
+        const [packetsOut, bytesOut, packetsIn, bytesIn] = counts.subarray(4 * row, 4 * row + 4);
+        Object.assign(entry, { packetsOut, bytesOut, packetsIn, bytesIn });
+      }
+      return entry;
+    });
+  }
+}
+
+/** Whether some process has the TUN device open. */
+async function hasCarrier(device: string): Promise<boolean> {
+  try {
+    return (await readFile(`/sys/class/net/${device}/carrier`, 'utf8')).trim() === '1';
+  } catch {
+    return false; // reading it fails with EINVAL while the device is down: nobody has brought it up
+  }
+}
+
+function addDirections<Name extends string>(
+  a: DirectionCounters<Name>,
+  b: DirectionCounters<Name>,
+): DirectionCounters<Name> {
+  const values: Record<Name, number> = { ...a.values };
+  for (const name of Object.keys(values) as Name[]) values[name] += b.values[name];
+  return { values, offenders: new Map([...a.offenders, ...b.offenders]) };
+}
+
+function addSnapshots(a: CounterSnapshot, b: CounterSnapshot): CounterSnapshot {
+  return {
+    outbound: addDirections(a.outbound, b.outbound),
+    inbound: addDirections(a.inbound, b.inbound),
+    socketDrops: a.socketDrops + b.socketDrops,
+  };
+}
+
+/** packets_in → dataplane_packets_in_total{direction}; drop_x → dropped_packets_total{direction, reason="x"}. */
+function countersOf(direction: string, counters: DirectionCounters<string>): BackendCounter[] {
+  const families: BackendCounter[] = [];
+  const drops: { labels: Record<string, string>; value: number }[] = [];
+  for (const [name, value] of Object.entries(counters.values)) {
+    if (name.startsWith('drop_'))
+      drops.push({ labels: { direction, reason: name.slice('drop_'.length) }, value });
+    else {
+      families.push({
+        name: `dataplane_${name}_total`,
+        help: `Data path: ${name.replaceAll('_', ' ')}, by direction.`,
+        type: 'counter',
+        values: [{ labels: { direction }, value }],
+      });
+    }
+  }
+  families.push({
+    name: 'dropped_packets_total',
+    help: 'Inner packets dropped, by direction and reason.',
+    type: 'counter',
+    values: drops,
+  });
+  return families;
+}
+
+function abortableDelay(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) {
+      resolve();
+      return;
+    }
+    const done = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal.addEventListener('abort', done);
+  });
+}

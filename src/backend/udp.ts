@@ -324,7 +324,7 @@ class UdpBackend implements Backend {
     wanted.forEach((lease, i) => {
       const key = formatPrefix(lease.subnet);
       this.#leases.set(key, lease);
-      this.#judgePeer(key, lease, routable[i]!);
+      this.#judgePeer(key, lease, routable[i]);
     });
     this.#publish();
   }
@@ -332,7 +332,7 @@ class UdpBackend implements Backend {
   async #recheckPeers(): Promise<void> {
     const leases = [...this.#leases.values()];
     const routable = await this.#areRoutable(leases);
-    leases.forEach((lease, i) => this.#judgePeer(formatPrefix(lease.subnet), lease, routable[i]!));
+    leases.forEach((lease, i) => this.#judgePeer(formatPrefix(lease.subnet), lease, routable[i]));
     this.#publish();
   }
 

@@ -54,11 +54,11 @@ export interface PathMtuEvent {
 
 /** Takes the events off the control words at `control`. Rare: a path became narrower. */
 export function takePathMtuEvents(arena: Int32Array, control: number): PathMtuEvent[] {
-  const count = arena[control]!;
+  const count = arena[control];
   arena[control] = 0;
   const events: PathMtuEvent[] = [];
   for (let i = 0; i < count; i++) {
-    events.push({ peer: arena[control + 1 + 2 * i]! >>> 0, mtuBytes: arena[control + 2 + 2 * i]! });
+    events.push({ peer: arena[control + 1 + 2 * i] >>> 0, mtuBytes: arena[control + 2 + 2 * i] });
   }
   return events;
 }

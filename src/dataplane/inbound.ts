@@ -54,8 +54,8 @@ export function judgeInbound(
   const isStrict = check !== 'loose';
   const isEnforced = check === 'strict' || check === 'loose';
   for (let i = 0; i < count; i++) {
-    const outer = arena[OUTER_SOURCE + i]!;
-    const source = arena[INNER_SOURCE + i]!;
+    const outer = arena[OUTER_SOURCE + i];
+    const source = arena[INNER_SOURCE + i];
     const row = table.lookup(source);
     const isOwnedBySender = row >= 0 && table.peerAddress(row) === outer;
     let verdict = DELIVER;
@@ -65,7 +65,7 @@ export function judgeInbound(
       verdict = OWN_SOURCE;
     } else if (row >= 0 && !isOwnedBySender) verdict = SPOOFED_SOURCE;
     else if (row < 0 && isStrict && source !== outer) verdict = UNOWNED_SOURCE;
-    else if ((arena[INNER_DESTINATION + i]! & own.mask) !== own.network) verdict = NOT_OURS;
+    else if ((arena[INNER_DESTINATION + i] & own.mask) !== own.network) verdict = NOT_OURS;
     arena[AUDIT + i] = check === 'audit' && verdict !== DELIVER ? 1 : 0;
     arena[VERDICT + i] = isEnforced ? verdict : DELIVER;
     arena[PEER_ID + i] = isOwnedBySender ? row : -1;

@@ -38,9 +38,9 @@ export function newOutboundArena(): Int32Array {
 /** Fills the verdicts of descriptors 0 to count - 1. The reader has been entered. */
 export function judgeOutbound(arena: Int32Array, count: number, table: RouteReader, own: OwnSubnet): void {
   for (let i = 0; i < count; i++) {
-    const source = arena[SOURCE + i]!;
-    const destination = arena[DESTINATION + i]!;
-    if (i > 0 && source === arena[SOURCE + i - 1]! && destination === arena[DESTINATION + i - 1]!) {
+    const source = arena[SOURCE + i];
+    const destination = arena[DESTINATION + i];
+    if (i > 0 && source === arena[SOURCE + i - 1] && destination === arena[DESTINATION + i - 1]) {
       arena[VERDICT + i] = arena[VERDICT + i - 1]!;
       arena[PEER_ADDRESS + i] = arena[PEER_ADDRESS + i - 1]!;
       arena[PEER_PORT + i] = arena[PEER_PORT + i - 1]!;

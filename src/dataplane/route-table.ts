@@ -130,7 +130,7 @@ export class RouteTable {
   /** What the table holds for a row. */
   row(row: number): { readonly prefix: Prefix; readonly peer: Peer } | undefined {
     const peer = this.#peers[row];
-    return peer === undefined ? undefined : { prefix: this.#prefixes[row]!, peer };
+    return peer === undefined ? undefined : { prefix: this.#prefixes[row], peer };
   }
 
   /** Rows of all leases of a peer. */
@@ -208,7 +208,7 @@ export class RouteTable {
     if (this.#pending.length === 0) return true;
     const active = Atomics.load(this.#words, HEADER_ACTIVE);
     if (!this.#readersHaveLeft()) return false;
-    const side = this.#sides[1 - active]!;
+    const side = this.#sides[1 - active];
     for (const operation of this.#replay) side.apply(operation);
     for (const operation of this.#pending) side.apply(operation);
     this.#replay = this.#pending;
@@ -318,14 +318,14 @@ class Side {
 
   #fill(at: number, count: number, value: number, length: number, only: number, level: number): void {
     for (let i = at; i < at + count; i++) {
-      const entry = this.#words[i]!;
+      const entry = this.#words[i];
       if (entry < 0) this.#fill(this.#nodeAt(-entry - 1), NODE_WORDS, value, length, only, level + 8);
       else if (only !== 0 ? entry === only : this.#lengthOf(entry) <= length) this.#words[i] = value;
     }
   }
 
   #lengthOf(entry: number): number {
-    return entry === 0 ? -1 : this.#words[this.#at.rows + (entry - 1) * ROW_WORDS + ROW_LENGTH]!;
+    return entry === 0 ? -1 : this.#words[this.#at.rows + (entry - 1) * ROW_WORDS + ROW_LENGTH];
   }
 
   #nodeAt(node: number): number {
@@ -334,9 +334,9 @@ class Side {
 
   /** The node below an entry, made when there is none, with its user count changed. */
   #child(at: number, delta: number): number {
-    const entry = this.#words[at]!;
+    const entry = this.#words[at];
     if (entry < 0) {
-      this.#users[-entry - 1]! += delta;
+      this.#users[-entry - 1] += delta;
       return -entry - 1;
     }
     const node = this.#freeNodes.pop() ?? this.#nodesUsed++;
@@ -348,7 +348,7 @@ class Side {
   }
 
   #fold(at: number, node: number): void {
-    if (this.#users[node]! > 0) return;
+    if (this.#users[node] > 0) return;
     // No lease ends inside it, so all its entries are the same.
     this.#words[at] = this.#words[this.#nodeAt(node)]!;
     this.#freeNodes.push(node);
@@ -370,7 +370,7 @@ class Side {
       this.#words[peers + slot] !== 0;
       slot = (slot + 1) & (PEER_SLOTS - 1)
     ) {
-      const home = peerSlot(this.#words[peers + slot]!);
+      const home = peerSlot(this.#words[peers + slot]);
       // Does its home lie cyclically after the hole? Then it must stay.
       if (((slot - home) & (PEER_SLOTS - 1)) < ((slot - hole) & (PEER_SLOTS - 1))) continue;
       this.#words[peers + hole] = this.#words[peers + slot]!;
@@ -400,8 +400,8 @@ export class RouteReader {
       throw new RangeError(`reader ${reader} is not below ${MAX_READERS}`);
     this.#words = new Int32Array(buffer);
     this.#epochAt = HEADER_EPOCHS + reader * LINE_WORDS;
-    this.#first = sideLayout(0, this.#words[HEADER_NODES]!);
-    this.#second = sideLayout(1, this.#words[HEADER_NODES]!);
+    this.#first = sideLayout(0, this.#words[HEADER_NODES]);
+    this.#second = sideLayout(1, this.#words[HEADER_NODES]);
   }
 
   enter(): void {
@@ -421,7 +421,7 @@ export class RouteReader {
   /** Row of the longest lease that covers an address; -1 when there is none. Three loads at most. */
   lookup(address: number): number {
     const words = this.#words;
-    let entry = words[this.#root + (address >>> 16)]!;
+    let entry = words[this.#root + (address >>> 16)];
     if (entry < 0) {
       entry = words[this.#nodes + ((-entry - 1) << 8) + ((address >>> 8) & 255)]!;
       if (entry < 0) entry = words[this.#nodes + ((-entry - 1) << 8) + (address & 255)]!;
@@ -430,20 +430,20 @@ export class RouteReader {
   }
 
   peerAddress(row: number): number {
-    return this.#words[this.#rows + row * ROW_WORDS + ROW_ADDRESS]!;
+    return this.#words[this.#rows + row * ROW_WORDS + ROW_ADDRESS];
   }
 
   peerPort(row: number): number {
-    return this.#words[this.#rows + row * ROW_WORDS + ROW_PORT]!;
+    return this.#words[this.#rows + row * ROW_WORDS + ROW_PORT];
   }
 
   peerMtu(row: number): number {
-    return this.#words[this.#rows + row * ROW_WORDS + ROW_MTU]!;
+    return this.#words[this.#rows + row * ROW_WORDS + ROW_MTU];
   }
 
   /** Network address of the row's lease. */
   network(row: number): number {
-    return this.#words[this.#rows + row * ROW_WORDS + ROW_NETWORK]!;
+    return this.#words[this.#rows + row * ROW_WORDS + ROW_NETWORK];
   }
 
   /** Whether an address is the peer of some lease. */
@@ -451,7 +451,7 @@ export class RouteReader {
     const words = this.#words;
     const wanted = address | 0;
     for (let slot = peerSlot(wanted); ; slot = (slot + 1) & (PEER_SLOTS - 1)) {
-      const found = words[this.#peers + slot]!;
+      const found = words[this.#peers + slot];
       if (found === 0) return false;
       if (found === wanted) return true;
     }

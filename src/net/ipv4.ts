@@ -22,7 +22,7 @@ export function parseIpv4(text: string): Ipv4 | undefined {
   if (match === null) return undefined;
   let address = 0;
   for (let i = 1; i <= 4; i++) {
-    const octet = match[i]!;
+    const octet = match[i];
     if (octet.length > 1 && octet.startsWith('0')) return undefined;
     const value = Number(octet);
     if (value > 255) return undefined;

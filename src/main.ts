@@ -1,2 +1,76 @@
 #!/usr/bin/env node
+// The program behind `twilld` and `flanneld`: signals, exit codes, and nothing else.
+//
+// Modules are loaded only after the signal handlers stand: without a handler of ours, SIGUSR1 would make Node open its
+// inspector on a TCP port, which is a way to run code as this process.
+
 export {};
+
+/** Exit codes; docs/operations.md lists them. */
+const EXIT_FAILURE = 1;
+const EXIT_USAGE = 2;
+const EXIT_LEASE_LOST = 3;
+const EXIT_BUG = 70; // EX_SOFTWARE, sysexits(3)
+
+const stop = new AbortController();
+
+function onStopSignal(signal: NodeJS.Signals): void {
+  if (stop.signal.aborted) process.exit(128 + (signal === 'SIGINT' ? 2 : 15));
+  stop.abort();
+}
+
+process.on('SIGUSR1', () => undefined);
+process.on('SIGPIPE', () => undefined);
+process.on('SIGHUP', () => undefined);
+process.on('SIGINT', onStopSignal);
+process.on('SIGTERM', onStopSignal);
+
+const { OverlayError } = await import('./errors.js');
+const { parseFlags } = await import('./config/flags.js');
+const { openLogger } = await import('./ops/log.js');
+const { readVersion } = await import('./version.js');
+
+function exitCodeOf(error: unknown): number {
+  if (!(error instanceof OverlayError)) return EXIT_BUG;
+  if (error.code === 'E_USAGE') return EXIT_USAGE;
+  return error.code === 'E_LEASE_LOST' ? EXIT_LEASE_LOST : EXIT_FAILURE;
+}
+
+async function main(): Promise<number> {
+  let parsed;
+  try {
+    parsed = parseFlags(process.argv.slice(2), process.env);
+  } catch (error) {
+    if (!(error instanceof OverlayError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    return exitCodeOf(error);
+  }
+  if (parsed.kind === 'help') {
+    process.stderr.write(parsed.text);
+    return 0;
+  }
+  if (parsed.kind === 'version') {
+    process.stdout.write(`${readVersion()}\n`);
+    return 0;
+  }
+  const { flags } = parsed;
+  const log = openLogger({ level: flags.v > 0 ? 'debug' : 'info', format: flags.logFormat });
+  const onBug = (error: unknown): void => {
+    log.fatal({ err: error }, 'internal error');
+    process.exit(EXIT_BUG);
+  };
+  process.on('uncaughtException', onBug);
+  process.on('unhandledRejection', onBug);
+  try {
+    const { runDaemon } = await import('./daemon.js');
+    await runDaemon(flags, log, readVersion(), stop.signal);
+    log.info('stopped');
+    return 0;
+  } catch (error) {
+    if (error instanceof OverlayError) log.fatal({ code: error.code }, error.message);
+    else log.fatal({ err: error }, 'internal error');
+    return exitCodeOf(error);
+  }
+}
+
+process.exit(await main());

@@ -42,8 +42,8 @@ export interface Backend {
   apply(diff: LeaseDiff): void;
   /** Compare the kernel with desired state and repair it. Called on kernel events and on a timer; runs are serialised. */
   reconcile(): Promise<void>;
-  /** The external interface was chosen again after it changed (address, MTU, index). */
-  interfaceChanged(iface: ExternalInterface): Promise<void>;
+  /** The external interface was chosen again after it changed (address, MTU, index). Resolves with the MTU now in force. */
+  interfaceChanged(iface: ExternalInterface): Promise<{ readonly mtuBytes: number }>;
   degraded(): readonly string[];
   /** For /status. `peers` is what the backend holds for each peer, by subnet. */
   status(): { readonly detail: Record<string, unknown>; readonly peers: readonly Record<string, unknown>[] };

@@ -105,7 +105,7 @@ class UdpBackend implements Backend {
     });
   }
 
-  async interfaceChanged(iface: ExternalInterface): Promise<void> {
+  async interfaceChanged(iface: ExternalInterface): Promise<{ mtuBytes: number }> {
     const before = this.#iface;
     this.#iface = iface;
     await this.#enqueue(async () => {
@@ -119,6 +119,7 @@ class UdpBackend implements Backend {
       for (const lease of this.#leases.values()) this.#setRow(lease);
       this.#publish();
     });
+    return { mtuBytes: this.#mtuBytes };
   }
 
   degraded(): readonly string[] {

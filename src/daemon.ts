@@ -1,0 +1,352 @@
+// The daemon: what is started in which order, and stopped in the reverse.
+//
+//   health server ─► store: config ─► external interface ─► backend: lease data ─► store: lease ─► backend: device
+//   ─► subnet.env ─► store: watch ─► kernel monitor ─► READY=1
+//
+// From then on everything is an event: leases from the store become a diff for the backend; changes in the kernel, and
+// a timer, make the backend compare the kernel with what it wants. Nothing that happens at run time ends the daemon but
+// a signal and the loss of the own lease; what is wrong is shown by /readyz until it is right again.
+
+import { performance } from 'node:perf_hooks';
+import type { Backend } from './backend/backend.js';
+import { BACKENDS } from './backend/registry.js';
+import type { Flags } from './config/flags.js';
+import type { NetworkConfig } from './config/network-config.js';
+import { OverlayError } from './errors.js';
+import { chooseExternalInterface, type ExternalInterface } from './kernel/external-interface.js';
+import { findLink } from './kernel/link.js';
+import { openMonitor } from './kernel/monitor.js';
+import type { LeaseUpdate } from './lease/lease.js';
+import { LeaseView } from './lease/lease-view.js';
+import { formatIpv4, formatPrefix, type Prefix } from './net/ipv4.js';
+import { Health } from './ops/health.js';
+import { openHttpServer } from './ops/http.js';
+import type { Logger } from './ops/log.js';
+import { Metrics } from './ops/metrics.js';
+import { ServiceNotifier } from './ops/sd-notify.js';
+import { openStore } from './store/registry.js';
+import type { LeaseStore } from './store/store.js';
+import { readSubnetFile, writeSubnetFile } from './subnet-file.js';
+
+// Events tell of changes at once; this is for what no event tells.
+const RECONCILE_MS = 10_000;
+
+interface Closable {
+  close(): unknown;
+}
+
+/**
+ * Runs until `signal` aborts, then stops everything in reverse order and resolves. Rejects with OverlayError when it
+ * cannot start, and with E_LEASE_LOST when the own lease is gone for good; everything is stopped by then as well.
+ */
+export async function runDaemon(flags: Flags, log: Logger, version: string, signal: AbortSignal): Promise<void> {
+  const daemon = new Daemon(flags, log, version, signal);
+  try {
+    await daemon.run();
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  } finally {
+    await daemon.close();
+  }
+}
+
+class Daemon {
+  readonly #flags: Flags;
+  readonly #log: Logger;
+  readonly #version: string;
+  readonly #signal: AbortSignal;
+  readonly #health = new Health();
+  /** In order of opening; closed from the end. */
+  readonly #opened: { name: string; resource: Closable }[] = [];
+  readonly #startedMs = performance.now();
+  #store!: LeaseStore;
+  #backend: Backend | undefined;
+  #config: NetworkConfig | undefined;
+  #iface: ExternalInterface | undefined;
+  #ownSubnet: Prefix | undefined;
+  #mtuBytes = 0;
+  #view: LeaseView | undefined;
+  #interfaceFault: string | undefined;
+  #configFault: string | undefined;
+  #subnetFileFault: string | undefined;
+  #reconcileFault: string | undefined;
+  #isReconciling = false;
+  #isReconcileDue = false;
+  #reconciled: Promise<void> = Promise.resolve();
+  #lost: (error: OverlayError) => void = () => undefined;
+
+  constructor(flags: Flags, log: Logger, version: string, signal: AbortSignal) {
+    this.#flags = flags;
+    this.#log = log;
+    this.#version = version;
+    this.#signal = signal;
+  }
+
+  async run(): Promise<void> {
+    const flags = this.#flags;
+    const leaseLost = new Promise<never>((_resolve, reject) => (this.#lost = reject));
+    leaseLost.catch(() => undefined); // it may come while something else is awaited
+
+    const notifier = await openNotifier();
+    this.#opened.push({ name: 'systemd notifier', resource: notifier });
+    this.#store = openStore(flags, this.#log);
+    this.#opened.push({ name: 'store', resource: this.#store });
+    this.#addHealthSources();
+    if (flags.healthzPort > 0) await this.#openHttp();
+
+    const config = await this.#store.readConfig(this.#signal);
+    this.#config = config;
+    for (const warning of config.warnings) this.#log.warn(warning);
+    this.#signal.throwIfAborted();
+    const iface = await chooseExternalInterface(flags, this.#signal);
+    this.#iface = iface;
+    this.#log.info(
+      `using interface ${iface.name} with address ${formatIpv4(iface.address)}, public IP ${formatIpv4(iface.publicIp)}`,
+    );
+
+    const backend = await this.#openBackend(config, iface);
+    const previous = await readSubnetFile(flags.subnetFile);
+    for (const warning of previous.warnings) this.#log.warn(warning);
+    const data = await backend.leaseData();
+    const attributes = { publicIp: iface.publicIp, ...data };
+    const ownSubnet = await this.#store.acquire(
+      { config, attributes, previousSubnet: previous.subnet },
+      this.#signal,
+    );
+    this.#ownSubnet = ownSubnet;
+    this.#log.info(`own subnet is ${formatPrefix(ownSubnet)}`);
+    this.#signal.throwIfAborted();
+
+    this.#mtuBytes = (await backend.open(ownSubnet)).mtuBytes;
+    await this.#writeSubnetFile();
+    this.#view = new LeaseView({ network: config.network, ownSubnet, ownPublicIp: iface.publicIp });
+    this.#watchStore();
+    this.#watchKernel();
+    this.#health.setReady(true);
+    notifier.ready(`forwarding for ${formatPrefix(ownSubnet)} (${backend.type})`);
+    notifier.startWatchdog(() => true);
+    this.#log.info(`ready after ${Math.round(performance.now() - this.#startedMs)} ms`);
+
+    await Promise.race([leaseLost, aborted(this.#signal)]);
+    notifier.stopping();
+  }
+
+  async close(): Promise<void> {
+    this.#health.setReady(false);
+    for (const { name, resource } of this.#opened.reverse()) {
+      try {
+        await resource.close();
+      } catch (error) {
+        this.#log.error({ err: error }, `closing the ${name} failed`);
+      }
+    }
+  }
+
+  async #openHttp(): Promise<void> {
+    const { healthzIp, healthzPort } = this.#flags;
+    const metrics = new Metrics({
+      backend: () => this.#backend?.counters() ?? [],
+      gauges: () => this.#gauges(),
+      version: this.#version,
+    });
+    const server = await openHttpServer({
+      ip: healthzIp,
+      port: healthzPort,
+      health: this.#health,
+      metrics,
+      status: () => this.#status(),
+      log: this.#log,
+    });
+    this.#opened.push({ name: 'health server', resource: server });
+  }
+
+  async #openBackend(config: NetworkConfig, iface: ExternalInterface): Promise<Backend> {
+    const load = Object.hasOwn(BACKENDS, config.backendType) ? BACKENDS[config.backendType] : undefined;
+    if (load === undefined) {
+      const known = Object.keys(BACKENDS).join(', ');
+      throw new OverlayError('E_BACKEND', `Unknown backend type "${config.backendType}": expected one of ${known}`);
+    }
+    const { sourceCheck, queues, offload } = this.#flags;
+    const factory = await load();
+    this.#backend = factory({ config, iface, sourceCheck, queues, offload, log: this.#log });
+    this.#opened.push({ name: 'backend', resource: this.#backend });
+    return this.#backend;
+  }
+
+  async #writeSubnetFile(): Promise<void> {
+    const { subnetFile, ipMasq } = this.#flags;
+    const content = {
+      network: this.#config!.network,
+      subnet: this.#ownSubnet!,
+      mtuBytes: this.#mtuBytes,
+      ipMasq,
+    };
+    try {
+      await writeSubnetFile(subnetFile, content);
+      this.#subnetFileFault = undefined;
+    } catch (error) {
+      // The data path works without it; reconcile() tries again.
+      const fault = messageOf(error);
+      if (fault !== this.#subnetFileFault) this.#log.error(fault);
+      this.#subnetFileFault = fault;
+    }
+  }
+
+  // --- events --------------------------------------------------------------------------------------------------
+
+  #watchStore(): void {
+    this.#store.watch({
+      onLeases: (update) => this.#applyLeases(update),
+      onConfig: (config) => this.#noteConfig(config),
+      onOwnLeaseLost: (reason) => this.#lost(new OverlayError('E_LEASE_LOST', `Own lease lost: ${reason}`)),
+    });
+  }
+
+  #applyLeases(update: LeaseUpdate): void {
+    const { diff, refusals } = this.#view!.apply(update);
+    for (const { key, text } of refusals) this.#log.warn({ lease: key }, `lease refused: ${text}`);
+    if (diff.added.length + diff.changed.length + diff.removed.length === 0) return;
+    const counts = { added: diff.added.length, changed: diff.changed.length, removed: diff.removed.length };
+    this.#log.info(counts, 'leases changed');
+    this.#backend!.apply(diff);
+  }
+
+  /** Everything in the config shapes the device or the lease, so a change waits for a restart and says so. */
+  #noteConfig(config: NetworkConfig): void {
+    const isEqual = JSON.stringify(config) === JSON.stringify(this.#config);
+    this.#configFault = isEqual ? undefined : 'the network config has changed in the store: restart to apply it';
+    if (this.#configFault !== undefined) this.#log.warn(this.#configFault);
+  }
+
+  #watchKernel(): void {
+    const monitor = openMonitor(() => this.#reconcileSoon(), { log: this.#log });
+    const timer = setInterval(() => this.#reconcileSoon(), RECONCILE_MS);
+    const close = async (): Promise<void> => {
+      clearInterval(timer);
+      this.#isReconcileDue = false;
+      await monitor.close();
+      await this.#reconciled;
+    };
+    this.#opened.push({ name: 'kernel monitor', resource: { close } });
+  }
+
+  /** One run at a time; events during a run lead to exactly one more. */
+  #reconcileSoon(): void {
+    this.#isReconcileDue = true;
+    if (this.#isReconciling) return;
+    this.#isReconciling = true;
+    this.#reconciled = (async () => {
+      while (this.#isReconcileDue && !this.#signal.aborted) {
+        this.#isReconcileDue = false;
+        await this.#reconcile();
+      }
+      this.#isReconciling = false;
+    })();
+  }
+
+  async #reconcile(): Promise<void> {
+    try {
+      await this.#checkInterface();
+      await this.#backend!.reconcile();
+      if (this.#subnetFileFault !== undefined) await this.#writeSubnetFile();
+      this.#reconcileFault = undefined;
+    } catch (error) {
+      const fault = messageOf(error);
+      if (fault !== this.#reconcileFault) this.#log.error(`cannot repair the kernel state: ${fault}`);
+      this.#reconcileFault = fault;
+    }
+  }
+
+  async #checkInterface(): Promise<void> {
+    const before = this.#iface!;
+    let fault: string | undefined;
+    try {
+      const link = await findLink(before.name);
+      const iface = await chooseExternalInterface(this.#flags, this.#signal);
+      if (link?.isUp === false) fault = `external interface ${before.name} is down`;
+      if (JSON.stringify(iface) !== JSON.stringify(before)) {
+        this.#log.warn({ before: describe(before), now: describe(iface) }, 'external interface changed');
+        this.#iface = iface;
+        const { mtuBytes } = await this.#backend!.interfaceChanged(iface);
+        if (mtuBytes !== this.#mtuBytes) {
+          this.#mtuBytes = mtuBytes;
+          await this.#writeSubnetFile();
+        }
+      }
+      const published = this.#view!.ownPublicIp;
+      if (iface.publicIp !== published) {
+        fault = `public IP is now ${formatIpv4(iface.publicIp)}, but the lease says ${formatIpv4(published)}: restart to publish it`;
+      }
+    } catch (error) {
+      fault = `external interface ${before.name}: ${messageOf(error)}`;
+    }
+    if (fault !== undefined && fault !== this.#interfaceFault) this.#log.error(fault);
+    this.#interfaceFault = fault;
+  }
+
+  // --- what operators see --------------------------------------------------------------------------------------
+
+  #addHealthSources(): void {
+    const own = (): string[] =>
+      [this.#interfaceFault, this.#configFault, this.#subnetFileFault, this.#reconcileFault].filter(
+        (reason) => reason !== undefined,
+      );
+    this.#health.addSource('daemon', own);
+    this.#health.addSource('store', () => this.#store.degraded());
+    this.#health.addSource('backend', () => this.#backend?.degraded() ?? []);
+  }
+
+  #gauges(): { name: string; help: string; type: 'gauge'; values: { labels: Record<string, string>; value: number }[] }[] {
+    const gauge = (name: string, help: string, value: number) => ({
+      name,
+      help,
+      type: 'gauge' as const,
+      values: [{ labels: {}, value }],
+    });
+    return [
+      gauge('ready', '1 when packets can flow and subnet.env is written.', this.#health.isReady ? 1 : 0),
+      gauge('degraded_reasons', 'Number of reasons /readyz gives.', this.#health.reasons().length),
+      gauge('leases_refused', 'Leases in the store that are not used.', this.#view?.refusals().length ?? 0),
+    ];
+  }
+
+  #status(): Record<string, unknown> {
+    const backend = this.#backend?.status();
+    return {
+      version: this.#version,
+      uptimeSeconds: Math.round((performance.now() - this.#startedMs) / 1000),
+      ready: this.#health.isReady,
+      degraded: this.#health.reasons(),
+      network: this.#config && formatPrefix(this.#config.network),
+      lease: this.#ownSubnet && { subnet: formatPrefix(this.#ownSubnet), mtuBytes: this.#mtuBytes },
+      interface: this.#iface && describe(this.#iface),
+      store: { kind: this.#flags.store, ...this.#store.status() },
+      backend: { type: this.#backend?.type, ...backend?.detail },
+      peers: backend?.peers ?? [],
+      refusedLeases: this.#view?.refusals().map(({ key, code, text }) => ({ key, code, text })) ?? [],
+      alarms: this.#view?.alarms() ?? [],
+    };
+  }
+}
+
+function describe(iface: ExternalInterface): Record<string, unknown> {
+  return { ...iface, address: formatIpv4(iface.address), publicIp: formatIpv4(iface.publicIp) };
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}
+
+/** The addon sends to AF_UNIX datagram sockets, which Node cannot; it is loaded only when systemd asks for it. */
+async function openNotifier(): Promise<ServiceNotifier> {
+  const isWanted = (process.env['NOTIFY_SOCKET'] ?? '') !== '';
+  const send = isWanted ? (await import('./dataplane/native.js')).sdNotify : () => 0;
+  return new ServiceNotifier(process.env, send);
+}

@@ -1,0 +1,220 @@
+// The static store: config and leases from one JSON file, for clusters without a server.
+//
+//   { "config": <network config>, "leases": [{ "subnet": "10.5.1.0/24", "publicIP": "172.20.0.1" }, …] }
+//
+// The own lease is the one with our public IP. The file is watched; a version that cannot be read or is wrong changes
+// nothing: the last good table stays in force, and the store is degraded until the file is right again. At start there
+// is no last good table, so the same faults are errors.
+
+import { type FSWatcher, watch } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { basename, dirname, resolve } from 'node:path';
+import { field, parseJson } from '../../config/json.js';
+import { type NetworkConfig, networkConfigFromValue } from '../../config/network-config.js';
+import { OverlayError } from '../../errors.js';
+import type { Lease } from '../../lease/lease.js';
+import {
+  formatIpv4,
+  formatPrefix,
+  type Ipv4,
+  parseIpv4,
+  parsePrefix,
+  type Prefix,
+  prefixCovers,
+  prefixEquals,
+  prefixesOverlap,
+} from '../../net/ipv4.js';
+import type { Logger } from '../../ops/log.js';
+import type { AcquireRequest, LeaseStore, StoreListener } from '../store.js';
+
+// An editor writes a file in several steps; a reader that is too quick sees half of it.
+const DEBOUNCE_MS = 50;
+// For file systems that report no events, and for a directory that was replaced.
+const POLL_MS = 2_000;
+// 65,536 leases of some 60 bytes.
+const MAX_FILE_BYTES = 16 << 20;
+
+interface Table {
+  readonly text: string;
+  readonly config: NetworkConfig;
+  readonly leases: readonly Lease[];
+}
+
+export class StaticStore implements LeaseStore {
+  readonly kind = 'static';
+  readonly #path: string;
+  readonly #log: Logger;
+  #table: Table | undefined;
+  #fault: string | undefined;
+  #ownFault: string | undefined;
+  #own: { subnet: Prefix; publicIp: Ipv4 } | undefined;
+  #listener: StoreListener | undefined;
+  #watcher: FSWatcher | undefined;
+  #poll: NodeJS.Timeout | undefined;
+  #debounce: NodeJS.Timeout | undefined;
+  #isClosed = false;
+
+  constructor(path: string, log: Logger) {
+    this.#path = resolve(path);
+    this.#log = log;
+  }
+
+  async readConfig(): Promise<NetworkConfig> {
+    this.#table = await readTable(this.#path);
+    return this.#table.config;
+  }
+
+  acquire(request: AcquireRequest): Promise<Prefix> {
+    const { publicIp } = request.attributes;
+    const lease = this.#table!.leases.find((candidate) => candidate.attributes.publicIp === publicIp);
+    if (lease === undefined) {
+      const message = `${this.#path}: no lease has our public IP ${formatIpv4(publicIp)}`;
+      return Promise.reject(new OverlayError('E_LEASE', message));
+    }
+    this.#own = { subnet: lease.subnet, publicIp };
+    return Promise.resolve(lease.subnet);
+  }
+
+  watch(listener: StoreListener): void {
+    this.#listener = listener;
+    listener.onLeases({ kind: 'snapshot', leases: this.#table!.leases });
+    this.#watchDirectory();
+    this.#poll = setInterval(() => this.#check(), POLL_MS);
+  }
+
+  degraded(): readonly string[] {
+    return [this.#fault, this.#ownFault].filter((reason) => reason !== undefined);
+  }
+
+  status(): Record<string, unknown> {
+    return { file: this.#path, leases: this.#table?.leases.length ?? 0 };
+  }
+
+  close(): Promise<void> {
+    this.#isClosed = true;
+    clearInterval(this.#poll);
+    clearTimeout(this.#debounce);
+    this.#watcher?.close();
+    return Promise.resolve();
+  }
+
+  // The directory, because an atomic replacement gives the name to another inode.
+  #watchDirectory(): void {
+    try {
+      this.#watcher = watch(dirname(this.#path), (_event, name) => {
+        if (name === null || name === basename(this.#path)) this.#check();
+      });
+      this.#watcher.on('error', () => this.#watcher?.close()); // the poll goes on
+    } catch (error) {
+      this.#log.warn({ err: error }, `cannot watch ${dirname(this.#path)}; looking every ${POLL_MS / 1000} s`);
+    }
+  }
+
+  #check(): void {
+    clearTimeout(this.#debounce);
+    this.#debounce = setTimeout(() => void this.#reload(), DEBOUNCE_MS);
+  }
+
+  async #reload(): Promise<void> {
+    let table: Table;
+    try {
+      table = await readTable(this.#path);
+    } catch (error) {
+      const fault = `${(error as Error).message}; the last good table stays in force`;
+      if (!this.#isClosed && fault !== this.#fault) this.#log.error(fault);
+      this.#fault = fault;
+      return;
+    }
+    if (this.#isClosed || this.#listener === undefined) return;
+    if (this.#fault !== undefined) this.#log.info(`${this.#path} is good again`);
+    this.#fault = undefined;
+    if (table.text === this.#table!.text) return;
+    const isConfigEqual = JSON.stringify(table.config) === JSON.stringify(this.#table!.config);
+    this.#table = table;
+    this.#checkOwn(table);
+    if (!isConfigEqual) this.#listener.onConfig(table.config);
+    this.#listener.onLeases({ kind: 'snapshot', leases: table.leases });
+  }
+
+  #checkOwn(table: Table): void {
+    const own = this.#own!;
+    const holder = table.leases.find((lease) => prefixEquals(lease.subnet, own.subnet));
+    this.#ownFault =
+      holder?.attributes.publicIp === own.publicIp
+        ? undefined
+        : `${this.#path}: our lease ${formatPrefix(own.subnet)} for ${formatIpv4(own.publicIp)} is no longer in it; ` +
+          'restart to take another';
+    if (this.#ownFault !== undefined) this.#log.error(this.#ownFault);
+  }
+}
+
+async function readTable(path: string): Promise<Table> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new OverlayError('E_FILE', `Cannot read static file ${path}: ${code}`, { cause: error });
+  }
+  if (text.length > MAX_FILE_BYTES) {
+    throw new OverlayError('E_FILE', `${path}: ${text.length} bytes: expected at most ${MAX_FILE_BYTES}`);
+  }
+  let value: unknown;
+  try {
+    value = parseJson(text, { maxBytes: MAX_FILE_BYTES });
+  } catch (error) {
+    throw new OverlayError('E_CONFIG', `${path}: ${(error as Error).message}`, { cause: error });
+  }
+  const config = networkConfigFromValue(field(value, 'config'), `${path}: config`);
+  return { text, config, leases: readLeases(field(value, 'leases'), config, path) };
+}
+
+function readLeases(value: unknown, config: NetworkConfig, path: string): Lease[] {
+  if (!Array.isArray(value)) {
+    throw new OverlayError('E_CONFIG', `${path}: leases is ${JSON.stringify(value) ?? 'missing'}: expected an array`);
+  }
+  const leases = value.map((item: unknown, index) => readLease(item, `${path}: leases[${index}]`));
+  for (const [index, { subnet }] of leases.entries()) {
+    const where = `${path}: leases[${index}].subnet ${formatPrefix(subnet)}`;
+    if (!prefixCovers(config.network, subnet) || subnet.length <= config.network.length) {
+      throw new OverlayError('E_CONFIG', `${where} is not inside the Network ${formatPrefix(config.network)}`);
+    }
+  }
+  const overlap = findOverlap(leases);
+  if (overlap !== undefined) {
+    const [a, b] = overlap.map((lease) => formatPrefix(lease.subnet));
+    throw new OverlayError('E_CONFIG', `${path}: leases: subnets ${a} and ${b} overlap`);
+  }
+  return leases;
+}
+
+function readLease(value: unknown, where: string): Lease {
+  const text = (name: string): string => {
+    const found = field(value, name);
+    if (typeof found === 'string') return found;
+    throw new OverlayError('E_CONFIG', `${where}.${name} is ${JSON.stringify(found) ?? 'missing'}: expected a string`);
+  };
+  const subnet = parsePrefix(text('subnet'));
+  if (subnet === undefined) {
+    throw new OverlayError(
+      'E_CONFIG',
+      `${where}.subnet is "${text('subnet')}": expected a network such as 10.5.1.0/24`,
+    );
+  }
+  const publicIp = parseIpv4(text('publicIP'));
+  if (publicIp === undefined) {
+    throw new OverlayError('E_CONFIG', `${where}.publicIP is "${text('publicIP')}": expected an IPv4 address`);
+  }
+  const backendType = field(value, 'backendType') === undefined ? '' : text('backendType');
+  const backendData = field(value, 'backendData');
+  return { subnet, attributes: { publicIp, backendType, backendData }, createRevision: 0n };
+}
+
+/** Two leases that share addresses. Sorted by address, an overlap shows between neighbours. */
+function findOverlap(leases: readonly Lease[]): [Lease, Lease] | undefined {
+  const sorted = [...leases].sort((a, b) => a.subnet.address - b.subnet.address || a.subnet.length - b.subnet.length);
+  for (let i = 1; i < sorted.length; i++) {
+    if (prefixesOverlap(sorted[i - 1].subnet, sorted[i].subnet)) return [sorted[i - 1], sorted[i]];
+  }
+  return undefined;
+}

@@ -39,7 +39,12 @@ interface Closable {
  * Runs until `signal` aborts, then stops everything in reverse order and resolves. Rejects with OverlayError when it
  * cannot start, and with E_LEASE_LOST when the own lease is gone for good; everything is stopped by then as well.
  */
-export async function runDaemon(flags: Flags, log: Logger, version: string, signal: AbortSignal): Promise<void> {
+export async function runDaemon(
+  flags: Flags,
+  log: Logger,
+  version: string,
+  signal: AbortSignal,
+): Promise<void> {
   const daemon = new Daemon(flags, log, version, signal);
   try {
     await daemon.run();
@@ -124,7 +129,7 @@ class Daemon {
     this.#watchKernel();
     this.#health.setReady(true);
     notifier.ready(`forwarding for ${formatPrefix(ownSubnet)} (${backend.type})`);
-    notifier.startWatchdog(() => true);
+    notifier.startWatchdog();
     this.#log.info(`ready after ${Math.round(performance.now() - this.#startedMs)} ms`);
 
     await Promise.race([leaseLost, aborted(this.#signal)]);
@@ -164,7 +169,10 @@ class Daemon {
     const load = Object.hasOwn(BACKENDS, config.backendType) ? BACKENDS[config.backendType] : undefined;
     if (load === undefined) {
       const known = Object.keys(BACKENDS).join(', ');
-      throw new OverlayError('E_BACKEND', `Unknown backend type "${config.backendType}": expected one of ${known}`);
+      throw new OverlayError(
+        'E_BACKEND',
+        `Unknown backend type "${config.backendType}": expected one of ${known}`,
+      );
     }
     const { sourceCheck, queues, offload } = this.#flags;
     const factory = await load();
@@ -214,7 +222,9 @@ class Daemon {
   /** Everything in the config shapes the device or the lease, so a change waits for a restart and says so. */
   #noteConfig(config: NetworkConfig): void {
     const isEqual = JSON.stringify(config) === JSON.stringify(this.#config);
-    this.#configFault = isEqual ? undefined : 'the network config has changed in the store: restart to apply it';
+    this.#configFault = isEqual
+      ? undefined
+      : 'the network config has changed in the store: restart to apply it';
     if (this.#configFault !== undefined) this.#log.warn(this.#configFault);
   }
 
@@ -296,7 +306,12 @@ class Daemon {
     this.#health.addSource('backend', () => this.#backend?.degraded() ?? []);
   }
 
-  #gauges(): { name: string; help: string; type: 'gauge'; values: { labels: Record<string, string>; value: number }[] }[] {
+  #gauges(): {
+    name: string;
+    help: string;
+    type: 'gauge';
+    values: { labels: Record<string, string>; value: number }[];
+  }[] {
     const gauge = (name: string, help: string, value: number) => ({
       name,
       help,

@@ -4,22 +4,12 @@
 // the kernel match it; what fails is retried with backoff by the backend itself and shown by degraded(), never logged
 // and forgotten.
 
-import type { Lease, LeaseAttributes, LeaseDiff } from '../lease/lease.js';
+import type { LeaseAttributes, LeaseDiff } from '../lease/lease.js';
 import type { Offload, SourceCheck } from '../config/options.js';
 import type { NetworkConfig } from '../config/network-config.js';
-import type { Ipv4, Prefix } from '../net/ipv4.js';
+import type { ExternalInterface } from '../kernel/external-interface.js';
+import type { Prefix } from '../net/ipv4.js';
 import type { Logger } from '../ops/log.js';
-
-/** The interface between hosts, as section 5 of flannel's behaviour chooses it. */
-export interface ExternalInterface {
-  readonly name: string;
-  readonly index: number;
-  readonly mtuBytes: number;
-  /** Address on the interface: what sockets bind to. */
-  readonly address: Ipv4;
-  /** Address published to the peers; equal to `address` unless --public-ip says otherwise. */
-  readonly publicIp: Ipv4;
-}
 
 export interface BackendContext {
   readonly config: NetworkConfig;
@@ -63,4 +53,4 @@ export interface BackendCounter {
 
 export type BackendFactory = (context: BackendContext) => Backend;
 
-export type { Lease };
+export type { ExternalInterface };

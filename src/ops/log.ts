@@ -1,23 +1,58 @@
-// The one logger. Lines go to stderr, synchronously, so that the last line before a crash is not lost.
+// The one logger. Lines go to stderr, synchronously, so that the last line before a crash is not lost; a stderr that
+// nobody reads any more never stops the daemon.
 
+import { writeSync } from 'node:fs';
 import pino from 'pino';
+import type { LogFormat } from '../config/flags.js';
 
 export type Logger = pino.Logger;
+
+export interface LoggerOptions {
+  readonly level: 'info' | 'debug';
+  readonly format: LogFormat;
+  /** Takes whole lines. @default standard error */
+  readonly write?: (line: string) => void;
+}
 
 /** Keys that may hold a secret are replaced wherever they occur in a logged object. */
 const REDACTED_PATHS = ['password', 'etcdPassword', '*.password', '*.etcdPassword'];
 
-/** A logger on stderr at `level` ("info", "debug", …); one JSON object per line. */
-export function openLogger(level: string): Logger {
-  return pino(
-    {
-      level,
-      base: { pid: process.pid },
-      timestamp: pino.stdTimeFunctions.isoTime,
-      messageKey: 'msg',
-      formatters: { level: (label) => ({ level: label }) },
-      redact: { paths: REDACTED_PATHS, censor: '[redacted]' },
-    },
-    pino.destination({ dest: 2, sync: true }),
+const STDERR = 2;
+
+/** A logger for the whole process. */
+export function openLogger(options: LoggerOptions): Logger {
+  const { level, format, write = writeToStderr } = options;
+  const settings: pino.LoggerOptions = {
+    level,
+    base: null,
+    timestamp: pino.stdTimeFunctions.isoTime,
+    formatters: { level: (label) => ({ level: label }) },
+    redact: { paths: REDACTED_PATHS, censor: '[redacted]' },
+  };
+  return pino(settings, { write: format === 'json' ? write : (line) => write(toText(line)) });
+}
+
+function writeToStderr(line: string): void {
+  try {
+    writeSync(STDERR, line);
+  } catch {
+    // Closed, full or gone: there is nowhere left to say so, and packets must go on.
+  }
+}
+
+/** `2026-01-02T03:04:05.678Z info  message key=value …` */
+function toText(line: string): string {
+  const { time, level, msg, err, ...rest } = JSON.parse(line) as Record<string, unknown> & {
+    time: string;
+    level: string;
+    msg?: string;
+    err?: { message?: string };
+  };
+  };
+  const pairs = Object.entries(rest).map(
+    ([key, value]) => `${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`,
   );
+  if (err !== undefined) pairs.push(`err=${JSON.stringify(err.message ?? '')}`);
+  const head = `${time} ${level.padEnd(5)} ${msg ?? ''}`;
+  return `${[head, ...pairs].join(' ')}\n`;
 }

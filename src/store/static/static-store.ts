@@ -106,7 +106,10 @@ export class StaticStore implements LeaseStore {
       });
       this.#watcher.on('error', () => this.#watcher?.close()); // the poll goes on
     } catch (error) {
-      this.#log.warn({ err: error }, `cannot watch ${dirname(this.#path)}; looking every ${POLL_MS / 1000} s`);
+      this.#log.warn(
+        { err: error },
+        `cannot watch ${dirname(this.#path)}; looking every ${POLL_MS / 1000} s`,
+      );
     }
   }
 
@@ -171,13 +174,19 @@ async function readTable(path: string): Promise<Table> {
 
 function readLeases(value: unknown, config: NetworkConfig, path: string): Lease[] {
   if (!Array.isArray(value)) {
-    throw new OverlayError('E_CONFIG', `${path}: leases is ${JSON.stringify(value) ?? 'missing'}: expected an array`);
+    throw new OverlayError(
+      'E_CONFIG',
+      `${path}: leases is ${JSON.stringify(value) ?? 'missing'}: expected an array`,
+    );
   }
   const leases = value.map((item: unknown, index) => readLease(item, `${path}: leases[${index}]`));
   for (const [index, { subnet }] of leases.entries()) {
     const where = `${path}: leases[${index}].subnet ${formatPrefix(subnet)}`;
     if (!prefixCovers(config.network, subnet) || subnet.length <= config.network.length) {
-      throw new OverlayError('E_CONFIG', `${where} is not inside the Network ${formatPrefix(config.network)}`);
+      throw new OverlayError(
+        'E_CONFIG',
+        `${where} is not inside the Network ${formatPrefix(config.network)}`,
+      );
     }
   }
   const overlap = findOverlap(leases);
@@ -192,7 +201,10 @@ function readLease(value: unknown, where: string): Lease {
   const text = (name: string): string => {
     const found = field(value, name);
     if (typeof found === 'string') return found;
-    throw new OverlayError('E_CONFIG', `${where}.${name} is ${JSON.stringify(found) ?? 'missing'}: expected a string`);
+    throw new OverlayError(
+      'E_CONFIG',
+      `${where}.${name} is ${JSON.stringify(found) ?? 'missing'}: expected a string`,
+    );
   };
   const subnet = parsePrefix(text('subnet'));
   if (subnet === undefined) {
@@ -203,7 +215,10 @@ function readLease(value: unknown, where: string): Lease {
   }
   const publicIp = parseIpv4(text('publicIP'));
   if (publicIp === undefined) {
-    throw new OverlayError('E_CONFIG', `${where}.publicIP is "${text('publicIP')}": expected an IPv4 address`);
+    throw new OverlayError(
+      'E_CONFIG',
+      `${where}.publicIP is "${text('publicIP')}": expected an IPv4 address`,
+    );
   }
   const backendType = field(value, 'backendType') === undefined ? '' : text('backendType');
   const backendData = field(value, 'backendData');
@@ -212,7 +227,9 @@ function readLease(value: unknown, where: string): Lease {
 
 /** Two leases that share addresses. Sorted by address, an overlap shows between neighbours. */
 function findOverlap(leases: readonly Lease[]): [Lease, Lease] | undefined {
-  const sorted = [...leases].sort((a, b) => a.subnet.address - b.subnet.address || a.subnet.length - b.subnet.length);
+  const sorted = [...leases].sort(
+    (a, b) => a.subnet.address - b.subnet.address || a.subnet.length - b.subnet.length,
+  );
   for (let i = 1; i < sorted.length; i++) {
     if (prefixesOverlap(sorted[i - 1].subnet, sorted[i].subnet)) return [sorted[i - 1], sorted[i]];
   }

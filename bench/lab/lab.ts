@@ -1,0 +1,307 @@
+// A lab: hosts on a switch, each with a container behind it, in network namespaces of our own.
+//
+//        sw: br0 ───────┬──────────────────┬─────
+//                       │ eth0             │ eth0           172.20.0.<i>/24, MTU 1500
+//                  host 1                host 2  …
+//                       │ cni0             │ cni0           10.5.<i>.1/24
+//                  container 1         container 2  …       10.5.<i>.2/24, MTU 1472
+//
+// Namespaces are named tw-<pid>-<what>, so that labs run side by side and a crashed run can be swept up by the next.
+// Every process a lab starts dies with it: by pid on close(), and by its parent-death signal when we are killed.
+
+import { type ChildProcess, execFile, execFileSync, spawn, type SpawnOptions } from 'node:child_process';
+import { mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export const PROJECT_ROOT = fileURLToPath(new URL('../..', import.meta.url));
+export const DAEMON = join(PROJECT_ROOT, 'dist', 'main.js');
+
+/** Programs a lab cannot do without. */
+export const LAB_PROGRAMS = ['ip', 'ping', 'iperf3', 'setpriv'] as const;
+
+const PREFIX = 'tw-';
+
+export interface Output {
+  readonly stdout: string;
+  readonly stderr: string;
+  /** Exit code; 128 + signal when killed by one. */
+  readonly code: number;
+}
+
+export interface RunOptions {
+  readonly timeoutMs?: number;
+  readonly input?: string | Buffer;
+  /** @default true */
+  readonly mustSucceed?: boolean;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** A process in a namespace, with what it wrote so far. */
+export interface Task {
+  readonly child: ChildProcess;
+  /** File that holds its stdout and stderr. */
+  readonly logPath: string;
+  log(): string;
+  readonly exited: Promise<number>;
+}
+
+export interface HostOptions {
+  /** @default 1500 */
+  readonly mtuBytes?: number;
+}
+
+export interface Host {
+  readonly index: number;
+  readonly ns: string;
+  readonly containerNs: string;
+  readonly underlayIp: string;
+  readonly containerIp: string;
+  readonly subnet: string;
+  /** Directory for this host's files. */
+  readonly dir: string;
+}
+
+/** Environment for children: what a test runner put into ours would change how they start. */
+export function cleanEnvironment(extra: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv {
+  const env: NodeJS.ProcessEnv = {};
+  for (const [name, value] of Object.entries(process.env)) {
+    if (!/^(TAP|NODE_OPTIONS|NODE_V8|FLANNELD_|_TAP)/.test(name)) env[name] = value;
+  }
+  return { ...env, ...extra };
+}
+
+/** Why a lab cannot run here, or false: for the `skip` of a test. */
+export function labUnavailable(): string | false {
+  return process.getuid?.() === 0 ? false : 'needs root';
+}
+
+export class Lab {
+  readonly dir: string;
+  readonly #name: string;
+  readonly #namespaces: string[] = [];
+  readonly #tasks = new Set<Task>();
+  #count = 0;
+
+  private constructor(name: string) {
+    this.#name = name;
+    this.dir = mkdtempSync(join(tmpdir(), `${PREFIX}${process.pid}-`));
+  }
+
+  /** An empty lab with its switch; sweeps up what dead runs have left. */
+  static open(name = ''): Lab {
+    sweep();
+    const lab = new Lab(`${PREFIX}${process.pid}-${name}`);
+    const sw = lab.addNamespace('sw');
+    lab.ip(sw, 'link add br0 type bridge');
+    lab.ip(sw, 'link set br0 up');
+    process.once('exit', () => lab.#closeNow());
+    return lab;
+  }
+
+  get switchNs(): string {
+    return `${this.#name}sw`;
+  }
+
+  addNamespace(what: string): string {
+    const ns = `${this.#name}${what}`;
+    execFileSync('ip', ['netns', 'add', ns]);
+    this.#namespaces.push(ns);
+    this.ip(ns, 'link set lo up');
+    return ns;
+  }
+
+  /** A host with a container, on the switch. `index` (1 to 250) gives its addresses. */
+  addHost(index: number, options: HostOptions = {}): Host {
+    const { mtuBytes = 1500 } = options;
+    const ns = this.addNamespace(`h${index}`);
+    const containerNs = this.addNamespace(`c${index}`);
+    this.ip(
+      this.switchNs,
+      `link add p${index} mtu ${mtuBytes} type veth peer name eth0 mtu ${mtuBytes} netns ${ns}`,
+    );
+    this.ip(this.switchNs, `link set p${index} master br0 up`);
+    this.ip(ns, `address add 172.20.0.${index}/24 dev eth0`);
+    this.ip(ns, 'link set eth0 up');
+    execFileSync('ip', [
+      'netns',
+      'exec',
+      ns,
+      'sysctl',
+      '-qw',
+      'net.ipv4.ip_forward=1',
+      'net.ipv6.conf.all.disable_ipv6=0',
+    ]);
+    const inner = mtuBytes - 28;
+    this.ip(ns, `link add cni0 mtu ${inner} type veth peer name eth0 mtu ${inner} netns ${containerNs}`);
+    this.ip(ns, `address add 10.5.${index}.1/24 dev cni0`);
+    this.ip(ns, 'link set cni0 up');
+    this.ip(containerNs, `address add 10.5.${index}.2/24 dev eth0`);
+    this.ip(containerNs, 'link set eth0 up');
+    this.ip(containerNs, `route add default via 10.5.${index}.1`);
+    return {
+      index,
+      ns,
+      containerNs,
+      underlayIp: `172.20.0.${index}`,
+      containerIp: `10.5.${index}.2`,
+      subnet: `10.5.${index}.0/24`,
+      dir: mkdtempSync(join(this.dir, `h${index}-`)),
+    };
+  }
+
+  /** Runs `ip <words>` in a namespace and returns its output. */
+  ip(ns: string, words: string): string {
+    return execFileSync('ip', ['-n', ns, ...words.split(' ')], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+  }
+
+  /** Runs a program in a namespace to its end. */
+  run(ns: string, command: string, args: readonly string[], options: RunOptions = {}): Promise<Output> {
+    const { timeoutMs = 60_000, input, mustSucceed = true, env = {} } = options;
+    return new Promise((resolve, reject) => {
+      const child = execFile(
+        'setpriv',
+        ['--pdeathsig', 'KILL', 'ip', 'netns', 'exec', ns, command, ...args],
+        { timeout: timeoutMs, killSignal: 'SIGKILL', maxBuffer: 256 << 20, env: cleanEnvironment(env) },
+        (error, stdout, stderr) => {
+          const code = error === null ? 0 : typeof error.code === 'number' ? error.code : 137;
+          if (code !== 0 && mustSucceed) {
+            reject(new Error(`${command} ${args.join(' ')} in ${ns}: exit ${code}\n${stdout}${stderr}`));
+          } else {
+            resolve({ stdout, stderr, code });
+          }
+        },
+      );
+      child.stdin?.end(input);
+    });
+  }
+
+  /** Starts a program in a namespace; it ends with the lab at the latest. */
+  spawn(ns: string, command: string, args: readonly string[], options: SpawnOptions = {}): Task {
+    const logPath = join(this.dir, `${++this.#count}-${command.split('/').pop()}.log`);
+    const out = openSync(logPath, 'w');
+    const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'ip', 'netns', 'exec', ns, command, ...args], {
+      env: cleanEnvironment(),
+      ...options,
+      stdio: ['ignore', out, out],
+    });
+    const task: Task = {
+      child,
+      logPath,
+      log: () => readFileSync(logPath, 'utf8'),
+      exited: new Promise((resolve) =>
+        child.once('exit', (code, signal) => {
+          this.#tasks.delete(task);
+          resolve(code ?? (signal === null ? -1 : 128));
+        }),
+      ),
+    };
+    this.#tasks.add(task);
+    return task;
+  }
+
+  /** Starts a program and resolves once its output matches; rejects when it ends before, or after `timeoutMs`. */
+  async spawnUntil(
+    ns: string,
+    command: string,
+    args: readonly string[],
+    sign: RegExp,
+    timeoutMs = 15_000,
+  ): Promise<Task> {
+    const task = this.spawn(ns, command, args);
+    await waitFor(
+      () => sign.test(task.log()) || task.child.exitCode !== null,
+      `${command} to say ${sign}`,
+      timeoutMs,
+    ).catch((error: Error) => {
+      throw new Error(`${error.message}\n${task.log()}`);
+    });
+    if (!sign.test(task.log())) throw new Error(`${command} ended early:\n${task.log()}`);
+    return task;
+  }
+
+  /** Body of a GET to an address inside a namespace. */
+  async get(ns: string, url: string): Promise<{ status: number; body: string }> {
+    const script = `fetch(process.argv[1]).then(async (r) => console.log(JSON.stringify({status: r.status, body: await r.text()})))`;
+    const { stdout } = await this.run(ns, process.execPath, ['-e', script, url]);
+    return JSON.parse(stdout) as { status: number; body: string };
+  }
+
+  /** Ends a task by a signal and waits for its exit code. */
+  async end(task: Task, signal: NodeJS.Signals = 'SIGTERM', timeoutMs = 10_000): Promise<number> {
+    task.child.kill(signal);
+    const timer = setTimeout(() => task.child.kill('SIGKILL'), timeoutMs);
+    const code = await task.exited;
+    clearTimeout(timer);
+    return code;
+  }
+
+  /** Ends all processes and removes all namespaces and files. Idempotent. */
+  async close(): Promise<void> {
+    const ends = [...this.#tasks].map((task) => task.exited);
+    for (const task of this.#tasks) task.child.kill('SIGKILL');
+    await Promise.all(ends);
+    this.#closeNow();
+  }
+
+  #closeNow(): void {
+    for (const task of this.#tasks) task.child.kill('SIGKILL');
+    for (const ns of this.#namespaces.splice(0).reverse()) removeNamespace(ns);
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+}
+
+/** Waits until `isDone`, looking every 20 ms; rejects naming `what` after `timeoutMs`. */
+export async function waitFor(
+  isDone: () => boolean | Promise<boolean>,
+  what: string,
+  timeoutMs = 10_000,
+): Promise<void> {
+  const deadline = Date.now() + timeoutMs;
+  while (!(await isDone())) {
+    if (Date.now() > deadline) throw new Error(`waited ${timeoutMs} ms in vain for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** Removes namespaces and directories of runs whose process is gone. */
+function sweep(): void {
+  for (const ns of listDirectory('/run/netns')) {
+    if (isOrphan(ns)) removeNamespace(ns);
+  }
+  for (const name of listDirectory(tmpdir())) {
+    if (isOrphan(name)) rmSync(join(tmpdir(), name), { recursive: true, force: true });
+  }
+}
+
+function removeNamespace(ns: string): void {
+  // A TUN that outlives its daemon lives on with the namespace; so would processes we did not start.
+  try {
+    execFileSync('ip', ['netns', 'delete', ns], { stdio: 'ignore' });
+  } catch {
+    process.stderr.write(`could not remove namespace ${ns}\n`);
+  }
+}
+
+function isOrphan(name: string): boolean {
+  const match = new RegExp(`^${PREFIX}(\\d+)-`).exec(name);
+  if (match === null) return false;
+  try {
+    process.kill(Number(match[1]), 0);
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ESRCH';
+  }
+}
+
+function listDirectory(path: string): string[] {
+  try {
+    return readdirSync(path);
+  } catch {
+    return []; // no namespace was ever made on this machine
+  }
+}

@@ -1,0 +1,98 @@
+// twill on the hosts of a lab: the static file, the daemons, and what they say of themselves.
+
+import { renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { DAEMON, type Host, type Lab, type Task } from './lab.js';
+
+export const HEALTH_PORT = 9180;
+
+export interface StaticLease {
+  readonly subnet: string;
+  readonly publicIP: string;
+}
+
+export interface StaticTable {
+  readonly config: Readonly<Record<string, unknown>>;
+  readonly leases: readonly StaticLease[];
+}
+
+/** What /status says, as far as labs read it. */
+export interface Status {
+  readonly ready: boolean;
+  readonly degraded: readonly string[];
+  readonly backend: {
+    readonly counters: {
+      readonly outbound: Readonly<Record<string, number>>;
+      readonly inbound: Readonly<Record<string, number>>;
+      readonly socketDrops: number;
+    };
+  } & Readonly<Record<string, unknown>>;
+  readonly peers: readonly Readonly<Record<string, unknown>>[];
+}
+
+/** The table in which each host owns its subnet. */
+export function tableOf(
+  hosts: readonly Host[],
+  backend: Readonly<Record<string, unknown>> = { Type: 'udp' },
+): StaticTable {
+  return {
+    config: { Network: '10.5.0.0/16', SubnetLen: 24, Backend: backend },
+    leases: hosts.map((host) => ({ subnet: host.subnet, publicIP: host.underlayIp })),
+  };
+}
+
+/** Replaces the static file in one step. */
+export function writeTable(path: string, table: StaticTable): void {
+  writeFileSync(`${path}.new`, JSON.stringify(table));
+  renameSync(`${path}.new`, path);
+}
+
+/** Command line of a daemon with the static store. */
+export function daemonArguments(host: Host, staticFile: string, extra: readonly string[] = []): string[] {
+  return [
+    DAEMON,
+    '--store=static',
+    `--static-file=${staticFile}`,
+    '--iface=eth0',
+    `--subnet-file=${join(host.dir, 'subnet.env')}`,
+    '--healthz-ip=127.0.0.1',
+    `--healthz-port=${HEALTH_PORT}`,
+    ...extra,
+  ];
+}
+
+/** Starts a daemon and waits until it is ready. */
+export function startDaemon(
+  lab: Lab,
+  host: Host,
+  staticFile: string,
+  extra: readonly string[] = [],
+): Promise<Task> {
+  return lab.spawnUntil(host.ns, process.execPath, daemonArguments(host, staticFile, extra), /ready after/);
+}
+
+/** Two or more hosts with running daemons on one static table. */
+export async function startCluster(
+  lab: Lab,
+  count: number,
+  extra: readonly string[] = [],
+): Promise<{ hosts: Host[]; daemons: Task[]; staticFile: string }> {
+  const hosts = Array.from({ length: count }, (_, i) => lab.addHost(i + 1));
+  const staticFile = join(lab.dir, 'static.json');
+  writeTable(staticFile, tableOf(hosts));
+  const daemons = await Promise.all(hosts.map((host) => startDaemon(lab, host, staticFile, extra)));
+  return { hosts, daemons, staticFile };
+}
+
+export async function statusOf(lab: Lab, host: Host): Promise<Status> {
+  const { body } = await lab.get(host.ns, `http://127.0.0.1:${HEALTH_PORT}/status`);
+  return JSON.parse(body) as Status;
+}
+
+/** Sum of the drop_* counters of one direction. */
+export function dropsOf(counters: Readonly<Record<string, number>>): number {
+  return Object.entries(counters).reduce(
+    (sum, [name, value]) => (name.startsWith('drop_') ? sum + value : sum),
+    0,
+  );
+}

@@ -1,0 +1,68 @@
+// JSON as Go's decoder reads it, as far as flannel's documents depend on that: field names match in any case, an exact
+// match wins, and of duplicates the last one does. Pure.
+//
+// Objects come without a prototype, so a key "__proto__" is an ordinary key. Size and depth are bounded: the text may
+// come from anyone who can write to the store.
+
+export interface JsonLimits {
+  /** @default 1 MiB */
+  readonly maxBytes?: number;
+  /** Nested arrays and objects. @default 32 */
+  readonly maxDepth?: number;
+}
+
+const DEFAULT_MAX_BYTES = 1 << 20;
+const DEFAULT_MAX_DEPTH = 32;
+
+/** Parses `text`. Throws SyntaxError saying what is wrong. */
+export function parseJson(text: string, limits: JsonLimits = {}): unknown {
+  const { maxBytes = DEFAULT_MAX_BYTES, maxDepth = DEFAULT_MAX_DEPTH } = limits;
+  const size = Buffer.byteLength(text);
+  if (size > maxBytes) throw new SyntaxError(`${size} bytes of JSON: expected at most ${maxBytes}`);
+  // Before JSON.parse, whose recursion is as deep as the text.
+  const depth = depthOf(text);
+  if (depth > maxDepth) throw new SyntaxError(`JSON nested ${depth} deep: expected at most ${maxDepth}`);
+  try {
+    return withoutPrototypes(JSON.parse(text));
+  } catch (error) {
+    throw new SyntaxError(`not valid JSON: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** Value of a field of an object by Go's rule; undefined when `object` is none or has no such field. */
+export function field(object: unknown, name: string): unknown {
+  const key = fieldKey(object, name);
+  return key === undefined ? undefined : (object as Record<string, unknown>)[key];
+}
+
+/** The key under which `field` finds a value. */
+export function fieldKey(object: unknown, name: string): string | undefined {
+  if (typeof object !== 'object' || object === null || Array.isArray(object)) return undefined;
+  if (Object.hasOwn(object, name)) return name;
+  const folded = name.toLowerCase();
+  return Object.keys(object).findLast((key) => key.toLowerCase() === folded);
+}
+
+function depthOf(text: string): number {
+  let depth = 0;
+  let deepest = 0;
+  let isString = false;
+  for (let i = 0; i < text.length; i++) {
+    const c = text[i];
+    if (isString) {
+      if (c === '\\') i++;
+      else if (c === '"') isString = false;
+    } else if (c === '"') isString = true;
+    else if (c === '{' || c === '[') deepest = Math.max(deepest, ++depth);
+    else if (c === '}' || c === ']') depth--;
+  }
+  return deepest;
+}
+
+function withoutPrototypes(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutPrototypes);
+  if (typeof value !== 'object' || value === null) return value;
+  const copy = Object.create(null) as Record<string, unknown>;
+  for (const [key, item] of Object.entries(value)) copy[key] = withoutPrototypes(item);
+  return copy;
+}

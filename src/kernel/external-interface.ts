@@ -1,0 +1,171 @@
+// Which interface leads to the other hosts, and which address they are told (IPv4).
+//
+// --iface values are tried in order, then --iface-regex patterns, then --iface-can-reach; the first that gives an
+// interface with a usable address wins. With none of them, the interface that owns --public-ip is taken, or else the
+// one of the default route.
+
+import { OverlayError } from '../errors.js';
+import { formatIpv4, type Ipv4, isBogon, parseIpv4 } from '../net/ipv4.js';
+import { type Link, type LinkAddress, listLinks } from './link.js';
+import { listRoutes, lookupRoute } from './route.js';
+
+/** The interface between hosts. */
+export interface ExternalInterface {
+  readonly name: string;
+  readonly index: number;
+  readonly mtuBytes: number;
+  /** Address on the interface: what sockets bind to. */
+  readonly address: Ipv4;
+  /** Address published to the peers; equal to `address` unless --public-ip says otherwise. */
+  readonly publicIp: Ipv4;
+}
+
+export interface InterfaceOptions {
+  /** Names or addresses. */
+  readonly iface: readonly string[];
+  /** Unanchored patterns for addresses, then for names. */
+  readonly ifaceRegex: readonly string[];
+  /** Address to look up, or "". */
+  readonly ifaceCanReach: string;
+  /** Address to publish, or "". */
+  readonly publicIp: string;
+}
+
+interface Choice {
+  readonly link: Link;
+  readonly address: Ipv4;
+}
+
+/** Chooses. Rejects with OverlayError E_INTERFACE saying what was tried and what there is. */
+export async function chooseExternalInterface(
+  options: InterfaceOptions,
+  signal?: AbortSignal,
+): Promise<ExternalInterface> {
+  const publicIp = options.publicIp === '' ? undefined : parseIpv4(options.publicIp);
+  if (options.publicIp !== '' && (publicIp === undefined || isBogon(publicIp))) {
+    throw new OverlayError(
+      'E_INTERFACE',
+      `--public-ip is "${options.publicIp}": expected a unicast IPv4 address`,
+    );
+  }
+  const links = await listLinks(signal);
+  const { link, address } = await choose(links, options, signal);
+  if (link.mtuBytes <= 0) {
+    throw new OverlayError(
+      'E_INTERFACE',
+      `Interface ${link.name} has MTU ${link.mtuBytes}: expected a positive one`,
+    );
+  }
+  return {
+    name: link.name,
+    index: link.index,
+    mtuBytes: link.mtuBytes,
+    address,
+    publicIp: publicIp ?? address,
+  };
+}
+
+async function choose(
+  links: readonly Link[],
+  options: InterfaceOptions,
+  signal?: AbortSignal,
+): Promise<Choice> {
+  const { iface, ifaceRegex, ifaceCanReach, publicIp } = options;
+  if (iface.length + ifaceRegex.length === 0 && ifaceCanReach === '') {
+    return publicIp === ''
+      ? await byDefaultRoute(links, signal)
+      : byNameOrAddress(links, publicIp, '--public-ip');
+  }
+  const failures: string[] = [];
+  const attempts = [
+    ...iface.map((value) => () => byNameOrAddress(links, value, '--iface')),
+    ...ifaceRegex.map((value) => () => byPattern(links, value)),
+    ...(ifaceCanReach === '' ? [] : [() => byReachability(links, ifaceCanReach, signal)]),
+  ];
+  for (const attempt of attempts) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (!(error instanceof OverlayError)) throw error;
+      failures.push(error.message);
+    }
+  }
+  throw new OverlayError('E_INTERFACE', `${failures.join('; ')}; interfaces here: ${describeAll(links)}`);
+}
+
+function byNameOrAddress(links: readonly Link[], value: string, origin: string): Choice {
+  const wanted = parseIpv4(value);
+  if (wanted !== undefined) {
+    const owner = links.find((link) => link.addresses.some(({ address }) => address === wanted));
+    if (owner !== undefined) return { link: owner, address: wanted };
+    const hint = origin === '--public-ip' ? ' (behind NAT, name the interface with --iface)' : '';
+    throw new OverlayError('E_INTERFACE', `${origin}=${value}: no interface has that address${hint}`);
+  }
+  const link = links.find(({ name }) => name === value);
+  if (link === undefined) throw new OverlayError('E_INTERFACE', `${origin}=${value}: no such interface`);
+  return withAddress(link, `${origin}=${value}`);
+}
+
+function byPattern(links: readonly Link[], pattern: string): Choice {
+  let regex: RegExp;
+  try {
+    regex = new RegExp(pattern);
+  } catch (error) {
+    throw new OverlayError('E_INTERFACE', `--iface-regex=${pattern}: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
+  for (const link of links) {
+    const found = usable(link).find(({ address }) => regex.test(formatIpv4(address)));
+    if (found !== undefined) return { link, address: found.address };
+  }
+  const named = links.find((link) => regex.test(link.name));
+  if (named !== undefined) return withAddress(named, `--iface-regex=${pattern}`);
+  throw new OverlayError('E_INTERFACE', `--iface-regex=${pattern}: matches no address and no interface`);
+}
+
+async function byReachability(links: readonly Link[], value: string, signal?: AbortSignal): Promise<Choice> {
+  const origin = `--iface-can-reach=${value}`;
+  const destination = parseIpv4(value);
+  if (destination === undefined) throw new OverlayError('E_INTERFACE', `${origin}: expected an IPv4 address`);
+  const route = await lookupRoute(destination, signal);
+  const link = links.find(({ name }) => name === route?.device);
+  if (route === undefined || link === undefined)
+    throw new OverlayError('E_INTERFACE', `${origin}: no route to it`);
+  return route.source === undefined ? withAddress(link, origin) : { link, address: route.source };
+}
+
+async function byDefaultRoute(links: readonly Link[], signal?: AbortSignal): Promise<Choice> {
+  const routes = await listRoutes(['default'], signal);
+  const link = links.find(({ name }) => routes.some((route) => route.device === name));
+  if (link === undefined) {
+    throw new OverlayError(
+      'E_INTERFACE',
+      `No default route: name the interface with --iface; interfaces here: ${describeAll(links)}`,
+    );
+  }
+  return withAddress(link, 'default route');
+}
+
+function withAddress(link: Link, origin: string): Choice {
+  const [first] = usable(link);
+  if (first === undefined)
+    throw new OverlayError('E_INTERFACE', `${origin}: interface ${link.name} has no usable IPv4 address`);
+  return { link, address: first.address };
+}
+
+/** Addresses a host can be reached under, the best first: global before link-local, permanent before dynamic. */
+function usable(link: Link): LinkAddress[] {
+  const rank = (address: LinkAddress): number =>
+    (address.scope === 'global' ? 0 : 2) + (address.isPermanent ? 0 : 1);
+  return link.addresses
+    .filter(({ address, isDeprecated, scope }) => !isDeprecated && !isBogon(address) && scope !== 'host')
+    .sort((a, b) => rank(a) - rank(b));
+}
+
+function describeAll(links: readonly Link[]): string {
+  const shown = links.map(
+    ({ name, addresses }) => `${name} [${addresses.map(({ address }) => formatIpv4(address)).join(' ')}]`,
+  );
+  return shown.join(', ') || 'none';
+}

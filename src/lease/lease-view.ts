@@ -1,0 +1,250 @@
+// Which leases this host believes, and what changes for its backend: validation and diff, pure.
+//
+// A lease is used when it lies inside the Network, is longer than it, has no host bits, does not touch our own subnet,
+// and names a public IP that can be another host's: no bogon, not ours, not inside the overlay. Everything else stays
+// out and is listed as refused, with its reason, until the store changes it. Leases of two hosts may nest: the longer
+// prefix wins in the data path, and the pair is listed as an alarm.
+//
+// The work for an event does not grow with the table: leases are known by key, and overlaps are found by asking for
+// each shorter prefix, and by a count of leases below each prefix.
+
+import {
+  formatIpv4,
+  formatPrefix,
+  type Ipv4,
+  isBogon,
+  maskOf,
+  type Prefix,
+  prefixContains,
+  prefixCovers,
+  prefixEquals,
+  prefixesOverlap,
+} from '../net/ipv4.js';
+import type { Lease, LeaseDiff, LeaseUpdate } from './lease.js';
+
+export type RefusalCode =
+  | 'host-bits'
+  | 'outside-network'
+  | 'not-longer-than-network'
+  | 'overlaps-own'
+  | 'bad-public-ip'
+  | 'own-public-ip'
+  | 'public-ip-in-overlay';
+
+export interface Refusal {
+  /** Subnet as in the store's keys, "10.5.1.0-24". */
+  readonly key: string;
+  readonly lease: Lease;
+  readonly code: RefusalCode;
+  readonly text: string;
+}
+
+export interface LeaseViewOptions {
+  readonly network: Prefix;
+  readonly ownSubnet: Prefix;
+  readonly ownPublicIp: Ipv4;
+}
+
+export interface LeaseChange {
+  readonly diff: LeaseDiff;
+  /** Refusals that are new, or new in their reason. */
+  readonly refusals: readonly Refusal[];
+}
+
+/** One update at work: accepted leases as they were before it, by key, and what it refused. */
+interface Update {
+  readonly before: Map<number, Lease | undefined>;
+  readonly refusals: Refusal[];
+}
+
+/** The leases of the other hosts, as this host sees them. */
+export class LeaseView {
+  readonly ownPublicIp: Ipv4;
+  readonly #network: Prefix;
+  readonly #ownSubnet: Prefix;
+  readonly #accepted = new Map<number, Lease>();
+  readonly #refused = new Map<number, Refusal>();
+  /** Accepted leases by length, so that only lengths in use are asked for. */
+  readonly #lengths = new Map<number, number>();
+  /** Shorter accepted lease by the nested one: pairs of two hosts. */
+  readonly #nested = new Map<number, Prefix>();
+
+  constructor(options: LeaseViewOptions) {
+    this.#network = options.network;
+    this.#ownSubnet = options.ownSubnet;
+    this.ownPublicIp = options.ownPublicIp;
+  }
+
+  /** Takes what the store reports and returns what it changes. An update that changes nothing returns empty lists. */
+  apply(update: LeaseUpdate): LeaseChange {
+    const work: Update = { before: new Map(), refusals: [] };
+    if (update.kind === 'snapshot') {
+      const present = new Set(update.leases.map((lease) => keyOf(lease.subnet)));
+      for (const [key, lease] of this.#accepted) if (!present.has(key)) this.#remove(lease.subnet, work);
+      for (const [key, { lease }] of this.#refused) if (!present.has(key)) this.#remove(lease.subnet, work);
+      for (const lease of update.leases) this.#put(lease, work);
+    } else {
+      for (const event of update.events) {
+        if (event.kind === 'put') this.#put(event.lease, work);
+        else this.#remove(event.subnet, work);
+      }
+    }
+    return { diff: this.#diffSince(work.before), refusals: work.refusals };
+  }
+
+  /** Several events about one subnet amount to its last state against its first. */
+  #diffSince(before: ReadonlyMap<number, Lease | undefined>): LeaseDiff {
+    const added: Lease[] = [];
+    const changed: Lease[] = [];
+    const removed: Lease[] = [];
+    for (const [key, was] of before) {
+      const is = this.#accepted.get(key);
+      if (was === undefined && is !== undefined) added.push(is);
+      else if (was !== undefined && is === undefined) removed.push(was);
+      else if (was !== undefined && is !== undefined && !isSame(was, is)) changed.push(is);
+    }
+    return { added, changed, removed };
+  }
+
+  accepted(): Iterable<Lease> {
+    return this.#accepted.values();
+  }
+
+  refusals(): readonly Refusal[] {
+    return [...this.#refused.values()];
+  }
+
+  /** Leases of two hosts that share addresses, in words. O(number of such pairs). */
+  alarms(): readonly string[] {
+    const alarms: string[] = [];
+    for (const [key, outer] of this.#nested) {
+      const inner = this.#accepted.get(key);
+      const holder = this.#accepted.get(keyOf(outer));
+      if (inner === undefined || holder === undefined) continue;
+      alarms.push(
+        `lease ${formatPrefix(inner.subnet)} of ${formatIpv4(inner.attributes.publicIp)} lies inside ` +
+          `${formatPrefix(outer)} of ${formatIpv4(holder.attributes.publicIp)}: the longer one is used`,
+      );
+    }
+    return alarms;
+  }
+
+  #put(lease: Lease, work: Update): void {
+    const key = keyOf(lease.subnet);
+    if (prefixEquals(lease.subnet, this.#ownSubnet) && lease.attributes.publicIp === this.ownPublicIp) {
+      this.#remove(lease.subnet, work);
+      return;
+    }
+    const refusal = this.#judge(lease);
+    if (refusal !== undefined) {
+      const known = this.#refused.get(key);
+      this.#remove(lease.subnet, work);
+      this.#refused.set(key, refusal);
+      if (known?.text !== refusal.text) work.refusals.push(refusal);
+      return;
+    }
+    this.#refused.delete(key);
+    const before = this.#accepted.get(key);
+    if (!work.before.has(key)) work.before.set(key, before);
+    this.#accepted.set(key, lease);
+    if (before === undefined) this.#countLength(lease.subnet.length, 1);
+    if (before === undefined || !isSame(before, lease)) this.#noteNesting(lease);
+  }
+
+  #remove(subnet: Prefix, work: Update): void {
+    const key = keyOf(subnet);
+    this.#refused.delete(key);
+    const before = this.#accepted.get(key);
+    if (before === undefined) return;
+    if (!work.before.has(key)) work.before.set(key, before);
+    this.#accepted.delete(key);
+    this.#countLength(subnet.length, -1);
+    this.#nested.delete(key);
+  }
+
+  #judge(lease: Lease): Refusal | undefined {
+    const { subnet, attributes } = lease;
+    const refuse = (code: RefusalCode, text: string): Refusal => {
+      const key = `${formatIpv4(subnet.address)}-${subnet.length}`;
+      return {
+        key,
+        lease,
+        code,
+        text: `${formatPrefix(subnet)} of ${formatIpv4(attributes.publicIp)}: ${text}`,
+      };
+    };
+    const network = formatPrefix(this.#network);
+    if ((subnet.address & ~maskOf(subnet.length)) !== 0) return refuse('host-bits', 'has host bits set');
+    if (subnet.length <= this.#network.length && prefixesOverlap(this.#network, subnet)) {
+      return refuse('not-longer-than-network', `is not longer than the Network ${network}`);
+    }
+    if (!prefixCovers(this.#network, subnet))
+      return refuse('outside-network', `lies outside the Network ${network}`);
+    if (prefixesOverlap(subnet, this.#ownSubnet)) {
+      return refuse('overlaps-own', `overlaps our own subnet ${formatPrefix(this.#ownSubnet)}`);
+    }
+    if (isBogon(attributes.publicIp)) return refuse('bad-public-ip', 'public IP cannot be a host’s');
+    if (attributes.publicIp === this.ownPublicIp) return refuse('own-public-ip', 'public IP is our own');
+    if (prefixContains(this.#network, attributes.publicIp)) {
+      return refuse('public-ip-in-overlay', `public IP lies inside the Network ${network}`);
+    }
+    return undefined;
+  }
+
+  /** Remembers, for this lease and for those inside it, the nearest shorter lease when it is another host's. */
+  #noteNesting(lease: Lease): void {
+    const { subnet } = lease;
+    this.#nested.delete(keyOf(subnet));
+    for (let length = subnet.length - 1; length > this.#network.length; length--) {
+      if (!this.#lengths.has(length)) continue;
+      const outer = this.#accepted.get(keyOf({ address: (subnet.address & maskOf(length)) >>> 0, length }));
+      if (outer === undefined) continue;
+      if (outer.attributes.publicIp !== lease.attributes.publicIp)
+        this.#nested.set(keyOf(subnet), outer.subnet);
+      break;
+    }
+    // Leases are nearly always of one length, so there is rarely a longer one to ask for.
+    for (const length of this.#lengths.keys()) {
+      if (length <= subnet.length) continue;
+      this.#noteInner(lease, length);
+    }
+  }
+
+  #noteInner(lease: Lease, length: number): void {
+    // Asking for each possible inner prefix is bounded by the size of the shorter lease; scanning by the table's.
+    const count = 2 ** (length - lease.subnet.length);
+    const note = (inner: Lease | undefined): void => {
+      if (inner === undefined || inner.attributes.publicIp === lease.attributes.publicIp) return;
+      const known = this.#nested.get(keyOf(inner.subnet));
+      if (known === undefined || known.length < lease.subnet.length)
+        this.#nested.set(keyOf(inner.subnet), lease.subnet);
+    };
+    if (count <= this.#accepted.size) {
+      const step = 2 ** (32 - length);
+      for (let i = 0; i < count; i++)
+        note(this.#accepted.get(keyOf({ address: lease.subnet.address + i * step, length })));
+    } else {
+      for (const inner of this.#accepted.values()) {
+        if (inner.subnet.length === length && prefixCovers(lease.subnet, inner.subnet)) note(inner);
+      }
+    }
+  }
+
+  #countLength(length: number, delta: 1 | -1): void {
+    const count = (this.#lengths.get(length) ?? 0) + delta;
+    if (count === 0) this.#lengths.delete(length);
+    else this.#lengths.set(length, count);
+  }
+}
+
+function keyOf(prefix: Prefix): number {
+  return prefix.address * 64 + prefix.length;
+}
+
+function isSame(a: Lease, b: Lease): boolean {
+  return (
+    a.attributes.publicIp === b.attributes.publicIp &&
+    a.attributes.backendType === b.attributes.backendType &&
+    JSON.stringify(a.attributes.backendData) === JSON.stringify(b.attributes.backendData)
+  );
+}

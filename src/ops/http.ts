@@ -1,0 +1,119 @@
+// The health server: /healthz, /readyz, /metrics, /status. Plain HTTP, reading only.
+//
+// It may listen on an address that strangers reach, so it is bounded in every way: GET and HEAD only, small headers,
+// no bodies, two seconds for a request, few connections. It shares no thread with the data path.
+
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { OverlayError } from '../errors.js';
+import type { Health } from './health.js';
+import type { Logger } from './log.js';
+import type { Metrics } from './metrics.js';
+
+const MAX_HEADER_BYTES = 4096;
+const REQUEST_MS = 2_000;
+const KEEP_ALIVE_MS = 5_000;
+const MAX_CONNECTIONS = 32;
+const TEXT = 'text/plain; charset=utf-8';
+
+export interface HttpOptions {
+  readonly ip: string;
+  /** 0 lets the kernel choose one. */
+  readonly port: number;
+  readonly health: Health;
+  readonly metrics: Metrics;
+  readonly status: () => object;
+  readonly log: Logger;
+}
+
+export interface HttpServer {
+  readonly port: number;
+  /** Ends open connections too. Idempotent. */
+  close(): Promise<void>;
+}
+
+interface Answer {
+  readonly code: number;
+  readonly type: string;
+  readonly body: string;
+}
+
+/** Listens. Rejects with OverlayError E_SOCKET when the address cannot be had. */
+export async function openHttpServer(options: HttpOptions): Promise<HttpServer> {
+  const { ip, port, log } = options;
+  const limits = {
+    maxHeaderSize: MAX_HEADER_BYTES,
+    headersTimeout: REQUEST_MS,
+    requestTimeout: REQUEST_MS,
+    connectionsCheckingInterval: 500,
+  };
+  const server = createServer(limits, (request, response) => {
+    handle(request, options).then(
+      (answer) => send(request, response, answer),
+      (error: unknown) => {
+        log.error({ err: error }, 'health server');
+        send(request, response, { code: 500, type: TEXT, body: 'internal error\n' });
+      },
+    );
+  });
+  server.keepAliveTimeout = KEEP_ALIVE_MS;
+  server.maxConnections = MAX_CONNECTIONS;
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const message = `Cannot listen for health checks on ${ip}:${port}: ${error.code ?? error.message}`;
+      reject(new OverlayError('E_SOCKET', message, { cause: error }));
+    });
+    server.listen(port, ip, resolve);
+  });
+  server.on('error', (error) => log.error({ err: error }, 'health server'));
+  return {
+    port: (server.address() as AddressInfo).port,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}
+
+async function handle(request: IncomingMessage, options: HttpOptions): Promise<Answer> {
+  if (request.method !== 'GET' && request.method !== 'HEAD')
+    return { code: 405, type: TEXT, body: 'only GET and HEAD\n' };
+  const [path] = (request.url ?? '/').split('?', 1);
+  switch (path) {
+    case '/healthz':
+      return { code: 200, type: TEXT, body: 'flanneld is running' };
+    case '/readyz':
+      return readiness(options.health);
+    case '/metrics':
+      return { code: 200, type: options.metrics.contentType, body: await options.metrics.render() };
+    case '/status':
+      return { code: 200, type: 'application/json', body: `${JSON.stringify(options.status(), null, 2)}\n` };
+    default:
+      return { code: 404, type: TEXT, body: 'not found\n' };
+  }
+}
+
+function readiness(health: Health): Answer {
+  const reasons = health.reasons();
+  const list = reasons.map((reason) => `\n${reason}`).join('');
+  if (!health.isReady) return { code: 503, type: TEXT, body: `flanneld is not ready yet${list}` };
+  if (reasons.length > 0) return { code: 503, type: TEXT, body: `flanneld is degraded${list}` };
+  return { code: 200, type: TEXT, body: 'flanneld is ready' };
+}
+
+function send(request: IncomingMessage, response: ServerResponse, { code, type, body }: Answer): void {
+  const headers: Record<string, string | number> = {
+    'Content-Type': type,
+    'Content-Length': Buffer.byteLength(body),
+    'Cache-Control': 'no-store',
+    'X-Content-Type-Options': 'nosniff',
+  };
+  if (code === 405) headers['Allow'] = 'GET, HEAD';
+  // A body was announced: nobody reads it, so the connection cannot go on.
+  if (request.headers['content-length'] !== undefined || request.headers['transfer-encoding'] !== undefined) {
+    headers['Connection'] = 'close';
+  }
+  response.writeHead(code, headers);
+  response.end(request.method === 'HEAD' ? undefined : body);
+}

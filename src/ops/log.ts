@@ -48,11 +48,9 @@ function toText(line: string): string {
     msg?: string;
     err?: { message?: string };
   };
-  };
   const pairs = Object.entries(rest).map(
     ([key, value]) => `${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`,
   );
   if (err !== undefined) pairs.push(`err=${JSON.stringify(err.message ?? '')}`);
-  const head = `${time} ${level.padEnd(5)} ${msg ?? ''}`;
-  return `${[head, ...pairs].join(' ')}\n`;
+  return `${[`${time} ${level.padEnd(5)} ${msg ?? ''}`, ...pairs].join(' ')}\n`;
 }

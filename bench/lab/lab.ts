@@ -82,6 +82,7 @@ export class Lab {
   readonly #name: string;
   readonly #namespaces: string[] = [];
   readonly #tasks = new Set<Task>();
+  readonly #onExit = (): void => this.#closeNow();
   #count = 0;
 
   private constructor(name: string) {
@@ -96,7 +97,7 @@ export class Lab {
     const sw = lab.addNamespace('sw');
     lab.ip(sw, 'link add br0 type bridge');
     lab.ip(sw, 'link set br0 up');
-    process.once('exit', () => lab.#closeNow());
+    process.once('exit', lab.#onExit);
     return lab;
   }
 
@@ -245,6 +246,7 @@ export class Lab {
     const ends = [...this.#tasks].map((task) => task.exited);
     for (const task of this.#tasks) task.child.kill('SIGKILL');
     await Promise.all(ends);
+    process.removeListener('exit', this.#onExit);
     this.#closeNow();
   }
 

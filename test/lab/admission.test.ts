@@ -1,0 +1,295 @@
+// What a host lets in from the underlay: every combination of outer source, inner source, inner destination and mode,
+// malformed packets of every kind, loops, and floods. A host that is no member, 172.20.0.9, does the sending; for a
+// spoofed outer source it owns the address of a peer as well.
+//
+// The expectation is written down here as its own table, not taken from the code.
+
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { type Host, Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
+import {
+  dropsOf,
+  startDaemon,
+  type StaticTable,
+  statusOf,
+  tableOf,
+  writeTable,
+} from '../../bench/lab/twill-hosts.js';
+import { buildPacket, inject, type Injection } from './packets.js';
+
+const skip = labUnavailable();
+const STRANGER = '172.20.0.9';
+const PEER = '172.20.0.2';
+const VICTIM = '172.20.0.1';
+
+interface Scene {
+  readonly lab: Lab;
+  readonly victim: Host;
+  readonly strangerNs: string;
+  readonly staticFile: string;
+  readonly log: () => string;
+}
+
+/** A victim with leases of two peers, and a stranger that also has peer 2's address. */
+async function openScene(
+  t: Test,
+  name: string,
+  extra: readonly string[],
+  change?: (table: StaticTable) => StaticTable,
+): Promise<Scene> {
+  const lab = Lab.open(name);
+  t.teardown(() => lab.close());
+  const victim = lab.addHost(1);
+  const strangerNs = lab.addNamespace('s');
+  lab.ip(lab.switchNs, `link add ps type veth peer name eth0 netns ${strangerNs}`);
+  lab.ip(lab.switchNs, 'link set ps master br0 up');
+  lab.ip(strangerNs, 'link set eth0 up');
+  for (const address of [STRANGER, PEER]) lab.ip(strangerNs, `address add ${address}/24 dev eth0`);
+  const staticFile = join(lab.dir, 'static.json');
+  const table = tableOf([victim]);
+  const leases = [
+    ...table.leases,
+    { subnet: '10.5.2.0/24', publicIP: PEER },
+    { subnet: '10.5.3.0/24', publicIP: '172.20.0.3' },
+  ];
+  writeTable(staticFile, (change ?? ((same) => same))({ ...table, leases }));
+  const daemon = await startDaemon(lab, victim, staticFile, extra);
+  return { lab, victim, strangerNs, staticFile, log: () => daemon.log() };
+}
+
+const SOURCES = {
+  peer: '10.5.2.2',
+  otherPeer: '10.5.3.2',
+  own: '10.5.1.2',
+  ownTun: '10.5.1.0',
+  unowned: '10.5.9.9',
+  outside: '8.8.8.8',
+  peerPublicIp: PEER,
+  loopback: '127.0.0.1',
+  zero: '0.1.2.3',
+  multicast: '224.0.0.5',
+  reserved: '240.0.0.1',
+} as const;
+
+const DESTINATIONS = {
+  container: '10.5.1.2',
+  ownTun: '10.5.1.0',
+  underlay: VICTIM,
+  otherPeer: '10.5.3.3',
+  outside: '8.8.4.4',
+  multicast: '224.0.0.1',
+  broadcast: '255.255.255.255',
+  loopback: '127.0.0.1',
+} as const;
+
+type Mode = 'strict' | 'loose' | 'audit' | 'off';
+type SourceName = keyof typeof SOURCES;
+type DestinationName = keyof typeof DESTINATIONS;
+
+const MARTIAN_SOURCES: readonly SourceName[] = ['loopback', 'zero', 'multicast', 'reserved'];
+const MARTIAN_DESTINATIONS: readonly DestinationName[] = ['multicast', 'broadcast', 'loopback'];
+
+/** Counter in which a packet must end. */
+function expectedEnd(mode: Mode, outer: string, source: SourceName, destination: DestinationName): string {
+  if (MARTIAN_SOURCES.includes(source)) return 'drop_martian_source';
+  if (MARTIAN_DESTINATIONS.includes(destination)) return 'drop_martian_destination';
+  if (mode === 'off' || mode === 'audit') return 'packets_out';
+  if (outer === STRANGER) return 'drop_unknown_peer';
+  if (source === 'own' || source === 'ownTun') return 'drop_own_source';
+  if (source === 'otherPeer') return 'drop_spoofed_source';
+  if (mode === 'strict' && (source === 'unowned' || source === 'outside')) return 'drop_unowned_source';
+  return destination === 'container' || destination === 'ownTun' ? 'packets_out' : 'drop_not_ours';
+}
+
+for (const mode of ['strict', 'loose', 'audit', 'off'] as const) {
+  t.test(`injection matrix, --source-check=${mode}`, { skip }, async (t) => {
+    const { lab, victim, strangerNs } = await openScene(t, `m${mode}-`, [`--source-check=${mode}`]);
+    const items: Injection[] = [];
+    const expected = new Map<string, number>();
+    let refusable = 0;
+    for (const from of [STRANGER, PEER]) {
+      for (const source of Object.keys(SOURCES) as SourceName[]) {
+        for (const destination of Object.keys(DESTINATIONS) as DestinationName[]) {
+          items.push({
+            from,
+            payload: buildPacket({ source: SOURCES[source], destination: DESTINATIONS[destination] }),
+          });
+          const end = expectedEnd(mode, from, source, destination);
+          expected.set(end, (expected.get(end) ?? 0) + 1);
+          const isChecked = !MARTIAN_SOURCES.includes(source) && !MARTIAN_DESTINATIONS.includes(destination);
+          if (isChecked && expectedEnd('strict', from, source, destination) !== 'packets_out') refusable++;
+        }
+      }
+    }
+    await inject(lab, strangerNs, VICTIM, items);
+    const { inbound, outbound } = await settled(lab, victim, items.length);
+    const ends = Object.entries(inbound).filter(
+      ([name, value]) => value > 0 && (name === 'packets_out' || name.startsWith('drop_')),
+    );
+    t.same(Object.fromEntries(ends), Object.fromEntries(expected));
+    t.equal(inbound.audit_would_drop, mode === 'audit' ? refusable : 0);
+    // The container answers what reached it ("port unreachable"); nothing else may leave.
+    if (mode === 'strict' || mode === 'loose')
+      t.ok(outbound.packets_out <= inbound.packets_out, 'nothing leaves again');
+  });
+}
+
+t.test('malformed packets are counted by reason, and nothing else happens', { skip }, async (t) => {
+  const { lab, victim, strangerNs } = await openScene(t, 'bad-', []);
+  const good = { source: SOURCES.peer, destination: DESTINATIONS.container };
+  const edit = (change: (packet: Buffer) => void): Buffer => {
+    const packet = buildPacket(good);
+    change(packet);
+    return packet;
+  };
+  const cases: [string, Buffer][] = [
+    ['drop_short', Buffer.alloc(0)],
+    ['drop_short', Buffer.from([0x45])],
+    ['drop_short', buildPacket(good).subarray(0, 19)],
+    ['drop_version', edit((p) => (p[0] = 0x65))],
+    ['drop_version', Buffer.alloc(20)],
+    ['drop_header_length', edit((p) => (p[0] = 0x44))],
+    ['drop_header_length', edit((p) => (p[0] = 0x4f))],
+    ['drop_total_length', edit((p) => p.writeUInt16BE(p.length + 1, 2))],
+    ['drop_total_length', edit((p) => p.writeUInt16BE(65535, 2))],
+    ['drop_header_length', edit((p) => p.writeUInt16BE(19, 2))],
+    ['drop_options', buildPacket({ ...good, options: Buffer.from([131, 7, 4, 10, 5, 1, 2, 0]) })],
+    ['drop_options', buildPacket({ ...good, options: Buffer.from([7, 7, 4, 0, 0, 0, 0, 0]) })],
+    ['drop_options', buildPacket({ ...good, options: Buffer.from([68, 4, 5, 0]) })],
+    ['packets_out', buildPacket({ ...good, options: Buffer.from([148, 4, 0, 0]) })],
+    ['packets_out', buildPacket({ ...good, options: Buffer.from([1, 1, 1, 0]) })],
+    ['drop_fragment_overflow', buildPacket({ ...good, fragment: 0x1fff, payload: Buffer.alloc(100) })],
+    ['packets_out', buildPacket({ ...good, fragment: 0x2000 })],
+    ['drop_ttl_zero', buildPacket({ ...good, ttl: 0 })],
+    ['drop_ttl_expired', buildPacket({ ...good, ttl: 1 })],
+    ['packets_out', buildPacket({ ...good, ttl: 2 })],
+    ['packets_out', Buffer.concat([buildPacket(good), Buffer.from('trailing bytes are cut off')])],
+    ['packets_out', buildPacket({ ...good, payload: Buffer.alloc(65507 - 28) })],
+  ];
+  await inject(
+    lab,
+    strangerNs,
+    VICTIM,
+    cases.map(([, payload]) => ({ from: PEER, payload })),
+  );
+  const { inbound } = await settled(lab, victim, cases.length);
+  const expected = new Map<string, number>();
+  for (const [end] of cases) expected.set(end, (expected.get(end) ?? 0) + 1);
+  const ends = Object.entries(inbound).filter(
+    ([name, value]) => value > 0 && (name === 'packets_out' || name.startsWith('drop_')),
+  );
+  t.same(Object.fromEntries(ends), Object.fromEntries(expected));
+});
+
+t.test('an IPv6 router advertisement leaves the host’s IPv6 as it was', { skip }, async (t) => {
+  const { lab, victim, strangerNs } = await openScene(t, 'ra-', ['--source-check=off']);
+  const before = lab.ip(victim.ns, '-6 route show');
+  const advertisement = Buffer.alloc(72);
+  advertisement.writeUInt32BE(0x60000000, 0);
+  advertisement.writeUInt16BE(32, 4);
+  advertisement.set([58, 255, 0xfe, 0x80], 6);
+  advertisement[23] = 1;
+  advertisement.set([0xff, 2], 24);
+  advertisement[39] = 1;
+  advertisement.set([134, 0, 0, 0, 64, 0, 0x07, 0x08], 40);
+  await inject(lab, strangerNs, VICTIM, [{ from: STRANGER, payload: advertisement, times: 5 }]);
+  const { inbound } = await settled(lab, victim, 5);
+  t.equal(inbound.drop_version, 5);
+  t.equal(lab.ip(victim.ns, '-6 route show'), before);
+  t.equal(lab.ip(victim.ns, '-6 address show dev flannel0').trim(), '');
+});
+
+t.test('a million bad packets write at most 100 log lines', { skip }, async (t) => {
+  const { lab, victim, strangerNs, log } = await openScene(t, 'flood-', []);
+  const linesBefore = log().split('\n').length;
+  const bad = buildPacket({ source: SOURCES.outside, destination: DESTINATIONS.container });
+  await inject(lab, strangerNs, VICTIM, [
+    { from: STRANGER, payload: bad, times: 500_000 },
+    { from: PEER, payload: bad, times: 250_000 },
+    { from: PEER, payload: Buffer.from('junk'), times: 250_000 },
+  ]);
+  await waitFor(async () => {
+    const { inbound, socketDrops } = (await statusOf(lab, victim)).backend.counters;
+    return inbound.packets_in + socketDrops >= 1_000_000;
+  }, 'all packets to be counted');
+  t.ok(log().split('\n').length - linesBefore <= 100, `${log().split('\n').length - linesBefore} lines`);
+  t.match(log(), /packets dropped: sent from an address that is the public IP of no lease/);
+});
+
+t.test('loops end: at most two packets for one', { skip }, async (t) => {
+  await t.test('a lease whose public IP lies in the overlay is refused', async (t) => {
+    const poison = { subnet: '10.5.98.0/24', publicIP: '10.5.98.1' };
+    const { lab, victim } = await openScene(t, 'l1-', [], (table) => ({
+      ...table,
+      leases: [...table.leases, poison],
+    }));
+    await expectFew(t, lab, victim, '10.5.98.5');
+    const { degraded } = await statusOf(lab, victim);
+    t.same(degraded, [], 'a bad lease of another host does not make this one unready');
+  });
+
+  await t.test('a peer that is reached through the overlay device is not sent to', async (t) => {
+    const poison = { subnet: '10.5.97.0/24', publicIP: '172.30.0.1' };
+    const { lab, victim, staticFile } = await openScene(t, 'l2-', []);
+    lab.ip(victim.ns, 'route add 172.30.0.0/24 dev flannel0');
+    const table = tableOf([victim]);
+    writeTable(staticFile, { ...table, leases: [...table.leases, poison] });
+    await waitFor(async () => (await statusOf(lab, victim)).degraded.length > 0, 'the lease to be refused');
+    await expectFew(t, lab, victim, '10.5.97.5');
+    t.match((await statusOf(lab, victim)).degraded[0], /172\.30\.0\.1 is reached through flannel0 itself/);
+  });
+
+  await t.test('two hosts that each hold the other for the owner', async (t) => {
+    const lab = Lab.open('l3-');
+    t.teardown(() => lab.close());
+    const [a, b] = [lab.addHost(1), lab.addHost(2)];
+    for (const [self, other] of [
+      [a, b],
+      [b, a],
+    ]) {
+      const file = join(self.dir, 'static.json');
+      const table = tableOf([a, b]);
+      writeTable(file, {
+        ...table,
+        leases: [...table.leases, { subnet: '10.5.50.0/24', publicIP: other.underlayIp }],
+      });
+      await startDaemon(lab, self, file);
+    }
+    await expectFew(t, lab, a, '10.5.50.5');
+    const { inbound } = (await statusOf(lab, b)).backend.counters;
+    t.ok(inbound.drop_not_ours > 0);
+  });
+});
+
+/** Ten pings from the container make at most two datagrams each, on the whole underlay. */
+async function expectFew(t: Test, lab: Lab, host: Host, destination: string): Promise<void> {
+  const sentBefore = underlayPackets(lab, host);
+  await lab.run(host.containerNs, 'ping', ['-c', '10', '-i', '0.05', '-W', '1', destination], {
+    mustSucceed: false,
+  });
+  const sent = underlayPackets(lab, host) - sentBefore;
+  t.ok(sent <= 20 + 10, `${sent} frames, ARP included`);
+}
+
+function underlayPackets(lab: Lab, host: Host): number {
+  const [link] = JSON.parse(lab.ip(host.ns, '-s -j link show eth0')) as {
+    stats64: { tx: { packets: number } };
+  }[];
+  return link.stats64.tx.packets;
+}
+
+/** Counters once `count` datagrams have come in; checks that they add up. */
+async function settled(
+  lab: Lab,
+  host: Host,
+  count: number,
+): Promise<Record<'inbound' | 'outbound', Record<string, number>>> {
+  await waitFor(
+    async () => (await statusOf(lab, host)).backend.counters.inbound.packets_in >= count,
+    `${count} datagrams`,
+  );
+  const { inbound, outbound } = (await statusOf(lab, host)).backend.counters;
+  if (inbound.packets_in !== inbound.packets_out + dropsOf(inbound))
+    throw new Error('inbound counters do not add up');
+  return { inbound, outbound };
+}

@@ -1,0 +1,93 @@
+// Inner packets made by hand, right and wrong, and a way to send them as datagrams from any address.
+
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Lab } from '../../bench/lab/lab.js';
+import { checksum, pseudoSum } from './pcap.js';
+
+export interface InnerPacket {
+  readonly source: string;
+  readonly destination: string;
+  /** @default 64 */
+  readonly ttl?: number;
+  /** @default 17 (UDP, to port 9) */
+  readonly protocol?: number;
+  readonly payload?: Buffer;
+  /** IPv4 options, a multiple of 4 bytes. */
+  readonly options?: Buffer;
+  /** Flags and offset as on the wire. */
+  readonly fragment?: number;
+}
+
+function addressBytes(address: string): number[] {
+  return address.split('.').map(Number);
+}
+
+/** A whole IPv4 packet with right checksums; UDP when nothing else is asked for. */
+export function buildPacket(packet: InnerPacket): Buffer {
+  const { protocol = 17, options = Buffer.alloc(0), payload = Buffer.from('x') } = packet;
+  const headerLength = 20 + options.length;
+  const transport =
+    protocol === 17
+      ? Buffer.concat([Buffer.from([0, 9, 0, 9, 0, 8 + payload.length, 0, 0]), payload])
+      : payload;
+  const header = Buffer.alloc(headerLength);
+  header[0] = 0x40 | (headerLength / 4);
+  header.writeUInt16BE(headerLength + transport.length, 2);
+  header.writeUInt16BE(packet.fragment ?? 0, 6);
+  header[8] = packet.ttl ?? 64;
+  header[9] = protocol;
+  header.set(addressBytes(packet.source), 12);
+  header.set(addressBytes(packet.destination), 16);
+  options.copy(header, 20);
+  header.writeUInt16BE(checksum(header), 10);
+  if (protocol === 17) transport.writeUInt16BE(checksum(transport, pseudoSum(header, transport.length)), 6);
+  return Buffer.concat([header, transport]);
+}
+
+/** One datagram to send. */
+export interface Injection {
+  /** Address to send from; the namespace must own it. */
+  readonly from: string;
+  readonly payload: Buffer;
+  /** How often. @default 1 */
+  readonly times?: number;
+}
+
+const SENDER = `
+  const { createSocket } = require('node:dgram');
+  const items = JSON.parse(require('node:fs').readFileSync(process.argv[1], 'utf8'));
+  const target = process.argv[2];
+  (async () => {
+    const sockets = new Map();
+    for (const { from, payload, times } of items) {
+      if (!sockets.has(from)) {
+        const s = createSocket('udp4');
+        await new Promise((resolve) => s.bind(0, from, resolve));
+        s.setSendBufferSize(4 << 20);
+        sockets.set(from, s);
+      }
+      const data = Buffer.from(payload, 'base64');
+      let left = times ?? 1;
+      while (left > 0) {
+        const batch = Math.min(left, 256);
+        left -= batch;
+        await Promise.all(Array.from({ length: batch }, () => new Promise((resolve, reject) =>
+          sockets.get(from).send(data, 8285, target, (e) => (e ? reject(e) : resolve())))));
+      }
+    }
+    for (const s of sockets.values()) s.close();
+  })();`;
+
+/** Sends datagrams to port 8285 of a host, in order. */
+export async function inject(
+  lab: Lab,
+  ns: string,
+  target: string,
+  items: readonly Injection[],
+): Promise<void> {
+  const file = join(lab.dir, 'injections.json');
+  const encoded = items.map(({ payload, ...rest }) => ({ ...rest, payload: payload.toString('base64') }));
+  writeFileSync(file, JSON.stringify(encoded));
+  await lab.run(ns, process.execPath, ['-e', SENDER, file, target], { timeoutMs: 120_000 });
+}

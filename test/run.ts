@@ -1,0 +1,121 @@
+// Runs all tests and closes with one line: "N passed, N failed, N skipped".
+//
+// Groups run one after the other; inside a group, files that share nothing but the CPU run side by side. Labs have
+// the machine to themselves, because they wait for real packets. Without root, what needs it is skipped and counted.
+
+import { spawn } from 'node:child_process';
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { ensurePackages } from '../bench/lab/packages.js';
+
+const ROOT = new URL('..', import.meta.url).pathname;
+
+const PROGRAMS = [
+  'ip',
+  'ping',
+  'tracepath',
+  'iperf3',
+  'tcpdump',
+  'nft',
+  'iptables',
+  'conntrack',
+  'ethtool',
+  'setpriv',
+  'etcd',
+  'etcdctl',
+  'openssl',
+];
+
+interface Group {
+  readonly name: string;
+  readonly directories: readonly string[];
+  readonly jobs: number;
+  readonly timeoutSeconds: number;
+}
+
+const GROUPS: readonly Group[] = [
+  { name: 'unit', directories: ['test/unit', 'test/repo', 'test/boundary'], jobs: 2, timeoutSeconds: 120 },
+  { name: 'native', directories: ['test/native', 'test/fuzz'], jobs: 1, timeoutSeconds: 400 },
+  { name: 'etcd', directories: ['test/etcd'], jobs: 2, timeoutSeconds: 240 },
+  { name: 'lab', directories: ['test/lab'], jobs: 1, timeoutSeconds: 240 },
+];
+
+interface Totals {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+function testFiles(directory: string): string[] {
+  const path = join(ROOT, directory);
+  if (!existsSync(path)) return [];
+  return readdirSync(path, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.test.ts'))
+    .map((name) => join(directory, name))
+    .sort();
+}
+
+/** Runs tap over files; shows a line for each file, and all of a file's output when something in it failed. */
+function runGroup(group: Group, files: readonly string[]): Promise<Totals> {
+  const args = ['--disable-coverage', '--allow-empty-coverage', '-R', 'tap', `--jobs=${group.jobs}`];
+  args.push(`--timeout=${group.timeoutSeconds}`, ...files);
+  const child = spawn(join(ROOT, 'node_modules/.bin/tap'), args, {
+    cwd: ROOT,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  let pending: string[] = [];
+  let rest = '';
+  const totals: Totals = { passed: 0, failed: 0, skipped: 0 };
+  child.stdout.setEncoding('utf8');
+  child.stdout.on('data', (chunk: string) => {
+    const lines = (rest + chunk).split('\n');
+    rest = lines.pop()!;
+    for (const line of lines) {
+      pending.push(line);
+      if (/^(not )?ok \d+ - /.test(line)) {
+        if (line.startsWith('not ')) console.log(pending.join('\n'));
+        else console.log(line);
+        pending = [];
+      }
+      const count = (key: string): number => Number(new RegExp(`\\b${key}: (\\d+)`).exec(line)?.[1] ?? 0);
+      if (line.startsWith('# { total:')) {
+        totals.passed = count('pass');
+        totals.failed = count('fail');
+        totals.skipped = count('skip') + count('todo');
+      }
+    }
+  });
+  return new Promise((resolve) => {
+    child.once('close', (code) => {
+      // A run that ended badly without saying why is a failure too.
+      if (code !== 0 && totals.failed === 0) totals.failed = 1;
+      if (totals.failed > 0) console.log(pending.join('\n'));
+      resolve(totals);
+    });
+  });
+}
+
+async function main(): Promise<void> {
+  if (process.getuid?.() === 0) ensurePackages(PROGRAMS);
+  const wanted = process.argv.slice(2);
+  const sum: Totals = { passed: 0, failed: 0, skipped: 0 };
+  for (const group of GROUPS) {
+    if (wanted.length > 0 && !wanted.includes(group.name)) continue;
+    const files = group.directories.flatMap(testFiles);
+    if (files.length === 0) continue;
+    const startedMs = Date.now();
+    const totals = await runGroup(group, files);
+    console.log(`# ${group.name}: ${Math.round((Date.now() - startedMs) / 1000)} s`);
+    sum.passed += totals.passed;
+    sum.failed += totals.failed;
+    sum.skipped += totals.skipped;
+  }
+  process.exitCode = sum.failed === 0 && sum.passed > 0 ? 0 : 1;
+  const skipped = sum.skipped > 0 ? `, ${sum.skipped} skipped` : '';
+  console.log(`${sum.passed} passed, ${sum.failed} failed${skipped}`);
+}
+
+main().catch((error: unknown) => {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
+});

@@ -1,4 +1,5 @@
 {
+  "variables": { "werror%": 0 },
   "targets": [
     {
       "target_name": "twill",
@@ -21,7 +22,8 @@
       "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_DEPRECATED", "NAPI_DISABLE_CPP_EXCEPTIONS"],
       "cflags": ["-O3", "-fvisibility=hidden", "-Wall", "-Wextra"],
       "cflags_cc": ["-std=c++17", "-fno-exceptions", "-fno-rtti"],
-      "cflags!": ["-O2"]
+      "cflags!": ["-O2"],
+      "conditions": [["werror==1", { "cflags": ["-Werror"] }]]
     }
   ]
 }

@@ -9,7 +9,10 @@ export default tseslint.config(
       // A promise nobody waits for is a failure nobody sees: in a daemon that is a lost lease.
       '@typescript-eslint/no-floating-promises': 'error',
       '@typescript-eslint/no-misused-promises': 'error',
-      '@typescript-eslint/switch-exhaustiveness-check': ['error', { considerDefaultExhaustiveForUnions: true }],
+      '@typescript-eslint/switch-exhaustiveness-check': [
+        'error',
+        { considerDefaultExhaustiveForUnions: true },
+      ],
       '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_' }],
       // tap's t.test() returns a promise that tap itself awaits.
       'no-console': 'off',

@@ -32,3 +32,9 @@ export class OverlayError extends Error {
     this.code = code;
   }
 }
+
+/** The codes as a Markdown table. */
+export function errorsMarkdown(): string {
+  const rows = Object.entries(ERROR_CODES).map(([code, meaning]) => `| \`${code}\` | ${meaning} |`);
+  return ['| code | meaning |', '| --- | --- |', ...rows].join('\n');
+}

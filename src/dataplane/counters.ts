@@ -129,3 +129,18 @@ export const DROP_MEANINGS: Readonly<Record<DropReason, string>> = {
   drop_tun_gone: 'the TUN device was deleted',
   drop_tun_failed: 'the TUN device refused the packet for another reason',
 };
+
+/** The drop reasons as a Markdown table. */
+export function countersMarkdown(): string {
+  const directions = (name: DropReason): string => {
+    const isOutbound = (OUTBOUND_COUNTERS as readonly string[]).includes(name);
+    const isInbound = (INBOUND_COUNTERS as readonly string[]).includes(name);
+    return [isOutbound ? 'outbound' : '', isInbound ? 'inbound' : '']
+      .filter((part) => part !== '')
+      .join(', ');
+  };
+  const rows = (Object.keys(DROP_MEANINGS) as DropReason[]).map(
+    (name) => `| \`${name.slice('drop_'.length)}\` | ${directions(name)} | ${DROP_MEANINGS[name]} |`,
+  );
+  return ['| reason | direction | meaning |', '| --- | --- | --- |', ...rows].join('\n');
+}

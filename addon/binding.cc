@@ -6,6 +6,7 @@
 // its cleanup hook stops the engines it opened, so a worker blocked in Step returns even if JavaScript forgot it.
 
 #include <napi.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -206,52 +207,89 @@ Napi::Value SdNotify(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, sent < 0 ? -errno : 0);
 }
 
-// new Port(id, queue, arena: ArrayBuffer); step() → descriptors, or -errno; close().
-template <typename Port, size_t kArenaWords>
-class PortObject : public Napi::ObjectWrap<PortObject<Port, kArenaWords>> {
+// new Port(id, queue, outboundArena | null, inboundArena | null): one or both directions of a queue, for one thread.
+//   stepOutbound(), stepInbound() → descriptors to judge, 0 when there is nothing, or -errno
+//   wait() → 0 when there may be something, or -errno
+//   close()
+class Port : public Napi::ObjectWrap<Port> {
  public:
-  using Base = Napi::ObjectWrap<PortObject<Port, kArenaWords>>;
-
-  static Napi::Function Class(const Napi::Env& env, const char* name) {
-    return Base::DefineClass(env, name,
-                             {Base::InstanceMethod("step", &PortObject::Step),
-                              Base::InstanceMethod("close", &PortObject::ClosePort)});
+  static Napi::Function Class(const Napi::Env& env) {
+    return DefineClass(env, "Port",
+                       {InstanceMethod("stepOutbound", &Port::StepOutbound),
+                        InstanceMethod("stepInbound", &Port::StepInbound), InstanceMethod("wait", &Port::Wait),
+                        InstanceMethod("close", &Port::ClosePort)});
   }
 
-  explicit PortObject(const Napi::CallbackInfo& info) : Base(info) {
-    const auto engine = EngineOf(info, 3, "new Port(id, queue, arena)");
-    if (!engine) {
-      if (!info.Env().IsExceptionPending()) Fail(info, "no such engine");
+  explicit Port(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+    engine_ = EngineOf(info, 4, "new Port(id, queue, outboundArena, inboundArena)");
+    const Napi::Env env = info.Env();
+    if (env.IsExceptionPending()) return;
+    queue_ = engine_ ? info[1].ToNumber().Uint32Value() : 0;
+    const bool has_outbound = IsArena(info[2], kOutboundArenaWords);
+    const bool has_inbound = IsArena(info[3], kInboundArenaWords);
+    if (!engine_ || queue_ >= engine_->queue_count() || !(has_outbound || info[2].IsNull()) ||
+        !(has_inbound || info[3].IsNull()) || (!has_outbound && !has_inbound)) {
+      engine_.reset();
+      Napi::TypeError::New(env, "no such engine or queue, or an arena is no ArrayBuffer of the right size")
+          .ThrowAsJavaScriptException();
       return;
     }
-    const uint32_t queue = info[1].ToNumber().Uint32Value();
-    if (queue >= engine->queue_count() || !info[2].IsArrayBuffer() ||
-        info[2].As<Napi::ArrayBuffer>().ByteLength() != kArenaWords * sizeof(int32_t)) {
-      Fail(info, "no such queue, or the arena is not an ArrayBuffer of the right size");
-      return;
-    }
-    auto arena = info[2].As<Napi::ArrayBuffer>();
-    arena_ = Napi::Persistent(arena);
-    port_ = std::make_unique<Port>(engine, queue, static_cast<int32_t*>(arena.Data()));
+    if (has_outbound) outbound_ = std::make_unique<OutboundPort>(engine_, queue_, Hold(info[2], &outbound_arena_));
+    if (has_inbound) inbound_ = std::make_unique<InboundPort>(engine_, queue_, Hold(info[3], &inbound_arena_));
   }
 
  private:
-  static void Fail(const Napi::CallbackInfo& info, const char* why) {
-    Napi::TypeError::New(info.Env(), why).ThrowAsJavaScriptException();
+  static bool IsArena(const Napi::Value& value, size_t words) {
+    return value.IsArrayBuffer() && value.As<Napi::ArrayBuffer>().ByteLength() == words * sizeof(int32_t);
   }
 
-  Napi::Value Step(const Napi::CallbackInfo& info) {
-    return Napi::Number::New(info.Env(), port_ ? port_->Step() : -EBADF);
+  static int32_t* Hold(const Napi::Value& value, Napi::Reference<Napi::ArrayBuffer>* reference) {
+    auto arena = value.As<Napi::ArrayBuffer>();
+    *reference = Napi::Persistent(arena);
+    return static_cast<int32_t*>(arena.Data());
+  }
+
+  Napi::Value StepOutbound(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), outbound_ ? outbound_->Step() : -EBADF);
+  }
+
+  Napi::Value StepInbound(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), inbound_ ? inbound_->Step() : -EBADF);
+  }
+
+  Napi::Value Wait(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), Poll()); }
+
+  int Poll() {
+    if (!engine_) return -EBADF;
+    Queue& queue = engine_->queue(queue_);
+    // poll() ignores a negative descriptor. A socket error is for whoever receives, or else sends.
+    pollfd wait[3] = {{engine_->stop_fd(), POLLIN, 0},
+                      {outbound_ ? queue.tun.get() : -1, POLLIN, 0},
+                      {inbound_ ? queue.udp.get() : -1, POLLIN, 0}};
+    if (::poll(wait, 3, -1) < 0) return errno == EINTR ? 0 : -errno;
+    if ((wait[0].revents & POLLIN) != 0) return -ECANCELED;
+    // A deleted device polls as an error for ever.
+    if ((wait[1].revents & (POLLERR | POLLHUP | POLLNVAL)) != 0) return -EBADFD;
+    // Left alone, the error queue would wake this poll for ever.
+    if ((wait[2].revents & POLLERR) != 0) inbound_->DrainErrors();
+    return 0;
   }
 
   Napi::Value ClosePort(const Napi::CallbackInfo& info) {
-    port_.reset();
-    arena_.Reset();
+    outbound_.reset();
+    inbound_.reset();
+    outbound_arena_.Reset();
+    inbound_arena_.Reset();
+    engine_.reset();
     return Undefined(info.Env());
   }
 
-  Napi::Reference<Napi::ArrayBuffer> arena_;
-  std::unique_ptr<Port> port_;
+  std::shared_ptr<Engine> engine_;
+  size_t queue_ = 0;
+  Napi::Reference<Napi::ArrayBuffer> outbound_arena_;
+  Napi::Reference<Napi::ArrayBuffer> inbound_arena_;
+  std::unique_ptr<OutboundPort> outbound_;
+  std::unique_ptr<InboundPort> inbound_;
 };
 
 Napi::Array Names(const Napi::Env& env, const std::vector<const char*>& names) {
@@ -303,8 +341,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("socketDrops", Napi::Function::New(env, ReadSocketDrops, "socketDrops"));
   exports.Set("sdNotify", Napi::Function::New(env, SdNotify, "sdNotify"));
   exports.Set("layout", Layout(env));
-  exports.Set("OutboundPort", PortObject<OutboundPort, kOutboundArenaWords>::Class(env, "OutboundPort"));
-  exports.Set("InboundPort", PortObject<InboundPort, kInboundArenaWords>::Class(env, "InboundPort"));
+  exports.Set("Port", Port::Class(env));
   return exports;
 }
 

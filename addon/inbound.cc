@@ -1,7 +1,6 @@
 #include "inbound.h"
 
 #include <netinet/udp.h>
-#include <poll.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -71,22 +70,16 @@ int32_t InboundPort::Step() noexcept {
     packet_count_ = 0;
     if (error != 0) return error;
   }
-  for (;;) {
+  // A batch may hold nothing but packets that are dropped at once; the next one is fetched then.
+  while (run_count_ == 0) {
     if (engine_->stopping()) return -ECANCELED;
     if (next_message_ == message_count_) {
       const int error = Receive();
-      if (error == -EAGAIN) {
-        const int waited = Wait();
-        if (waited != 0) return waited;
-        if (arena_.HasEvents()) return 0;
-        continue;
-      }
-      if (error != 0) return error;
+      if (error != 0) return error == -EAGAIN ? 0 : error;
     }
     ReadMessages();
-    if (run_count_ > 0) return run_count_;
-    packet_count_ = 0;
   }
+  return run_count_;
 }
 
 // HOT
@@ -118,21 +111,7 @@ int InboundPort::Receive() noexcept {
   return 0;
 }
 
-int InboundPort::Wait() noexcept {
-  pollfd wait[2] = {{queue_.udp.get(), POLLIN, 0}, {engine_->stop_fd(), POLLIN, 0}};
-  if (::poll(wait, 2, -1) < 0) return errno == EINTR ? 0 : -errno;
-  if ((wait[1].revents & POLLIN) != 0) return -ECANCELED;
-  if ((wait[0].revents & POLLERR) != 0) {
-    // Left alone, the error queue would wake this poll for ever.
-    uint32_t peers[control::kMaxEvents];
-    const int found = DrainErrorQueue(queue_.udp.get(), peers, control::kMaxEvents);
-    for (int i = 0; i < found; i++) {
-      const int32_t mtu = QueryInnerPathMtu(peers[i], engine_->options().port);
-      if (mtu > 0) arena_.PushPathMtu(peers[i], mtu);
-    }
-  }
-  return 0;
-}
+void InboundPort::DrainErrors() noexcept { ReportPathMtus(queue_.udp.get(), engine_->options().port, arena_); }
 
 // HOT
 void InboundPort::ReadMessages() noexcept {

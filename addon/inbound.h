@@ -1,7 +1,7 @@
 // The inbound direction of one queue: UDP to TUN.
 //
 // One Step is: deliver what the last batch held, as its verdicts say; receive; check every header; describe runs in the
-// arena. A run is a row of neighbours with equal outer source, inner source and inner destination, so that one verdict
+// arena. It never blocks. A run is a row of neighbours with equal outer source, inner source and inner destination, so that one verdict
 // covers them all. Checks that need no lease are made here, those that need one by the verdict.
 #pragma once
 
@@ -22,8 +22,11 @@ class InboundPort {
   // `arena` has kInboundArenaWords words and outlives the port.
   InboundPort(std::shared_ptr<Engine> engine, size_t queue, int32_t* arena);
 
-  // The number of runs to judge, 0 or more; -ECANCELED when stopped; -EBADFD when the TUN is gone; -errno otherwise.
+  // The number of runs to judge; 0 when there is none; -ECANCELED when stopped; -EBADFD when the TUN is gone; -errno.
   int32_t Step() noexcept;
+
+  // Reads errors off the socket, so that it polls as quiet again, and reports the path MTUs that fell.
+  void DrainErrors() noexcept;
 
  private:
   struct Run {
@@ -40,7 +43,6 @@ class InboundPort {
   static constexpr uint32_t kPackets = kInboundCapacity;
 
   int Receive() noexcept;
-  int Wait() noexcept;
   void ReadMessages() noexcept;
   void ReadMessage(uint32_t message) noexcept;
   void ReadPacket(uint8_t* data, size_t length, const sockaddr_in& from) noexcept;

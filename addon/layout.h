@@ -61,7 +61,6 @@ class ArenaView {
   int32_t& At(int32_t field, int32_t index) const noexcept {
     return words_[static_cast<size_t>(field) * capacity_ + index];
   }
-  bool HasEvents() const noexcept { return control_[control::kEventCount] != 0; }
   void PushPathMtu(uint32_t peer, int32_t inner_mtu) const noexcept {
     int32_t& count = control_[control::kEventCount];
     if (count >= control::kMaxEvents) return;  // the next packet of that peer raises it again

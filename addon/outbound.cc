@@ -1,6 +1,5 @@
 #include "outbound.h"
 
-#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -35,15 +34,9 @@ OutboundPort::OutboundPort(std::shared_ptr<Engine> engine, size_t queue, int32_t
 int32_t OutboundPort::Step() noexcept {
   if (count_ > 0) SendBatch();
   count_ = 0;
-  if (arena_.HasEvents()) return 0;
-  for (;;) {
-    if (engine_->stopping()) return -ECANCELED;
-    const int32_t error = ReadBatch();
-    if (count_ > 0) return count_;
-    if (error != 0) return error;
-    const int waited = Wait();
-    if (waited != 0) return waited;
-  }
+  if (engine_->stopping()) return -ECANCELED;
+  const int32_t error = ReadBatch();
+  return count_ > 0 ? count_ : error;
 }
 
 // HOT
@@ -65,15 +58,6 @@ int32_t OutboundPort::ReadBatch() noexcept {
       at = (at + static_cast<size_t>(length) + kAlign - 1) / kAlign * kAlign + kLead;
     }
   }
-  return 0;
-}
-
-int OutboundPort::Wait() noexcept {
-  pollfd wait[2] = {{queue_.tun.get(), POLLIN, 0}, {engine_->stop_fd(), POLLIN, 0}};
-  if (::poll(wait, 2, -1) < 0) return errno == EINTR ? 0 : -errno;
-  if ((wait[1].revents & POLLIN) != 0) return -ECANCELED;
-  // A deleted device polls as an error for ever.
-  if ((wait[0].revents & (POLLERR | POLLHUP | POLLNVAL)) != 0) return -EBADFD;
   return 0;
 }
 

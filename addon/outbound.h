@@ -1,9 +1,8 @@
 // The outbound direction of one queue: TUN to UDP.
 //
-// One Step is: send what the last batch held, as its verdicts say; wait for the TUN or the stop eventfd when there is
-// nothing to read; read the next batch and describe each packet in the arena. Nothing is kept across steps but the
-// batch between its description and its verdicts, so a batch is as large as what queued up while the last one was sent:
-// one packet when idle, many superpackets under load.
+// One Step is: send what the last batch held, as its verdicts say; read the next batch and describe each packet in the
+// arena. It never blocks. Nothing is kept across steps but the batch between its description and its verdicts, so a
+// batch is as large as what queued up while the last one was sent: one packet when idle, many superpackets under load.
 #pragma once
 
 #include <memory>
@@ -20,8 +19,12 @@ class OutboundPort {
   // `arena` has kOutboundArenaWords words and outlives the port.
   OutboundPort(std::shared_ptr<Engine> engine, size_t queue, int32_t* arena);
 
-  // The number of descriptors to judge, 0 or more; -ECANCELED when stopped; -errno when the TUN failed (EBADFD: deleted).
+  // The number of descriptors to judge; 0 when there is nothing to read; -ECANCELED when stopped; -errno when the TUN
+  // failed (EBADFD: deleted).
   int32_t Step() noexcept;
+
+  // Reads errors off the socket, so that it polls as quiet again.
+  void DrainErrors() noexcept { sender_.DrainErrors(); }
 
  private:
   struct Packet {
@@ -39,7 +42,6 @@ class OutboundPort {
   // Whether the packet is worth a verdict; else it is counted.
   bool Describe(uint8_t* buffer, size_t length) noexcept;
   bool CheckVnet(const VnetHeader& vnet, Packet* packet) noexcept;
-  int Wait() noexcept;
   void SendBatch() noexcept;
   void SendPacket(const Packet& packet, int32_t index, uint64_t now_ms) noexcept;
   void SendWhole(const Packet& packet, const Destination& to, const FlowOrder::Key& flow) noexcept;

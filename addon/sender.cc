@@ -198,9 +198,8 @@ void Sender::Drop(const Train& train, Outbound reason, uint64_t packets) noexcep
 }
 
 void Sender::DrainErrors() noexcept {
-  uint32_t peers[control::kMaxEvents];
-  const int found = DrainErrorQueue(queue_.udp.get(), peers, control::kMaxEvents);
-  for (int i = 0; i < found; i++) ReportPathMtu(peers[i]);
+  const int found = ReportPathMtus(queue_.udp.get(), engine_.options().port, arena_);
+  queue_.outbound.Add(Outbound::k_path_mtu_events, static_cast<uint64_t>(found));
 }
 
 void Sender::ReportPathMtu(uint32_t peer) noexcept {

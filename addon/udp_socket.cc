@@ -110,7 +110,7 @@ int32_t QueryInnerPathMtu(uint32_t peer, uint16_t port) noexcept {
   return mtu > kOuterHeaders ? mtu - kOuterHeaders : -EINVAL;
 }
 
-int DrainErrorQueue(int fd, uint32_t* peers, int room) noexcept {
+int ReportPathMtus(int fd, uint16_t port, const ArenaView& arena) noexcept {
   // Bounded: the queue refills while it is read when a path refuses everything.
   static constexpr int kMaxErrors = 64;
   int found = 0;
@@ -131,9 +131,13 @@ int DrainErrorQueue(int fd, uint32_t* peers, int room) noexcept {
       if (header->cmsg_level != IPPROTO_IP || header->cmsg_type != IP_RECVERR) continue;
       sock_extended_err error;
       std::memcpy(&error, CMSG_DATA(header), sizeof error);
-      if (error.ee_errno == EMSGSIZE && found < room && message.msg_namelen >= sizeof peer) {
-        peers[found++] = ntohl(peer.sin_addr.s_addr);
-      }
+      if (error.ee_errno != EMSGSIZE || message.msg_namelen < sizeof peer) continue;
+      // What the kernel believes now, not what the message claims: it has refused the absurd ones.
+      const uint32_t address = ntohl(peer.sin_addr.s_addr);
+      const int32_t mtu = QueryInnerPathMtu(address, port);
+      if (mtu <= 0) continue;
+      arena.PushPathMtu(address, mtu);
+      found++;
     }
   }
   return found;

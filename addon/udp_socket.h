@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "layout.h"
 #include "unique_fd.h"
 
 namespace twill {
@@ -44,9 +45,9 @@ inline sockaddr_in SocketAddress(uint32_t address, uint16_t port) noexcept {
 // Largest inner packet that reaches `peer` unfragmented: the kernel's path MTU less the outer headers; -errno.
 int32_t QueryInnerPathMtu(uint32_t peer, uint16_t port) noexcept;
 
-// Reads pending errors off the socket, which IP_RECVERR made visible. Stores up to `room` addresses of peers whose path
-// MTU fell, and returns how many. Never blocks; every other error is dropped: a datagram may be lost at any time.
-int DrainErrorQueue(int fd, uint32_t* peers, int room) noexcept;
+// Reads pending errors off the socket, which IP_RECVERR made visible, and puts the path MTUs that fell into the arena's
+// events; returns their number. Never blocks. Every other error is dropped: a datagram may be lost at any time.
+int ReportPathMtus(int fd, uint16_t port, const ArenaView& arena) noexcept;
 
 // Datagrams the kernel dropped because the receive buffer was full (SK_MEMINFO_DROPS).
 uint32_t SocketDrops(int fd) noexcept;

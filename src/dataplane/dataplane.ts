@@ -20,10 +20,13 @@ import {
 } from './counters.js';
 import { type NativeEngine, native } from './native.js';
 import { MAX_ROWS } from './route-table.js';
+import type { Direction } from './loop.js';
 import type { WorkerMessage, WorkerTask } from './worker.js';
 
 // Enough for some 60 ms of single datagrams at 1 Gbit/s; the kernel counts about 2,300 bytes for each.
 const SOCKET_BUFFER_BYTES = 8 << 20;
+
+const DIRECTIONS: readonly Direction[] = process.env['TWILL_ONE'] ? ['both'] : ['outbound', 'inbound'];
 
 const ECANCELED = 125;
 const EBADFD = 77;
@@ -127,7 +130,7 @@ export class Dataplane {
     this.#merge = native.probe(id);
     const ready: Promise<void>[] = [];
     for (let queue = 0; queue < this.#options.queues; queue++) {
-      ready.push(this.#spawn(queue, 'outbound'), this.#spawn(queue, 'inbound'));
+      for (const direction of DIRECTIONS) ready.push(this.#spawn(queue, direction));
     }
     await Promise.all(ready);
   }
@@ -193,13 +196,14 @@ export class Dataplane {
     return { values: record as Record<Name, number>, offenders };
   }
 
-  #spawn(queue: number, direction: 'outbound' | 'inbound'): Promise<void> {
+  #spawn(queue: number, direction: Direction): Promise<void> {
     const options = this.#options;
     const task: WorkerTask = {
       engine: this.#engine.id,
       queue,
       direction,
       table: options.table,
+      reader: this.#workers.length,
       own: {
         network: options.ownSubnet.address | 0,
         mask: maskOf(options.ownSubnet.length) | 0,

@@ -1,4 +1,4 @@
-// The inbound worker loop: one decapsulation lookup, which is the admission check, for each run of packets.
+// The inbound lookup: one decapsulation decision, which is the admission check, for each run of packets.
 //
 //   mode     outer source            inner source                                     inner destination
 //   strict   a live peer             owned by exactly that peer, or its public IP     in our subnet
@@ -9,16 +9,9 @@
 // "Owned" is the longest prefix that covers the address, so a range nested in another host's belongs to its own host.
 // Ports are not compared: NAT may change them.
 
-import {
-  INBOUND_ARENA_WORDS,
-  INBOUND_CONTROL,
-  InboundField,
-  type PathMtuEvent,
-  takePathMtuEvents,
-} from './arena.js';
+import { INBOUND_ARENA_WORDS, InboundField } from './arena.js';
 import type { SourceCheck } from '../config/options.js';
 import { inboundIndex } from './counters.js';
-import type { NativePort } from './native.js';
 import type { OwnSubnet } from './outbound.js';
 import type { RouteReader } from './route-table.js';
 
@@ -69,26 +62,5 @@ export function judgeInbound(
     arena[AUDIT + i] = check === 'audit' && verdict !== DELIVER ? 1 : 0;
     arena[VERDICT + i] = isEnforced ? verdict : DELIVER;
     arena[PEER_ID + i] = isOwnedBySender ? row : -1;
-  }
-}
-
-/** Runs until the port ends, and returns its -errno. */
-export function runInbound(
-  port: NativePort,
-  arena: Int32Array,
-  table: RouteReader,
-  own: OwnHost,
-  check: SourceCheck,
-  report: (event: PathMtuEvent) => void,
-): number {
-  for (;;) {
-    const count = port.step();
-    if (count < 0) return count;
-    if (count > 0) {
-      table.enter();
-      judgeInbound(arena, count, table, own, check);
-      table.leave();
-    }
-    if (arena[INBOUND_CONTROL] !== 0) takePathMtuEvents(arena, INBOUND_CONTROL).forEach(report);
   }
 }

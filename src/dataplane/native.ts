@@ -42,10 +42,14 @@ export interface NativeFailure {
   readonly operation: string;
 }
 
-/** One direction of one queue, owned by the thread that made it. */
+/** One or both directions of one queue, owned by the thread that made it. Nothing here blocks but wait(). */
 export interface NativePort {
-  /** Applies the verdicts of the last batch, waits, and returns the number of new descriptors; -errno when it ends. */
-  step(): number;
+  /** Sends as the verdicts say, reads, and returns the number of new descriptors; 0 for none; -errno when it ends. */
+  stepOutbound(): number;
+  /** Delivers as the verdicts say, receives, and returns the number of new runs; 0 for none; -errno when it ends. */
+  stepInbound(): number;
+  /** Sleeps until a direction of this port may have something: 0; -errno when it ends. */
+  wait(): number;
   close(): void;
 }
 
@@ -88,8 +92,12 @@ export interface Native {
   /** One datagram to a systemd notification socket (sd_notify(3)). */
   sdNotify(path: string, text: string): number;
   readonly layout: NativeLayout;
-  readonly OutboundPort: new (id: number, queue: number, arena: ArrayBuffer) => NativePort;
-  readonly InboundPort: new (id: number, queue: number, arena: ArrayBuffer) => NativePort;
+  readonly Port: new (
+    id: number,
+    queue: number,
+    outbound: ArrayBuffer | null,
+    inbound: ArrayBuffer | null,
+  ) => NativePort;
 }
 
 const require = createRequire(import.meta.url);

@@ -1,17 +1,10 @@
-// The outbound worker loop: one encapsulation lookup for each packet or superpacket that came from the TUN.
+// The outbound lookup: one encapsulation decision for each packet or superpacket that came from the TUN.
 //
 // The addon fills SOURCE and DESTINATION; this fills the verdict and, for a packet to send, the peer. Nothing in the
 // loop allocates: the arena and the table are typed arrays, and neighbours with equal addresses share their lookup.
 
-import {
-  OUTBOUND_ARENA_WORDS,
-  OUTBOUND_CONTROL,
-  OutboundField,
-  type PathMtuEvent,
-  takePathMtuEvents,
-} from './arena.js';
+import { OUTBOUND_ARENA_WORDS, OutboundField } from './arena.js';
 import { outboundIndex } from './counters.js';
-import type { NativePort } from './native.js';
 import type { RouteReader } from './route-table.js';
 
 /** The subnet of this host, as two words. */
@@ -66,25 +59,5 @@ export function judgeOutbound(arena: Int32Array, count: number, table: RouteRead
     arena[PEER_MTU + i] = table.peerMtu(row);
     arena[PEER_ID + i] = row;
     arena[REPLY_SOURCE + i] = table.network(row);
-  }
-}
-
-/** Runs until the port ends, and returns its -errno. */
-export function runOutbound(
-  port: NativePort,
-  arena: Int32Array,
-  table: RouteReader,
-  own: OwnSubnet,
-  report: (event: PathMtuEvent) => void,
-): number {
-  for (;;) {
-    const count = port.step();
-    if (count < 0) return count;
-    if (count > 0) {
-      table.enter();
-      judgeOutbound(arena, count, table, own);
-      table.leave();
-    }
-    if (arena[OUTBOUND_CONTROL] !== 0) takePathMtuEvents(arena, OUTBOUND_CONTROL).forEach(report);
   }
 }

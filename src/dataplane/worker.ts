@@ -1,20 +1,22 @@
-// A worker thread: one direction of one queue. It blocks in the addon and returns here once per batch, so it never
-// reaches its event loop until it ends; messages to the main thread are posted from inside the loop.
+// A worker thread: one or both directions of one queue. It blocks in the addon and returns here once per batch, so it
+// never reaches its event loop until it ends; messages to the main thread are posted from inside the loop.
 
 import { parentPort, workerData } from 'node:worker_threads';
-import type { PathMtuEvent } from './arena.js';
 import type { SourceCheck } from '../config/options.js';
-import { type OwnHost, newInboundArena, runInbound } from './inbound.js';
+import type { PathMtuEvent } from './arena.js';
+import type { OwnHost } from './inbound.js';
+import { type Direction, openPort, runLoop } from './loop.js';
 import { native } from './native.js';
-import { newOutboundArena, runOutbound } from './outbound.js';
 import { RouteReader } from './route-table.js';
 
 /** What the main thread gives a worker. */
 export interface WorkerTask {
   readonly engine: number;
   readonly queue: number;
-  readonly direction: 'outbound' | 'inbound';
+  readonly direction: Direction;
   readonly table: SharedArrayBuffer;
+  /** Its own number as a reader of the table. */
+  readonly reader: number;
   readonly own: OwnHost;
   readonly sourceCheck: SourceCheck;
 }
@@ -26,19 +28,17 @@ export type WorkerMessage =
   | { readonly kind: 'ended'; readonly error: number };
 
 function run(task: WorkerTask, post: (message: WorkerMessage) => void): number {
-  const report = (event: PathMtuEvent): void => post({ kind: 'path-mtu', event });
-  const isOutbound = task.direction === 'outbound';
-  const table = new RouteReader(task.table, task.queue * 2 + (isOutbound ? 0 : 1));
-  const arena = isOutbound ? newOutboundArena() : newInboundArena();
-  const Port = isOutbound ? native.OutboundPort : native.InboundPort;
-  const port = new Port(task.engine, task.queue, arena.buffer as ArrayBuffer);
+  const loop = openPort(native, task.engine, task.queue, task.direction);
   try {
     post({ kind: 'ready' });
-    return isOutbound
-      ? runOutbound(port, arena, table, task.own, report)
-      : runInbound(port, arena, table, task.own, task.sourceCheck, report);
+    return runLoop(loop, {
+      table: new RouteReader(task.table, task.reader),
+      own: task.own,
+      sourceCheck: task.sourceCheck,
+      report: (event) => post({ kind: 'path-mtu', event }),
+    });
   } finally {
-    port.close();
+    loop.port.close();
   }
 }
 

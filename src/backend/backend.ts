@@ -19,7 +19,12 @@ export interface BackendContext {
   readonly queues: number;
   readonly offload: Offload;
   readonly log: Logger;
+  /** What senders are admitted, as --source-check says. @default 'strict' */
+  readonly sourceCheck?: SourceCheck | undefined;
 }
+
+/** strict: outer source and inner source must match a lease; loose: the outer one only; off: anything is taken. */
+export type SourceCheck = 'strict' | 'loose' | 'off';
 
 export interface Backend {
   /** Canonical type: "udp", "vxlan", "host-gw". */
@@ -28,7 +33,10 @@ export interface Backend {
   leaseData(): Promise<Pick<LeaseAttributes, 'backendType' | 'backendData'>>;
   /** Makes the device and routes for the own subnet. Resolves when packets can flow. */
   open(ownSubnet: Prefix): Promise<{ readonly mtuBytes: number }>;
-  /** Peers changed. The diff never contains the own lease. Returns at once; work is queued inside. */
+  /**
+   * Peers changed. The diff never contains the own lease. Returns at once; work is queued inside. The first call brings
+   * the first snapshot and is made even when that is empty: only then does a backend remove what no lease asks for.
+   */
   apply(diff: LeaseDiff): void;
   /** Compare the kernel with desired state and repair it. Called on kernel events and on a timer; runs are serialised. */
   reconcile(): Promise<void>;

@@ -5,7 +5,7 @@
 import { ip, ipBatchJson, ipJson, meansGone, ROUTE_PROTOCOL } from './ip.js';
 import { checkInterfaceName } from './interface-name.js';
 import { OverlayError } from '../errors.js';
-import { formatIpv4, formatPrefix, parseCidr, parseIpv4 } from '../net/ipv4.js';
+import { formatIpv4, formatPrefix, parseCidr, parseIpv4, prefixEquals } from '../net/ipv4.js';
 import type { Ipv4, Prefix } from '../net/ipv4.js';
 
 /** Route protocols of rtnetlink(7) that decisions are made on. */
@@ -38,29 +38,41 @@ interface RawRoute {
   readonly type?: string;
   readonly dst: string;
   readonly gateway?: string;
-  readonly dev?: string;
-  readonly protocol?: string;
+  dev?: string;
+  protocol?: string;
   readonly metric?: number;
   readonly scope?: string;
   readonly prefsrc?: string;
   readonly flags?: readonly string[];
 }
 
-/** Selects routes by words of `ip route show`, such as ["proto", "94"], ["root", "10.5.0.0/16"] or ["dev", "eth0"]. */
-export async function listRoutes(selector: readonly string[] = [], signal?: AbortSignal): Promise<Route[]> {
+/** Which routes of the main table to list; all that is given must match. */
+export interface RouteSelector {
+  /** Routes to this network or to anything inside it. */
+  readonly within?: Prefix;
+  readonly device?: string;
+  readonly protocol?: number;
+}
+
+/** Routes of the main table, in the kernel's order: of several to one prefix, the first of the lowest metric counts. */
+export async function listRoutes(selector: RouteSelector = {}, signal?: AbortSignal): Promise<Route[]> {
+  const { within, device, protocol } = selector;
+  const words: string[] = [];
+  if (within !== undefined) words.push('root', formatPrefix(within));
+  if (device !== undefined) words.push('dev', checkInterfaceName(device));
+  if (protocol !== undefined) words.push('proto', String(protocol));
+  // `ip route show` leaves out of each row what was selected by.
+  const selected: Partial<RawRoute> = {};
+  if (device !== undefined) selected.dev = device;
+  if (protocol !== undefined) selected.protocol = String(protocol);
   try {
-    const rows = await ipJson<RawRoute>(['-details', '-4', 'route', 'show', ...selector], signal);
-    return rows.map(toRoute).filter((route) => route !== undefined);
+    const rows = await ipJson<RawRoute>(['-details', '-4', 'route', 'show', ...words], signal);
+    return rows.map((row) => toRoute({ ...row, ...selected })).filter((route) => route !== undefined);
   } catch (error) {
     // A namespace without any route has no table at all ("FIB table does not exist"); a device may be gone.
     if (error instanceof OverlayError && meansGone(error.message)) return [];
     throw error;
   }
-}
-
-/** Routes to `network` or to anything inside it. */
-export async function listRoutesWithin(network: Prefix, signal?: AbortSignal): Promise<Route[]> {
-  return await listRoutes(['root', formatPrefix(network)], signal);
 }
 
 /** What a route of ours looks like; always unicast, metric 0, protocol ROUTE_PROTOCOL. */
@@ -79,13 +91,18 @@ export function replaceRouteLine(route: WantedRoute): string {
   return `route replace ${routeWords(route).join(' ')}`;
 }
 
-/** Batch line that removes exactly this route of ours; never a route of another protocol. */
-export function deleteRouteLine(route: Pick<Route, 'prefix' | 'gateway' | 'device' | 'metric'>): string {
+/** Batch line that removes exactly this route, of its own protocol (ROUTE_PROTOCOL by default) and of no other. */
+export function deleteRouteLine(
+  route: Pick<Route, 'prefix' | 'gateway' | 'device'> & {
+    readonly protocol?: number;
+    readonly metric?: number;
+  },
+): string {
   const words = ['route del', formatPrefix(route.prefix)];
   if (route.gateway !== undefined) words.push('via', formatIpv4(route.gateway));
   if (route.device !== undefined) words.push('dev', checkInterfaceName(route.device));
-  words.push('proto', String(ROUTE_PROTOCOL));
-  if (route.metric !== 0) words.push('metric', String(route.metric));
+  words.push('proto', String(route.protocol ?? ROUTE_PROTOCOL));
+  if (route.metric !== undefined && route.metric !== 0) words.push('metric', String(route.metric));
   return words.join(' ');
 }
 
@@ -141,6 +158,25 @@ export async function lookupRoutes(
   const answers = await ipBatchJson<RawRoute>(lines, signal);
   // A refusal (ENETUNREACH, EHOSTUNREACH, EACCES for "prohibit") is the answer, not a failure.
   return answers.map((rows) => (rows === undefined ? undefined : toLookup(rows[0])));
+}
+
+/**
+ * For each prefix the route of exactly this prefix that packets follow now; undefined when they follow a shorter one or
+ * none. Cheaper than a listing for a few prefixes: the kernel looks up instead of dumping.
+ */
+export async function lookupExactRoutes(
+  prefixes: readonly Prefix[],
+  signal?: AbortSignal,
+): Promise<(Route | undefined)[]> {
+  // The first two addresses of a subnet may be a broadcast or a gateway of this host; any other tells as well.
+  const lines = prefixes.map(({ address, length }) => {
+    return `route get fibmatch ${formatIpv4(length <= 30 ? address + 2 : address)}`;
+  });
+  const answers = await ipBatchJson<RawRoute>(lines, signal);
+  return answers.map((rows, index) => {
+    const route = rows?.[0] === undefined ? undefined : toRoute(rows[0]);
+    return route !== undefined && prefixEquals(route.prefix, prefixes[index]) ? route : undefined;
+  });
 }
 
 /** lookupRoutes() for one destination. */

@@ -1,0 +1,129 @@
+// The host-gw mode: no tunnel at all, a plain route for each peer's subnet with the peer itself as gateway.
+//
+// It takes hosts on one link: a peer behind a router would need that router to know the overlay, so such a peer gets no
+// route and is shown as degraded. Routes carry our protocol number and stay at the end; see docs/kernel-modes.md.
+
+import { parseHostGwConfig } from '../config/vxlan-config.js';
+import { OverlayError } from '../errors.js';
+import { formatIpv4, prefixContains } from '../net/ipv4.js';
+import { PeerProgrammer } from './peer-programmer.js';
+import type { Backend, BackendContext, BackendCounter, ExternalInterface } from './backend.js';
+import type { RouteLookup } from '../kernel/route.js';
+import type { Lease, LeaseAttributes, LeaseDiff } from '../lease/lease.js';
+import type { Prefix } from '../net/ipv4.js';
+import type { PeerPlan, PeerRefusal } from './peer-plan.js';
+
+/** A backend of type "host-gw". Throws OverlayError E_BACKEND behind NAT. */
+export function createHostGwBackend(context: BackendContext): Backend {
+  return new HostGwBackend(context);
+}
+
+class HostGwBackend implements Backend {
+  readonly type = 'host-gw';
+  readonly #network: Prefix;
+  readonly #programmer: PeerProgrammer;
+  #iface: ExternalInterface;
+  #interfaceFault: string | undefined;
+
+  constructor(context: BackendContext) {
+    const { config, log, iface } = context;
+    this.#network = config.network;
+    this.#iface = iface;
+    const { unknownKeys } = parseHostGwConfig(config.backend);
+    if (unknownKeys.length > 0)
+      log.warn({ keys: unknownKeys }, 'network config: unknown keys in Backend ignored');
+    const fault = natFault(iface);
+    if (fault !== undefined) throw new OverlayError('E_BACKEND', fault);
+    this.#programmer = new PeerProgrammer({
+      network: config.network,
+      tunnelDevice: undefined,
+      needsLookup: () => true,
+      planPeer: (lease, lookup) => this.#planPeer(lease, lookup),
+      log,
+    });
+  }
+
+  leaseData(): Promise<Pick<LeaseAttributes, 'backendType' | 'backendData'>> {
+    return Promise.resolve({ backendType: 'host-gw' });
+  }
+
+  async open(_ownSubnet: Prefix): Promise<{ readonly mtuBytes: number }> {
+    await this.#programmer.open();
+    return { mtuBytes: this.#iface.mtuBytes };
+  }
+
+  apply(diff: LeaseDiff): void {
+    this.#programmer.apply(diff);
+  }
+
+  async reconcile(): Promise<void> {
+    await this.#programmer.reconcile();
+  }
+
+  async interfaceChanged(iface: ExternalInterface): Promise<void> {
+    this.#iface = iface;
+    this.#interfaceFault = natFault(iface);
+    await this.#programmer.reconcile();
+  }
+
+  degraded(): readonly string[] {
+    const fault = this.#interfaceFault;
+    return fault === undefined ? this.#programmer.degraded() : [fault, ...this.#programmer.degraded()];
+  }
+
+  status(): { readonly detail: Record<string, unknown>; readonly peers: readonly Record<string, unknown>[] } {
+    return { detail: { interface: this.#iface.name }, peers: this.#programmer.peers() };
+  }
+
+  counters(): readonly BackendCounter[] {
+    return this.#programmer.counters();
+  }
+
+  async close(): Promise<void> {
+    await this.#programmer.close();
+  }
+
+  #planPeer(lease: Lease, lookup: RouteLookup | undefined): PeerPlan | PeerRefusal {
+    const { subnet, attributes } = lease;
+    const { publicIp } = attributes;
+    const gateway = formatIpv4(publicIp);
+    if (attributes.backendType !== 'host-gw') {
+      return {
+        code: 'other_type',
+        reason: `uses backend "${attributes.backendType || 'udp'}", this host uses "host-gw"`,
+      };
+    }
+    if (prefixContains(this.#network, publicIp)) {
+      return { code: 'invalid', reason: `has its public IP ${gateway} inside the overlay network` };
+    }
+    if (publicIp === this.#iface.address || lookup?.isLocal === true) {
+      return { code: 'invalid', reason: `has this host's own address ${gateway} as public IP` };
+    }
+    if (lookup === undefined) {
+      return { code: 'off_link', reason: `cannot be a gateway: this host has no route to ${gateway}` };
+    }
+    if (lookup.gateway !== undefined) {
+      const via = formatIpv4(lookup.gateway);
+      return {
+        code: 'off_link',
+        reason: `cannot be a gateway: ${gateway} is behind router ${via}, not on the same link`,
+      };
+    }
+    if (lookup.device !== this.#iface.name) {
+      const devices = `"${lookup.device}", not through "${this.#iface.name}"`;
+      return { code: 'off_link', reason: `cannot be a gateway: ${gateway} is reached through ${devices}` };
+    }
+    return {
+      subnet,
+      route: { prefix: subnet, gateway: publicIp, device: this.#iface.name },
+      vtep: undefined,
+    };
+  }
+}
+
+/** Peers use the public IP as gateway, so it must be an address of this host on the link. */
+function natFault(iface: ExternalInterface): string | undefined {
+  if (iface.publicIp === iface.address) return undefined;
+  const differs = `public IP ${formatIpv4(iface.publicIp)} differs from ${formatIpv4(iface.address)} of "${iface.name}"`;
+  return `Backend "host-gw" cannot work behind NAT: ${differs}`;
+}

@@ -1,0 +1,471 @@
+// Keeps the kernel's routes, neighbours and FDB equal to what the peers' leases ask for; shared by vxlan and host-gw.
+//
+// Desired state is a map of leases. A change marks its peer and is programmed at once, touching nothing else (cost: at
+// most five processes for any number of changes, O(1) for each). A full run lists what the kernel holds, programs the
+// difference and removes what earlier runs left; it comes with the first snapshot, with reconcile(), and whenever the
+// kernel's answer cannot be trusted. Runs never overlap.
+//
+// A peer the kernel refuses is retried alone, with a delay that doubles from 200 ms to 30 s; the others do not wait.
+//
+// State of a peer:   waiting → programmed | failed (retried) | refused (looked at again in every full run)
+
+import { ipBatch, meansGone, ROUTE_PROTOCOL } from '../kernel/ip.js';
+import { listFdb } from '../kernel/fdb.js';
+import { listNeighbours } from '../kernel/neigh.js';
+import { listRoutes, lookupExactRoutes, lookupRoutes } from '../kernel/route.js';
+import { formatIpv4, formatPrefix, prefixCovers } from '../net/ipv4.js';
+import {
+  addPeerSteps,
+  diffKernel,
+  emptyPhases,
+  findConflict,
+  prefixKey,
+  removePeerSteps,
+} from './peer-plan.js';
+import { PeerCounters } from './peer-counters.js';
+import type { BackendCounter } from './backend.js';
+import type { RouteLookup, Route } from '../kernel/route.js';
+import type { Prefix } from '../net/ipv4.js';
+import type { Lease, LeaseDiff } from '../lease/lease.js';
+import type { Logger } from '../ops/log.js';
+import type { KernelState, PeerPlan, PeerRefusal, Phases, Step } from './peer-plan.js';
+
+export interface PeerProgrammerOptions {
+  readonly network: Prefix;
+  /** Device that is ours alone, with neighbours and FDB; undefined in host-gw mode. */
+  readonly tunnelDevice: string | undefined;
+  /** Whether planPeer() looks at how the peer's public IP is reached. */
+  needsLookup(): boolean;
+  /** What `lease` needs, or why it gets nothing. `lookup` is undefined when there is no route, or needsLookup() is false. */
+  planPeer(lease: Lease, lookup: RouteLookup | undefined): PeerPlan | PeerRefusal;
+  /** Runs before a full run; makes the device. A rejection ends the run and is retried. */
+  prepare?(): Promise<void>;
+  /** Runs beside each run, once the desired state changed. A rejection is retried with the next run. */
+  beside?(): Promise<void>;
+  readonly log: Logger;
+}
+
+interface Peer {
+  lease: Lease;
+  /** What was last programmed, successfully or not; undefined before that and for refused peers. */
+  plan: PeerPlan | undefined;
+  refusal: PeerRefusal | undefined;
+  failure: { readonly message: string; readonly attempts: number; readonly retryAt: number } | undefined;
+}
+
+const RETRY_MIN_MS = 200;
+const RETRY_MAX_MS = 30_000;
+
+/** Above this many changes one full run is cheaper than looking up each route. */
+const FULL_RUN_CHANGES = 256;
+
+/** Reasons of single peers named by degraded(); the rest is a count. */
+const NAMED_PEERS = 5;
+
+export class PeerProgrammer {
+  readonly #options: PeerProgrammerOptions;
+  readonly #log: Logger;
+  readonly #counters = new PeerCounters();
+  readonly #peers = new Map<number, Peer>();
+  /** FDB owner by MAC, so that two leases with one MAC do not take turns. */
+  readonly #macOwners = new Map<string, number>();
+  readonly #changed = new Set<number>();
+  readonly #left: PeerPlan[] = [];
+  #hasMacConflict = false;
+  #hasSnapshot = false;
+  #isOpen = false;
+  #isClosed = false;
+  #wantsFullRun = false;
+  #hasFullRun = false;
+  /** Attempts of the run as a whole, such as "ip" missing or the device refused. */
+  #runFailure: { readonly message: string; readonly attempts: number } | undefined;
+  #running: Promise<void> | undefined;
+  #retryTimer: NodeJS.Timeout | undefined;
+
+  constructor(options: PeerProgrammerOptions) {
+    this.#options = options;
+    this.#log = options.log;
+  }
+
+  /** Programming begins; what apply() was told before is done now. */
+  async open(): Promise<void> {
+    this.#isOpen = true;
+    await this.reconcile();
+  }
+
+  /** Takes note of a change and returns; O(changes). The first call is the first snapshot, even when empty. */
+  apply(diff: LeaseDiff): void {
+    for (const lease of diff.removed) this.#remove(prefixKey(lease.subnet));
+    for (const lease of diff.added) this.#put(lease);
+    for (const lease of diff.changed) this.#put(lease);
+    if (!this.#hasSnapshot) {
+      this.#hasSnapshot = true;
+      this.#wantsFullRun = true;
+    }
+    void this.#run();
+  }
+
+  /** A full run, after the one going on now. Never rejects: what fails is shown by degraded() and retried. */
+  async reconcile(): Promise<void> {
+    this.#wantsFullRun = true;
+    await this.#run();
+  }
+
+  /** Ends after the batch that is running; leaves the kernel as it is. Idempotent. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    clearTimeout(this.#retryTimer);
+    await this.#running;
+  }
+
+  degraded(): string[] {
+    const reasons: string[] = [];
+    if (this.#runFailure !== undefined) reasons.push(this.#runFailure.message);
+    let unnamed = 0;
+    for (const peer of this.#peers.values()) {
+      const why =
+        peer.failure === undefined ? peer.refusal?.reason : `cannot be programmed: ${peer.failure.message}`;
+      if (why === undefined) continue;
+      if (reasons.length < NAMED_PEERS) reasons.push(`peer ${formatPrefix(peer.lease.subnet)} ${why}`);
+      else unnamed++;
+    }
+    if (unnamed > 0) reasons.push(`and ${unnamed} more peers`);
+    return reasons;
+  }
+
+  counters(): BackendCounter[] {
+    const states = {
+      programmed: 0,
+      waiting: 0,
+      failed: 0,
+      off_link: 0,
+      other_type: 0,
+      invalid: 0,
+      conflict: 0,
+    };
+    for (const peer of this.#peers.values()) states[stateOf(peer)]++;
+    return [...this.#counters.list(), this.#counters.peers(states)];
+  }
+
+  peers(): Record<string, unknown>[] {
+    return Array.from(this.#peers.values(), (peer) => ({
+      subnet: formatPrefix(peer.lease.subnet),
+      publicIp: formatIpv4(peer.lease.attributes.publicIp),
+      state: stateOf(peer),
+      device: peer.plan?.route.device,
+      isDirect: peer.plan === undefined ? undefined : peer.plan.vtep === undefined,
+      vtepMac: peer.plan?.vtep?.mac,
+      reason: peer.failure?.message ?? peer.refusal?.reason,
+    }));
+  }
+
+  /** Counts a repair that the owner made outside peers: the device, its address. */
+  countRepair(object: 'device' | 'address'): void {
+    this.#counters.repaired(object, 1);
+  }
+
+  #put(lease: Lease): void {
+    const key = prefixKey(lease.subnet);
+    const peer = this.#peers.get(key);
+    if (peer === undefined) {
+      this.#peers.set(key, { lease, plan: undefined, refusal: undefined, failure: undefined });
+    } else {
+      peer.lease = lease;
+      peer.failure = undefined;
+    }
+    this.#changed.add(key);
+  }
+
+  #remove(key: number): void {
+    const peer = this.#peers.get(key);
+    if (peer === undefined) return;
+    this.#peers.delete(key);
+    this.#changed.delete(key);
+    this.#disown(peer.plan, key);
+    if (peer.plan !== undefined) this.#left.push(peer.plan);
+  }
+
+  #run(): Promise<void> {
+    if (this.#running !== undefined) return this.#running;
+    if (!this.#isOpen || this.#isClosed) return Promise.resolve();
+    this.#running = this.#runAll().finally(() => {
+      this.#running = undefined;
+      this.#armRetry();
+    });
+    return this.#running;
+  }
+
+  async #runAll(): Promise<void> {
+    // Let the caller's tick end, so that several apply() calls become one batch.
+    await Promise.resolve();
+    while (!this.#isClosed && (this.#wantsFullRun || this.#changed.size > 0 || this.#left.length > 0)) {
+      if (this.#hasMacConflict || !this.#hasFullRun || this.#changed.size > FULL_RUN_CHANGES)
+        this.#wantsFullRun = true;
+      const isFull = this.#wantsFullRun;
+      try {
+        const beside = this.#options.beside?.() ?? Promise.resolve();
+        const [own, other] = await Promise.allSettled([
+          isFull ? this.#runFull() : this.#runChanges(),
+          beside,
+        ]);
+        if (own.status === 'rejected') throw own.reason;
+        if (other.status === 'rejected') throw other.reason;
+        this.#runFailure = undefined;
+      } catch (error) {
+        const message = error instanceof Error ? error.message : String(error);
+        if (this.#runFailure?.message !== message)
+          this.#log.error({ err: error }, 'cannot program the kernel, retrying');
+        this.#runFailure = { message, attempts: (this.#runFailure?.attempts ?? 0) + 1 };
+        this.#counters.failed('run', 1);
+        return;
+      }
+    }
+  }
+
+  /** Programs the changed peers only. */
+  async #runChanges(): Promise<void> {
+    const keys = [...this.#changed];
+    const peers = keys.map((key) => this.#peers.get(key)).filter((peer) => peer !== undefined);
+    const left = this.#left.splice(0);
+    this.#changed.clear();
+    try {
+      const leases = peers.map((peer) => peer.lease);
+      const [lookups, current] = await Promise.all([
+        this.#lookup(leases),
+        lookupExactRoutes(leases.map((lease) => lease.subnet)),
+      ]);
+      const phases = emptyPhases();
+      const isMacWanted = (mac: string) => this.#macOwners.has(mac);
+      const olds = peers.map((peer, index) => {
+        const old = peer.plan;
+        this.#plan(peer, lookups[index], current[index] === undefined ? [] : [current[index]]);
+        if (peer.plan !== undefined) addPeerSteps(phases, peer.plan);
+        return old;
+      });
+      olds.forEach((old, index) => {
+        if (old !== undefined) removePeerSteps(phases, old, peers[index].plan, isMacWanted);
+      });
+      for (const plan of left) {
+        const successor = this.#peers.get(prefixKey(plan.subnet))?.plan;
+        removePeerSteps(phases, plan, successor, isMacWanted);
+      }
+      if (this.#hasMacConflict) this.#wantsFullRun = true; // which decides by age
+      await this.#perform(phases);
+    } catch (error) {
+      // Nothing is known about how far it came.
+      this.#wantsFullRun = true;
+      throw error;
+    }
+  }
+
+  /** Compares everything with the kernel. */
+  async #runFull(): Promise<void> {
+    this.#wantsFullRun = false;
+    try {
+      await this.#options.prepare?.();
+      this.#changed.clear();
+      this.#left.length = 0;
+      // The oldest lease comes first and so owns a MAC that two claim.
+      const peers = [...this.#peers.values()].sort((a, b) => compareAge(a.lease, b.lease));
+      const device = this.#options.tunnelDevice;
+      const [within, ours, onDevice, neighbours, fdb, lookups] = await Promise.all([
+        listRoutes({ within: this.#options.network }),
+        listRoutes({ protocol: ROUTE_PROTOCOL }),
+        device === undefined ? [] : listRoutes({ device }),
+        device === undefined ? [] : listNeighbours(device),
+        device === undefined ? [] : listFdb(device),
+        this.#lookup(peers.map((peer) => peer.lease)),
+      ]);
+      const { network } = this.#options;
+      const elsewhere = [...ours, ...onDevice].filter((route) => !prefixCovers(network, route.prefix));
+      const state: KernelState = { routes: [...within, ...dedupe(elsewhere)], neighbours, fdb };
+      const current = new Map<number, Route[]>();
+      for (const route of within) {
+        const key = prefixKey(route.prefix);
+        const sameSubnet = current.get(key);
+        if (sameSubnet === undefined) current.set(key, [route]);
+        else sameSubnet.push(route);
+      }
+      this.#macOwners.clear();
+      this.#hasMacConflict = false;
+      const plans: PeerPlan[] = [];
+      peers.forEach((peer, index) => {
+        if (this.#peers.get(prefixKey(peer.lease.subnet)) !== peer) return; // left while we were listing
+        this.#plan(peer, lookups[index], current.get(prefixKey(peer.lease.subnet)) ?? []);
+        if (peer.plan !== undefined) plans.push(peer.plan);
+      });
+      const { phases, replaced } = diffKernel(plans, state, {
+        tunnelDevice: device,
+        removeStale: this.#hasSnapshot,
+      });
+      for (const route of replaced) {
+        const gateway = route.gateway === undefined ? undefined : formatIpv4(route.gateway);
+        const { device: routeDevice, protocol } = route;
+        const subnet = formatPrefix(route.prefix);
+        this.#log.warn(
+          { subnet, gateway, device: routeDevice, protocol },
+          "replacing a foreign route to a peer's subnet",
+        );
+      }
+      if (this.#hasFullRun) this.#countDrift(phases);
+      await this.#perform(phases);
+      this.#hasFullRun ||= this.#hasSnapshot;
+    } catch (error) {
+      this.#wantsFullRun = true;
+      throw error;
+    }
+  }
+
+  async #lookup(leases: readonly Lease[]): Promise<(RouteLookup | undefined)[]> {
+    if (!this.#options.needsLookup() || leases.length === 0) return [];
+    return await lookupRoutes(leases.map((lease) => lease.attributes.publicIp));
+  }
+
+  /** Decides what `peer` gets now. */
+  #plan(peer: Peer, lookup: RouteLookup | undefined, current: readonly Route[]): void {
+    const key = prefixKey(peer.lease.subnet);
+    const before = peer.refusal?.reason;
+    this.#disown(peer.plan, key);
+    let result = findConflict(current) ?? this.#options.planPeer(peer.lease, lookup);
+    if (!('code' in result) && result.vtep !== undefined) {
+      const owner = this.#macOwners.get(result.vtep.mac);
+      if (owner !== undefined && owner !== key) {
+        this.#hasMacConflict = true;
+        const other = this.#peers.get(owner);
+        const by = other === undefined ? '' : ` by ${formatPrefix(other.lease.subnet)}`;
+        result = {
+          code: 'invalid',
+          reason: `publishes VtepMAC ${result.vtep.mac}, which is used${by} already`,
+        };
+      } else {
+        this.#macOwners.set(result.vtep.mac, key);
+      }
+    }
+    const isRefused = 'code' in result;
+    peer.plan = 'code' in result ? undefined : result;
+    peer.refusal = 'code' in result ? result : undefined;
+    if (isRefused) peer.failure = undefined;
+    if (peer.refusal !== undefined && peer.refusal.reason !== before) {
+      this.#log.warn(
+        { subnet: formatPrefix(peer.lease.subnet), reason: peer.refusal.reason },
+        'peer left out',
+      );
+    }
+  }
+
+  #disown(plan: PeerPlan | undefined, key: number): void {
+    const mac = plan?.vtep?.mac;
+    if (mac !== undefined && this.#macOwners.get(mac) === key) this.#macOwners.delete(mac);
+  }
+
+  /** Runs the phases in order. A peer that fails in one is left out of the next and retried later. */
+  async #perform(phases: Phases): Promise<void> {
+    const failed = new Map<number, string>();
+    const done = new Set<number>();
+    for (const [tool, steps] of [
+      ['ip', phases.neighbours],
+      ['bridge', phases.fdb],
+      ['ip', phases.routes],
+      ['bridge', phases.fdbRemovals],
+      ['ip', phases.neighbourRemovals],
+    ] as const) {
+      const wanted = steps.filter((step) => step.key === undefined || !failed.has(step.key));
+      if (wanted.length === 0) continue;
+      const failures = await ipBatch(
+        wanted.map((step) => step.line),
+        { tool },
+      );
+      for (const step of wanted) if (step.key !== undefined) done.add(step.key);
+      for (const { index, message } of failures) this.#onRefused(wanted[index], message, failed);
+    }
+    for (const key of done) {
+      const peer = this.#peers.get(key);
+      if (peer !== undefined && !failed.has(key)) peer.failure = undefined;
+    }
+    const now = performance.now();
+    for (const [key, message] of failed) {
+      const peer = this.#peers.get(key);
+      if (peer === undefined) continue;
+      const attempts = (peer.failure?.attempts ?? 0) + 1;
+      peer.failure = { message, attempts, retryAt: now + retryDelayMs(attempts) };
+      if (attempts === 1) {
+        this.#log.warn(
+          { subnet: formatPrefix(peer.lease.subnet), reason: message },
+          'peer not programmed, retrying',
+        );
+      }
+    }
+  }
+
+  #onRefused(step: Step, message: string, failed: Map<number, string>): void {
+    if (step.isRemoval && meansGone(message)) return;
+    this.#counters.failed(step.object, 1);
+    if (step.key !== undefined) failed.set(step.key, message);
+    else
+      this.#log.warn(
+        { line: step.line, reason: message },
+        'stale entry not removed, tried again in the next full run',
+      );
+  }
+
+  #countDrift(phases: Phases): void {
+    for (const steps of Object.values(phases) as Step[][]) {
+      for (const step of steps) {
+        const peer = step.key === undefined ? undefined : this.#peers.get(step.key);
+        if (step.isRemoval) this.#counters.removedStale(step.object, 1);
+        else if (peer?.failure === undefined) this.#counters.repaired(step.object, 1);
+      }
+    }
+  }
+
+  #armRetry(): void {
+    clearTimeout(this.#retryTimer);
+    if (this.#isClosed) return;
+    if (this.#runFailure !== undefined) {
+      this.#retryTimer = setTimeout(() => void this.reconcile(), retryDelayMs(this.#runFailure.attempts));
+      return;
+    }
+    if (this.#wantsFullRun || this.#changed.size > 0 || this.#left.length > 0) {
+      void this.#run(); // asked for while the last run was ending
+      return;
+    }
+    let earliest = Infinity;
+    for (const peer of this.#peers.values()) earliest = Math.min(earliest, peer.failure?.retryAt ?? Infinity);
+    if (earliest === Infinity) return;
+    this.#retryTimer = setTimeout(() => this.#retryDue(), Math.max(0, earliest - performance.now()));
+  }
+
+  #retryDue(): void {
+    const now = performance.now();
+    for (const [key, peer] of this.#peers) {
+      if (peer.failure !== undefined && peer.failure.retryAt <= now + 1) this.#changed.add(key);
+    }
+    void this.#run();
+  }
+}
+
+function retryDelayMs(attempts: number): number {
+  return Math.min(RETRY_MIN_MS * 2 ** (attempts - 1), RETRY_MAX_MS);
+}
+
+function stateOf(peer: Peer): 'programmed' | 'waiting' | 'failed' | PeerRefusal['code'] {
+  if (peer.failure !== undefined) return 'failed';
+  if (peer.refusal !== undefined) return peer.refusal.code;
+  return peer.plan === undefined ? 'waiting' : 'programmed';
+}
+
+function compareAge(a: Lease, b: Lease): number {
+  if (a.createRevision !== b.createRevision) return a.createRevision < b.createRevision ? -1 : 1;
+  return a.subnet.address - b.subnet.address;
+}
+
+function dedupe(routes: readonly Route[]): Route[] {
+  const seen = new Map<string, Route>();
+  for (const route of routes) {
+    seen.set(
+      `${prefixKey(route.prefix)} ${route.gateway} ${route.device} ${route.protocol} ${route.metric}`,
+      route,
+    );
+  }
+  return [...seen.values()];
+}

@@ -1,0 +1,191 @@
+// Source check of the vxlan mode: VXLAN datagrams with our VNI are taken only from the public IPs of the members.
+//
+// VXLAN has no authentication, and a VXLAN socket listens on every address whatever `local` says, so that without a
+// guard anyone who reaches the port can put frames into the overlay. One nft table of our own holds a set of addresses
+// and one rule. The rule matches the VNI inside the datagram, because other overlays may share the port; it hangs on
+// "input", so that traffic between other hosts which this one only forwards is not touched.
+//
+// The table appears with the first snapshot of members, complete: a guard without members would cut the traffic that a
+// daemon before us set up. It stays when we end, as the rest of the mode does.
+
+import { applyTransaction, deleteTable, listTable } from './nft.js';
+import { formatIpv4, parseIpv4 } from '../net/ipv4.js';
+import type { NftObject } from './nft.js';
+import type { Ipv4 } from '../net/ipv4.js';
+
+export const GUARD_TABLE = 'twill-vxlan';
+
+export interface MemberGuardOptions {
+  readonly port: number;
+  readonly vni: number;
+  /** False removes a guard that an earlier run left. */
+  readonly isEnabled: boolean;
+}
+
+export class MemberGuard {
+  readonly #options: MemberGuardOptions;
+  /** Leases by public IP: two subnets may belong to one host. */
+  readonly #leaseCounts = new Map<Ipv4, number>();
+  /** What the set in the kernel holds, as far as we know; undefined when that must be looked up. */
+  #applied: Set<Ipv4> | undefined;
+  readonly #touched = new Set<Ipv4>();
+  #hasMembers = false;
+  #failure: string | undefined;
+  #dropped = 0;
+  #repairs = 0;
+
+  constructor(options: MemberGuardOptions) {
+    this.#options = options;
+  }
+
+  /** A lease names `publicIp`. */
+  add(publicIp: Ipv4): void {
+    this.#leaseCounts.set(publicIp, (this.#leaseCounts.get(publicIp) ?? 0) + 1);
+    this.#touched.add(publicIp);
+  }
+
+  /** A lease that named `publicIp` is gone. */
+  remove(publicIp: Ipv4): void {
+    const count = (this.#leaseCounts.get(publicIp) ?? 0) - 1;
+    if (count > 0) this.#leaseCounts.set(publicIp, count);
+    else this.#leaseCounts.delete(publicIp);
+    this.#touched.add(publicIp);
+  }
+
+  /** The members known by now are all there are; before this sync() does nothing. */
+  setComplete(): void {
+    this.#hasMembers = true;
+  }
+
+  /** Makes the kernel's set follow; a failure is kept for `failure` and tried again with the next call. */
+  async sync(): Promise<void> {
+    if (!this.#hasMembers) return;
+    const touched = [...this.#touched];
+    this.#touched.clear();
+    try {
+      if (!this.#options.isEnabled) {
+        if (this.#applied === undefined) await this.#removeLeftover();
+        this.#applied = new Set();
+      } else if (this.#applied === undefined) {
+        await this.#install();
+      } else if (touched.length > 0) {
+        await this.#update(touched, this.#applied);
+      }
+      this.#failure = undefined;
+    } catch (error) {
+      this.#applied = undefined;
+      this.#failure = `the source check of VXLAN is not in force: ${(error as Error).message}`;
+    }
+  }
+
+  /** Compares the table with what it should be and repairs it; like sync() it never rejects. */
+  async verify(): Promise<void> {
+    if (this.#hasMembers && this.#options.isEnabled && this.#applied !== undefined) {
+      try {
+        const objects = await listTable('ip', GUARD_TABLE);
+        if (objects === undefined || !this.#isInOrder(objects)) {
+          this.#repairs++;
+          this.#applied = undefined;
+        }
+      } catch (error) {
+        this.#failure = `the source check of VXLAN cannot be verified: ${(error as Error).message}`;
+        return;
+      }
+    }
+    await this.sync();
+  }
+
+  /** Why the guard is not in force; undefined when it is, or when it is not wanted. */
+  get failure(): string | undefined {
+    return this.#failure;
+  }
+
+  /** Datagrams refused, as of the last verify(). */
+  get dropped(): number {
+    return this.#dropped;
+  }
+
+  /** How often the table was found missing or changed. */
+  get repairs(): number {
+    return this.#repairs;
+  }
+
+  async #install(): Promise<void> {
+    const members = [...this.#leaseCounts.keys()];
+    await applyTransaction(formatGuard(this.#options, members));
+    this.#applied = new Set(members);
+  }
+
+  async #update(touched: readonly Ipv4[], applied: Set<Ipv4>): Promise<void> {
+    const lines: string[] = [];
+    for (const address of touched) {
+      const isWanted = this.#leaseCounts.has(address);
+      if (isWanted === applied.has(address)) continue;
+      const verb = isWanted ? 'add' : 'delete';
+      lines.push(`${verb} element ip ${GUARD_TABLE} members { ${formatIpv4(address)} }`);
+    }
+    if (lines.length === 0) return;
+    try {
+      await applyTransaction(lines.join('\n') + '\n');
+    } catch {
+      await this.#install(); // the set was changed under our hands: put all of it right
+      return;
+    }
+    for (const address of touched) {
+      if (this.#leaseCounts.has(address)) applied.add(address);
+      else applied.delete(address);
+    }
+  }
+
+  async #removeLeftover(): Promise<void> {
+    if ((await listTable('ip', GUARD_TABLE)) !== undefined) await deleteTable('ip', GUARD_TABLE);
+  }
+
+  #isInOrder(objects: readonly NftObject[]): boolean {
+    const rules = objects.map((object) => object['rule']).filter((rule) => rule !== undefined);
+    const set = objects.find((object) => object['set'] !== undefined)?.['set'];
+    const chain = objects.find((object) => object['chain'] !== undefined)?.['chain'];
+    if (rules.length !== 1 || chain?.['hook'] !== 'input' || set === undefined) return false;
+    this.#readDropped(rules[0]);
+    const elements = (set['elem'] as readonly unknown[] | undefined) ?? [];
+    const wanted = this.#applied!;
+    return (
+      rules[0]['comment'] === ruleComment(this.#options) &&
+      elements.length === wanted.size &&
+      elements.every((element) => typeof element === 'string' && wanted.has(parseIpv4(element) ?? -1))
+    );
+  }
+
+  #readDropped(rule: Readonly<Record<string, unknown>>): void {
+    const expressions =
+      (rule['expr'] as readonly Readonly<Record<string, { packets?: number } | null>>[]) ?? [];
+    for (const expression of expressions) {
+      const packets = expression['counter']?.packets;
+      if (packets !== undefined) this.#dropped = packets;
+    }
+  }
+}
+
+/** Names everything the rule depends on, so that comparing the comment is comparing the rule. */
+function ruleComment(options: MemberGuardOptions): string {
+  return `VNI ${options.vni} on port ${options.port} from hosts without a lease`;
+}
+
+/** The whole table as one transaction that replaces what was there. */
+export function formatGuard(options: MemberGuardOptions, members: readonly Ipv4[]): string {
+  const elements = members.length === 0 ? '' : `\n    elements = { ${members.map(formatIpv4).join(', ')} }`;
+  // @th,96,24: the VNI is 4 bytes into the VXLAN header, which follows 8 bytes of UDP (RFC 7348 section 5).
+  // Priority −10: before the filter tables, so that an "accept" there does not matter; drops are final in any case.
+  return `add table ip ${GUARD_TABLE}
+delete table ip ${GUARD_TABLE}
+table ip ${GUARD_TABLE} {
+  set members {
+    type ipv4_addr${elements}
+  }
+  chain input {
+    type filter hook input priority -10; policy accept;
+    udp dport ${options.port} @th,96,24 ${options.vni} ip saddr != @members counter drop comment "${ruleComment(options)}"
+  }
+}
+`;
+}

@@ -1,0 +1,71 @@
+// nft(8): whole transactions over stdin, and tables as JSON. A transaction applies entirely or not at all, so that no
+// packet ever meets half a ruleset.
+
+import { describe, runCommand } from '../kernel/command.js';
+import { OverlayError } from '../errors.js';
+
+/** One object of `nft -json`: {"table": …}, {"set": …}, {"chain": …}, {"rule": …}. */
+export type NftObject = Readonly<Record<string, Readonly<Record<string, unknown>> | undefined>>;
+
+/** Applies `script` as one transaction. Rejects with OverlayError E_FIREWALL; nothing has changed then. */
+export async function applyTransaction(script: string, signal?: AbortSignal): Promise<void> {
+  await runNft(['-f', '-'], script, signal);
+}
+
+/** Whether the kernel and nft would take `script`; nothing is changed. */
+export async function canApply(script: string, signal?: AbortSignal): Promise<boolean> {
+  const result = await runCommand('nft', ['-c', '-f', '-'], {
+    input: script,
+    signal,
+    errorCode: 'E_FIREWALL',
+  });
+  return result.status === 0;
+}
+
+/** The objects of a table, or undefined when there is no such table. Rejects with OverlayError E_FIREWALL. */
+export async function listTable(
+  family: string,
+  name: string,
+  signal?: AbortSignal,
+): Promise<NftObject[] | undefined> {
+  const args = ['-json', 'list', 'table', family, name];
+  const result = await runCommand('nft', args, { signal, errorCode: 'E_FIREWALL' });
+  if (result.status !== 0) {
+    if (/No such file or directory/.test(result.stderr)) return undefined;
+    throw refusal(args, result.stderr);
+  }
+  return (JSON.parse(result.stdout) as { nftables: NftObject[] }).nftables;
+}
+
+/** The text of a table as `nft -s list table` prints it (no counters), or undefined when there is no such table. */
+export async function printTable(
+  family: string,
+  name: string,
+  signal?: AbortSignal,
+): Promise<string | undefined> {
+  const args = ['-s', 'list', 'table', family, name];
+  const result = await runCommand('nft', args, { signal, errorCode: 'E_FIREWALL' });
+  if (result.status === 0) return result.stdout;
+  if (/No such file or directory/.test(result.stderr)) return undefined;
+  throw refusal(args, result.stderr);
+}
+
+/** Removes a table and all in it; one that is not there is success. */
+export async function deleteTable(family: string, name: string, signal?: AbortSignal): Promise<void> {
+  // "add" first, since "destroy" needs nft 1.0.7 and Linux 6.3.
+  await applyTransaction(`add table ${family} ${name}\ndelete table ${family} ${name}\n`, signal);
+}
+
+async function runNft(
+  args: readonly string[],
+  input: string,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const result = await runCommand('nft', args, { input, signal, errorCode: 'E_FIREWALL' });
+  if (result.status !== 0) throw refusal(args, result.stderr);
+}
+
+function refusal(args: readonly string[], stderr: string): OverlayError {
+  const reason = stderr.trim().split('\n').slice(0, 3).join('; ') || 'no reason given';
+  return new OverlayError('E_FIREWALL', `"${describe('nft', args)}" failed: ${reason}`);
+}

@@ -51,6 +51,8 @@ interface Peer {
   plan: PeerPlan | undefined;
   refusal: PeerRefusal | undefined;
   failure: { readonly message: string; readonly attempts: number; readonly retryAt: number } | undefined;
+  /** The kernel took everything the current plan asks for. */
+  isDone: boolean;
 }
 
 const RETRY_MIN_MS = 200;
@@ -168,10 +170,11 @@ export class PeerProgrammer {
     const key = prefixKey(lease.subnet);
     const peer = this.#peers.get(key);
     if (peer === undefined) {
-      this.#peers.set(key, { lease, plan: undefined, refusal: undefined, failure: undefined });
+      this.#peers.set(key, { lease, plan: undefined, refusal: undefined, failure: undefined, isDone: false });
     } else {
       peer.lease = lease;
       peer.failure = undefined;
+      peer.isDone = false;
     }
     this.#changed.add(key);
   }
@@ -250,7 +253,7 @@ export class PeerProgrammer {
         removePeerSteps(phases, plan, successor, isMacWanted);
       }
       if (this.#hasMacConflict) this.#wantsFullRun = true; // which decides by age
-      await this.#perform(phases);
+      await this.#perform(phases, peers);
     } catch (error) {
       // Nothing is known about how far it came.
       this.#wantsFullRun = true;
@@ -308,7 +311,7 @@ export class PeerProgrammer {
         );
       }
       if (this.#hasFullRun) this.#countDrift(phases);
-      await this.#perform(phases);
+      await this.#perform(phases, peers);
       this.#hasFullRun ||= this.#hasSnapshot;
     } catch (error) {
       this.#wantsFullRun = true;
@@ -359,9 +362,9 @@ export class PeerProgrammer {
   }
 
   /** Runs the phases in order. A peer that fails in one is left out of the next and retried later. */
-  async #perform(phases: Phases): Promise<void> {
+  async #perform(phases: Phases, planned: readonly Peer[]): Promise<void> {
     const failed = new Map<number, string>();
-    const done = new Set<number>();
+    const plans = planned.map((peer) => peer.plan);
     for (const [tool, steps] of [
       ['ip', phases.neighbours],
       ['bridge', phases.fdb],
@@ -375,19 +378,22 @@ export class PeerProgrammer {
         wanted.map((step) => step.line),
         { tool },
       );
-      for (const step of wanted) if (step.key !== undefined) done.add(step.key);
       for (const { index, message } of failures) this.#onRefused(wanted[index], message, failed);
     }
-    for (const key of done) {
-      const peer = this.#peers.get(key);
-      if (peer !== undefined && !failed.has(key)) peer.failure = undefined;
-    }
+    planned.forEach((peer, index) => {
+      // A lease that changed while the batches ran is waiting again.
+      const isCurrent = peer.plan === plans[index] && !this.#changed.has(prefixKey(peer.lease.subnet));
+      if (peer.plan === undefined || !isCurrent || failed.has(prefixKey(peer.lease.subnet))) return;
+      peer.failure = undefined;
+      peer.isDone = true;
+    });
     const now = performance.now();
     for (const [key, message] of failed) {
       const peer = this.#peers.get(key);
       if (peer === undefined) continue;
       const attempts = (peer.failure?.attempts ?? 0) + 1;
       peer.failure = { message, attempts, retryAt: now + retryDelayMs(attempts) };
+      peer.isDone = false;
       if (attempts === 1) {
         this.#log.warn(
           { subnet: formatPrefix(peer.lease.subnet), reason: message },
@@ -451,7 +457,7 @@ function retryDelayMs(attempts: number): number {
 function stateOf(peer: Peer): 'programmed' | 'waiting' | 'failed' | PeerRefusal['code'] {
   if (peer.failure !== undefined) return 'failed';
   if (peer.refusal !== undefined) return peer.refusal.code;
-  return peer.plan === undefined ? 'waiting' : 'programmed';
+  return peer.isDone ? 'programmed' : 'waiting';
 }
 
 function compareAge(a: Lease, b: Lease): number {

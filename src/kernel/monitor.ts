@@ -1,8 +1,9 @@
 // Tells that something in the kernel's links, addresses, routes or neighbours changed, by a long-lived `ip monitor`.
 //
 // What changed is not told: the listener compares the kernel with what it wants and repairs the difference, so a missed
-// or merged event costs nothing. Events are gathered for DEBOUNCE_MS. Every ARP transition on a host with many pods is
-// a neighbour event, hence neighbours count only on devices named like ours.
+// or merged event costs nothing. Events are gathered for DEBOUNCE_MS, and the pause after a call grows with what the
+// call took, so that a busy host spends no more than a tenth of its time on this. Every ARP transition on a host with
+// many pods is a neighbour event, hence neighbours count only on devices named like ours.
 //
 // The child must not outlive us, not even a SIGKILL. Where util-linux's setpriv exists, it runs under
 // `setpriv --pdeathsig KILL` (PR_SET_PDEATHSIG, kept over execve, see prctl(2)); the signal follows the thread that
@@ -33,6 +34,10 @@ export interface Monitor {
 /** 50 ms joins the burst that one `ip link delete` or one batch makes, and is far below the 1 s allowed for repair. */
 const DEBOUNCE_MS = 50;
 
+/** The pause after a call: nine times as long as it took, but never so long that a repair would take seconds. */
+const PAUSE_FACTOR = 9;
+const PAUSE_MAX_MS = 1_000;
+
 /** Restart delays: 100 ms doubling to 5 s; a child that lived for 10 s counts as healthy again. */
 const RESTART_MIN_MS = 100;
 const RESTART_MAX_MS = 5_000;
@@ -41,15 +46,16 @@ const HEALTHY_MS = 10_000;
 const MONITOR_COMMAND = ['ip', '-oneline', 'monitor', 'label', 'link', 'address', 'route', 'neigh'];
 
 /**
- * Starts to listen. `onChange` is called at most once per `debounceMs`, and once after each (re)start of the child,
- * because nothing was heard before it. It must not throw. Trouble with the child is logged and answered by a restart.
+ * Starts to listen. `onChange` is called at most once per `debounceMs` and never again before the promise it returned
+ * has settled; also once after each (re)start of the child, because nothing was heard before it. It must neither throw
+ * nor reject. Trouble with the child is logged and answered by a restart.
  */
-export function openMonitor(onChange: () => void, options: MonitorOptions): Monitor {
+export function openMonitor(onChange: () => void | Promise<void>, options: MonitorOptions): Monitor {
   return new IpMonitor(onChange, options);
 }
 
 class IpMonitor implements Monitor {
-  readonly #onChange: () => void;
+  readonly #onChange: () => void | Promise<void>;
   readonly #log: Logger;
   readonly #debounceMs: number;
   readonly #devicePrefix: string;
@@ -59,8 +65,12 @@ class IpMonitor implements Monitor {
   #restartTimer: NodeJS.Timeout | undefined;
   #restartMs = RESTART_MIN_MS;
   #isClosed = false;
+  #isPending = false;
+  #isCalling = false;
+  /** No call before this time, of performance.now(). */
+  #pausedUntil = 0;
 
-  constructor(onChange: () => void, options: MonitorOptions) {
+  constructor(onChange: () => void | Promise<void>, options: MonitorOptions) {
     this.#onChange = onChange;
     this.#log = options.log;
     this.#debounceMs = options.debounceMs ?? DEBOUNCE_MS;
@@ -121,11 +131,25 @@ class IpMonitor implements Monitor {
   }
 
   #notifySoon(): void {
+    this.#isPending = true;
+    if (!this.#isCalling) this.#armCall(Math.max(this.#debounceMs, this.#pausedUntil - performance.now()));
+  }
+
+  #armCall(delayMs: number): void {
     if (this.#isClosed || this.#debounceTimer !== undefined) return;
-    this.#debounceTimer = setTimeout(() => {
-      this.#debounceTimer = undefined;
-      this.#onChange();
-    }, this.#debounceMs);
+    this.#debounceTimer = setTimeout(() => void this.#call(), delayMs);
+  }
+
+  async #call(): Promise<void> {
+    this.#isPending = false;
+    this.#isCalling = true;
+    const startedAt = performance.now();
+    await this.#onChange();
+    const pauseMs = Math.min((performance.now() - startedAt) * PAUSE_FACTOR, PAUSE_MAX_MS);
+    this.#debounceTimer = undefined;
+    this.#isCalling = false;
+    this.#pausedUntil = performance.now() + pauseMs;
+    if (this.#isPending) this.#armCall(Math.max(this.#debounceMs, pauseMs));
   }
 }
 

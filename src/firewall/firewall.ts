@@ -1,0 +1,200 @@
+// The rules that let overlay traffic pass and leave: masquerade (--ip-masq), forward (--iptables-forward-rules) and the
+// blackhole route (--ip-blackhole-route), in iptables or nftables, kept right by a resync.
+//
+// open() installs and starts the resync; close() stops it and leaves every rule in place, so that traffic goes on while
+// the daemon is replaced. A failure never ends the daemon: it is shown by degraded() and tried again by each resync.
+// Order within a pass: our own rules first, then the clean-up of the other kind, so that there is no moment without.
+
+import { ip, ROUTE_PROTOCOL } from '../kernel/ip.js';
+import { listRoutes } from '../kernel/route.js';
+import { OverlayError } from '../errors.js';
+import { formatPrefix, prefixEquals } from '../net/ipv4.js';
+import { ChainKeeper, probeIptables } from './iptables.js';
+import { deleteTable, printTable } from './nft.js';
+import { TableKeeper } from './nftables.js';
+import { forwardChain, masqueradeChain, NFT_TABLE, NFT_TABLE_IPV6 } from './rules.js';
+import type { Route } from '../kernel/route.js';
+import type { Prefix } from '../net/ipv4.js';
+import type { Logger } from '../ops/log.js';
+
+export interface FirewallOptions {
+  readonly network: Prefix;
+  /** The own lease. */
+  readonly subnet: Prefix;
+  /** EnableNFTables of the network config. */
+  readonly useNftables: boolean;
+  /** --ip-masq */
+  readonly hasMasquerade: boolean;
+  /** Not --ip-masq-fully-random-disable. */
+  readonly isFullyRandom: boolean;
+  /** --iptables-forward-rules */
+  readonly hasForward: boolean;
+  /** --ip-blackhole-route */
+  readonly hasBlackhole: boolean;
+  /** --iptables-resync, in milliseconds; greater than 0. */
+  readonly resyncMs: number;
+  readonly log: Logger;
+}
+
+interface Keeper {
+  sync(signal?: AbortSignal): Promise<boolean>;
+}
+
+/** The last of all metrics but one: a bridge's own route to the subnet always comes first. */
+const BLACKHOLE_METRIC = 4294967294;
+
+export class Firewall {
+  readonly #options: FirewallOptions;
+  readonly #closing = new AbortController();
+  #keepers: Map<string, Keeper> | undefined;
+  readonly #failures = new Map<string, string>();
+  #isOtherModeClean = false;
+  #repairs = 0;
+  #hasInstalled = false;
+  #running: Promise<void> | undefined;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(options: FirewallOptions) {
+    if (!(options.resyncMs > 0)) throw new RangeError(`resyncMs ${options.resyncMs}: expected more than 0`);
+    this.#options = options;
+  }
+
+  /** Installs the rules and starts the resync. Resolves also when something failed: see degraded(). */
+  async open(): Promise<void> {
+    await this.resync();
+    this.#hasInstalled = true;
+    this.#arm();
+  }
+
+  /** One pass: compare, repair, clean up the other mode. Passes do not overlap. Never rejects. */
+  async resync(): Promise<void> {
+    if (this.#closing.signal.aborted) return;
+    this.#running ??= this.#pass().finally(() => {
+      this.#running = undefined;
+    });
+    await this.#running;
+  }
+
+  /** Stops the resync; the rules stay. Idempotent. */
+  async close(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#closing.abort();
+    await this.#running;
+  }
+
+  degraded(): string[] {
+    return Array.from(this.#failures, ([what, why]) => `${what}: ${why}`);
+  }
+
+  /** Passes that found our rules missing, moved or changed after they had been installed. */
+  get repairs(): number {
+    return this.#repairs;
+  }
+
+  #arm(): void {
+    if (this.#closing.signal.aborted) return;
+    this.#timer = setTimeout(() => {
+      void this.resync().then(() => this.#arm());
+    }, this.#options.resyncMs);
+  }
+
+  async #pass(): Promise<void> {
+    const { signal } = this.#closing;
+    const keepers =
+      (await this.#attempt('firewall', async () => (this.#keepers ??= await this.#makeKeepers()))) ?? [];
+    for (const [what, keeper] of keepers) {
+      const hasChanged = await this.#attempt(what, () => keeper.sync(signal));
+      if (hasChanged === true && this.#hasInstalled) {
+        this.#repairs++;
+        this.#options.log.warn({ what }, 'firewall rules were missing or changed, restored');
+      }
+    }
+    await this.#attempt('blackhole route', () => this.#syncBlackhole());
+    if (!this.#isOtherModeClean) {
+      await this.#attempt('rules of the other firewall mode', async () => {
+        await (this.#options.useNftables ? this.#removeIptables() : this.#removeNftables());
+        this.#isOtherModeClean = true;
+      });
+    }
+  }
+
+  /** Runs one part; a failure is noted under `what` until the part succeeds. */
+  async #attempt<T>(what: string, part: () => Promise<T>): Promise<T | undefined> {
+    try {
+      const result = await part();
+      this.#failures.delete(what);
+      return result;
+    } catch (error) {
+      if (this.#closing.signal.aborted) return undefined;
+      const message = error instanceof Error ? error.message : String(error);
+      if (this.#failures.get(what) !== message)
+        this.#options.log.error({ err: error, what }, 'firewall part failed');
+      this.#failures.set(what, message);
+      return undefined;
+    }
+  }
+
+  async #makeKeepers(): Promise<Map<string, Keeper>> {
+    const { useNftables, hasMasquerade, hasForward } = this.#options;
+    const keepers = new Map<string, Keeper>();
+    if (useNftables) return keepers.set('nftables rules', new TableKeeper(this.#options));
+    const features = await probeIptables(this.#closing.signal);
+    if (features === undefined) {
+      if (!hasMasquerade && !hasForward) return keepers;
+      const way = 'install iptables, or set EnableNFTables in the network config to use nft';
+      throw new OverlayError('E_FIREWALL', `Cannot install rules: no "iptables" here (${way})`);
+    }
+    const isFullyRandom = this.#options.isFullyRandom && features.isModern;
+    const masquerade = masqueradeChain({ ...this.#options, isFullyRandom });
+    keepers.set('masquerade rules', new ChainKeeper(masquerade, hasMasquerade, features));
+    keepers.set('forward rules', new ChainKeeper(forwardChain(this.#options), hasForward, features));
+    return keepers;
+  }
+
+  async #removeIptables(): Promise<void> {
+    const { signal } = this.#closing;
+    const features = await probeIptables(signal);
+    if (features === undefined) return;
+    for (const chain of [masqueradeChain(this.#options), forwardChain(this.#options)]) {
+      await new ChainKeeper(chain, false, features).sync(signal);
+    }
+  }
+
+  async #removeNftables(): Promise<void> {
+    const { signal } = this.#closing;
+    for (const [family, name] of [
+      ['ip', NFT_TABLE],
+      ['ip6', NFT_TABLE_IPV6],
+    ] as const) {
+      try {
+        if ((await printTable(family, name, signal)) !== undefined) await deleteTable(family, name, signal);
+      } catch (error) {
+        // Without nft there is nothing of nft's to remove.
+        if ((error as OverlayError).cause !== undefined) return;
+        throw error;
+      }
+    }
+  }
+
+  /** Packets for a pod that does not exist must not follow the default route out and back in. */
+  async #syncBlackhole(): Promise<void> {
+    const { subnet, hasBlackhole, log } = this.#options;
+    const { signal } = this.#closing;
+    if (!hasBlackhole && this.#hasInstalled) return;
+    const [ours, within] = await Promise.all([
+      listRoutes({ protocol: ROUTE_PROTOCOL }, signal),
+      listRoutes({ within: subnet }, signal),
+    ]);
+    const isHole = (route: Route) => route.type === 'blackhole';
+    for (const route of ours.filter(isHole)) {
+      if (hasBlackhole && prefixEquals(route.prefix, subnet)) continue;
+      const prefix = formatPrefix(route.prefix);
+      log.info({ prefix }, 'removing a former blackhole route');
+      const words = ['proto', String(ROUTE_PROTOCOL), 'metric', String(route.metric)];
+      await ip(['route', 'del', 'blackhole', prefix, ...words], signal);
+    }
+    if (!hasBlackhole || within.some((route) => isHole(route) && prefixEquals(route.prefix, subnet))) return;
+    const words = ['proto', String(ROUTE_PROTOCOL), 'metric', String(BLACKHOLE_METRIC)];
+    await ip(['route', 'add', 'blackhole', formatPrefix(subnet), ...words], signal);
+  }
+}

@@ -1,0 +1,111 @@
+// Our chains in iptables, legacy or nf_tables alike, through iptables-restore(8).
+//
+// Each table is one atomic --noflush transaction: the kernel goes from the old content of a chain to the new one, and
+// no packet ever finds it empty. What stands in the kernel is compared in full, so a rule that was moved or doubled by
+// hand is noticed as well as one that was removed. Where in POSTROUTING or FORWARD the jump stands is not ours to say:
+// it is appended once, and other programs' rules around it are left alone.
+
+import { runCommand } from '../kernel/command.js';
+import { OverlayError } from '../errors.js';
+import { isInOrder, restoreScript } from './rules.js';
+import type { IptablesChain } from './rules.js';
+
+/** How long to wait for the xtables lock that legacy tools share, in seconds; kube-proxy holds it for its own syncs. */
+const LOCK_WAIT_SECONDS = 5;
+
+/** What the installed iptables can do. */
+export interface IptablesFeatures {
+  /** --random-fully and --wait for iptables-restore, both since 1.6.2. */
+  readonly isModern: boolean;
+}
+
+/** The features of the installed iptables; undefined when there is none. */
+export async function probeIptables(signal?: AbortSignal): Promise<IptablesFeatures | undefined> {
+  let text: string;
+  try {
+    text = (await runCommand('iptables', ['--version'], { signal, errorCode: 'E_FIREWALL' })).stdout;
+  } catch (error) {
+    if (
+      error instanceof OverlayError &&
+      (error.cause as NodeJS.ErrnoException | undefined)?.code === 'ENOENT'
+    ) {
+      return undefined;
+    }
+    throw error;
+  }
+  return parseIptablesVersion(text);
+}
+
+/** Reads "iptables v1.8.9 (nf_tables)". */
+export function parseIptablesVersion(text: string): IptablesFeatures {
+  const [, major = '0', minor = '0', patch = '0'] = /v(\d+)\.(\d+)(?:\.(\d+))?/.exec(text) ?? [];
+  const version = (Number(major) * 1000 + Number(minor)) * 1000 + Number(patch);
+  return { isModern: version >= 1_006_002 };
+}
+
+/** One chain of ours and its jump, kept right or kept away. */
+export class ChainKeeper {
+  readonly #chain: IptablesChain;
+  readonly #isWanted: boolean;
+  readonly #waitArgs: readonly string[];
+  readonly #restoreWaitArgs: readonly string[];
+  /** As this iptables prints our rules; learned when it spells them in another way than we do. */
+  #printed: IptablesChain;
+
+  constructor(chain: IptablesChain, isWanted: boolean, features: IptablesFeatures) {
+    this.#chain = chain;
+    this.#printed = chain;
+    this.#isWanted = isWanted;
+    this.#waitArgs = features.isModern ? ['--wait', String(LOCK_WAIT_SECONDS)] : [];
+    this.#restoreWaitArgs = features.isModern ? [`--wait=${LOCK_WAIT_SECONDS}`] : [];
+  }
+
+  /** Compares and repairs; whether anything had to be changed. Rejects with OverlayError E_FIREWALL. */
+  async sync(signal?: AbortSignal): Promise<boolean> {
+    const own = await this.#list(this.#chain.name, signal);
+    const parent = (await this.#list(this.#chain.parent, signal)) ?? [];
+    if (this.#isWanted) {
+      if (own !== undefined && isInOrder(this.#printed, own, parent)) return false;
+    } else if (
+      own === undefined &&
+      !parent.some((rule) => rule.includes(`--comment "${this.#chain.comment}"`))
+    ) {
+      return false;
+    }
+    await this.#restore(restoreScript(this.#printed, parent, this.#isWanted), signal);
+    if (this.#isWanted) await this.#learnSpelling(signal);
+    return true;
+  }
+
+  async #learnSpelling(signal: AbortSignal | undefined): Promise<void> {
+    const own = (await this.#list(this.#chain.name, signal)) ?? [];
+    const parent = (await this.#list(this.#chain.parent, signal)) ?? [];
+    const jump = parent.findLast((rule) => rule.endsWith(` -j ${this.#chain.name}`));
+    if (own.length !== this.#chain.rules.length || jump === undefined) return; // changed again meanwhile
+    this.#printed = { ...this.#chain, rules: own, jump };
+  }
+
+  /** The "-A" lines of a chain; undefined when there is no such chain. */
+  async #list(chain: string, signal: AbortSignal | undefined): Promise<string[] | undefined> {
+    const args = [...this.#waitArgs, '-t', this.#chain.table, '-S', chain];
+    const result = await runCommand('iptables', args, { signal, errorCode: 'E_FIREWALL' });
+    if (result.status === 0) return result.stdout.split('\n').filter((line) => line.startsWith('-A '));
+    if (/No chain|does not exist|doesn't exist|No such file/.test(result.stderr)) return undefined;
+    throw refusal(`iptables ${args.join(' ')}`, result.stderr);
+  }
+
+  async #restore(script: string, signal: AbortSignal | undefined): Promise<void> {
+    const args = ['--noflush', ...this.#restoreWaitArgs];
+    const result = await runCommand('iptables-restore', args, {
+      input: script,
+      signal,
+      errorCode: 'E_FIREWALL',
+    });
+    if (result.status !== 0) throw refusal(`iptables-restore ${args.join(' ')}`, result.stderr);
+  }
+}
+
+function refusal(command: string, stderr: string): OverlayError {
+  const reason = stderr.trim().split('\n').slice(0, 3).join('; ') || 'no reason given';
+  return new OverlayError('E_FIREWALL', `"${command}" failed: ${reason}`);
+}

@@ -1,0 +1,167 @@
+// A process that owns one backend of a kernel mode (or the firewall) and does as its stdin says; a lab starts one in
+// each namespace and can end it with SIGKILL. One JSON command per line, one JSON answer per line on stdout.
+//
+//   {"op":"new","backend":{…},"network":"10.5.0.0/16","iface":"eth0","sourceCheck":"strict"}   {"op":"leaseData"}
+//   {"op":"open","subnet":"10.5.1.0/24"}   {"op":"apply","added":[…],"changed":[…],"removed":[…]}   {"op":"settle"}
+//   {"op":"reconcile"}   {"op":"watch"}   {"op":"state"}   {"op":"firewall",…}   {"op":"resync"}   {"op":"close"}
+
+import { createInterface } from 'node:readline';
+import { createHostGwBackend } from '../../src/backend/host-gw.js';
+import { createVxlanBackend } from '../../src/backend/vxlan.js';
+import { Firewall } from '../../src/firewall/firewall.js';
+import { findLink } from '../../src/kernel/link.js';
+import { openMonitor } from '../../src/kernel/monitor.js';
+import { openLogger } from '../../src/ops/log.js';
+import { parsePrefix, parseIpv4 } from '../../src/net/ipv4.js';
+import type { Backend, SourceCheck } from '../../src/backend/backend.js';
+import type { FirewallOptions } from '../../src/firewall/firewall.js';
+import type { Monitor } from '../../src/kernel/monitor.js';
+import type { Lease } from '../../src/lease/lease.js';
+
+interface LeaseText {
+  readonly subnet: string;
+  readonly publicIp: string;
+  readonly backendType: string;
+  readonly backendData?: unknown;
+  readonly createRevision?: number;
+}
+
+interface Command {
+  readonly op: string;
+  readonly backend?: Record<string, unknown>;
+  readonly network?: string;
+  readonly subnet?: string;
+  readonly iface?: string;
+  readonly publicIp?: string;
+  readonly sourceCheck?: SourceCheck;
+  readonly added?: readonly LeaseText[];
+  readonly changed?: readonly LeaseText[];
+  readonly removed?: readonly LeaseText[];
+  readonly options?: Partial<FirewallOptions>;
+}
+
+const log = openLogger(process.env['DRIVER_LOG'] ?? 'silent');
+let backend: Backend | undefined;
+let firewall: Firewall | undefined;
+let monitor: Monitor | undefined;
+
+async function perform(command: Command): Promise<unknown> {
+  switch (command.op) {
+    case 'new': {
+      const iface = await interfaceOf(command);
+      const type = String(command.backend?.['Type']);
+      const network = parsePrefix(command.network!)!;
+      const context = {
+        config: {
+          network,
+          subnetLength: 24,
+          subnetMin: network.address,
+          subnetMax: network.address,
+          enableNftables: false,
+          backendType: type,
+          backend: command.backend!,
+        },
+        iface,
+        log,
+        sourceCheck: command.sourceCheck,
+      };
+      backend = type === 'vxlan' ? createVxlanBackend(context) : createHostGwBackend(context);
+      return backend.type;
+    }
+    case 'leaseData':
+      return await backend!.leaseData();
+    case 'open':
+      return await backend!.open(parsePrefix(command.subnet!)!);
+    case 'apply': {
+      const startedAt = performance.now();
+      backend!.apply({
+        added: (command.added ?? []).map(toLease),
+        changed: (command.changed ?? []).map(toLease),
+        removed: (command.removed ?? []).map(toLease),
+      });
+      await settled();
+      return { ms: performance.now() - startedAt };
+    }
+    case 'interface':
+      await backend!.interfaceChanged(await interfaceOf(command));
+      return {};
+    case 'reconcile': {
+      const startedAt = performance.now();
+      await backend!.reconcile();
+      return { ms: performance.now() - startedAt };
+    }
+    case 'watch':
+      monitor = openMonitor(() => backend!.reconcile(), { log });
+      while (!monitor.isListening()) await new Promise((resolve) => setTimeout(resolve, 5));
+      return {};
+    case 'state':
+      return { degraded: backend!.degraded(), counters: backend!.counters(), status: backend!.status() };
+    case 'firewall': {
+      firewall = new Firewall({
+        network: parsePrefix(command.network!)!,
+        subnet: parsePrefix(command.subnet!)!,
+        useNftables: false,
+        hasMasquerade: true,
+        isFullyRandom: true,
+        hasForward: true,
+        hasBlackhole: false,
+        resyncMs: 60_000,
+        log,
+        ...command.options,
+      });
+      await firewall.open();
+      return { degraded: firewall.degraded() };
+    }
+    case 'resync':
+      await firewall!.resync();
+      return { degraded: firewall!.degraded(), repairs: firewall!.repairs };
+    case 'close':
+      await monitor?.close();
+      await backend?.close();
+      await firewall?.close();
+      return {};
+    default:
+      throw new Error(`unknown op ${command.op}`);
+  }
+}
+
+async function interfaceOf(command: Command) {
+  const link = (await findLink(command.iface!))!;
+  const address = link.addresses.find((own) => own.scope === 'global')!.address;
+  const publicIp = command.publicIp === undefined ? address : parseIpv4(command.publicIp)!;
+  return { name: link.name, index: link.index, mtuBytes: link.mtuBytes, address, publicIp };
+}
+
+/** Nothing is waiting any more; a failed or refused peer is settled too. */
+async function settled(): Promise<void> {
+  for (;;) {
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    const gauge = backend!.counters().find((counter) => counter.name === 'kernel_peers');
+    const waiting = gauge?.values.find((value) => value.labels['state'] === 'waiting')?.value ?? 0;
+    if (waiting === 0) return;
+  }
+}
+
+function toLease(text: LeaseText): Lease {
+  return {
+    subnet: parsePrefix(text.subnet)!,
+    attributes: {
+      publicIp: parseIpv4(text.publicIp)!,
+      backendType: text.backendType,
+      backendData: text.backendData,
+    },
+    createRevision: BigInt(text.createRevision ?? 0),
+  };
+}
+
+for await (const line of createInterface({ input: process.stdin })) {
+  let answer: string;
+  try {
+    answer = JSON.stringify({ result: await perform(JSON.parse(line) as Command) });
+  } catch (error) {
+    const { code, message } = error as { code?: string; message: string };
+    answer = JSON.stringify({ error: message, code });
+  }
+  process.stdout.write(answer + '\n');
+}
+await monitor?.close();

@@ -1,0 +1,227 @@
+// Network namespaces for the labs of the kernel modes. Three hosts, two on one link and one behind a router, each with
+// a container; every name carries the pid of the test.
+//
+//   c1 ─ h1 (192.0.2.1) ─┐                     c2 ─ h2 (192.0.2.2) ─┐
+//                        └────── br0 in r (192.0.2.254) ────────────┘
+//                                     r (198.51.100.254) ─ h3 (198.51.100.3) ─ c3
+//
+// Host N owns 10.5.N.0/24; its container has 10.5.N.2, the host end of the veth 10.5.N.1.
+
+import { execFile, spawn } from 'node:child_process';
+import type { ChildProcess, SpawnOptions } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+
+/** Why labs do not run here; false when they do. */
+export const LAB_SKIP: string | false = process.getuid?.() === 0 ? false : 'needs root';
+
+/** Environment without what tap puts into it for its own children. */
+export function childEnvironment(): NodeJS.ProcessEnv {
+  const entries = Object.entries(process.env).filter(
+    ([name]) => name !== 'NODE_OPTIONS' && !name.startsWith('TAP'),
+  );
+  return Object.fromEntries(entries);
+}
+
+/** Runs a command and resolves with its stdout; rejects with its stderr in the message. */
+export function run(file: string, args: readonly string[], input?: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const options = { env: childEnvironment(), timeout: 60_000, maxBuffer: 64 << 20 };
+    const child = execFile(file, [...args], options, (error, stdout, stderr) => {
+      if (error === null) resolve(stdout);
+      else reject(new Error(`${file} ${args.join(' ')}: ${stderr.trim() || error.message}`));
+    });
+    child.stdin?.on('error', () => undefined); // the tool may have ended before it read its input
+    child.stdin?.end(input);
+  });
+}
+
+/** Polls until `condition` gives a value other than false and undefined. Rejects after `timeoutMs` with `what`. */
+export async function waitFor<T>(
+  what: string,
+  condition: () => Promise<T | false | undefined>,
+  timeoutMs = 5_000,
+): Promise<T> {
+  const end = performance.now() + timeoutMs;
+  let last = '';
+  for (;;) {
+    try {
+      const value = await condition();
+      if (value !== false && value !== undefined) return value;
+    } catch (error) {
+      last = (error as Error).message;
+    }
+    if (performance.now() > end) throw new Error(`not within ${timeoutMs} ms: ${what} ${last}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+export class KernelLab {
+  readonly #prefix = `tw-${process.pid}-`;
+  readonly #namespaces: string[] = [];
+  readonly #children = new Set<ChildProcess>();
+
+  /** Full name of a namespace of this lab. */
+  name(namespace: string): string {
+    return this.#prefix + namespace;
+  }
+
+  /** Runs a command inside a namespace. */
+  async exec(namespace: string, command: readonly string[], input?: string): Promise<string> {
+    return await run('ip', ['netns', 'exec', this.name(namespace), ...command], input);
+  }
+
+  /** exec() of words split at spaces. */
+  async sh(namespace: string, words: string): Promise<string> {
+    return await this.exec(namespace, words.split(' '));
+  }
+
+  /** Like sh(), with the JSON it prints. */
+  async json<T>(namespace: string, words: string): Promise<T> {
+    const text = await this.sh(namespace, words);
+    return JSON.parse(text.trim() === '' ? '[]' : text) as T;
+  }
+
+  /** Starts a command inside a namespace; ended by close() at the latest. */
+  start(namespace: string, command: readonly string[], options: SpawnOptions = {}): ChildProcess {
+    const args = ['netns', 'exec', this.name(namespace), ...command];
+    const child = spawn('ip', args, {
+      env: childEnvironment(),
+      stdio: ['pipe', 'pipe', 'inherit'],
+      ...options,
+    });
+    this.#children.add(child);
+    child.once('exit', () => this.#children.delete(child));
+    return child;
+  }
+
+  async addNamespace(namespace: string): Promise<void> {
+    const name = this.name(namespace);
+    this.#namespaces.push(name);
+    await run('ip', ['netns', 'add', name]);
+    await this.exec(namespace, ['ip', '-batch', '-'], 'link set lo up\n');
+    await this.exec(namespace, [
+      'sysctl',
+      '-qw',
+      'net.ipv4.ip_forward=1',
+      'net.ipv6.conf.default.accept_dad=0',
+    ]);
+  }
+
+  /** Builds the picture in the file head. */
+  async build(): Promise<this> {
+    for (const namespace of ['r', 'h1', 'h2', 'h3', 'c1', 'c2', 'c3']) await this.addNamespace(namespace);
+    await this.sh('r', 'ip link add br0 type bridge');
+    await this.sh('r', 'ip addr add 192.0.2.254/24 dev br0');
+    await this.sh('r', 'ip link set br0 up');
+    for (const host of [1, 2, 3]) {
+      await run('ip', ['-batch', '-'], this.#wiring(host));
+      if (host < 3) await this.sh('r', `ip link set p${host} master br0`);
+      const [address, router] =
+        host < 3 ? [`192.0.2.${host}`, '192.0.2.254'] : ['198.51.100.3', '198.51.100.254'];
+      if (host === 3) await this.sh('r', 'ip addr add 198.51.100.254/24 dev p3');
+      await this.exec(
+        `h${host}`,
+        ['ip', '-batch', '-'],
+        `addr add ${address}/24 dev eth0\nlink set eth0 up\nlink set vk up\naddr add 10.5.${host}.1/24 dev vk\n` +
+          `route add default via ${router}\n`,
+      );
+      await this.sh('r', `ip link set p${host} up`);
+      await this.exec(
+        `c${host}`,
+        ['ip', '-batch', '-'],
+        `addr add 10.5.${host}.2/24 dev eth0\nlink set eth0 up\nroute add default via 10.5.${host}.1\n`,
+      );
+    }
+    await waitFor('underlay', async () => await this.ping('h1', '198.51.100.3'));
+    return this;
+  }
+
+  /** Whether one echo comes back within a second. */
+  async ping(namespace: string, address: string): Promise<boolean> {
+    try {
+      await this.exec(namespace, ['ping', '-n', '-q', '-c1', '-W1', address]);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  /** Ends what still runs and removes every namespace. */
+  async close(): Promise<void> {
+    for (const child of this.#children) child.kill('SIGKILL');
+    for (const name of this.#namespaces.splice(0)) await run('ip', ['netns', 'del', name]);
+  }
+
+  #wiring(host: number): string {
+    const [router, own, container] = [this.name('r'), this.name(`h${host}`), this.name(`c${host}`)];
+    return (
+      `link add name p${host} netns ${router} type veth peer name eth0 netns ${own}\n` +
+      `link add name vk netns ${own} type veth peer name eth0 netns ${container}\n`
+    );
+  }
+}
+
+/** A lease as test/lab/backend-driver.ts takes it. */
+export interface LeaseText {
+  readonly subnet: string;
+  readonly publicIp: string;
+  readonly backendType: string;
+  readonly backendData?: unknown;
+  readonly createRevision?: number;
+}
+
+export interface DriverState {
+  readonly degraded: readonly string[];
+  readonly counters: readonly {
+    readonly name: string;
+    readonly values: readonly { readonly labels: Record<string, string>; readonly value: number }[];
+  }[];
+  readonly status: {
+    readonly detail: Record<string, unknown>;
+    readonly peers: readonly Record<string, unknown>[];
+  };
+}
+
+const DRIVER = fileURLToPath(new URL('./backend-driver.ts', import.meta.url));
+const LOADER = '@isaacs/ts-node-temp-fork-for-pr-2009/import';
+
+/** A backend in its own process inside a namespace. Calls are answered in order. */
+export class Driver {
+  readonly #child: ChildProcess;
+  readonly #waiting: ((line: string) => void)[] = [];
+  readonly exited: Promise<void>;
+
+  constructor(lab: KernelLab, namespace: string) {
+    this.#child = lab.start(namespace, [process.execPath, '--import', LOADER, DRIVER], {
+      env: { ...childEnvironment(), TS_NODE_TRANSPILE_ONLY: '1' },
+    });
+    createInterface({ input: this.#child.stdout! }).on('line', (line) => this.#waiting.shift()?.(line));
+    this.exited = new Promise((resolve) => this.#child.once('exit', () => resolve()));
+  }
+
+  /** Sends a command and resolves with its result; rejects with "CODE: message" when the driver met an error. */
+  async call<T = Record<string, unknown>>(op: string, fields: Record<string, unknown> = {}): Promise<T> {
+    const line = await new Promise<string>((resolve, reject) => {
+      this.#waiting.push(resolve);
+      void this.exited.then(() => reject(new Error(`driver ended during ${op}`)));
+      this.#child.stdin!.write(JSON.stringify({ op, ...fields }) + '\n');
+    });
+    const answer = JSON.parse(line) as { result: T; error?: string; code?: string };
+    if (answer.error !== undefined) throw new Error(`${answer.code ?? ''}: ${answer.error}`);
+    return answer.result;
+  }
+
+  /** Ends the process at once, as a crash or an OOM kill would. */
+  async kill(): Promise<void> {
+    this.#child.kill('SIGKILL');
+    await this.exited;
+  }
+
+  /** Closes the backend and ends the process. */
+  async close(): Promise<void> {
+    await this.call('close');
+    this.#child.stdin!.end();
+    await this.exited;
+  }
+}

@@ -6,6 +6,7 @@
 import { parseHostGwConfig } from '../config/vxlan-config.js';
 import { OverlayError } from '../errors.js';
 import { formatIpv4, prefixContains } from '../net/ipv4.js';
+import { removeLeftovers } from './leftovers.js';
 import { PeerProgrammer } from './peer-programmer.js';
 import type { Backend, BackendContext, BackendCounter, ExternalInterface } from './backend.js';
 import type { RouteLookup } from '../kernel/route.js';
@@ -39,6 +40,7 @@ class HostGwBackend implements Backend {
       tunnelDevice: undefined,
       needsLookup: () => true,
       planPeer: (lease, lookup) => this.#planPeer(lease, lookup),
+      afterFirstRun: () => removeLeftovers({ device: undefined, ownsRoutes: true, log }),
       log,
     });
   }

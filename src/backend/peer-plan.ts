@@ -59,17 +59,20 @@ export interface Step {
   readonly isRemoval: boolean;
 }
 
-/** Steps in their order: each phase is one batch of one tool. */
+/**
+ * Steps by batch. Neighbours and FDB entries of one peer may come in any order, since without the route nothing uses
+ * them; the route follows both, and what is taken away goes in reverse.
+ */
 export interface Phases {
-  /** ip: routes that are shadowed anyway go; neighbours come. */
+  /** First, ip: routes of ours that are shadowed anyway go; neighbours come. */
   readonly neighbours: Step[];
-  /** bridge */
+  /** First, bridge. */
   readonly fdb: Step[];
-  /** ip: routes come, routes of peers that left go. */
+  /** Second, ip: routes come; routes of peers that left go. */
   readonly routes: Step[];
-  /** bridge */
+  /** Third, bridge. */
   readonly fdbRemovals: Step[];
-  /** ip */
+  /** Third, ip. */
   readonly neighbourRemovals: Step[];
 }
 
@@ -82,14 +85,18 @@ export function prefixKey(prefix: Prefix): number {
   return prefix.address * 64 + prefix.length;
 }
 
-/** All steps for a peer of which nothing is known to be in place. */
-export function addPeerSteps(phases: Phases, plan: PeerPlan): void {
+/** The steps for a peer of which the kernel has what `known` asks for; undefined when it may have nothing. */
+export function addPeerSteps(phases: Phases, plan: PeerPlan, known: PeerPlan | undefined): void {
   const key = prefixKey(plan.subnet);
-  if (plan.vtep !== undefined) {
-    phases.neighbours.push(neighbourStep(plan, key));
-    phases.fdb.push(fdbStep(plan, key));
+  const { vtep, route } = plan;
+  if (vtep !== undefined) {
+    const sameMac = vtep.mac === known?.vtep?.mac;
+    if (!sameMac) phases.neighbours.push(neighbourStep(plan, key));
+    if (!sameMac || vtep.publicIp !== known?.vtep?.publicIp) phases.fdb.push(fdbStep(plan, key));
   }
-  phases.routes.push({ object: 'route', line: replaceRouteLine(plan.route), key, isRemoval: false });
+  if (route.gateway !== known?.route.gateway || route.device !== known?.route.device) {
+    phases.routes.push({ object: 'route', line: replaceRouteLine(route), key, isRemoval: false });
+  }
 }
 
 /**

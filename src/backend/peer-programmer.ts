@@ -40,6 +40,8 @@ export interface PeerProgrammerOptions {
   planPeer(lease: Lease, lookup: RouteLookup | undefined): PeerPlan | PeerRefusal;
   /** Runs before a full run; makes the device. A rejection ends the run and is retried. */
   prepare?(): Promise<void>;
+  /** Runs once, after the first full run with a snapshot: the peers are reachable now. */
+  afterFirstRun?(): Promise<void>;
   /** Runs beside each run, once the desired state changed. A rejection is retried with the next run. */
   beside?(): Promise<void>;
   readonly log: Logger;
@@ -51,8 +53,8 @@ interface Peer {
   plan: PeerPlan | undefined;
   refusal: PeerRefusal | undefined;
   failure: { readonly message: string; readonly attempts: number; readonly retryAt: number } | undefined;
-  /** The kernel took everything the current plan asks for. */
-  isDone: boolean;
+  /** The plan that the kernel took entirely; equal to `plan` unless something failed or is waiting. */
+  done: PeerPlan | undefined;
 }
 
 const RETRY_MIN_MS = 200;
@@ -170,11 +172,16 @@ export class PeerProgrammer {
     const key = prefixKey(lease.subnet);
     const peer = this.#peers.get(key);
     if (peer === undefined) {
-      this.#peers.set(key, { lease, plan: undefined, refusal: undefined, failure: undefined, isDone: false });
+      this.#peers.set(key, {
+        lease,
+        plan: undefined,
+        refusal: undefined,
+        failure: undefined,
+        done: undefined,
+      });
     } else {
       peer.lease = lease;
       peer.failure = undefined;
-      peer.isDone = false;
     }
     this.#changed.add(key);
   }
@@ -242,7 +249,7 @@ export class PeerProgrammer {
       const olds = peers.map((peer, index) => {
         const old = peer.plan;
         this.#plan(peer, lookups[index], current[index] === undefined ? [] : [current[index]]);
-        if (peer.plan !== undefined) addPeerSteps(phases, peer.plan);
+        if (peer.plan !== undefined) addPeerSteps(phases, peer.plan, peer.done);
         return old;
       });
       olds.forEach((old, index) => {
@@ -273,8 +280,9 @@ export class PeerProgrammer {
       const device = this.#options.tunnelDevice;
       const [within, ours, onDevice, neighbours, fdb, lookups] = await Promise.all([
         listRoutes({ within: this.#options.network }),
-        listRoutes({ protocol: ROUTE_PROTOCOL }),
-        device === undefined ? [] : listRoutes({ device }),
+        // Outside the network there is only what an earlier run with another config left.
+        this.#hasFullRun ? [] : listRoutes({ protocol: ROUTE_PROTOCOL }),
+        this.#hasFullRun || device === undefined ? [] : listRoutes({ device }),
         device === undefined ? [] : listNeighbours(device),
         device === undefined ? [] : listFdb(device),
         this.#lookup(peers.map((peer) => peer.lease)),
@@ -289,6 +297,7 @@ export class PeerProgrammer {
         if (sameSubnet === undefined) current.set(key, [route]);
         else sameSubnet.push(route);
       }
+      const hasSnapshot = this.#hasSnapshot;
       this.#macOwners.clear();
       this.#hasMacConflict = false;
       const plans: PeerPlan[] = [];
@@ -299,7 +308,7 @@ export class PeerProgrammer {
       });
       const { phases, replaced } = diffKernel(plans, state, {
         tunnelDevice: device,
-        removeStale: this.#hasSnapshot,
+        removeStale: hasSnapshot,
       });
       for (const route of replaced) {
         const gateway = route.gateway === undefined ? undefined : formatIpv4(route.gateway);
@@ -312,7 +321,10 @@ export class PeerProgrammer {
       }
       if (this.#hasFullRun) this.#countDrift(phases);
       await this.#perform(phases, peers);
-      this.#hasFullRun ||= this.#hasSnapshot;
+      if (hasSnapshot && !this.#hasFullRun) {
+        await this.#options.afterFirstRun?.();
+        this.#hasFullRun = true;
+      }
     } catch (error) {
       this.#wantsFullRun = true;
       throw error;
@@ -347,7 +359,7 @@ export class PeerProgrammer {
     const isRefused = 'code' in result;
     peer.plan = 'code' in result ? undefined : result;
     peer.refusal = 'code' in result ? result : undefined;
-    if (isRefused) peer.failure = undefined;
+    if (isRefused) peer.failure = peer.done = undefined;
     if (peer.refusal !== undefined && peer.refusal.reason !== before) {
       this.#log.warn(
         { subnet: formatPrefix(peer.lease.subnet), reason: peer.refusal.reason },
@@ -365,27 +377,24 @@ export class PeerProgrammer {
   async #perform(phases: Phases, planned: readonly Peer[]): Promise<void> {
     const failed = new Map<number, string>();
     const plans = planned.map((peer) => peer.plan);
-    for (const [tool, steps] of [
-      ['ip', phases.neighbours],
-      ['bridge', phases.fdb],
-      ['ip', phases.routes],
-      ['bridge', phases.fdbRemovals],
-      ['ip', phases.neighbourRemovals],
-    ] as const) {
+    const runBatch = async (tool: 'ip' | 'bridge', steps: readonly Step[]) => {
       const wanted = steps.filter((step) => step.key === undefined || !failed.has(step.key));
-      if (wanted.length === 0) continue;
+      if (wanted.length === 0) return;
       const failures = await ipBatch(
         wanted.map((step) => step.line),
         { tool },
       );
       for (const { index, message } of failures) this.#onRefused(wanted[index], message, failed);
-    }
+    };
+    await Promise.all([runBatch('ip', phases.neighbours), runBatch('bridge', phases.fdb)]);
+    await runBatch('ip', phases.routes);
+    await Promise.all([runBatch('bridge', phases.fdbRemovals), runBatch('ip', phases.neighbourRemovals)]);
     planned.forEach((peer, index) => {
       // A lease that changed while the batches ran is waiting again.
       const isCurrent = peer.plan === plans[index] && !this.#changed.has(prefixKey(peer.lease.subnet));
       if (peer.plan === undefined || !isCurrent || failed.has(prefixKey(peer.lease.subnet))) return;
       peer.failure = undefined;
-      peer.isDone = true;
+      peer.done = peer.plan;
     });
     const now = performance.now();
     for (const [key, message] of failed) {
@@ -393,7 +402,7 @@ export class PeerProgrammer {
       if (peer === undefined) continue;
       const attempts = (peer.failure?.attempts ?? 0) + 1;
       peer.failure = { message, attempts, retryAt: now + retryDelayMs(attempts) };
-      peer.isDone = false;
+      peer.done = undefined;
       if (attempts === 1) {
         this.#log.warn(
           { subnet: formatPrefix(peer.lease.subnet), reason: message },
@@ -457,7 +466,7 @@ function retryDelayMs(attempts: number): number {
 function stateOf(peer: Peer): 'programmed' | 'waiting' | 'failed' | PeerRefusal['code'] {
   if (peer.failure !== undefined) return 'failed';
   if (peer.refusal !== undefined) return peer.refusal.code;
-  return peer.isDone ? 'programmed' : 'waiting';
+  return peer.done !== undefined && peer.done === peer.plan ? 'programmed' : 'waiting';
 }
 
 function compareAge(a: Lease, b: Lease): number {

@@ -8,6 +8,7 @@
 import { MemberGuard } from '../firewall/member-guard.js';
 import { parseVtepData, parseVxlanConfig } from '../config/vxlan-config.js';
 import { formatIpv4, prefixContains } from '../net/ipv4.js';
+import { removeLeftovers } from './leftovers.js';
 import { PeerProgrammer } from './peer-programmer.js';
 import { VxlanDevice } from './vxlan-device.js';
 import type { Backend, BackendContext, BackendCounter, ExternalInterface } from './backend.js';
@@ -56,6 +57,7 @@ class VxlanBackend implements Backend {
       planPeer: (lease, lookup) => this.#planPeer(lease, lookup),
       prepare: () => this.#prepare(),
       beside: () => this.#syncGuard(),
+      afterFirstRun: () => removeLeftovers({ device: this.#device.name, ownsRoutes: true, log }),
       log,
     });
   }

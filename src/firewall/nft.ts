@@ -28,7 +28,7 @@ export async function listTable(
   name: string,
   signal?: AbortSignal,
 ): Promise<NftObject[] | undefined> {
-  const args = ['-json', 'list', 'table', family, name];
+  const args = ['--json', 'list', 'table', family, name];
   const result = await runCommand('nft', args, { signal, errorCode: 'E_FIREWALL' });
   if (result.status !== 0) {
     if (/No such file or directory/.test(result.stderr)) return undefined;
@@ -65,7 +65,10 @@ async function runNft(
   if (result.status !== 0) throw refusal(args, result.stderr);
 }
 
+/** nft repeats the input line below each error, which may be long. */
+const REASON_CHARACTERS = 300;
+
 function refusal(args: readonly string[], stderr: string): OverlayError {
-  const reason = stderr.trim().split('\n').slice(0, 3).join('; ') || 'no reason given';
+  const reason = stderr.trim().split('\n').slice(0, 3).join('; ').slice(0, REASON_CHARACTERS) || 'no reason given';
   return new OverlayError('E_FIREWALL', `"${describe('nft', args)}" failed: ${reason}`);
 }

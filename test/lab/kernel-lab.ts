@@ -9,6 +9,10 @@
 
 import { execFile, spawn } from 'node:child_process';
 import type { ChildProcess, SpawnOptions } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
@@ -95,6 +99,31 @@ export class KernelLab {
     return child;
   }
 
+  /** tcpdump on an interface, listening when this resolves; `text()` is what it has printed so far. */
+  async capture(namespace: string, device: string, filter: string): Promise<{ text(): string; end(): void }> {
+    const command = [
+      'tcpdump',
+      '-nn',
+      '-l',
+      '--immediate-mode',
+      '-T',
+      'vxlan',
+      '-i',
+      device,
+      ...filter.split(' '),
+    ];
+    const child = this.start(namespace, command, { stdio: ['ignore', 'pipe', 'pipe'] });
+    let printed = '';
+    child.stdout!.on('data', (chunk: Buffer) => (printed += chunk.toString()));
+    await new Promise<void>((resolve, reject) => {
+      child.stderr!.on('data', (chunk: Buffer) => {
+        if (chunk.includes('listening on')) resolve();
+      });
+      child.once('exit', () => reject(new Error('tcpdump ended early')));
+    });
+    return { text: () => printed, end: () => void child.kill() };
+  }
+
   async addNamespace(namespace: string): Promise<void> {
     const name = this.name(namespace);
     this.#namespaces.push(name);
@@ -144,6 +173,24 @@ export class KernelLab {
       return true;
     } catch {
       return false;
+    }
+  }
+
+  /** Sends 4 MiB of random bytes by TCP; whether they arrived unchanged. */
+  async transfer(from: string, to: string, address: string): Promise<boolean> {
+    const sent = randomBytes(4 << 20);
+    const folder = await mkdtemp(join(tmpdir(), 'twill-lab-'));
+    try {
+      await writeFile(join(folder, 'sent'), sent);
+      const receiver = this.start(to, ['socat', '-u', 'TCP4-LISTEN:9000,reuseaddr', `CREATE:${folder}/got`]);
+      const done = new Promise((resolve) => receiver.once('exit', resolve));
+      await waitFor('listener', async () => (await this.sh(to, 'ss -Hltn')).includes(':9000'));
+      await this.exec(from, ['socat', '-u', `OPEN:${folder}/sent`, `TCP4:${address}:9000`]);
+      await done;
+      const hash = (data: Buffer) => createHash('sha256').update(data).digest('hex');
+      return hash(await readFile(join(folder, 'got'))) === hash(sent);
+    } finally {
+      await rm(folder, { recursive: true });
     }
   }
 
@@ -223,5 +270,53 @@ export class Driver {
     await this.call('close');
     this.#child.stdin!.end();
     await this.exited;
+  }
+}
+
+export const NETWORK = '10.5.0.0/16';
+const PUBLIC_IPS = ['', '192.0.2.1', '192.0.2.2', '198.51.100.3'];
+
+/** A host with an opened backend, and what its lease says. */
+export interface LabNode {
+  readonly host: string;
+  readonly driver: Driver;
+  readonly lease: LeaseText;
+}
+
+/** Starts the backend of host `number`; its container gets the MTU the backend asks for. */
+export async function startLabNode(
+  lab: KernelLab,
+  number: number,
+  backend: Record<string, unknown>,
+  fields: Record<string, unknown> = {},
+): Promise<LabNode> {
+  const host = `h${number}`;
+  const driver = new Driver(lab, host);
+  await driver.call('new', { backend, network: NETWORK, iface: 'eth0', ...fields });
+  const data = await driver.call('leaseData');
+  const subnet = `10.5.${number}.0/24`;
+  const { mtuBytes } = await driver.call<{ mtuBytes: number }>('open', { subnet });
+  await lab.sh(host, `ip link set vk mtu ${mtuBytes}`);
+  await lab.sh(`c${number}`, `ip link set eth0 mtu ${mtuBytes}`);
+  return { host, driver, lease: { subnet, publicIp: PUBLIC_IPS[number], ...data } as LeaseText };
+}
+
+/** Tells every node about all the others. */
+export async function introduce(nodes: readonly LabNode[]): Promise<void> {
+  for (const node of nodes) {
+    await node.driver.call('apply', {
+      added: nodes.filter((other) => other !== node).map((other) => other.lease),
+    });
+  }
+}
+
+/** Runs `body` in a lab of its own. */
+export async function withLab(body: (lab: KernelLab) => Promise<void>): Promise<void> {
+  const lab = new KernelLab();
+  try {
+    await lab.build();
+    await body(lab);
+  } finally {
+    await lab.close();
   }
 }

@@ -7,7 +7,7 @@
 
 import { runCommand } from '../kernel/command.js';
 import { OverlayError } from '../errors.js';
-import { isInOrder, restoreScript } from './rules.js';
+import { isInOrder, isOurRule, restoreScript } from './rules.js';
 import type { IptablesChain } from './rules.js';
 
 /** How long to wait for the xtables lock that legacy tools share, in seconds; kube-proxy holds it for its own syncs. */
@@ -62,14 +62,10 @@ export class ChainKeeper {
 
   /** Compares and repairs; whether anything had to be changed. Rejects with OverlayError E_FIREWALL. */
   async sync(signal?: AbortSignal): Promise<boolean> {
-    const own = await this.#list(this.#chain.name, signal);
-    const parent = (await this.#list(this.#chain.parent, signal)) ?? [];
+    const { own, parent } = await this.#list(signal);
     if (this.#isWanted) {
       if (own !== undefined && isInOrder(this.#printed, own, parent)) return false;
-    } else if (
-      own === undefined &&
-      !parent.some((rule) => rule.includes(`--comment "${this.#chain.comment}"`))
-    ) {
+    } else if (own === undefined && !parent.some((rule) => isOurRule(rule, this.#chain))) {
       return false;
     }
     await this.#restore(restoreScript(this.#printed, parent, this.#isWanted), signal);
@@ -78,20 +74,24 @@ export class ChainKeeper {
   }
 
   async #learnSpelling(signal: AbortSignal | undefined): Promise<void> {
-    const own = (await this.#list(this.#chain.name, signal)) ?? [];
-    const parent = (await this.#list(this.#chain.parent, signal)) ?? [];
+    const { own, parent } = await this.#list(signal);
     const jump = parent.findLast((rule) => rule.endsWith(` -j ${this.#chain.name}`));
-    if (own.length !== this.#chain.rules.length || jump === undefined) return; // changed again meanwhile
+    if (own?.length !== this.#chain.rules.length || jump === undefined) return; // changed again meanwhile
     this.#printed = { ...this.#chain, rules: own, jump };
   }
 
-  /** The "-A" lines of a chain; undefined when there is no such chain. */
-  async #list(chain: string, signal: AbortSignal | undefined): Promise<string[] | undefined> {
-    const args = [...this.#waitArgs, '-t', this.#chain.table, '-S', chain];
+  /**
+   * The "-A" lines of our chain, undefined when there is none, and of its parent. The whole table is asked for: about a
+   * chain that does not exist, iptables-nft 1.8.9 says that it "is incompatible", which may be true of others.
+   */
+  async #list(signal: AbortSignal | undefined): Promise<{ own: string[] | undefined; parent: string[] }> {
+    const { table, name, parent } = this.#chain;
+    const args = [...this.#waitArgs, '-t', table, '-S'];
     const result = await runCommand('iptables', args, { signal, errorCode: 'E_FIREWALL' });
-    if (result.status === 0) return result.stdout.split('\n').filter((line) => line.startsWith('-A '));
-    if (/No chain|does not exist|doesn't exist|No such file/.test(result.stderr)) return undefined;
-    throw refusal(`iptables ${args.join(' ')}`, result.stderr);
+    if (result.status !== 0) throw refusal(`iptables ${args.join(' ')}`, result.stderr);
+    const lines = result.stdout.split('\n');
+    const rulesOf = (chain: string) => lines.filter((line) => line.startsWith(`-A ${chain} `));
+    return { own: lines.includes(`-N ${name}`) ? rulesOf(name) : undefined, parent: rulesOf(parent) };
   }
 
   async #restore(script: string, signal: AbortSignal | undefined): Promise<void> {

@@ -69,6 +69,7 @@ async function runNft(
 const REASON_CHARACTERS = 300;
 
 function refusal(args: readonly string[], stderr: string): OverlayError {
-  const reason = stderr.trim().split('\n').slice(0, 3).join('; ').slice(0, REASON_CHARACTERS) || 'no reason given';
+  const reason =
+    stderr.trim().split('\n').slice(0, 3).join('; ').slice(0, REASON_CHARACTERS) || 'no reason given';
   return new OverlayError('E_FIREWALL', `"${describe('nft', args)}" failed: ${reason}`);
 }

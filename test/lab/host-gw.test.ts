@@ -10,7 +10,8 @@ const routesOf = async (lab: KernelLab, host: string) =>
   (await lab.sh(host, 'ip route show root 10.5.0.0/16'))
     .split('\n')
     .map((line) => line.trim())
-    .filter((line) => line !== '' && !line.includes('proto kernel'));
+    .filter((line) => line !== '' && !line.includes('proto kernel'))
+    .sort();
 
 t.test('host-gw: hosts on one link reach each other without a tunnel', { skip: LAB_SKIP }, (t) =>
   withLab(async (lab) => {
@@ -60,9 +61,9 @@ t.test('host-gw: routes come back, foreign ones stay, SIGKILL loses no packet', 
     t.equal((await routesOf(lab, 'h1')).length, 5, 'nothing is removed before the first snapshot');
     await introduce(nodes);
     const expected = [
-      'blackhole 10.5.6.0/24 proto 94',
       '10.5.2.0/24 via 192.0.2.2 dev eth0 proto 94',
       '10.5.7.0/24 via 192.0.2.7 dev eth0',
+      'blackhole 10.5.6.0/24 proto 94',
     ];
     t.strictSame(await routesOf(lab, 'h1'), expected);
     await nodes[0].driver.call('watch');
@@ -76,7 +77,7 @@ t.test('host-gw: routes come back, foreign ones stay, SIGKILL loses no packet', 
       if (command.endsWith('down')) {
         await lab.sh('h1', 'ip link set eth0 up');
         await lab.sh('h1', 'ip route add default via 192.0.2.254');
-        expected.splice(2, 1); // the foreign route went with the link
+        expected.splice(1, 1); // the foreign route went with the link
       }
       const startedAt = performance.now();
       await waitFor(
@@ -104,7 +105,7 @@ t.test('host-gw: routes come back, foreign ones stay, SIGKILL loses no packet', 
     ]);
     await lab.sh('h1', 'ip addr del 10.5.20.1/24 dev vk');
     await next.driver.call('reconcile');
-    t.match(await routesOf(lab, 'h1'), ['10.5.20.0/24 via 192.0.2.20 dev eth0 proto 94']);
+    t.ok((await routesOf(lab, 'h1')).includes('10.5.20.0/24 via 192.0.2.20 dev eth0 proto 94'));
     await next.driver.call('apply', {
       removed: [{ subnet: '10.5.20.0/24', publicIp: '192.0.2.20', backendType: 'host-gw' }],
     });

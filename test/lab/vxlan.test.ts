@@ -29,9 +29,8 @@ t.test('vxlan: three hosts reach each other through VXLAN', { skip: LAB_SKIP }, 
     t.notMatch(capture.text(), /^\S+ IP 10\.5\./m, 'nothing of the overlay goes untunnelled');
 
     const [device] = await lab.json<Record<string, never>[]>('h1', 'ip -d -j link show dev flannel.1');
-    const golden = JSON.parse(
-      (await readFile(new URL('../fixtures/golden/vxlan-link.json', import.meta.url))).toString(),
-    );
+    const file = new URL('../fixtures/golden/vxlan-link.json', import.meta.url);
+    const golden = JSON.parse(await readFile(file, 'utf8')) as Record<string, never>;
     t.strictSame({ ...pick(device), address: 'x' }, { ...pick(golden), address: 'x' });
     t.match(
       await lab.sh('h1', 'ip route show 10.5.2.0/24'),

@@ -1,0 +1,259 @@
+// The firewall rules in a namespace of their own, and what they do to traffic between a container, its host and an
+// outside host; the picture is in kernel-lab.ts.
+
+import { readFile } from 'node:fs/promises';
+import t from 'tap';
+import { Driver, LAB_SKIP, NETWORK, waitFor, withLab } from './kernel-lab.js';
+import type { KernelLab } from './kernel-lab.js';
+
+interface Report {
+  readonly degraded: readonly string[];
+  readonly repairs: number;
+}
+
+async function openFirewall(
+  lab: KernelLab,
+  host: string,
+  options: Record<string, unknown> = {},
+  subnet = '10.5.1.0/24',
+) {
+  const driver = new Driver(lab, host);
+  const { degraded } = await driver.call<Report>('firewall', { network: NETWORK, subnet, options });
+  return { driver, degraded };
+}
+
+/** 500 datagrams in about 1.5 s, each from a port of its own. */
+const SEND_FLOWS = `
+  const send = (left) => {
+    if (left === 0) return;
+    const socket = require('dgram').createSocket('udp4');
+    socket.send('x', 9, '192.0.2.2', () => socket.close());
+    setTimeout(send, 3, left - 1);
+  };
+  send(500);
+`;
+
+/** iptables-save without comments and counters. */
+async function savedRules(lab: KernelLab, host: string): Promise<string[]> {
+  return rulesOnly(await lab.sh(host, 'iptables-save'));
+}
+
+function rulesOnly(text: string): string[] {
+  const lines = text.split('\n').filter((line) => /^(\*|:FLANNEL|-A|COMMIT)/.test(line));
+  return lines.map((line) => line.replace(/ \[\d+:\d+\]$/, ''));
+}
+
+t.test(
+  'iptables: the rules are those of flanneld, and come back however they are disturbed',
+  { skip: LAB_SKIP },
+  (t) =>
+    withLab(async (lab) => {
+      const file = new URL('../fixtures/golden/vxlan-iptables-save.txt', import.meta.url);
+      const golden = rulesOnly(await readFile(file, 'utf8'));
+      const { driver, degraded } = await openFirewall(lab, 'h1');
+      t.strictSame(degraded, []);
+      t.strictSame(await savedRules(lab, 'h1'), golden);
+      for (const commands of [
+        ['iptables -t nat -F FLANNEL-POSTRTG'],
+        ['iptables -F'],
+        ['iptables -t nat -D POSTROUTING 1'],
+        ['iptables -t nat -D FLANNEL-POSTRTG 2'],
+        ['iptables -t nat -I FLANNEL-POSTRTG -j ACCEPT'],
+        [
+          'iptables -t nat -D FLANNEL-POSTRTG 1',
+          'iptables -t nat -A FLANNEL-POSTRTG -m mark --mark 0x4000/0x4000 -j RETURN',
+        ],
+        ['iptables -A FORWARD -j FLANNEL-FWD'],
+        ['iptables -F', 'iptables -X', 'iptables -t nat -F', 'iptables -t nat -X'],
+        ['nft flush ruleset'],
+      ]) {
+        for (const command of commands) await lab.sh('h1', command);
+        t.strictSame((await driver.call<Report>('resync')).degraded, []);
+        t.strictSame(await savedRules(lab, 'h1'), golden, commands.join('; '));
+      }
+      const { repairs } = await driver.call<Report>('resync');
+      t.equal(repairs, 11, 'each table was counted, and a pass over rules in order changes nothing');
+
+      // The jump is not moved behind other programs' rules, nor theirs touched.
+      await lab.sh('h1', 'iptables -A FORWARD -s 203.0.113.0/24 -j DROP');
+      await lab.sh('h1', 'iptables -I FORWARD -s 203.0.114.0/24 -j DROP');
+      const before = await savedRules(lab, 'h1');
+      await driver.call('resync');
+      t.strictSame(await savedRules(lab, 'h1'), before);
+      await driver.close();
+      t.strictSame(await savedRules(lab, 'h1'), before, 'the rules stay at the end');
+
+      // A new subnet replaces the former rules; rules of flanneld before its own chains go; then no masquerade at all.
+      const old = '-s 10.5.0.0/16 -m comment --comment "flanneld masq" -j MASQUERADE';
+      await lab.exec('h1', ['iptables-restore', '--noflush'], `*nat\n-A POSTROUTING ${old}\nCOMMIT\n`);
+      const second = await openFirewall(lab, 'h1', {}, '10.5.2.0/24');
+      const nat = (lines: readonly string[]) => lines.filter((line) => line.includes('POSTR'));
+      const moved = nat(golden).map((line) => line.replace('10.5.1.0/24', '10.5.2.0/24'));
+      t.strictSame(nat(await savedRules(lab, 'h1')), moved);
+      await second.driver.close();
+      await openFirewall(lab, 'h1', { hasMasquerade: false, hasForward: false });
+      t.strictSame(
+        (await savedRules(lab, 'h1')).filter((line) => line.includes('FLANNEL')),
+        [],
+      );
+    }),
+);
+
+t.test('nftables: one table, nft alone, and the other mode is cleaned up', { skip: LAB_SKIP }, (t) =>
+  withLab(async (lab) => {
+    const first = await openFirewall(lab, 'h1');
+    await first.driver.close();
+    const { driver, degraded } = await openFirewall(lab, 'h1', { useNftables: true });
+    t.strictSame(degraded, []);
+    t.strictSame(
+      (await savedRules(lab, 'h1')).filter((line) => line.includes('FLANNEL')),
+      [],
+      'iptables rules removed',
+    );
+    const expected = `table ip flannel-ipv4 {
+	comment "rules for flannel-ipv4"
+	chain postrtg {
+		comment "chain to manage traffic masquerading by flannel"
+		type nat hook postrouting priority srcnat; policy accept;
+		meta mark 0x00004000 return
+		ip saddr 10.5.1.0/24 ip daddr 10.5.0.0/16 return
+		ip saddr 10.5.0.0/16 ip daddr 10.5.1.0/24 return
+		ip saddr != 10.5.1.0/24 ip daddr 10.5.0.0/16 return
+		ip saddr 10.5.0.0/16 ip daddr != 224.0.0.0/4 masquerade fully-random
+		ip saddr != 10.5.0.0/16 ip daddr 10.5.0.0/16 masquerade fully-random
+	}
+
+	chain forward {
+		comment "chain to accept flannel traffic"
+		type filter hook forward priority filter; policy accept;
+		ip saddr 10.5.0.0/16 accept
+		ip daddr 10.5.0.0/16 accept
+	}
+}
+`;
+    const table = async () => await lab.sh('h1', 'nft list table ip flannel-ipv4');
+    t.equal(await table(), expected);
+    for (const command of [
+      'nft flush ruleset',
+      'nft flush chain ip flannel-ipv4 postrtg',
+      'nft delete table ip flannel-ipv4',
+      'nft insert rule ip flannel-ipv4 forward drop',
+    ]) {
+      await lab.sh('h1', command);
+      await driver.call('resync');
+      t.equal(await table(), expected, command);
+    }
+    await lab.sh('h1', 'nft flush ruleset');
+    await lab.exec('h1', ['nft', '-f', '-'], 'table ip flannel-ipv4 {\n chain forward {\n }\n}\n');
+    await driver.call('resync');
+    t.equal(await table(), expected, 'a chain of the same name without a hook');
+    t.equal((await driver.call<Report>('resync')).repairs, 5);
+    await driver.close();
+
+    const plain = await openFirewall(lab, 'h1', {
+      useNftables: true,
+      isFullyRandom: false,
+      hasForward: false,
+    });
+    t.notMatch(await table(), /fully-random|chain forward/);
+    await plain.driver.close();
+    const back = await openFirewall(lab, 'h1');
+    t.strictSame(back.degraded, []);
+    t.notMatch(await lab.sh('h1', 'nft list tables'), 'flannel-ipv4', 'and back');
+  }),
+);
+
+t.test('what leaves the overlay is masqueraded, what stays inside is not', { skip: LAB_SKIP }, (t) =>
+  withLab(async (lab) => {
+    for (const useNftables of [false, true]) {
+      const mode = useNftables ? 'nftables' : 'iptables';
+      const { driver } = await openFirewall(lab, 'h1', { useNftables });
+      await lab.sh('h1', 'iptables -P FORWARD DROP');
+      await lab.sh('h1', 'ip route replace 10.5.2.0/24 via 192.0.2.2');
+      await lab.sh('h2', 'ip route replace 10.5.1.0/24 via 192.0.2.1');
+      await lab.sh('h1', 'conntrack -F');
+      if (useNftables) await lab.sh('h1', 'iptables -P FORWARD ACCEPT'); // an nft accept does not lift another table's drop
+      const capture = await lab.capture('h2', 'eth0', 'icmp');
+      t.ok(await lab.ping('c1', '192.0.2.2'), `${mode}: to the outside`);
+      t.ok(await lab.ping('c1', '10.5.2.2'), `${mode}: inside`);
+      await waitFor('capture', () =>
+        Promise.resolve(capture.text().includes('10.5.1.2 > 10.5.2.2: ICMP echo request')),
+      );
+      t.match(
+        capture.text(),
+        '192.0.2.1 > 192.0.2.2: ICMP echo request',
+        `${mode}: this host's address outside`,
+      );
+      t.notMatch(capture.text(), '10.5.1.2 > 192.0.2.2', `${mode}: and no other`);
+      const tracked = (await lab.sh('h1', 'conntrack -L')).split('\n');
+      const outside = tracked.find((line) => line.includes('dst=192.0.2.2 '));
+      t.match(
+        outside,
+        /src=10\.5\.1\.2 dst=192\.0\.2\.2 .*src=192\.0\.2\.2 dst=192\.0\.2\.1 /,
+        `${mode}: conntrack`,
+      );
+      const inside = tracked.find((line) => line.includes('dst=10.5.2.2 '));
+      t.match(
+        inside,
+        /src=10\.5\.1\.2 dst=10\.5\.2\.2 .*src=10\.5\.2\.2 dst=10\.5\.1\.2 /,
+        `${mode}: conntrack`,
+      );
+      capture.end();
+      await driver.close();
+    }
+  }),
+);
+
+t.test('rules are replaced without a moment in which they are missing', { skip: LAB_SKIP }, (t) =>
+  withLab(async (lab) => {
+    const { driver } = await openFirewall(lab, 'h1');
+    await lab.sh('h1', 'iptables -P FORWARD DROP');
+    // FORWARD sees each echo; POSTROUTING sees each new flow, hence a new UDP port for each datagram.
+    const capture = await lab.capture('h2', 'eth0', 'udp');
+    const pinging = lab.exec('c1', ['ping', '-n', '-q', '-i', '0.002', '-c', '750', '-W', '1', '192.0.2.2']);
+    const flows = lab.exec('c1', [process.execPath, '-e', SEND_FLOWS]);
+    for (let i = 0; i < 15; i++) {
+      await lab.sh('h1', 'iptables -t nat -A FLANNEL-POSTRTG -s 10.99.0.0/16 -j RETURN');
+      await lab.sh('h1', 'iptables -A FLANNEL-FWD -s 10.99.0.0/16 -j RETURN');
+      await driver.call('resync');
+    }
+    t.match(await pinging, '750 packets transmitted, 750 received, 0% packet loss');
+    await flows;
+    const sent = () =>
+      capture
+        .text()
+        .split('\n')
+        .filter((line) => line.includes('192.0.2.2.9: UDP'));
+    await waitFor('all flows', () => Promise.resolve(sent().length === 500));
+    t.strictSame(
+      sent().filter((line) => !line.includes('IP 192.0.2.1.')),
+      [],
+      'no packet left unmasqueraded',
+    );
+    t.equal((await driver.call<Report>('resync')).repairs, 30);
+  }),
+);
+
+t.test('the blackhole route stands behind a bridge and is removed with its flag', { skip: LAB_SKIP }, (t) =>
+  withLab(async (lab) => {
+    await lab.sh('h1', 'ip route add blackhole 10.5.66.0/24 proto 94 metric 4294967294');
+    await lab.sh('h1', 'ip route add blackhole 10.5.67.0/24');
+    const { driver, degraded } = await openFirewall(lab, 'h1', { hasBlackhole: true });
+    t.strictSame(degraded, []);
+    const holes = async () =>
+      (await lab.sh('h1', 'ip route show type blackhole'))
+        .trim()
+        .split('\n')
+        .map((line) => line.trim());
+    const own = 'blackhole 10.5.1.0/24 proto 94 metric 4294967294';
+    t.strictSame((await holes()).sort(), [own, 'blackhole 10.5.67.0/24'], 'that of a former subnet is gone');
+    t.ok(await lab.ping('h1', '10.5.1.2'), 'the bridge comes first');
+    await lab.sh('h1', 'ip route del blackhole 10.5.1.0/24 proto 94 metric 4294967294');
+    await driver.call('resync');
+    t.ok((await holes()).includes(own), 'comes back');
+    await driver.close();
+    t.ok((await holes()).includes(own), 'stays at the end');
+    await openFirewall(lab, 'h1', { hasBlackhole: false });
+    t.strictSame(await holes(), ['blackhole 10.5.67.0/24']);
+  }),
+);

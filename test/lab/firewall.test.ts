@@ -223,7 +223,7 @@ t.test('rules are replaced without a moment in which they are missing', { skip: 
       capture
         .text()
         .split('\n')
-        .filter((line) => line.includes('192.0.2.2.9: UDP'));
+        .filter((line) => line.includes(' > 192.0.2.2.9: '));
     await waitFor('all flows', () => Promise.resolve(sent().length === 500));
     t.strictSame(
       sent().filter((line) => !line.includes('IP 192.0.2.1.')),

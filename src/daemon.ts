@@ -1,7 +1,7 @@
 // The daemon: what is started in which order, and stopped in the reverse.
 //
 //   health server ─► store: config ─► external interface ─► backend: lease data ─► store: lease ─► backend: device
-//   ─► subnet.env ─► store: watch ─► kernel monitor ─► READY=1
+//   ─► firewall ─► subnet.env ─► store: watch ─► kernel monitor ─► READY=1
 //
 // From then on everything is an event: leases from the store become a diff for the backend; changes in the kernel, and
 // a timer, make the backend compare the kernel with what it wants. Nothing that happens at run time ends the daemon but
@@ -13,6 +13,7 @@ import { BACKENDS } from './backend/registry.js';
 import type { Flags } from './config/flags.js';
 import type { NetworkConfig } from './config/network-config.js';
 import { OverlayError } from './errors.js';
+import { Firewall } from './firewall/firewall.js';
 import { chooseExternalInterface, type ExternalInterface } from './kernel/external-interface.js';
 import { findLink } from './kernel/link.js';
 import { openMonitor } from './kernel/monitor.js';
@@ -66,6 +67,7 @@ class Daemon {
   readonly #startedMs = performance.now();
   #store!: LeaseStore;
   #backend: Backend | undefined;
+  #firewall: Firewall | undefined;
   #config: NetworkConfig | undefined;
   #iface: ExternalInterface | undefined;
   #ownSubnet: Prefix | undefined;
@@ -75,6 +77,7 @@ class Daemon {
   #configFault: string | undefined;
   #subnetFileFault: string | undefined;
   #reconcileFault: string | undefined;
+  #hasSnapshot = false;
   #isReconciling = false;
   #isReconcileDue = false;
   #reconciled: Promise<void> = Promise.resolve();
@@ -123,6 +126,7 @@ class Daemon {
     this.#signal.throwIfAborted();
 
     this.#mtuBytes = (await backend.open(ownSubnet)).mtuBytes;
+    await this.#openFirewall(config, ownSubnet);
     await this.#writeSubnetFile();
     this.#view = new LeaseView({ network: config.network, ownSubnet, ownPublicIp: iface.publicIp });
     this.#watchStore();
@@ -150,7 +154,7 @@ class Daemon {
   async #openHttp(): Promise<void> {
     const { healthzIp, healthzPort } = this.#flags;
     const metrics = new Metrics({
-      backend: () => this.#backend?.counters() ?? [],
+      backend: () => [...(this.#backend?.counters() ?? []), ...(this.#firewall?.counters() ?? [])],
       gauges: () => this.#gauges(),
       version: this.#version,
     });
@@ -179,6 +183,23 @@ class Daemon {
     this.#backend = factory({ config, iface, sourceCheck, queues, offload, log: this.#log });
     this.#opened.push({ name: 'backend', resource: this.#backend });
     return this.#backend;
+  }
+
+  async #openFirewall(config: NetworkConfig, subnet: Prefix): Promise<void> {
+    const flags = this.#flags;
+    this.#firewall = new Firewall({
+      network: config.network,
+      subnet,
+      useNftables: config.enableNftables,
+      hasMasquerade: flags.ipMasq,
+      isFullyRandom: !flags.ipMasqFullyRandomDisable,
+      hasForward: flags.iptablesForwardRules,
+      hasBlackhole: flags.ipBlackholeRoute,
+      resyncMs: flags.iptablesResync * 1000,
+      log: this.#log,
+    });
+    this.#opened.push({ name: 'firewall', resource: this.#firewall });
+    await this.#firewall.open();
   }
 
   async #writeSubnetFile(): Promise<void> {
@@ -213,7 +234,9 @@ class Daemon {
   #applyLeases(update: LeaseUpdate): void {
     const { diff, refusals } = this.#view!.apply(update);
     for (const { key, text } of refusals) this.#log.warn({ lease: key }, `lease refused: ${text}`);
-    if (diff.added.length + diff.changed.length + diff.removed.length === 0) return;
+    const isFirst = !this.#hasSnapshot;
+    if (!isFirst && diff.added.length + diff.changed.length + diff.removed.length === 0) return;
+    this.#hasSnapshot = true;
     const counts = { added: diff.added.length, changed: diff.changed.length, removed: diff.removed.length };
     this.#log.info(counts, 'leases changed');
     this.#backend!.apply(diff);
@@ -230,7 +253,7 @@ class Daemon {
 
   #watchKernel(): void {
     const monitor = openMonitor(() => this.#reconcileSoon(), { log: this.#log });
-    const timer = setInterval(() => this.#reconcileSoon(), RECONCILE_MS);
+    const timer = setInterval(() => void this.#reconcileSoon(), RECONCILE_MS);
     const close = async (): Promise<void> => {
       clearInterval(timer);
       this.#isReconcileDue = false;
@@ -240,10 +263,10 @@ class Daemon {
     this.#opened.push({ name: 'kernel monitor', resource: { close } });
   }
 
-  /** One run at a time; events during a run lead to exactly one more. */
-  #reconcileSoon(): void {
+  /** One run at a time; events during a run lead to exactly one more. Resolves when the kernel was compared. */
+  #reconcileSoon(): Promise<void> {
     this.#isReconcileDue = true;
-    if (this.#isReconciling) return;
+    if (this.#isReconciling) return this.#reconciled;
     this.#isReconciling = true;
     this.#reconciled = (async () => {
       while (this.#isReconcileDue && !this.#signal.aborted) {
@@ -252,6 +275,7 @@ class Daemon {
       }
       this.#isReconciling = false;
     })();
+    return this.#reconciled;
   }
 
   async #reconcile(): Promise<void> {
@@ -304,6 +328,7 @@ class Daemon {
     this.#health.addSource('daemon', own);
     this.#health.addSource('store', () => this.#store.degraded());
     this.#health.addSource('backend', () => this.#backend?.degraded() ?? []);
+    this.#health.addSource('firewall', () => this.#firewall?.degraded() ?? []);
   }
 
   #gauges(): {

@@ -19,12 +19,7 @@ export interface BackendContext {
   readonly queues: number;
   readonly offload: Offload;
   readonly log: Logger;
-  /** What senders are admitted, as --source-check says. @default 'strict' */
-  readonly sourceCheck?: SourceCheck | undefined;
 }
-
-/** strict: outer source and inner source must match a lease; loose: the outer one only; off: anything is taken. */
-export type SourceCheck = 'strict' | 'loose' | 'off';
 
 export interface Backend {
   /** Canonical type: "udp", "vxlan", "host-gw". */

@@ -15,7 +15,7 @@ import type { Prefix } from '../net/ipv4.js';
 import type { PeerPlan, PeerRefusal } from './peer-plan.js';
 
 /** A backend of type "host-gw". Throws OverlayError E_BACKEND behind NAT. */
-export function createHostGwBackend(context: BackendContext): Backend {
+export function openHostGwBackend(context: BackendContext): Backend {
   return new HostGwBackend(context);
 }
 
@@ -62,10 +62,11 @@ class HostGwBackend implements Backend {
     await this.#programmer.reconcile();
   }
 
-  async interfaceChanged(iface: ExternalInterface): Promise<void> {
+  async interfaceChanged(iface: ExternalInterface): Promise<{ readonly mtuBytes: number }> {
     this.#iface = iface;
     this.#interfaceFault = natFault(iface);
     await this.#programmer.reconcile();
+    return { mtuBytes: iface.mtuBytes };
   }
 
   degraded(): readonly string[] {

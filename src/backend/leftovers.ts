@@ -2,7 +2,7 @@
 //
 // A mode leaves its state behind on purpose, so that a restart loses nothing; after a change of the network config's
 // backend type that state is in the way (its routes are more specific than the udp mode's one route). Only what bears
-// our mark goes: VXLAN devices with our alias, routes of our protocol, the nft table of our name.
+// our mark goes: VXLAN devices with our alias, the persistent TUN, routes of our protocol, the nft table of our name.
 
 import { ipBatch, meansGone, ROUTE_PROTOCOL } from '../kernel/ip.js';
 import { deleteLink, listLinks } from '../kernel/link.js';
@@ -10,7 +10,8 @@ import { deleteRouteLine, listRoutes } from '../kernel/route.js';
 import { deleteTable, printTable } from '../firewall/nft.js';
 import { GUARD_TABLE } from '../firewall/member-guard.js';
 import { OverlayError } from '../errors.js';
-import { DEVICE_ALIAS } from './vxlan-device.js';
+import { DEVICE_ALIAS, UDP_DEVICE } from './device-names.js';
+import type { Link } from '../kernel/link.js';
 import type { Logger } from '../ops/log.js';
 
 export interface LeftoverOptions {
@@ -34,11 +35,17 @@ export async function removeLeftovers(options: LeftoverOptions): Promise<void> {
     }
   }
   for (const link of await listLinks()) {
-    if (link.kind !== 'vxlan' || link.alias !== DEVICE_ALIAS || link.name === device) continue;
-    log.info({ device: link.name }, 'removing the VXLAN device of another mode');
+    if (link.name === device || !isOfAnotherMode(link)) continue;
+    log.info({ device: link.name }, 'removing the device of another mode');
     await deleteLink(link.name);
   }
   if (device === undefined || !device.startsWith('flannel.')) await removeGuard();
+}
+
+/** A TUN device without persistence belongs to a flanneld that is running. */
+function isOfAnotherMode(link: Link): boolean {
+  if (link.kind === 'vxlan') return link.alias === DEVICE_ALIAS;
+  return link.kind === 'tun' && link.name === UDP_DEVICE && link.data['persist'] === true;
 }
 
 async function removeGuard(): Promise<void> {

@@ -4,4 +4,6 @@ import type { BackendFactory } from './backend.js';
 
 export const BACKENDS: Readonly<Record<string, () => Promise<BackendFactory>>> = {
   udp: async () => (await import('./udp.js')).openUdpBackend,
+  vxlan: async () => (await import('./vxlan.js')).openVxlanBackend,
+  'host-gw': async () => (await import('./host-gw.js')).openHostGwBackend,
 };

@@ -32,8 +32,8 @@ import {
 import { UDP_OVERHEAD_BYTES } from '../net/mtu.js';
 import type { Logger } from '../ops/log.js';
 import type { Backend, BackendContext, BackendCounter, ExternalInterface } from './backend.js';
-
-export const UDP_DEVICE = 'flannel0';
+import { UDP_DEVICE } from './device-names.js';
+import { removeLeftovers } from './leftovers.js';
 
 // Packets or superpackets that wait for the worker. 1000 single packets are 12 ms at 1 Gbit/s; a restart of the daemon
 // takes longer than any sensible queue, and a deeper one only adds delay under overload.
@@ -69,6 +69,9 @@ class UdpBackend implements Backend {
   #ownSubnet: Prefix | undefined;
   #dataplane: Dataplane | undefined;
   #failure: string | undefined;
+  #hasSnapshot = false;
+  /** Nothing of another mode is left in the kernel. */
+  #isAlone = false;
   #housekeeping: NodeJS.Timeout | undefined;
   /** Serialises everything that touches the kernel or the data path. */
   #queue: Promise<void> = Promise.resolve();
@@ -102,6 +105,10 @@ class UdpBackend implements Backend {
       if (this.#dataplane === undefined) return;
       await this.#configureDevice();
       await this.#recheckPeers();
+      if (this.#hasSnapshot && !this.#isAlone) {
+        await removeLeftovers({ device: UDP_DEVICE, ownsRoutes: false, log: this.#log });
+        this.#isAlone = true;
+      }
     });
   }
 
@@ -304,7 +311,7 @@ class UdpBackend implements Backend {
       await setLink(UDP_DEVICE, { mtuBytes: this.#mtuBytes, txQueueLength: TX_QUEUE_LENGTH, isUp: true });
     }
     const { network } = this.#context.config;
-    const routes = await listRoutes(['exact', formatPrefix(network)]);
+    const routes = await listRoutes({ exact: network });
     if (!routes.some((route) => route.device === UDP_DEVICE && prefixEquals(route.prefix, network))) {
       // Scope global and protocol boot, as flannel's own route: nothing else tells the two apart.
       await ip(['route', 'replace', formatPrefix(network), 'dev', UDP_DEVICE, 'scope', 'global']);
@@ -314,6 +321,7 @@ class UdpBackend implements Backend {
   // --- peers ---------------------------------------------------------------------------------------------------
 
   async #applyDiff(diff: LeaseDiff): Promise<void> {
+    this.#hasSnapshot = true;
     for (const lease of diff.removed) {
       const key = formatPrefix(lease.subnet);
       this.#leases.delete(key);

@@ -19,15 +19,13 @@ import { writeInterfaceSysctl } from '../kernel/sysctl.js';
 import { meansGone } from '../kernel/ip.js';
 import { OverlayError } from '../errors.js';
 import { formatIpv4, formatPrefix, prefixContains } from '../net/ipv4.js';
-import { VXLAN_OVERHEAD_BYTES } from '../config/vxlan-config.js';
+import { VXLAN_OVERHEAD_BYTES } from '../net/mtu.js';
+import { DEVICE_ALIAS, vxlanDeviceName } from './device-names.js';
 import type { ExternalInterface } from './backend.js';
 import type { VxlanConfig } from '../config/vxlan-config.js';
 import type { Link } from '../kernel/link.js';
 import type { Logger } from '../ops/log.js';
 import type { Prefix } from '../net/ipv4.js';
-
-/** Marks devices of ours, so that another mode may remove them after a change of the config. */
-export const DEVICE_ALIAS = 'twill';
 
 export interface VxlanDeviceOptions {
   readonly config: VxlanConfig;
@@ -54,7 +52,7 @@ export class VxlanDevice {
     this.#config = options.config;
     this.#network = options.network;
     this.#log = options.log;
-    this.name = `flannel.${options.config.vni}`;
+    this.name = vxlanDeviceName(options.config.vni);
   }
 
   /** MAC of the device once ensure() has resolved; the same for the life of this object. */

@@ -19,7 +19,7 @@ import type { Prefix } from '../net/ipv4.js';
 import type { PeerPlan, PeerRefusal } from './peer-plan.js';
 
 /** A backend of type "vxlan". Throws OverlayError E_CONFIG when its settings are wrong. */
-export function createVxlanBackend(context: BackendContext): Backend {
+export function openVxlanBackend(context: BackendContext): Backend {
   return new VxlanBackend(context);
 }
 
@@ -48,7 +48,7 @@ class VxlanBackend implements Backend {
     this.#guard = new MemberGuard({
       port: this.#config.port,
       vni: this.#config.vni,
-      isEnabled: (context.sourceCheck ?? 'strict') !== 'off',
+      sourceCheck: context.sourceCheck,
     });
     this.#programmer = new PeerProgrammer({
       network: config.network,
@@ -87,9 +87,10 @@ class VxlanBackend implements Backend {
     await this.#programmer.reconcile();
   }
 
-  async interfaceChanged(iface: ExternalInterface): Promise<void> {
+  async interfaceChanged(iface: ExternalInterface): Promise<{ readonly mtuBytes: number }> {
     this.#iface = iface;
     await this.#programmer.reconcile();
+    return { mtuBytes: this.#device.mtuBytes(iface) };
   }
 
   degraded(): readonly string[] {
@@ -113,7 +114,7 @@ class VxlanBackend implements Backend {
     return {
       detail: {
         ...detail,
-        sourceCheck: this.#context.sourceCheck ?? 'strict',
+        sourceCheck: this.#context.sourceCheck,
         refusedDatagrams: this.#guard.dropped,
       },
       peers: this.#programmer.peers(),

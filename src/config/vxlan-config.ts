@@ -4,6 +4,8 @@
 // and keys nobody knows are no error (they are listed, so that a typing error can be shown to the operator).
 
 import { OverlayError } from '../errors.js';
+import { VXLAN_OVERHEAD_BYTES } from '../net/mtu.js';
+import { field } from './json.js';
 
 export interface VxlanConfig {
   /** VXLAN network identifier, 24 bits. */
@@ -21,9 +23,6 @@ export interface VxlanConfig {
   /** Keys of the Backend object that mean nothing here, as they were spelled. */
   readonly unknownKeys: readonly string[];
 }
-
-/** 50 = 14 inner Ethernet + 8 VXLAN + 8 UDP + 20 outer IPv4 (RFC 7348 section 5); IP options are not sent. */
-export const VXLAN_OVERHEAD_BYTES = 50;
 
 /** The VNI has 24 bits (RFC 7348 section 4.1). */
 const MAX_VNI = 2 ** 24 - 1;
@@ -43,28 +42,24 @@ type RawBackend = Readonly<Record<string, unknown>>;
  * Throws OverlayError E_CONFIG, naming key, value and what was expected.
  */
 export function parseVxlanConfig(backend: RawBackend): VxlanConfig {
-  const keys = new BackendKeys(backend, ['Type', 'VNI', 'Port', 'GBP', 'Learning', 'DirectRouting', 'MTU']);
-  const mtu = keys.integer('MTU', 0, MAX_OUTER_MTU_BYTES) ?? 0;
+  const mtu = integer(backend, 'MTU', 0, MAX_OUTER_MTU_BYTES) ?? 0;
   if (mtu !== 0 && mtu < MIN_OUTER_MTU_BYTES) {
-    throw new OverlayError(
-      'E_CONFIG',
-      `Network config, Backend.MTU ${mtu}: expected at least ${MIN_OUTER_MTU_BYTES} (576 + ${VXLAN_OVERHEAD_BYTES} of VXLAN)`,
-    );
+    throw wrong('MTU', mtu, `at least ${MIN_OUTER_MTU_BYTES} (576 + ${VXLAN_OVERHEAD_BYTES} of VXLAN)`);
   }
   return {
-    vni: keys.integer('VNI', 0, MAX_VNI) ?? 1,
-    port: keys.integer('Port', 0, 65_535) || DEFAULT_PORT, // 0 is how flanneld spells "the default"
-    hasGbp: keys.boolean('GBP') ?? false,
-    hasLearning: keys.boolean('Learning') ?? false,
-    hasDirectRouting: keys.boolean('DirectRouting') ?? false,
+    vni: integer(backend, 'VNI', 0, MAX_VNI) ?? 1,
+    port: integer(backend, 'Port', 0, 65_535) || DEFAULT_PORT, // 0 is how flanneld spells "the default"
+    hasGbp: boolean(backend, 'GBP'),
+    hasLearning: boolean(backend, 'Learning'),
+    hasDirectRouting: boolean(backend, 'DirectRouting'),
     outerMtuBytes: mtu === 0 ? undefined : mtu,
-    unknownKeys: keys.unknown,
+    unknownKeys: unknownKeys(backend, ['Type', 'VNI', 'Port', 'GBP', 'Learning', 'DirectRouting', 'MTU']),
   };
 }
 
 /** The host-gw backend has no settings; what it does not know is listed. */
 export function parseHostGwConfig(backend: RawBackend): { readonly unknownKeys: readonly string[] } {
-  return { unknownKeys: new BackendKeys(backend, ['Type']).unknown };
+  return { unknownKeys: unknownKeys(backend, ['Type']) };
 }
 
 /** What a peer's lease says about its VXLAN end. */
@@ -78,8 +73,7 @@ export interface VtepData {
 /** Reads BackendData of a peer's lease, `{"VNI":1,"VtepMAC":"…"}`; a text when it is not usable, saying why. */
 export function parseVtepData(data: unknown): VtepData | string {
   if (typeof data !== 'object' || data === null) return 'its BackendData is no object';
-  const found = new Map(Object.entries(data).map(([key, value]) => [key.toLowerCase(), value as unknown]));
-  const mac = found.get('vtepmac');
+  const mac = field(data, 'VtepMAC');
   if (typeof mac !== 'string' || !/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(mac)) {
     return `its VtepMAC ${quote(mac)} is no MAC address`;
   }
@@ -87,43 +81,33 @@ export function parseVtepData(data: unknown): VtepData | string {
   if ((parseInt(mac.slice(0, 2), 16) & 1) !== 0 || mac === '00:00:00:00:00:00') {
     return `its VtepMAC ${quote(mac)} is no unicast address`;
   }
-  const vni = found.get('vni');
+  const vni = field(data, 'VNI');
   if (vni !== undefined && vni !== null && !(Number.isInteger(vni) && (vni as number) >= 0)) {
     return `its VNI ${quote(vni)} is no number`;
   }
   return { vni: (vni as number | null) ?? undefined, mac: mac.toLowerCase() };
 }
 
-class BackendKeys {
-  readonly unknown: readonly string[];
-  readonly #values = new Map<string, unknown>();
+/** Keys of `backend` that none of `known` spells in any case. */
+function unknownKeys(backend: RawBackend, known: readonly string[]): string[] {
+  const folded = new Set(known.map((key) => key.toLowerCase()));
+  return Object.keys(backend).filter((key) => !folded.has(key.toLowerCase()));
+}
 
-  constructor(backend: RawBackend, known: readonly string[]) {
-    const spelling = new Map(known.map((key) => [key.toLowerCase(), key]));
-    const unknown: string[] = [];
-    for (const [given, value] of Object.entries(backend)) {
-      const key = spelling.get(given.toLowerCase());
-      if (key === undefined) unknown.push(given);
-      else if (value !== null && (given === key || !Object.hasOwn(backend, key)))
-        this.#values.set(key, value);
-    }
-    this.unknown = unknown;
+function integer(backend: RawBackend, key: string, min: number, max: number): number | undefined {
+  const value = field(backend, key);
+  if (value === undefined || value === null) return undefined;
+  if (!Number.isInteger(value) || (value as number) < min || (value as number) > max) {
+    throw wrong(key, value, `an integer from ${min} to ${max}`);
   }
+  return value as number;
+}
 
-  integer(key: string, min: number, max: number): number | undefined {
-    const value = this.#values.get(key);
-    if (value === undefined) return undefined;
-    if (!Number.isInteger(value) || (value as number) < min || (value as number) > max) {
-      throw wrong(key, value, `an integer from ${min} to ${max}`);
-    }
-    return value as number;
-  }
-
-  boolean(key: string): boolean | undefined {
-    const value = this.#values.get(key);
-    if (value === undefined || typeof value === 'boolean') return value;
-    throw wrong(key, value, 'true or false');
-  }
+function boolean(backend: RawBackend, key: string): boolean {
+  const value = field(backend, key);
+  if (value === undefined || value === null) return false;
+  if (typeof value !== 'boolean') throw wrong(key, value, 'true or false');
+  return value;
 }
 
 function wrong(key: string, value: unknown, expected: string): OverlayError {

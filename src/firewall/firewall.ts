@@ -36,6 +36,14 @@ export interface FirewallOptions {
   readonly log: Logger;
 }
 
+/** A counter family as the metrics take it. */
+export interface FirewallCounter {
+  readonly name: string;
+  readonly help: string;
+  readonly type: 'counter';
+  readonly values: readonly { readonly labels: Readonly<Record<string, string>>; readonly value: number }[];
+}
+
 interface Keeper {
   sync(signal?: AbortSignal): Promise<boolean>;
 }
@@ -86,9 +94,16 @@ export class Firewall {
     return Array.from(this.#failures, ([what, why]) => `${what}: ${why}`);
   }
 
-  /** Passes that found our rules missing, moved or changed after they had been installed. */
-  get repairs(): number {
-    return this.#repairs;
+  /** For the metrics. */
+  counters(): FirewallCounter[] {
+    return [
+      {
+        name: 'firewall_repairs_total',
+        help: 'Tables found without our rules, or with other ones, after they had been installed.',
+        type: 'counter',
+        values: [{ labels: {}, value: this.#repairs }],
+      },
+    ];
   }
 
   #arm(): void {

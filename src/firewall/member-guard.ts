@@ -11,6 +11,7 @@
 import { applyTransaction, deleteTable, listTable } from './nft.js';
 import { formatIpv4, parseIpv4 } from '../net/ipv4.js';
 import type { NftObject } from './nft.js';
+import type { SourceCheck } from '../config/options.js';
 import type { Ipv4 } from '../net/ipv4.js';
 
 export const GUARD_TABLE = 'twill-vxlan';
@@ -18,8 +19,8 @@ export const GUARD_TABLE = 'twill-vxlan';
 export interface MemberGuardOptions {
   readonly port: number;
   readonly vni: number;
-  /** False removes a guard that an earlier run left. */
-  readonly isEnabled: boolean;
+  /** "audit" counts and lets pass; "off" removes a guard that an earlier run left. */
+  readonly sourceCheck: SourceCheck;
 }
 
 export class MemberGuard {
@@ -63,7 +64,7 @@ export class MemberGuard {
     const touched = [...this.#touched];
     this.#touched.clear();
     try {
-      if (!this.#options.isEnabled) {
+      if (!(this.#options.sourceCheck !== 'off')) {
         if (this.#applied === undefined) await this.#removeLeftover();
         this.#applied = new Set();
       } else if (this.#applied === undefined) {
@@ -80,7 +81,7 @@ export class MemberGuard {
 
   /** Compares the table with what it should be and repairs it; like sync() it never rejects. */
   async verify(): Promise<void> {
-    if (this.#hasMembers && this.#options.isEnabled && this.#applied !== undefined) {
+    if (this.#hasMembers && this.#options.sourceCheck !== 'off' && this.#applied !== undefined) {
       try {
         const objects = await listTable('ip', GUARD_TABLE);
         if (objects === undefined || !this.#isInOrder(objects)) {
@@ -168,12 +169,14 @@ export class MemberGuard {
 
 /** Names everything the rule depends on, so that comparing the comment is comparing the rule. */
 function ruleComment(options: MemberGuardOptions): string {
-  return `VNI ${options.vni} on port ${options.port} from hosts without a lease`;
+  const verb = options.sourceCheck === 'audit' ? 'note' : 'drop';
+  return `${verb} VNI ${options.vni} on port ${options.port} from hosts without a lease`;
 }
 
 /** The whole table as one transaction that replaces what was there. */
 export function formatGuard(options: MemberGuardOptions, members: readonly Ipv4[]): string {
   const elements = members.length === 0 ? '' : `\n    elements = { ${members.map(formatIpv4).join(', ')} }`;
+  const verdict = options.sourceCheck === 'audit' ? 'accept' : 'drop';
   // @th,96,24: the VNI is 4 bytes into the VXLAN header, which follows 8 bytes of UDP (RFC 7348 section 5).
   // Priority −10: before the filter tables, so that an "accept" there does not matter; drops are final in any case.
   return `add table ip ${GUARD_TABLE}
@@ -184,7 +187,7 @@ table ip ${GUARD_TABLE} {
   }
   chain input {
     type filter hook input priority -10; policy accept;
-    udp dport ${options.port} @th,96,24 ${options.vni} ip saddr != @members counter drop comment "${ruleComment(options)}"
+    udp dport ${options.port} @th,96,24 ${options.vni} ip saddr != @members counter ${verdict} comment "${ruleComment(options)}"
   }
 }
 `;

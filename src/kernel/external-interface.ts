@@ -136,7 +136,7 @@ async function byReachability(links: readonly Link[], value: string, signal?: Ab
 }
 
 async function byDefaultRoute(links: readonly Link[], signal?: AbortSignal): Promise<Choice> {
-  const routes = await listRoutes(['default'], signal);
+  const routes = await listRoutes({ exact: { address: 0, length: 0 } }, signal);
   const link = links.find(({ name }) => routes.some((route) => route.device === name));
   if (link === undefined) {
     throw new OverlayError(

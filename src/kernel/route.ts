@@ -50,15 +50,18 @@ interface RawRoute {
 export interface RouteSelector {
   /** Routes to this network or to anything inside it. */
   readonly within?: Prefix;
+  /** Routes to exactly this network. */
+  readonly exact?: Prefix;
   readonly device?: string;
   readonly protocol?: number;
 }
 
 /** Routes of the main table, in the kernel's order: of several to one prefix, the first of the lowest metric counts. */
 export async function listRoutes(selector: RouteSelector = {}, signal?: AbortSignal): Promise<Route[]> {
-  const { within, device, protocol } = selector;
+  const { within, exact, device, protocol } = selector;
   const words: string[] = [];
   if (within !== undefined) words.push('root', formatPrefix(within));
+  if (exact !== undefined) words.push('exact', formatPrefix(exact));
   if (device !== undefined) words.push('dev', checkInterfaceName(device));
   if (protocol !== undefined) words.push('proto', String(protocol));
   // `ip route show` leaves out of each row what was selected by.

@@ -6,14 +6,15 @@
 //   {"op":"reconcile"}   {"op":"watch"}   {"op":"state"}   {"op":"firewall",…}   {"op":"resync"}   {"op":"close"}
 
 import { createInterface } from 'node:readline';
-import { createHostGwBackend } from '../../src/backend/host-gw.js';
-import { createVxlanBackend } from '../../src/backend/vxlan.js';
+import { openHostGwBackend } from '../../src/backend/host-gw.js';
+import { openVxlanBackend } from '../../src/backend/vxlan.js';
 import { Firewall } from '../../src/firewall/firewall.js';
 import { findLink } from '../../src/kernel/link.js';
 import { openMonitor } from '../../src/kernel/monitor.js';
 import { openLogger } from '../../src/ops/log.js';
 import { parsePrefix, parseIpv4 } from '../../src/net/ipv4.js';
-import type { Backend, SourceCheck } from '../../src/backend/backend.js';
+import type { Backend } from '../../src/backend/backend.js';
+import type { SourceCheck } from '../../src/config/options.js';
 import type { FirewallOptions } from '../../src/firewall/firewall.js';
 import type { Monitor } from '../../src/kernel/monitor.js';
 import type { Lease } from '../../src/lease/lease.js';
@@ -40,7 +41,7 @@ interface Command {
   readonly options?: Partial<FirewallOptions>;
 }
 
-const log = openLogger(process.env['DRIVER_LOG'] ?? 'silent');
+const log = openLogger({ level: 'info', format: 'json', write: () => undefined });
 let backend: Backend | undefined;
 let firewall: Firewall | undefined;
 let monitor: Monitor | undefined;
@@ -60,12 +61,15 @@ async function perform(command: Command): Promise<unknown> {
           enableNftables: false,
           backendType: type,
           backend: command.backend!,
+          warnings: [],
         },
         iface,
         log,
-        sourceCheck: command.sourceCheck,
+        sourceCheck: command.sourceCheck ?? 'strict',
+        queues: 1,
+        offload: 'auto' as const,
       };
-      backend = type === 'vxlan' ? createVxlanBackend(context) : createHostGwBackend(context);
+      backend = type === 'vxlan' ? openVxlanBackend(context) : openHostGwBackend(context);
       return backend.type;
     }
     case 'leaseData':
@@ -91,7 +95,7 @@ async function perform(command: Command): Promise<unknown> {
       return { ms: performance.now() - startedAt };
     }
     case 'watch':
-      monitor = openMonitor(() => backend!.reconcile(), { log });
+      monitor = openMonitor(async () => await backend!.reconcile(), { log });
       while (!monitor.isListening()) await new Promise((resolve) => setTimeout(resolve, 5));
       return {};
     case 'state':
@@ -114,7 +118,7 @@ async function perform(command: Command): Promise<unknown> {
     }
     case 'resync':
       await firewall!.resync();
-      return { degraded: firewall!.degraded(), repairs: firewall!.repairs };
+      return { degraded: firewall!.degraded(), repairs: firewall!.counters()[0].values[0].value };
     case 'close':
       await monitor?.close();
       await backend?.close();

@@ -231,7 +231,6 @@ export interface DriverState {
 }
 
 const DRIVER = fileURLToPath(new URL('./backend-driver.ts', import.meta.url));
-const LOADER = '@isaacs/ts-node-temp-fork-for-pr-2009/import';
 
 /** A backend in its own process inside a namespace. Calls are answered in order. */
 export class Driver {
@@ -240,9 +239,7 @@ export class Driver {
   readonly exited: Promise<void>;
 
   constructor(lab: KernelLab, namespace: string) {
-    this.#child = lab.start(namespace, [process.execPath, '--import', LOADER, DRIVER], {
-      env: { ...childEnvironment(), TS_NODE_TRANSPILE_ONLY: '1' },
-    });
+    this.#child = lab.start(namespace, [process.execPath, '--import', 'tsx', DRIVER]);
     createInterface({ input: this.#child.stdout! }).on('line', (line) => this.#waiting.shift()?.(line));
     this.exited = new Promise((resolve) => this.#child.once('exit', () => resolve()));
   }

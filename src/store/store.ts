@@ -3,7 +3,7 @@
 // Life of a store: readConfig, acquire, watch, close, in this order and once each. A store never decides whether a
 // lease is acceptable to this host (lease/lease-view.ts does) and never touches the kernel.
 
-import type { LeaseAttributes, LeaseUpdate } from '../lease/lease.js';
+import type { Lease, LeaseAttributes, LeaseUpdate } from '../lease/lease.js';
 import type { NetworkConfig } from '../config/network-config.js';
 import type { Prefix } from '../net/ipv4.js';
 
@@ -27,6 +27,26 @@ export interface StoreListener {
 /** Why the store is not healthy, in words for /readyz; empty when it is. */
 export type DegradedReasons = readonly string[];
 
+/** The last good table, saved by an earlier process, for a start while the store does not answer. */
+export interface CachedTable {
+  readonly config: NetworkConfig;
+  readonly ownSubnet: Prefix;
+  /** What this host published then; another public IP than today's makes the table useless. */
+  readonly ownAttributes: LeaseAttributes;
+  /** All leases, the own one included. */
+  readonly leases: readonly Lease[];
+  /** RFC 3339, for people. */
+  readonly savedAt: string;
+}
+
+/** One counter family of a store. `name` ends in `_total` unless it is a gauge. */
+export interface StoreCounter {
+  readonly name: string;
+  readonly help: string;
+  readonly type: 'counter' | 'gauge';
+  readonly values: readonly { readonly labels: Readonly<Record<string, string>>; readonly value: number }[];
+}
+
 export interface LeaseStore {
   readonly kind: 'etcd' | 'static';
   /**
@@ -38,9 +58,16 @@ export interface LeaseStore {
   acquire(request: AcquireRequest, signal: AbortSignal): Promise<Prefix>;
   /** Begin to report. The first report is a snapshot. Reconnects by itself for ever. */
   watch(listener: StoreListener): void;
+  /**
+   * The saved table; undefined when there is none that can be trusted. Synchronous and without network. To be called at
+   * most once, before readConfig() has answered; from then until the first snapshot degraded() says so.
+   */
+  cached?(): CachedTable | undefined;
   degraded(): DegradedReasons;
   /** Store-specific detail for /status: endpoints, revision, lease expiry. No secrets. */
   status(): Record<string, unknown>;
+  /** For ops/metrics.ts. */
+  counters?(): readonly StoreCounter[];
   /** Ends watch and renewal. The own lease stays in the store, as flannel's does. Idempotent. */
   close(): Promise<void>;
 }

@@ -1,0 +1,157 @@
+// One lease as flannel stores it: key text and value text to Lease and back. Pure.
+//
+//   key    10.5.1.0-24
+//   value  {"PublicIP":"172.20.0.1","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"…"}}
+//
+// Writing yields flannel's bytes: field order, no blanks, PublicIPv6 null, no BackendType for the udp backend.
+// Reading follows Go's encoding/json (field names in any case, unknown fields ignored, the last duplicate wins) but is
+// bounded and refuses what no host can mean. It returns problems instead of throwing: whoever can write to the store
+// can write any bytes, and one bad key must not stop the rest.
+//
+// **Invariant:** one subnet has one key text. "10.5.1.0-024", "10.5.1.7-24" and the like are refused.
+
+import { isDeepStrictEqual } from 'node:util';
+import { formatIpv4, isBogon, maskOf, parseIpv4, prefixOf } from '../net/ipv4.js';
+import type { Ipv4, Prefix } from '../net/ipv4.js';
+import type { LeaseAttributes } from './lease.js';
+
+/** Longest key name looked at; the longest valid one is 18 bytes, dual-stack ones are below 64. */
+export const MAX_KEY_BYTES = 128;
+/** Longest lease value accepted; flannel's longest own value is below 400 bytes. etcd itself allows 1.5 MiB. */
+export const MAX_VALUE_BYTES = 16 * 1024;
+/** Deepest JSON nesting accepted; flannel's values have two levels. */
+export const MAX_JSON_DEPTH = 16;
+
+export type Decoded<T> =
+  { readonly ok: true; readonly value: T } | { readonly ok: false; readonly problem: string };
+
+const KEY_NAME = /^([\d.]+)-(\d{1,2})$/;
+const DUAL_STACK_KEY = /^[\d.]+-\d{1,2}&/;
+
+/** The subnet named by a key below "<prefix>/subnets/". */
+export function parseLeaseKey(name: string): Decoded<Prefix> {
+  if (name.length > MAX_KEY_BYTES) return bad(`key of ${name.length} bytes (at most ${MAX_KEY_BYTES})`);
+  if (DUAL_STACK_KEY.test(name)) return bad('dual-stack key; only IPv4 leases are used');
+  const match = KEY_NAME.exec(name);
+  const address = match === null ? undefined : parseIpv4(match[1]);
+  if (match === null || address === undefined) return bad('key is not <a.b.c.d>-<length>');
+  const length = Number(match[2]);
+  // flannel reads the length as a 5-bit number, so 32 has never been valid; 0 would be the whole of IPv4.
+  if (length < 1 || length > 31 || String(length) !== match[2])
+    return bad(`prefix length "${match[2]}" is not 1 to 31`);
+  if ((address & ~maskOf(length)) !== 0) return bad('address has host bits set');
+  return { ok: true, value: { address, length } };
+}
+
+/**
+ * The range that a key keeps others from using, even when the key is not a valid lease: host bits and a second address
+ * family are overlooked, because a host that wrote such a key still believes to own the range.
+ */
+export function blockedRange(name: string): Prefix | undefined {
+  const match = /^([\d.]+)-(\d{1,2})(?:&|$)/.exec(name.slice(0, MAX_KEY_BYTES));
+  const address = match === null ? undefined : parseIpv4(match[1]);
+  const length = Number(match?.[2]);
+  return address === undefined || length > 32 ? undefined : prefixOf(address, length);
+}
+
+/** "10.5.1.0-24". */
+export function formatLeaseKey(subnet: Prefix): string {
+  return `${formatIpv4(subnet.address)}-${subnet.length}`;
+}
+
+/** What a host published under its key. */
+export function parseLeaseValue(text: string): Decoded<LeaseAttributes> {
+  if (text.length > MAX_VALUE_BYTES) return bad(`value of ${text.length} bytes (at most ${MAX_VALUE_BYTES})`);
+  const depth = jsonDepth(text);
+  if (depth > MAX_JSON_DEPTH) return bad(`JSON nested ${depth} deep (at most ${MAX_JSON_DEPTH})`);
+  let json: unknown;
+  try {
+    json = JSON.parse(text, refuseProto);
+  } catch (error) {
+    return bad(`value is not JSON: ${(error as Error).message}`);
+  }
+  if (typeof json !== 'object' || json === null || Array.isArray(json))
+    return bad('value is not a JSON object');
+  const fields = foldFields(json);
+  const publicIp = parsePublicIp(fields.get('publicip'));
+  if (!publicIp.ok) return publicIp;
+  const backendType = fields.get('backendtype') ?? '';
+  if (typeof backendType !== 'string') return bad(`BackendType is not a string: ${show(backendType)}`);
+  if (backendType.length > 64) return bad(`BackendType of ${backendType.length} bytes (at most 64)`);
+  const backendData = fields.get('backenddata') ?? undefined;
+  return {
+    ok: true,
+    value: { publicIp: publicIp.value, backendType, ...(backendData === undefined ? {} : { backendData }) },
+  };
+}
+
+/** The value that flanneld would write for `attributes`, byte for byte. */
+export function formatLeaseValue(attributes: LeaseAttributes): string {
+  const parts = [`"PublicIP":"${formatIpv4(attributes.publicIp)}"`, '"PublicIPv6":null'];
+  if (attributes.backendType !== '') parts.push(`"BackendType":${goJson(attributes.backendType)}`);
+  if (attributes.backendData !== undefined) parts.push(`"BackendData":${goJson(attributes.backendData)}`);
+  return `{${parts.join(',')}}`;
+}
+
+/** Whether both say the same, however it is spelt. */
+export function sameAttributes(a: LeaseAttributes, b: LeaseAttributes): boolean {
+  return (
+    a.publicIp === b.publicIp &&
+    a.backendType === b.backendType &&
+    isDeepStrictEqual(a.backendData, b.backendData)
+  );
+}
+
+function parsePublicIp(field: unknown): Decoded<Ipv4> {
+  if (field === undefined) return bad('PublicIP is missing');
+  // Go's net.ParseIP takes an IPv4-mapped IPv6 address for the IPv4 address in it.
+  const address = typeof field === 'string' ? parseIpv4(field.replace(/^::ffff:/i, '')) : undefined;
+  if (address === undefined) return bad(`PublicIP is not an IPv4 address: ${show(field)}`);
+  if (isBogon(address)) return bad(`PublicIP ${formatIpv4(address)} is no address a host can have`);
+  return { ok: true, value: address };
+}
+
+function foldFields(json: object): Map<string, unknown> {
+  const fields = new Map<string, unknown>();
+  for (const [name, value] of Object.entries(json)) fields.set(name.toLowerCase(), value);
+  return fields;
+}
+
+/** Nesting depth of JSON text, strings skipped; a lower bound is enough when the text is not JSON. */
+function jsonDepth(text: string): number {
+  let depth = 0;
+  let deepest = 0;
+  let inString = false;
+  for (let i = 0; i < text.length; i++) {
+    const char = text[i];
+    if (inString) {
+      if (char === '\\') i++;
+      else if (char === '"') inString = false;
+    } else if (char === '"') inString = true;
+    else if (char === '{' || char === '[') deepest = Math.max(deepest, ++depth);
+    else if (char === '}' || char === ']') depth--;
+  }
+  return deepest;
+}
+
+function refuseProto(key: string, value: unknown): unknown {
+  if (key === '__proto__') throw new SyntaxError('field "__proto__" is not accepted');
+  return value;
+}
+
+// encoding/json escapes <, > and & (and U+2028, U+2029) also inside a json.RawMessage.
+function goJson(value: unknown): string {
+  return JSON.stringify(value).replaceAll(
+    /[<>&\u2028\u2029]/g,
+    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+}
+
+function show(value: unknown): string {
+  const text = JSON.stringify(value) ?? 'undefined';
+  return text.length > 64 ? `${text.slice(0, 64)}…` : text;
+}
+
+function bad(problem: string): { ok: false; problem: string } {
+  return { ok: false, problem };
+}

@@ -1,0 +1,186 @@
+// Getting the own lease: by public IP, else the previous subnet, else a random free one. One pass of flannel's
+// algorithm, repeated on a lost race.
+//
+//   list ─► own, fits the config ─► write over it (if unchanged since)            ─► done
+//        ├► own, does not fit    ─► delete it (if unchanged; never a reservation)
+//        ├► previous subnet free ─► create ─► done, or lost the race: list again
+//        └► a random free subnet ─► create ─► done, or lost the race: list again
+//
+// What differs from flannel, each because the original loses subnets or addresses: every write is conditional; a lost
+// race is retried; a key without etcd lease is a reservation and stays one; the previous subnet is not taken when any
+// range in use overlaps it; a write without answer is read back; the etcd lease granted for a write that did not happen
+// is revoked, and so is the one the key was moved off.
+
+import { OverlayError } from '../../errors.js';
+import type { LeaseAttributes } from '../../lease/lease.js';
+import { blockedRange, formatLeaseValue, parseLeaseKey, parseLeaseValue } from '../../lease/lease-codec.js';
+import { countSlots, fitsConfig, pickFreeSubnet } from '../../lease/subnet-picker.js';
+import { formatIpv4, formatPrefix, prefixesOverlap } from '../../net/ipv4.js';
+import type { Prefix } from '../../net/ipv4.js';
+import type { Logger } from '../../ops/log.js';
+import type { AcquireRequest } from '../store.js';
+import { newLeaseId } from './etcd-kv.js';
+import type { KvEntry, LeaseKv } from './etcd-kv.js';
+import { leaseKey, leaseKeyName, showKey } from './keys.js';
+import type { KeyLayout } from './keys.js';
+import { writeOwnKey } from './own-key.js';
+import type { OwnKey } from './own-key.js';
+import { sleep } from './waiting.js';
+import type { Clock } from './waiting.js';
+
+/** Lost races after which we give up, as flannel intends. */
+const MAX_RACES = 10;
+const RACE_JITTER_MS = 50;
+
+export interface AcquireContext {
+  readonly kv: LeaseKv;
+  readonly layout: KeyLayout;
+  readonly log: Logger;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly leaseTtlSeconds: number;
+}
+
+export interface Acquired {
+  readonly subnet: Prefix;
+  readonly own: OwnKey;
+}
+
+/** One lease of the list, decoded as far as it can be. */
+interface Row {
+  readonly entry: KvEntry;
+  readonly subnet: Prefix | undefined;
+  readonly attributes: LeaseAttributes | undefined;
+  readonly blocked: Prefix | undefined;
+}
+
+/**
+ * The own lease. Rejects with OverlayError E_LEASE when the network is full or ten races were lost, with EtcdFault when
+ * a call fails (repeat then), with the signal's reason on abort.
+ */
+export async function acquireLease(
+  context: AcquireContext,
+  request: AcquireRequest,
+  signal: AbortSignal,
+): Promise<Acquired> {
+  for (let race = 0; race <= MAX_RACES; race++) {
+    if (race > 0) await sleep(context.clock, RACE_JITTER_MS * race * context.random(), signal);
+    const acquired = await tryOnce(context, request, signal);
+    if (acquired !== undefined) return acquired;
+    context.log.info({ race: race + 1 }, 'another host was faster: listing the leases again');
+  }
+  throw new OverlayError(
+    'E_LEASE',
+    `Cannot acquire a subnet in ${formatPrefix(request.config.network)}: lost ${MAX_RACES + 1} races against other hosts`,
+  );
+}
+
+async function tryOnce(
+  context: AcquireContext,
+  request: AcquireRequest,
+  signal: AbortSignal,
+): Promise<Acquired | undefined> {
+  const { kv, layout, log } = context;
+  const list = await kv.list(layout.leaseRange, signal);
+  const rows = list.entries.map((entry) => rowOf(layout, entry));
+  const reuse = await findOwn(context, request, rows, signal);
+  if (reuse === 'lost-race') return undefined;
+  if (reuse !== undefined) {
+    const own = await write(context, request, reuse.subnet, reuse.entry, signal);
+    if (own !== undefined)
+      log.info({ subnet: formatPrefix(reuse.subnet) }, 'found own lease by public IP: using it again');
+    return own;
+  }
+  const taken = rows.filter((row) => !isOwn(row, request)).flatMap((row) => row.blocked ?? []);
+  const subnet =
+    previousIfFree(context, request, taken) ?? pickFreeSubnet(request.config, taken, context.random);
+  if (subnet === undefined) {
+    throw new OverlayError(
+      'E_LEASE',
+      `Cannot acquire a subnet in ${formatPrefix(request.config.network)}: out of subnets ` +
+        `(${countSlots(request.config)} of /${request.config.subnetLength} from ${formatIpv4(request.config.subnetMin)} ` +
+        `to ${formatIpv4(request.config.subnetMax)}, ${taken.length} leases in use)`,
+    );
+  }
+  return write(context, request, subnet, undefined, signal);
+}
+
+async function findOwn(
+  context: AcquireContext,
+  request: AcquireRequest,
+  rows: readonly Row[],
+  signal: AbortSignal,
+): Promise<{ subnet: Prefix; entry: KvEntry } | 'lost-race' | undefined> {
+  // The list is in byte order of the keys, so "the first" is the same for everybody.
+  for (const row of rows) {
+    if (row.subnet === undefined || !isOwn(row, request)) continue;
+    if (fitsConfig(request.config, row.subnet)) return { subnet: row.subnet, entry: row.entry };
+    const key = showKey(row.entry.key);
+    if (row.entry.leaseId === 0n) {
+      context.log.warn(
+        { key },
+        'reservation for this host does not fit the network config: not used, not deleted',
+      );
+      continue;
+    }
+    context.log.warn({ key }, 'own lease does not fit the network config any more: deleting it');
+    if (!(await context.kv.remove(row.entry.key, row.entry.modRevision, signal)).isDone) return 'lost-race';
+  }
+  return undefined;
+}
+
+function previousIfFree(
+  context: AcquireContext,
+  request: AcquireRequest,
+  taken: readonly Prefix[],
+): Prefix | undefined {
+  const previous = request.previousSubnet;
+  if (previous === undefined) return undefined;
+  const subnet = formatPrefix(previous);
+  if (!fitsConfig(request.config, previous)) {
+    context.log.warn({ subnet }, 'previous subnet does not fit the network config: not asked for again');
+    return undefined;
+  }
+  const holder = taken.find((range) => prefixesOverlap(range, previous));
+  if (holder !== undefined) {
+    context.log.warn({ subnet, holder: formatPrefix(holder) }, 'previous subnet is in use by another host');
+    return undefined;
+  }
+  return previous;
+}
+
+async function write(
+  context: AcquireContext,
+  request: AcquireRequest,
+  subnet: Prefix,
+  over: KvEntry | undefined,
+  signal: AbortSignal,
+): Promise<Acquired | undefined> {
+  const own = await writeOwnKey(
+    context,
+    {
+      key: leaseKey(context.layout, subnet),
+      value: formatLeaseValue(request.attributes),
+      over,
+      newLeaseId: over?.leaseId === 0n ? 0n : newLeaseId(),
+    },
+    signal,
+  );
+  return own === undefined ? undefined : { subnet, own };
+}
+
+function rowOf(layout: KeyLayout, entry: KvEntry): Row {
+  const name = leaseKeyName(layout, entry.key);
+  const subnet = name === undefined ? undefined : parseLeaseKey(name);
+  const attributes = entry.value === undefined ? undefined : parseLeaseValue(entry.value);
+  return {
+    entry,
+    subnet: subnet?.ok === true ? subnet.value : undefined,
+    attributes: attributes?.ok === true ? attributes.value : undefined,
+    blocked: name === undefined ? undefined : blockedRange(name),
+  };
+}
+
+function isOwn(row: Row, request: AcquireRequest): boolean {
+  return row.attributes?.publicIp === request.attributes.publicIp && row.subnet !== undefined;
+}

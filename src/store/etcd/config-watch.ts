@@ -1,0 +1,73 @@
+// The network config key, followed while the daemon runs.
+//
+// A valid new config goes to the daemon; a missing or invalid one changes nothing and is shown as degraded until it is
+// good again. flanneld never looks at the key after its start.
+
+import type { NetworkConfig } from '../../config/network-config.js';
+import { RangeMirror } from './range-mirror.js';
+import type { MirrorOptions } from './range-mirror.js';
+import { showKey } from './keys.js';
+
+export interface ConfigWatchOptions extends Omit<MirrorOptions, 'listener'> {
+  /** The text the daemon started with. */
+  readonly knownText: string | undefined;
+  readonly parseConfig: (text: string, source: string) => NetworkConfig;
+  onConfig(config: NetworkConfig, text: string): void;
+}
+
+/** Runs from construction until close(). */
+export class ConfigWatch {
+  readonly #options: ConfigWatchOptions;
+  readonly #mirror: RangeMirror;
+  #currentText: string | undefined;
+  #problem: string | undefined;
+
+  constructor(options: ConfigWatchOptions) {
+    this.#options = options;
+    this.#currentText = options.knownText;
+    this.#mirror = new RangeMirror({
+      ...options,
+      listener: {
+        onSnapshot: () => this.#look(),
+        onEvents: () => this.#look(),
+      },
+    });
+  }
+
+  degraded(): string | undefined {
+    return this.#problem ?? this.#mirror.degraded();
+  }
+
+  close(): Promise<void> {
+    return this.#mirror.close();
+  }
+
+  #look(): void {
+    const key = this.#options.range.start;
+    const entry = this.#mirror.entries.get(key);
+    if (entry === undefined)
+      return this.#note(`network config "${showKey(key)}" is gone from etcd: keeping the last one`);
+    if (entry.value === undefined)
+      return this.#note(
+        `network config "${showKey(key)}" has ${entry.valueBytes} bytes: keeping the last one`,
+      );
+    if (entry.value === this.#currentText) return this.#note(undefined);
+    let config: NetworkConfig;
+    try {
+      config = this.#options.parseConfig(entry.value, `etcd key "${showKey(key)}"`);
+    } catch (error) {
+      return this.#note(
+        `network config in etcd is invalid, keeping the last one: ${(error as Error).message}`,
+      );
+    }
+    this.#note(undefined);
+    this.#currentText = entry.value;
+    this.#options.onConfig(config, entry.value);
+  }
+
+  #note(problem: string | undefined): void {
+    if (problem !== undefined && problem !== this.#problem)
+      this.#options.log.error({ code: 'E_CONFIG' }, problem);
+    this.#problem = problem;
+  }
+}

@@ -1,0 +1,365 @@
+// The way to etcd: one session at a time to one of the endpoints, made again whenever it proves bad.
+//
+// A session is one Etcd3 client for one endpoint, with one TCP connection. Several endpoints are our business, not
+// etcd3's: it would pick one at random for each call, retry writes, and open a circuit breaker for 5 s. Here a session
+// sticks to the endpoint that answered; a failure that speaks against the connection closes the session, and the next
+// caller opens another, the endpoints being tried in turn, each 300 ms after the previous or as soon as that one fails.
+// All callers wait for the same attempt, so an absent etcd is probed once, however many loops wait for it.
+//
+// The probe is Maintenance.Status: any user may call it, it names a member without leader, and it lists alarms.
+// etcd3 is loaded on first use: a start from the cached table must not wait for it.
+
+import type { Etcd3, IOptions } from 'etcd3';
+import type { Logger } from '../../ops/log.js';
+import type { Endpoint } from './endpoints.js';
+import { EtcdFault, toFault } from './faults.js';
+import { hasTlsFiles, readTlsFiles, tlsSignature } from './tls-files.js';
+import type { TlsFiles, TlsMaterial } from './tls-files.js';
+import { Backoff, orAbort, sleep } from './waiting.js';
+import type { Clock } from './waiting.js';
+
+/** Longest wait for the answer to one call (no request may hang longer than 5 s). */
+export const CALL_TIMEOUT_MS = 5000;
+const STAGGER_MS = 300; // a live endpoint answers in a few ms; a black-holed one shall not hold up the next
+const MIN_BACKOFF_MS = 50;
+const MAX_BACKOFF_MS = 2000;
+const RECHECK_MS = 30_000; // certificate files and alarms
+// 32 MiB: a page of 1,000 leases of the largest accepted size is 16 MiB; a page that exceeds it is asked for in parts.
+const MAX_RECEIVE_BYTES = 32 * 1024 * 1024;
+
+export interface ConnectionOptions {
+  readonly endpoints: readonly Endpoint[];
+  readonly tls: TlsFiles;
+  /** Never logged and never shown. */
+  readonly auth: { readonly username: string; readonly password: string } | undefined;
+  readonly log: Logger;
+  readonly clock: Clock;
+  readonly random: () => number;
+  /** @default 30000 */
+  readonly recheckMs?: number;
+}
+
+export interface Session {
+  readonly endpoint: Endpoint;
+  readonly client: Etcd3;
+  readonly closed: AbortSignal;
+}
+
+class OpenSession implements Session {
+  readonly endpoint: Endpoint;
+  readonly client: Etcd3;
+  readonly #closing = new AbortController();
+
+  constructor(endpoint: Endpoint, client: Etcd3) {
+    this.endpoint = endpoint;
+    this.client = client;
+  }
+
+  get closed(): AbortSignal {
+    return this.#closing.signal;
+  }
+
+  close(fault: EtcdFault): void {
+    if (this.#closing.signal.aborted) return;
+    this.#closing.abort(fault);
+    this.client.close();
+  }
+}
+
+/** See the head of this file. */
+export class EtcdConnection {
+  readonly #options: ConnectionOptions;
+  readonly #backoff: Backoff;
+  readonly #closing = new AbortController();
+  #session: OpenSession | undefined;
+  #connecting: Promise<OpenSession> | undefined;
+  #firstEndpoint = 0;
+  #sessionsOpened = 0;
+  #useAuth = true;
+  #fault: EtcdFault | undefined;
+  #tlsProblem: string | undefined;
+  #tlsSignature = '';
+  #tlsMaterial: TlsMaterial | undefined;
+  #alarms: readonly string[] = [];
+  #cancelRecheck: () => void = () => undefined;
+
+  /** Throws OverlayError E_USAGE or E_FILE when the certificate files cannot be used at all. */
+  constructor(options: ConnectionOptions) {
+    this.#options = options;
+    this.#backoff = new Backoff(MIN_BACKOFF_MS, MAX_BACKOFF_MS, options.random);
+    this.#tlsSignature = tlsSignature(options.tls);
+    this.#tlsMaterial = readTlsFiles(options.tls);
+    this.#scheduleRecheck();
+  }
+
+  /** The session in use, or the next one; waits for ever, until `signal` aborts or the connection is closed. */
+  session(signal: AbortSignal): Promise<Session> {
+    if (this.#session !== undefined) return Promise.resolve(this.#session);
+    this.#connecting ??= this.#connect().finally(() => (this.#connecting = undefined));
+    return orAbort(this.#connecting, signal);
+  }
+
+  /**
+   * One attempt of one call on the current session. Rejects with EtcdFault; a fault of the connection closes the
+   * session, so that the next attempt uses another. Rejects with the signal's reason when that aborts first: the call
+   * may still be executed.
+   */
+  async call<T>(action: string, signal: AbortSignal, run: (client: Etcd3) => Promise<T>): Promise<T> {
+    const session = await this.session(signal);
+    try {
+      const result = await orAbort(
+        this.#bounded(run(session.client)),
+        AbortSignal.any([signal, session.closed]),
+      );
+      this.#backoff.reset();
+      return result;
+    } catch (error) {
+      if (signal.aborted) throw error;
+      const fault = toFault(error, action, session.endpoint.url);
+      this.report(session, fault);
+      throw fault;
+    }
+  }
+
+  /** Tells that `session` met `fault`; it is closed when the fault speaks against it. */
+  report(session: Session, fault: EtcdFault): void {
+    if (fault.kind === 'no-space') this.#alarms = ['NOSPACE'];
+    if (!fault.breaksSession || this.#session !== session) return;
+    this.#drop(fault);
+    if (fault.kind !== 'token' && fault.kind !== 'auth') {
+      this.#firstEndpoint =
+        (this.#options.endpoints.indexOf(session.endpoint) + 1) % this.#options.endpoints.length;
+    }
+  }
+
+  /** Why etcd cannot be used fully right now; empty when it can. */
+  degraded(): string[] {
+    const reasons: string[] = [];
+    if (this.#session === undefined && this.#fault !== undefined) {
+      reasons.push(`etcd ${FAULT_WORDS[this.#fault.kind] ?? 'failed'}: ${this.#fault.message}`);
+    }
+    if (this.#tlsProblem !== undefined) reasons.push(`etcd certificates not renewed: ${this.#tlsProblem}`);
+    for (const alarm of this.#alarms)
+      reasons.push(`etcd alarm ${alarm}: writes are refused until it is disarmed`);
+    return reasons;
+  }
+
+  status(): Record<string, unknown> {
+    return {
+      endpoints: this.#options.endpoints.map((endpoint) => endpoint.url),
+      connectedTo: this.#session?.endpoint.url ?? null,
+      sessionsOpened: this.#sessionsOpened,
+    };
+  }
+
+  close(): void {
+    if (this.#closing.signal.aborted) return;
+    this.#cancelRecheck();
+    const fault = new EtcdFault('closed', 'etcd connection closed');
+    this.#closing.abort(fault);
+    this.#drop(fault);
+  }
+
+  #drop(fault: EtcdFault): void {
+    const session = this.#session;
+    this.#session = undefined;
+    this.#fault = fault;
+    this.#useAuth = true; // authentication may have been switched on since
+    session?.close(fault);
+  }
+
+  async #connect(): Promise<OpenSession> {
+    const { endpoints, log, clock } = this.#options;
+    let reported = '';
+    for (;;) {
+      this.#closing.signal.throwIfAborted();
+      // Also the first attempt after a loss waits its 25 to 50 ms: a member that accepts and fails is no busy loop.
+      if (this.#fault !== undefined) await sleep(clock, this.#backoff.next(), this.#closing.signal);
+      try {
+        this.#reloadTls();
+        const session = await this.#race(
+          endpoints.map((_, i) => endpoints[(i + this.#firstEndpoint) % endpoints.length]),
+        );
+        this.#closing.signal.throwIfAborted();
+        this.#session = session;
+        this.#sessionsOpened++;
+        this.#firstEndpoint = endpoints.indexOf(session.endpoint);
+        log.info(
+          { endpoint: session.endpoint.url },
+          this.#fault === undefined ? 'connected to etcd' : 'connected to etcd again',
+        );
+        return session;
+      } catch (error) {
+        if (this.#closing.signal.aborted) throw error;
+        const fault = toFault(error, 'Cannot connect', 'etcd');
+        this.#fault = fault;
+        // As etcd's own clients do: a user name for a server without authentication is no reason to stay away.
+        this.#useAuth = fault.kind !== 'auth-off';
+        if (fault.message !== reported) log.warn({ kind: fault.kind }, fault.message); // once per cause, not per attempt
+        reported = fault.message;
+      }
+    }
+  }
+
+  /** Tries `endpoints` in order, overlapping, and takes the first that answers. */
+  #race(endpoints: readonly Endpoint[]): Promise<OpenSession> {
+    return new Promise((resolve, reject) => {
+      let started = 0;
+      let failed = 0;
+      let won = false;
+      let worst: EtcdFault | undefined;
+      let cancelStagger = (): void => undefined;
+      const startNext = (): void => {
+        cancelStagger();
+        if (won || started === endpoints.length) return;
+        const endpoint = endpoints[started++];
+        if (started < endpoints.length) cancelStagger = this.#options.clock.after(STAGGER_MS, startNext);
+        this.#open(endpoint).then(
+          (session) => {
+            if (won || this.#closing.signal.aborted)
+              return session.close(new EtcdFault('closed', 'not needed'));
+            won = true;
+            cancelStagger();
+            resolve(session);
+          },
+          (error: unknown) => {
+            const fault = toFault(error, 'Cannot connect to etcd', endpoint.url);
+            // A refused certificate or password says more than a port where nobody listens (flannel's default names one).
+            if (worst === undefined || worst.kind === 'unreachable') worst = fault;
+            if (++failed === endpoints.length && !won) reject(worst);
+            else startNext();
+          },
+        );
+      };
+      startNext();
+    });
+  }
+
+  async #open(endpoint: Endpoint): Promise<OpenSession> {
+    const { Etcd3 } = await import('etcd3');
+    const auth = this.#useAuth ? this.#options.auth : undefined;
+    const client = new Etcd3(this.#clientOptions(endpoint, auth));
+    const session = new OpenSession(endpoint, client);
+    try {
+      const status = await orAbort(this.#bounded(client.maintenance.status()), this.#closing.signal);
+      if (status.leader === '0')
+        throw new EtcdFault('no-leader', `Cannot use etcd at ${endpoint.url}: member has no leader`);
+      this.#noteAlarms(status.errors);
+      return session;
+    } catch (error) {
+      const fault = toFault(error, 'Cannot connect to etcd', endpoint.url);
+      session.close(fault);
+      throw fault;
+    }
+  }
+
+  #clientOptions(endpoint: Endpoint, auth: ConnectionOptions['auth']): IOptions {
+    return {
+      hosts: `${endpoint.isTls ? 'https' : 'http'}://${endpoint.target}`,
+      ...(endpoint.isTls && this.#tlsMaterial !== undefined ? { credentials: this.#tlsMaterial } : {}),
+      ...(auth === undefined ? {} : { auth: { ...auth } }),
+      // A deadline is absolute, so it must be made for each call; streams have none.
+      defaultCallOptions: (context) => (context.isStream ? {} : { deadline: Date.now() + CALL_TIMEOUT_MS }),
+      faultHandling: { host: () => PASS_THROUGH, global: PASS_THROUGH },
+      grpcOptions: {
+        'grpc.max_receive_message_length': MAX_RECEIVE_BYTES,
+        'grpc.keepalive_time_ms': 10_000,
+        'grpc.keepalive_timeout_ms': 3000,
+        'grpc.keepalive_permit_without_calls': 1,
+        'grpc.enable_retries': 0,
+        'grpc.service_config_disable_resolution': 1, // no TXT look-ups for what etcd never publishes
+        'grpc.initial_reconnect_backoff_ms': MIN_BACKOFF_MS,
+        'grpc.max_reconnect_backoff_ms': MAX_BACKOFF_MS,
+        // grpc-js shares TCP connections among channels with equal options. One session must never get the dead
+        // connection of the one before, so each has a value of its own in an option that nothing reads.
+        'twill.session': ++sessionSerial,
+      },
+    };
+  }
+
+  // etcd3 answers an invalid token by calling itself again, without limit; this ends our wait, and close() the calls.
+  #bounded<T>(promise: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const cancel = this.#options.clock.after(CALL_TIMEOUT_MS + 500, () =>
+        reject(new EtcdFault('timeout', `no answer from etcd within ${CALL_TIMEOUT_MS} ms`)),
+      );
+      promise.then(resolve, reject).finally(cancel);
+    });
+  }
+
+  #noteAlarms(errors: readonly string[] | undefined): void {
+    const alarms = (errors ?? [])
+      .map((text) => /alarm:(\w+)/.exec(text)?.[1])
+      .filter((name) => name !== undefined);
+    this.#alarms = [...new Set(alarms)];
+  }
+
+  #scheduleRecheck(): void {
+    const jitter = 0.9 + 0.2 * this.#options.random();
+    this.#cancelRecheck = this.#options.clock.after((this.#options.recheckMs ?? RECHECK_MS) * jitter, () => {
+      void this.#recheck().finally(() => {
+        if (!this.#closing.signal.aborted) this.#scheduleRecheck();
+      });
+    });
+  }
+
+  async #recheck(): Promise<void> {
+    if (
+      hasTlsFiles(this.#options.tls) &&
+      tlsSignature(this.#options.tls) !== this.#tlsSignature &&
+      this.#reloadTls()
+    ) {
+      this.#options.log.info('etcd certificates changed: connecting again with the new ones');
+      this.#drop(new EtcdFault('closed', 'etcd certificates changed'));
+      return;
+    }
+    if (this.#session === undefined) return;
+    try {
+      const status = await this.call('Cannot ask for the status', this.#closing.signal, (client) =>
+        client.maintenance.status(),
+      );
+      this.#noteAlarms(status.errors);
+    } catch (error) {
+      // call() has recorded a fault of the connection; a server that refuses Status just shows no alarms.
+      this.#options.log.debug({ error: (error as Error).message }, 'etcd status not read');
+    }
+  }
+
+  /** Takes over changed certificate files; keeps the old ones, and says so, when the new ones are unusable. */
+  #reloadTls(): boolean {
+    const signature = tlsSignature(this.#options.tls);
+    if (signature === this.#tlsSignature) return false;
+    try {
+      this.#tlsMaterial = readTlsFiles(this.#options.tls);
+      this.#tlsSignature = signature;
+      this.#tlsProblem = undefined;
+      return true;
+    } catch (error) {
+      const problem = (error as Error).message;
+      if (problem !== this.#tlsProblem) this.#options.log.error(`etcd certificates not renewed: ${problem}`);
+      this.#tlsProblem = problem;
+      return false;
+    }
+  }
+}
+
+let sessionSerial = 0;
+
+const FAULT_WORDS: Partial<Record<EtcdFault['kind'], string>> = {
+  unreachable: 'unreachable',
+  timeout: 'does not answer',
+  tls: 'TLS failed',
+  auth: 'authentication failed',
+  token: 'authentication token refused',
+  permission: 'permission denied',
+  'no-leader': 'has no leader',
+};
+
+type Policy = NonNullable<NonNullable<IOptions['faultHandling']>['global']>;
+
+/** etcd3's retries and circuit breaker, switched off. */
+const PASS_THROUGH = {
+  execute: (task: (context: { signal: AbortSignal }) => unknown) => Promise.resolve(task({ signal: NEVER })),
+} as unknown as Policy;
+
+const NEVER = new AbortController().signal;

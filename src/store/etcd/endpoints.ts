@@ -1,0 +1,60 @@
+// The --etcd-endpoints list, parsed. Pure.
+//
+// Comma separated; blanks around an item and trailing slashes are dropped, because both occur in unit files and etcd3
+// takes "http://h:2379/" for a host named "h:2379/". Scheme rules are the Go client's: http never uses TLS, https
+// always does, no scheme uses TLS when certificates are configured.
+
+import { OverlayError } from '../../errors.js';
+
+export interface Endpoint {
+  /** As shown to the operator: scheme://host:port, no user information. */
+  readonly url: string;
+  /** host:port for the gRPC channel; IPv6 in brackets. */
+  readonly target: string;
+  readonly isTls: boolean;
+}
+
+const DEFAULT_PORT = 2379; // etcd's registered client port (IANA etcd-client)
+const ENDPOINT = /^(?:([a-z][a-z0-9+.-]*):\/\/)?(\[[0-9a-f:.]+\]|[^\s:/?#@[\]]+)(?::(\d{1,5}))?$/i;
+
+/**
+ * The endpoints named in `text`, in order, without duplicates. `hasTlsFiles` decides for items without a scheme.
+ * Throws OverlayError E_USAGE for an empty list or an item that is not [http[s]://]host[:port].
+ */
+export function parseEndpoints(text: string, hasTlsFiles: boolean): readonly Endpoint[] {
+  const endpoints = new Map<string, Endpoint>();
+  for (const item of text.split(',')) {
+    const trimmed = item.trim().replace(/\/+$/, '');
+    if (trimmed === '') continue;
+    const endpoint = parseEndpoint(trimmed, hasTlsFiles);
+    endpoints.set(endpoint.url, endpoint);
+  }
+  if (endpoints.size === 0) {
+    throw new OverlayError(
+      'E_USAGE',
+      `Cannot use --etcd-endpoints "${text}": no endpoint in it (expected such as http://127.0.0.1:2379)`,
+    );
+  }
+  return [...endpoints.values()];
+}
+
+function parseEndpoint(text: string, hasTlsFiles: boolean): Endpoint {
+  const match = ENDPOINT.exec(text);
+  const scheme = match?.[1]?.toLowerCase();
+  const port = match?.[3] === undefined ? DEFAULT_PORT : Number(match[3]);
+  if (
+    match === null ||
+    (scheme !== undefined && scheme !== 'http' && scheme !== 'https') ||
+    port < 1 ||
+    port > 65535
+  ) {
+    const shown = text.replace(/\/\/[^/]*@/, '//[redacted]@'); // user information may be a password
+    throw new OverlayError(
+      'E_USAGE',
+      `Cannot use etcd endpoint "${shown}" of --etcd-endpoints: expected [http[s]://]host[:port]`,
+    );
+  }
+  const isTls = scheme === undefined ? hasTlsFiles : scheme === 'https';
+  const target = `${match[2]}:${port}`;
+  return { url: `${isTls ? 'https' : 'http'}://${target}`, target, isTls };
+}

@@ -1,0 +1,359 @@
+// The own lease after it was acquired: renewed in time, watched, made again when it disappears.
+//
+// | what stands under the own key            | reaction                                                              |
+// |------------------------------------------|-----------------------------------------------------------------------|
+// | what we wrote                            | renew: new etcd lease, put if unmodified, revoke the old etcd lease    |
+// | our public IP, no etcd lease             | a reservation: adopted, never renewed; attributes published if other   |
+// | our public IP, another etcd lease        | a second daemon with our address: alarm; taken over at renewal        |
+// | another value                            | alarm at once, looked at every minute, never overwritten              |
+// | another value, key made anew since       | lost: the subnet belongs to somebody else                             |
+// | nothing                                  | created again at once; lost if another lease overlaps it by now       |
+//
+// One loop does all writing, so no two writes of ours race. What the watch shows only wakes it, except that an alarm is
+// raised at once. The loop reads the key itself before it acts on a deletion: an event may be older than our own write.
+
+import type { LeaseAttributes } from '../../lease/lease.js';
+import { blockedRange, formatLeaseValue, parseLeaseValue, sameAttributes } from '../../lease/lease-codec.js';
+import { formatIpv4, formatPrefix, prefixCovers, prefixesOverlap } from '../../net/ipv4.js';
+import type { Prefix } from '../../net/ipv4.js';
+import type { Logger } from '../../ops/log.js';
+import { newLeaseId } from './etcd-kv.js';
+import type { KvEntry, LeaseKv } from './etcd-kv.js';
+import { leaseKeyName } from './keys.js';
+import type { KeyLayout } from './keys.js';
+import { writeOwnKey } from './own-key.js';
+import type { OwnKey } from './own-key.js';
+import { Backoff } from './waiting.js';
+import type { Clock } from './waiting.js';
+
+export interface OwnLeaseOptions {
+  readonly kv: LeaseKv;
+  readonly layout: KeyLayout;
+  readonly log: Logger;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly leaseTtlSeconds: number;
+  readonly renewMarginMs: number;
+  readonly network: Prefix;
+  readonly subnet: Prefix;
+  readonly attributes: LeaseAttributes;
+  readonly own: OwnKey;
+  /** The subnet is somebody else's now. Called once; nothing is done afterwards. */
+  onLost(reason: string): void;
+}
+
+export interface OwnLeaseCounters {
+  renewals: number;
+  renewalFailures: number;
+  recreated: number;
+  overwritten: number;
+  twins: number;
+}
+
+const MIN_RETRY_MS = 1000; // at most one try a second while etcd refuses writes
+const MAX_RETRY_MS = 30_000; // renewed within a minute after etcd takes writes again
+const RECHECK_MS = 60_000;
+
+type Alarm = { readonly kind: 'overwritten' | 'twin'; readonly text: string };
+
+/** See the head of this file. Runs from construction until close() or onLost(). */
+export class OwnLease {
+  readonly counters: OwnLeaseCounters = {
+    renewals: 0,
+    renewalFailures: 0,
+    recreated: 0,
+    overwritten: 0,
+    twins: 0,
+  };
+  readonly #options: OwnLeaseOptions;
+  readonly #value: string;
+  readonly #closing = new AbortController();
+  readonly #backoff: Backoff;
+  readonly #done: Promise<void>;
+  #own: OwnKey;
+  /** The etcd lease of a write under way: its event may come before the answer. */
+  #pendingLeaseId: bigint | undefined;
+  #renewAtMs: number;
+  #checkAtMs = Infinity;
+  #retryAtMs = 0;
+  #alarm: Alarm | undefined;
+  #problem: string | undefined;
+  #lostReason: string | undefined;
+  #wake: () => void = () => undefined;
+
+  constructor(options: OwnLeaseOptions) {
+    this.#options = options;
+    this.#own = options.own;
+    this.#value = formatLeaseValue(options.attributes);
+    this.#backoff = new Backoff(MIN_RETRY_MS, MAX_RETRY_MS, options.random);
+    this.#renewAtMs = this.#renewalTime(options.own);
+    this.#done = this.#run();
+  }
+
+  get key(): string {
+    return this.#own.key;
+  }
+
+  /** What the watch shows under the own key; undefined: nothing. */
+  observe(entry: KvEntry | undefined): void {
+    if (this.#lostReason !== undefined) return;
+    if (entry !== undefined) {
+      if (this.#isOurs(entry)) return this.#accept(entry);
+      // Older than our last write, it is a late event, or the store was restored: the loop looks for itself.
+      const isLate = entry.modRevision < this.#own.modRevision;
+      if (!isLate && this.#classify(entry) === 'foreign') this.#raise(this.#overwrittenAlarm(entry));
+    }
+    this.#checkAtMs = 0;
+    this.#retryAtMs = 0;
+    this.#wake();
+  }
+
+  degraded(): string[] {
+    const reasons: string[] = [];
+    if (this.#alarm !== undefined) reasons.push(this.#alarm.text);
+    if (this.#problem !== undefined) reasons.push(this.#problem);
+    return reasons;
+  }
+
+  status(): Record<string, unknown> {
+    const leftMs = this.#own.expiresAtMs - this.#options.clock.nowMs();
+    return {
+      subnet: formatPrefix(this.#options.subnet),
+      isReservation: this.#own.leaseId === 0n,
+      etcdLease: this.#own.leaseId === 0n ? null : this.#own.leaseId.toString(16),
+      expiresInSeconds: Number.isFinite(leftMs) ? Math.round(leftMs / 1000) : null,
+      lost: this.#lostReason ?? null,
+    };
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort(new Error('own lease closed'));
+    this.#wake();
+    await this.#done;
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#isOver()) {
+      await this.#sleepUntilDue();
+      if (this.#isOver()) return;
+      const isRenewal = this.#checkAtMs > this.#options.clock.nowMs();
+      try {
+        if (isRenewal) await this.#renew();
+        else await this.#check();
+        this.#problem = undefined;
+        this.#backoff.reset();
+        this.#retryAtMs = 0;
+      } catch (error) {
+        if (this.#closing.signal.aborted) return;
+        this.#noteFailure(error as Error);
+      }
+    }
+  }
+
+  #isOver(): boolean {
+    return this.#closing.signal.aborted || this.#lostReason !== undefined;
+  }
+
+  async #sleepUntilDue(): Promise<void> {
+    const dueMs = Math.max(this.#retryAtMs, Math.min(this.#renewAtMs, this.#checkAtMs));
+    const delayMs = dueMs - this.#options.clock.nowMs();
+    if (delayMs <= 0) return;
+    await new Promise<void>((resolve) => {
+      // Slices of at most an hour: setTimeout holds 24.8 days, and a reservation is never due.
+      const cancel = this.#options.clock.after(Math.min(delayMs, 3_600_000), resolve);
+      this.#wake = () => {
+        cancel();
+        resolve();
+      };
+    });
+    this.#wake = () => undefined;
+    if (
+      this.#options.clock.nowMs() < Math.max(this.#retryAtMs, Math.min(this.#renewAtMs, this.#checkAtMs)) &&
+      !this.#isOver()
+    ) {
+      await this.#sleepUntilDue();
+    }
+  }
+
+  #noteFailure(error: Error): void {
+    const retryMs = this.#backoff.next();
+    this.#retryAtMs = this.#options.clock.nowMs() + retryMs;
+    this.counters.renewalFailures++;
+    const leftS = Math.round((this.#own.expiresAtMs - this.#options.clock.nowMs()) / 1000);
+    const text = `own lease ${formatPrefix(this.#options.subnet)} not renewed: ${error.message}`;
+    if (text !== this.#problem)
+      this.#options.log.error({ expiresInSeconds: leftS, retryMs: Math.round(retryMs) }, text);
+    this.#problem = text;
+  }
+
+  async #renew(): Promise<void> {
+    const written = await this.#write(this.#own);
+    if (written === undefined) return this.#check();
+    this.counters.renewals++;
+    this.#adopt(written);
+    this.#options.log.info({ subnet: formatPrefix(this.#options.subnet) }, 'lease renewed');
+  }
+
+  /** Looks at the key itself and does what the table above says. */
+  async #check(): Promise<void> {
+    const entry = await this.#options.kv.get(this.#own.key, this.#closing.signal);
+    this.#checkAtMs = Infinity;
+    if (entry === undefined) return this.#recreate();
+    if (this.#isOurs(entry)) return this.#accept(entry);
+    switch (this.#classify(entry)) {
+      case 'reservation':
+        return this.#adoptReservation(entry);
+      case 'twin':
+        return this.#acceptTwin(entry);
+      case 'foreign':
+        if (entry.createRevision !== this.#own.createRevision) {
+          return this.#lose(
+            `own lease ${formatPrefix(this.#options.subnet)} was deleted or expired, and is held by another host now: ${this.#holder(entry)}`,
+          );
+        }
+        this.#raise(this.#overwrittenAlarm(entry));
+        this.#checkAtMs = this.#options.clock.nowMs() + RECHECK_MS;
+        // Renewing would overwrite it: nothing to do until the key changes.
+        this.#renewAtMs = Infinity;
+    }
+  }
+
+  async #recreate(): Promise<void> {
+    const { kv, layout, subnet, network, log } = this.#options;
+    this.#checkAtMs = 0; // until it is there again
+    const list = await kv.list(layout.leaseRange, this.#closing.signal);
+    for (const entry of list.entries) {
+      const name = leaseKeyName(layout, entry.key);
+      const range = name === undefined || entry.key === this.#own.key ? undefined : blockedRange(name);
+      if (range === undefined || range.length <= network.length || !prefixCovers(network, range)) continue;
+      if (prefixesOverlap(range, subnet)) {
+        return this.#lose(
+          `own lease ${formatPrefix(subnet)} is gone and ${formatPrefix(range)} overlaps it now: ${this.#holder(entry)}`,
+        );
+      }
+    }
+    const written = await this.#write(undefined);
+    if (written === undefined) return; // somebody made it this moment: checkAtMs is due, look again
+    this.counters.recreated++;
+    this.#adopt(written);
+    this.#checkAtMs = Infinity;
+    log.warn(
+      { subnet: formatPrefix(subnet) },
+      'own lease was deleted or had expired: acquired the same subnet again',
+    );
+  }
+
+  async #adoptReservation(entry: KvEntry): Promise<void> {
+    const abandoned = this.#own.leaseId;
+    const attributes = parseLeaseValue(entry.value ?? '');
+    const isCurrent = attributes.ok && sameAttributes(attributes.value, this.#options.attributes);
+    const asStored: OwnKey = { ...this.#ownFrom(entry), expiresAtMs: Infinity };
+    const written = isCurrent ? asStored : await this.#write(asStored);
+    if (written === undefined) return void (this.#checkAtMs = 0);
+    this.#adopt(written);
+    this.#options.log.info(
+      { subnet: formatPrefix(this.#options.subnet) },
+      'own lease was made a reservation: it no longer expires',
+    );
+    if (abandoned !== 0n && (await this.#options.kv.attachedKeys(abandoned, this.#closing.signal)) === 0) {
+      await this.#options.kv.revoke(abandoned, this.#closing.signal);
+    }
+  }
+
+  #acceptTwin(entry: KvEntry): void {
+    const text = `another daemon publishes the own public IP ${formatIpv4(this.#options.attributes.publicIp)} for ${formatPrefix(this.#options.subnet)} (etcd lease ${entry.leaseId.toString(16)})`;
+    this.#raise({ kind: 'twin', text });
+    // Its etcd lease keeps the key alive as ours did; ours has lost its key and is left to expire. At our own renewal the
+    // key becomes ours again, so that the subnet does not end with that other daemon.
+    this.#own = { ...this.#ownFrom(entry), expiresAtMs: this.#own.expiresAtMs };
+    if (!Number.isFinite(this.#renewAtMs)) this.#renewAtMs = this.#options.clock.nowMs() + RECHECK_MS;
+  }
+
+  async #write(over: OwnKey | undefined): Promise<OwnKey | undefined> {
+    const isReservation = over?.leaseId === 0n;
+    this.#pendingLeaseId = isReservation ? 0n : newLeaseId();
+    try {
+      const write = { key: this.#own.key, value: this.#value, over, newLeaseId: this.#pendingLeaseId };
+      return await writeOwnKey(this.#options, write, this.#closing.signal);
+    } finally {
+      this.#pendingLeaseId = undefined;
+    }
+  }
+
+  #adopt(own: OwnKey): void {
+    this.#own = own;
+    this.#renewAtMs = this.#renewalTime(own);
+    this.#clearAlarm();
+  }
+
+  /** The key holds what we wrote, perhaps at a later revision than we know. */
+  #accept(entry: KvEntry): void {
+    if (entry.leaseId !== this.#own.leaseId) return; // the write is under way; its answer brings the rest
+    this.#own = { ...this.#own, modRevision: entry.modRevision, createRevision: entry.createRevision };
+    if (!Number.isFinite(this.#renewAtMs)) this.#renewAtMs = this.#renewalTime(this.#own);
+    this.#clearAlarm();
+  }
+
+  #ownFrom(entry: KvEntry): Omit<OwnKey, 'expiresAtMs'> {
+    const { createRevision, modRevision, leaseId } = entry;
+    return { key: this.#own.key, value: this.#value, createRevision, modRevision, leaseId };
+  }
+
+  #isOurs(entry: KvEntry): boolean {
+    return (
+      entry.value === this.#value &&
+      (entry.leaseId === this.#own.leaseId || entry.leaseId === this.#pendingLeaseId)
+    );
+  }
+
+  #classify(entry: KvEntry): 'reservation' | 'twin' | 'foreign' {
+    const attributes = parseLeaseValue(entry.value ?? '');
+    if (!attributes.ok || attributes.value.publicIp !== this.#options.attributes.publicIp) return 'foreign';
+    return entry.leaseId === 0n ? 'reservation' : 'twin';
+  }
+
+  #overwrittenAlarm(entry: KvEntry): Alarm {
+    const subnet = formatPrefix(this.#options.subnet);
+    return {
+      kind: 'overwritten',
+      text: `own lease ${subnet} was overwritten by another host: ${this.#holder(entry)}; it is not written over`,
+    };
+  }
+
+  #holder(entry: KvEntry): string {
+    const attributes = parseLeaseValue(entry.value ?? '');
+    return attributes.ok
+      ? `PublicIP ${formatIpv4(attributes.value.publicIp)}`
+      : `a value that is no lease (${attributes.problem})`;
+  }
+
+  #raise(alarm: Alarm): void {
+    if (this.#alarm?.text === alarm.text) return;
+    this.#alarm = alarm;
+    if (alarm.kind === 'twin') this.counters.twins++;
+    else this.counters.overwritten++;
+    this.#options.log.error({ code: 'E_LEASE_LOST' }, alarm.text);
+  }
+
+  #clearAlarm(): void {
+    if (this.#alarm !== undefined) this.#options.log.warn(`no longer: ${this.#alarm.text}`);
+    this.#alarm = undefined;
+  }
+
+  #lose(reason: string): void {
+    this.#lostReason = reason;
+    this.#options.log.error({ code: 'E_LEASE_LOST' }, reason);
+    this.#options.onLost(reason);
+  }
+
+  #renewalTime(own: OwnKey): number {
+    if (own.leaseId === 0n) return Infinity;
+    const leftMs = own.expiresAtMs - this.#options.clock.nowMs();
+    // A little earlier for some than for others: hosts that started together shall not renew together.
+    const marginMs = Math.min(
+      this.#options.renewMarginMs * (1 + 0.1 * this.#options.random()),
+      leftMs * 0.75,
+    );
+    return own.expiresAtMs - marginMs;
+  }
+}

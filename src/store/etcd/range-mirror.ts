@@ -1,0 +1,299 @@
+// A key range of etcd, mirrored: listed once, then followed by a watch for ever.
+//
+//   list ─► snapshot ─► watch from list revision + 1 ─► events …
+//     ▲                        │
+//     │  compacted | rewound   │ fault: new session, watch from last event + 1
+//     └────────────────────────┘
+//
+// **Invariant:** every change of the range reaches the listener exactly once, in order of revision, or as part of a
+// difference after a gap. The next revision moves with delivered events only; an event below it is a replay and is
+// dropped. Released etcd versions have lost and replayed watch events, so the range is also listed and compared every
+// `resyncMs` while the watch runs; what differs is repaired, counted and logged.
+
+import type { IEvent } from 'etcd3';
+import type { Logger } from '../../ops/log.js';
+import type { EtcdConnection } from './connection.js';
+import { entryOf } from './etcd-kv.js';
+import type { KvEntry, KvList, LeaseKv, StorePosition } from './etcd-kv.js';
+import { EtcdFault, toFault } from './faults.js';
+import { showKey } from './keys.js';
+import type { KeyRange } from './keys.js';
+import { diffList } from './mirror-diff.js';
+import type { MirrorEvent } from './mirror-diff.js';
+import { startWatch } from './watch-stream.js';
+import type { RunningWatch, WatchEnd } from './watch-stream.js';
+import { Backoff, sleep } from './waiting.js';
+import type { Clock } from './waiting.js';
+
+export interface MirrorListener {
+  /** The range as it is; once, before any events. */
+  onSnapshot(entries: ReadonlyMap<string, KvEntry>): void;
+  onEvents(events: readonly MirrorEvent[]): void;
+}
+
+export interface MirrorOptions {
+  readonly connection: EtcdConnection;
+  readonly kv: LeaseKv;
+  readonly range: KeyRange;
+  readonly listener: MirrorListener;
+  readonly log: Logger;
+  readonly clock: Clock;
+  readonly random: () => number;
+  /** Silence after which the server is asked for a sign of life, and how long it may take. */
+  readonly progressMs: number;
+  readonly resyncMs: number;
+}
+
+export interface MirrorCounters {
+  eventsApplied: number;
+  eventsReplayed: number;
+  lists: number;
+  compactions: number;
+  historyRewritten: number;
+  resyncRepairs: number;
+  watchesStarted: number;
+}
+
+const MIN_RETRY_MS = 50;
+const MAX_RETRY_MS = 2000;
+
+/** See the head of this file. Runs from construction until close(). */
+export class RangeMirror {
+  readonly counters: MirrorCounters = {
+    eventsApplied: 0,
+    eventsReplayed: 0,
+    lists: 0,
+    compactions: 0,
+    historyRewritten: 0,
+    resyncRepairs: 0,
+    watchesStarted: 0,
+  };
+  readonly #options: MirrorOptions;
+  readonly #closing = new AbortController();
+  readonly #entries = new Map<string, KvEntry>();
+  readonly #backoff: Backoff;
+  readonly #done: Promise<void>;
+  #position: StorePosition | undefined;
+  #watch: RunningWatch | undefined;
+  #isLive = false;
+  #fault: EtcdFault | undefined;
+  #recentDeletes: Map<string, bigint> | undefined;
+  #progressWaiter: ((position: StorePosition) => void) | undefined;
+  #cancelResync: () => void = () => undefined;
+
+  constructor(options: MirrorOptions) {
+    this.#options = options;
+    this.#backoff = new Backoff(MIN_RETRY_MS, MAX_RETRY_MS, options.random);
+    this.#done = this.#run();
+    this.#scheduleResync();
+  }
+
+  /** The range as last seen. */
+  get entries(): ReadonlyMap<string, KvEntry> {
+    return this.#entries;
+  }
+
+  /** Whether a watch is established right now. */
+  get isLive(): boolean {
+    return this.#isLive;
+  }
+
+  /** The revision up to which everything is known. */
+  get revision(): bigint {
+    return this.#position?.revision ?? 0n;
+  }
+
+  /** Why the range is not followed right now; undefined when it is. */
+  degraded(): string | undefined {
+    return this.#isLive || this.#fault === undefined ? undefined : this.#fault.message;
+  }
+
+  async close(): Promise<void> {
+    this.#cancelResync();
+    this.#closing.abort(new EtcdFault('closed', 'mirror closed'));
+    await this.#done;
+  }
+
+  async #run(): Promise<void> {
+    const { connection, kv, range, log } = this.#options;
+    const signal = this.#closing.signal;
+    let mustList = true;
+    while (!signal.aborted) {
+      try {
+        if (mustList || this.#position === undefined) {
+          this.#applyGap(await kv.list(range, signal));
+          mustList = false;
+        }
+        const end = await this.#follow(await connection.session(signal));
+        if (end.kind === 'compacted' || end.kind === 'rewound') {
+          mustList = true;
+          if (end.kind === 'compacted') this.counters.compactions++;
+          log.info(
+            { key: showKey(range.start), revision: String(this.revision) },
+            `watch ${end.kind}: listing again`,
+          );
+        } else if (end.kind === 'fault') this.#note(end.fault);
+      } catch (error) {
+        if (!signal.aborted) this.#note(toFault(error, `Cannot follow "${showKey(range.start)}"`, 'etcd'));
+      }
+      if (!signal.aborted)
+        await sleep(this.#options.clock, this.#backoff.next(), signal).catch(() => undefined);
+    }
+  }
+
+  #note(fault: EtcdFault): void {
+    // Connection faults are logged by the connection; here only what it cannot know, once per cause.
+    if (!fault.breaksSession && fault.message !== this.#fault?.message) {
+      this.#options.log.warn({ kind: fault.kind }, fault.message);
+    }
+    this.#fault = fault;
+  }
+
+  async #follow(session: Awaited<ReturnType<EtcdConnection['session']>>): Promise<WatchEnd> {
+    const { range, clock, progressMs, connection } = this.#options;
+    this.counters.watchesStarted++;
+    this.#watch = startWatch(session, {
+      range,
+      startRevision: this.#position!.revision + 1n,
+      clusterId: this.#position!.clusterId,
+      progressMs,
+      clock,
+      signal: this.#closing.signal,
+      onCreated: () => {
+        this.#isLive = true;
+        this.#fault = undefined;
+      },
+      onEvents: (events) => {
+        this.#backoff.reset();
+        this.#applyEvents(events);
+      },
+      onProgress: (position) => {
+        this.#backoff.reset();
+        this.#progressWaiter?.(position);
+      },
+    });
+    const end = await this.#watch.ended;
+    this.#watch = undefined;
+    this.#isLive = false;
+    if (end.kind === 'fault') connection.report(session, end.fault);
+    return end;
+  }
+
+  #applyEvents(events: readonly IEvent[]): void {
+    const applied: MirrorEvent[] = [];
+    let last = this.#position!.revision;
+    for (const event of events) {
+      const modRevision = BigInt(event.kv.mod_revision);
+      if (modRevision > last) last = modRevision;
+      const known = this.#entries.get(event.kv.key.toString('latin1'));
+      if (
+        modRevision <= this.#position!.revision ||
+        (known !== undefined && known.modRevision >= modRevision)
+      ) {
+        this.counters.eventsReplayed++;
+        continue;
+      }
+      if (event.type === 'Put') {
+        const entry = entryOf(event.kv);
+        this.#entries.set(entry.key, entry);
+        applied.push({ kind: 'put', entry });
+      } else {
+        const key = event.kv.key.toString('latin1');
+        this.#recentDeletes?.set(key, modRevision);
+        this.#entries.delete(key);
+        applied.push({ kind: 'delete', key });
+      }
+    }
+    this.#position = { revision: last, clusterId: this.#position!.clusterId };
+    this.counters.eventsApplied += applied.length;
+    if (applied.length > 0) this.#options.listener.onEvents(applied);
+  }
+
+  #applyGap(list: KvList): void {
+    this.counters.lists++;
+    this.#fault = undefined;
+    if (this.#position === undefined) {
+      for (const entry of list.entries) this.#entries.set(entry.key, entry);
+      this.#position = { revision: list.revision, clusterId: list.clusterId };
+      this.#options.listener.onSnapshot(this.#entries);
+      return;
+    }
+    const { events, isRewritten } = diffList(
+      { entries: this.#entries, position: this.#position, recentDeletes: new Map() },
+      list,
+      'gap',
+    );
+    if (isRewritten) {
+      this.counters.historyRewritten++;
+      this.#options.log.warn(
+        { was: String(this.#position.revision), is: String(list.revision) },
+        'etcd store was wiped or restored: comparing with what it holds now',
+      );
+    }
+    this.#position = { revision: list.revision, clusterId: list.clusterId };
+    this.#adopt(events);
+  }
+
+  #adopt(events: readonly MirrorEvent[]): void {
+    for (const event of events) {
+      if (event.kind === 'put') this.#entries.set(event.entry.key, event.entry);
+      else this.#entries.delete(event.key);
+    }
+    if (events.length > 0) this.#options.listener.onEvents(events);
+  }
+
+  #scheduleResync(): void {
+    const jitter = 0.9 + 0.2 * this.#options.random();
+    this.#cancelResync = this.#options.clock.after(this.#options.resyncMs * jitter, () => {
+      void this.#resync().finally(() => {
+        if (!this.#closing.signal.aborted) this.#scheduleResync();
+      });
+    });
+  }
+
+  /** Compares with a fresh list while the watch goes on. */
+  async #resync(): Promise<void> {
+    const { kv, range, log } = this.#options;
+    const watch = this.#watch;
+    if (watch === undefined || !this.#isLive) return; // the gap that is being closed now does the same
+    this.#recentDeletes = new Map();
+    try {
+      const list = await kv.list(range, this.#closing.signal);
+      await this.#watchReaches(watch, list.revision);
+      // Another watch took over meanwhile: it listed or resumed by itself.
+      if (this.#watch !== watch || this.#position === undefined) return;
+      const held = { entries: this.#entries, position: this.#position, recentDeletes: this.#recentDeletes };
+      const { events, isRewritten } = diffList(held, list, 'check');
+      if (isRewritten) this.counters.historyRewritten++;
+      if (events.length === 0) return;
+      this.counters.resyncRepairs += events.length;
+      log.warn(
+        { repairs: events.length, key: showKey(range.start) },
+        'comparison with etcd found differences: repaired',
+      );
+      this.#adopt(events);
+    } catch (error) {
+      if (!this.#closing.signal.aborted)
+        log.debug({ error: (error as Error).message }, 'comparison with etcd not done');
+    } finally {
+      this.#recentDeletes = undefined;
+    }
+  }
+
+  /** Waits until the watch has passed `revision`, as far as the server says so; at most `progressMs`. */
+  async #watchReaches(watch: RunningWatch, revision: bigint): Promise<void> {
+    if (this.revision >= revision) return;
+    const reached = new AbortController();
+    const cancel = this.#options.clock.after(this.#options.progressMs, () => reached.abort());
+    this.#progressWaiter = (position) => {
+      if (position.revision >= revision) reached.abort();
+    };
+    watch.requestProgress();
+    await new Promise<void>((resolve) => {
+      reached.signal.addEventListener('abort', () => resolve(), { once: true });
+      this.#closing.signal.addEventListener('abort', () => resolve(), { once: true });
+    });
+    cancel();
+    this.#progressWaiter = undefined;
+  }
+}

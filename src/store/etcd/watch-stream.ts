@@ -1,0 +1,208 @@
+// One watch on one raw etcd stream, from creation to whatever ends it. RangeMirror makes the next one.
+//
+//   create(start_revision) ─► created ─► batches of events … ─► end: compacted | rewound | fault
+//
+// What etcd3's own watcher gets wrong and this does not:
+// - A batch is delivered when it is complete (fragment=false), and only its own events say how far we are. A response
+//   header names the store's revision, which runs ahead of a catch-up sent in batches of 1,000 revisions; "created" and
+//   progress answers are proof of life and nothing else.
+// - Silence is not health: after `progressMs` without a message the server is asked for progress, and after another
+//   `progressMs` without answer the stream is given up.
+// - The metadata "hasleader" makes a member without quorum end the stream instead of going quiet.
+
+import { InterceptingCall } from '@grpc/grpc-js';
+import type { CallOptions, Interceptor } from '@grpc/grpc-js';
+import type { IDuplexStream, IEvent, IWatchRequest, IWatchResponse } from 'etcd3';
+import { positionOf, toBytes } from './etcd-kv.js';
+import type { StorePosition } from './etcd-kv.js';
+import type { Session } from './connection.js';
+import { EtcdFault, kindOfText, toFault } from './faults.js';
+import { showKey } from './keys.js';
+import type { KeyRange } from './keys.js';
+import type { Clock } from './waiting.js';
+
+export interface WatchRequest {
+  readonly range: KeyRange;
+  /** First revision to deliver. */
+  readonly startRevision: bigint;
+  /** The store that the range was listed from. */
+  readonly clusterId: string;
+  readonly progressMs: number;
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+  /** The server has accepted the watch. */
+  onCreated(): void;
+  /** All events of one or more whole revisions, in order. */
+  onEvents(events: readonly IEvent[]): void;
+  /** The server answered a progress request; in etcd before 3.4.25 and 3.5.8 it may run ahead of events. */
+  onProgress(position: StorePosition): void;
+}
+
+export type WatchEnd =
+  /** Events before this revision are gone: list again. */
+  | { readonly kind: 'compacted' }
+  /** The server is behind what we have seen, or is another store: list again and compare. */
+  | { readonly kind: 'rewound' }
+  | { readonly kind: 'fault'; readonly fault: EtcdFault }
+  | { readonly kind: 'aborted' };
+
+type Stream = IDuplexStream<IWatchRequest, IWatchResponse>;
+
+/** A running watch. `ended` resolves once and never rejects. */
+export interface RunningWatch {
+  readonly ended: Promise<WatchEnd>;
+  /** Asks the server for its position; answered by onProgress. */
+  requestProgress(): void;
+}
+
+/** Starts a watch on `session`. */
+export function startWatch(session: Session, request: WatchRequest): RunningWatch {
+  const watch = new Watch(session, request);
+  return { ended: watch.ended, requestProgress: () => watch.requestProgress() };
+}
+
+class Watch {
+  readonly ended: Promise<WatchEnd>;
+  readonly #session: Session;
+  readonly #request: WatchRequest;
+  #finish!: (end: WatchEnd) => void;
+  #isEnded = false;
+  #stream: Stream | undefined;
+  #fragments: IEvent[] = [];
+  #heardAtMs: number;
+  #askedAtMs: number | undefined;
+  #cancelTimer: () => void = () => undefined;
+  readonly #onAbort = (): void => this.#end({ kind: 'aborted' });
+  readonly #onClosed = (): void => this.#fail(this.#session.closed.reason);
+
+  constructor(session: Session, request: WatchRequest) {
+    this.#session = session;
+    this.#request = request;
+    this.#heardAtMs = request.clock.nowMs();
+    this.ended = new Promise((resolve) => (this.#finish = resolve));
+    if (request.signal.aborted) this.#onAbort();
+    else if (session.closed.aborted) this.#onClosed();
+    else this.#open();
+  }
+
+  #open(): void {
+    const request = this.#request;
+    const session = this.#session;
+    request.signal.addEventListener('abort', this.#onAbort, { once: true });
+    session.closed.addEventListener('abort', this.#onClosed, { once: true });
+    this.#armTimer(request.progressMs);
+    const options: CallOptions = { interceptors: [REQUIRE_LEADER] };
+    session.client.watchClient.watch(options).then(
+      (stream) => this.#attach(stream),
+      (error: unknown) => this.#fail(error),
+    );
+  }
+
+  requestProgress(): void {
+    if (!this.#isEnded) this.#stream?.write({ progress_request: {} });
+  }
+
+  #attach(stream: Stream): void {
+    stream.on('error', (error) => this.#fail(error));
+    if (this.#isEnded) return stream.cancel();
+    this.#stream = stream;
+    stream.on('end', () => this.#fail(new Error('the server ended the stream')));
+    stream.on('data', (response) => this.#receive(response));
+    const { range, startRevision } = this.#request;
+    stream.write({
+      create_request: {
+        key: toBytes(range.start),
+        ...(range.end === undefined ? {} : { range_end: toBytes(range.end) }),
+        start_revision: startRevision.toString(),
+        progress_notify: true,
+        fragment: true,
+      },
+    });
+  }
+
+  #receive(response: IWatchResponse): void {
+    if (this.#isEnded) return;
+    this.#heardAtMs = this.#request.clock.nowMs();
+    this.#askedAtMs = undefined;
+    if (response.canceled) return this.#canceled(response);
+    const position = positionOf(response.header);
+    if (
+      position.clusterId !== this.#request.clusterId ||
+      position.revision + 1n < this.#request.startRevision
+    ) {
+      return this.#end({ kind: 'rewound' });
+    }
+    if (response.created) this.#request.onCreated();
+    if (response.events.length > 0) {
+      for (const event of response.events) this.#fragments.push(event);
+      if (response.fragment) return;
+      const events = this.#fragments;
+      this.#fragments = [];
+      this.#request.onEvents(events);
+    } else if (!response.created) this.#request.onProgress(position);
+  }
+
+  #canceled(response: IWatchResponse): void {
+    if (BigInt(response.compact_revision) > 0n) return this.#end({ kind: 'compacted' });
+    const reason = response.cancel_reason || 'no reason given';
+    const fault = new EtcdFault(
+      kindOfText(reason) ?? 'unreachable',
+      `${this.#action()} at ${this.#session.endpoint.url}: refused by the server: ${reason}`,
+    );
+    this.#end({ kind: 'fault', fault });
+  }
+
+  #armTimer(delayMs: number): void {
+    const dueMs = this.#request.clock.nowMs() + delayMs;
+    this.#cancelTimer = this.#request.clock.after(delayMs, () => this.#checkLife(dueMs));
+  }
+
+  #checkLife(dueMs: number): void {
+    const { clock, progressMs } = this.#request;
+    const nowMs = clock.nowMs();
+    // We were stopped ourselves (SIGSTOP, a blocked loop): answers may lie unread in the socket, so count anew.
+    if (nowMs - dueMs > progressMs / 2) {
+      this.#heardAtMs = nowMs;
+      this.#askedAtMs = undefined;
+    }
+    if (this.#askedAtMs !== undefined && nowMs - this.#askedAtMs >= progressMs) {
+      return this.#fail(
+        new EtcdFault(
+          'timeout',
+          `${this.#action()} at ${this.#session.endpoint.url}: no sign of life for ${Math.round(nowMs - this.#heardAtMs)} ms`,
+        ),
+      );
+    }
+    if (this.#askedAtMs === undefined && nowMs - this.#heardAtMs >= progressMs) {
+      this.#askedAtMs = nowMs;
+      this.requestProgress();
+    }
+    this.#armTimer(Math.max(10, (this.#askedAtMs ?? this.#heardAtMs) + progressMs - nowMs));
+  }
+
+  #action(): string {
+    return `Cannot watch "${showKey(this.#request.range.start)}"`;
+  }
+
+  #fail(error: unknown): void {
+    this.#end({ kind: 'fault', fault: toFault(error, this.#action(), this.#session.endpoint.url) });
+  }
+
+  #end(end: WatchEnd): void {
+    if (this.#isEnded) return;
+    this.#isEnded = true;
+    this.#cancelTimer();
+    this.#request.signal.removeEventListener('abort', this.#onAbort);
+    this.#session.closed.removeEventListener('abort', this.#onClosed);
+    this.#stream?.cancel();
+    this.#finish(end);
+  }
+}
+
+const REQUIRE_LEADER: Interceptor = (options, nextCall) =>
+  new InterceptingCall(nextCall(options), {
+    start: (metadata, listener, next) => {
+      metadata.set('hasleader', 'true');
+      next(metadata, listener);
+    },
+  });

@@ -1,0 +1,217 @@
+// The last good table on disk: what a daemon forwards from when it starts while the store is down.
+//
+// One file beside subnet.env, mode 0600, replaced atomically (temporary file, fsync, rename). Format:
+//
+//   twill-table 1 <sha256 of the rest, hex>\n
+//   {"source":…,"savedAt":…,"config":…,"own":[key,value],"leases":[[key,value,createRevision],…]}\n
+//
+// Keys and values are flannel's texts and go through the same bounded decoding as those from the store. A file that is
+// not a plain file of our own, is too large, of another version, damaged, or of another store is ignored with a
+// warning: the daemon then starts as if there were none.
+
+import { createHash } from 'node:crypto';
+import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
+import { mkdir, open, rename, unlink } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import type { Lease, LeaseAttributes } from '../lease/lease.js';
+import { formatLeaseKey, formatLeaseValue, parseLeaseKey, parseLeaseValue } from '../lease/lease-codec.js';
+import type { Prefix } from '../net/ipv4.js';
+import type { Logger } from '../ops/log.js';
+
+const MAGIC = 'twill-table 1 ';
+// 65,536 leases of 400 bytes are 26 MiB.
+const MAX_FILE_BYTES = 64 * 1024 * 1024;
+const FIRST_DELAY_MS = 50;
+const MIN_INTERVAL_MS = 1000;
+const RETRY_MS = 10_000;
+
+/** A table as it was last known. */
+export interface SavedTable {
+  /** Which store it is from; a table of another one is not loaded. */
+  readonly source: string;
+  /** RFC 3339, for people only. */
+  readonly savedAt: string;
+  readonly configText: string;
+  readonly ownSubnet: Prefix;
+  readonly ownAttributes: LeaseAttributes;
+  readonly leases: readonly Lease[];
+}
+
+/** The table saved at `path`, or undefined when there is none that can be trusted (with a warning, unless it is absent). */
+export function loadTable(path: string, source: string, log: Logger): SavedTable | undefined {
+  try {
+    const text = readOwnFile(path);
+    return text === undefined ? undefined : parseTable(text, source);
+  } catch (error) {
+    log.warn({ path }, `ignoring saved lease table: ${(error as Error).message}`);
+    return undefined;
+  }
+}
+
+/** File text of `table`. */
+export function formatTable(table: SavedTable): string {
+  const body = `${JSON.stringify({
+    source: table.source,
+    savedAt: table.savedAt,
+    config: table.configText,
+    own: [formatLeaseKey(table.ownSubnet), formatLeaseValue(table.ownAttributes)],
+    leases: table.leases.map((lease) => [
+      formatLeaseKey(lease.subnet),
+      formatLeaseValue(lease.attributes),
+      lease.createRevision.toString(),
+    ]),
+  })}\n`;
+  return `${MAGIC}${digest(body)}\n${body}`;
+}
+
+/** The inverse of formatTable(). Throws Error naming what is wrong. */
+export function parseTable(text: string, source: string): SavedTable {
+  const lineEnd = text.indexOf('\n');
+  if (!text.startsWith(MAGIC)) throw new Error('not a table of this version');
+  const body = text.slice(lineEnd + 1);
+  if (text.slice(MAGIC.length, lineEnd) !== digest(body)) throw new Error('checksum does not match');
+  const json = JSON.parse(body) as Record<string, unknown>;
+  const { savedAt, config, own, leases } = json;
+  if (json.source !== source) throw new Error(`it is from "${String(json.source)}", not from "${source}"`);
+  if (typeof savedAt !== 'string' || typeof config !== 'string' || !isRow(own) || !Array.isArray(leases)) {
+    throw new Error('fields are missing');
+  }
+  const ownLease = parseRow(own);
+  return {
+    source,
+    savedAt,
+    configText: config,
+    ownSubnet: ownLease.subnet,
+    ownAttributes: ownLease.attributes,
+    leases: leases.map((row: unknown) => {
+      if (!isRow(row)) throw new Error('a lease is not a row of texts');
+      return parseRow(row);
+    }),
+  };
+}
+
+/** Writes the table soon after it changed, never more often than the cost of writing allows. */
+export class TableCache {
+  readonly #path: string;
+  readonly #log: Logger;
+  #build: (() => SavedTable | undefined) | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #writing: Promise<void> = Promise.resolve();
+  #intervalMs = FIRST_DELAY_MS;
+  #problem: string | undefined;
+  #isClosed = false;
+
+  constructor(path: string, log: Logger) {
+    this.#path = path;
+    this.#log = log;
+  }
+
+  /** The table changed; `build` is called when it is written. */
+  changed(build: () => SavedTable | undefined): void {
+    if (this.#isClosed) return;
+    this.#build = build;
+    this.#timer ??= setTimeout(() => void this.#flush(), this.#intervalMs);
+  }
+
+  degraded(): string | undefined {
+    return this.#problem;
+  }
+
+  /** Writes what is pending and stops. Idempotent. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await this.#flush();
+  }
+
+  #flush(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const build = this.#build;
+    this.#build = undefined;
+    if (build !== undefined) this.#writing = this.#writing.then(() => this.#write(build));
+    return this.#writing;
+  }
+
+  async #write(build: () => SavedTable | undefined): Promise<void> {
+    const startedAtMs = performance.now();
+    const table = build();
+    if (table === undefined) return;
+    const text = formatTable(table);
+    // Building is work on the main thread: at most a twentieth of its time goes into it.
+    this.#intervalMs = Math.max(MIN_INTERVAL_MS, 20 * (performance.now() - startedAtMs));
+    try {
+      await replaceFile(this.#path, text);
+      this.#problem = undefined;
+    } catch (error) {
+      const problem = `lease table not saved to "${this.#path}": ${(error as NodeJS.ErrnoException).code ?? (error as Error).message}`;
+      if (problem !== this.#problem) this.#log.warn(problem);
+      this.#problem = problem;
+      this.#intervalMs = RETRY_MS;
+      if (this.#build === undefined) this.changed(build);
+    }
+  }
+}
+
+async function replaceFile(path: string, text: string): Promise<void> {
+  await mkdir(dirname(path), { recursive: true, mode: 0o755 });
+  const temporary = `${path}.tmp`;
+  await unlink(temporary).catch(() => undefined); // left by a process that was killed
+  try {
+    const file = await open(
+      temporary,
+      constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW,
+      0o600,
+    );
+    try {
+      await file.writeFile(text);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path); // replaces a symlink, never follows it
+  } catch (error) {
+    await unlink(temporary).catch(() => undefined);
+    throw error;
+  }
+}
+
+function readOwnFile(path: string): string | undefined {
+  let fd: number;
+  try {
+    fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    if (code === 'ENOENT') return undefined;
+    throw new Error(code === 'ELOOP' ? 'it is a symbolic link' : (code ?? 'cannot be opened'), {
+      cause: error,
+    });
+  }
+  try {
+    const stat = fstatSync(fd);
+    if (!stat.isFile()) throw new Error('it is not a plain file');
+    if (stat.uid !== process.geteuid?.()) throw new Error(`it is owned by uid ${stat.uid}`);
+    if ((stat.mode & 0o022) !== 0) throw new Error('others can write to it');
+    if (stat.size > MAX_FILE_BYTES) throw new Error(`it has ${stat.size} bytes (at most ${MAX_FILE_BYTES})`);
+    return readFileSync(fd, 'utf8');
+  } finally {
+    closeSync(fd);
+  }
+}
+
+type Row = readonly [string, string, ...string[]];
+
+function isRow(value: unknown): value is Row {
+  return Array.isArray(value) && value.length >= 2 && value.every((item) => typeof item === 'string');
+}
+
+function parseRow([key, value, createRevision]: Row): Lease {
+  const subnet = parseLeaseKey(key);
+  const attributes = parseLeaseValue(value);
+  if (!subnet.ok) throw new Error(`bad lease key "${key}": ${subnet.problem}`);
+  if (!attributes.ok) throw new Error(`bad lease value of "${key}": ${attributes.problem}`);
+  return { subnet: subnet.value, attributes: attributes.value, createRevision: BigInt(createRevision ?? 0) };
+}
+
+function digest(body: string): string {
+  return createHash('sha256').update(body).digest('hex');
+}

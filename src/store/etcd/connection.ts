@@ -357,9 +357,10 @@ const FAULT_WORDS: Partial<Record<EtcdFault['kind'], string>> = {
 
 type Policy = NonNullable<NonNullable<IOptions['faultHandling']>['global']>;
 
-/** etcd3's retries and circuit breaker, switched off. */
+/** etcd3's retries and circuit breaker, switched off. What a task throws must come as a rejection: etcd3 relies on it. */
 const PASS_THROUGH = {
-  execute: (task: (context: { signal: AbortSignal }) => unknown) => Promise.resolve(task({ signal: NEVER })),
+  execute: (task: (context: { signal: AbortSignal }) => unknown) =>
+    new Promise((resolve) => resolve(task({ signal: NEVER }))),
 } as unknown as Policy;
 
 const NEVER = new AbortController().signal;

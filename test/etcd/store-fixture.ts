@@ -1,0 +1,189 @@
+// A store under test with a listener that models the table, and the small language the fault tests are written in.
+
+import pino from 'pino';
+import type { EtcdTuning, EtcdStoreOptions } from '../../src/store/etcd/etcd-store.js';
+import { EtcdStore } from '../../src/store/etcd/etcd-store.js';
+import type { NetworkConfig } from '../../src/config/network-config.js';
+import type { Lease, LeaseAttributes, LeaseUpdate } from '../../src/lease/lease.js';
+import { formatLeaseValue } from '../../src/lease/lease-codec.js';
+import { formatPrefix, parseIpv4 } from '../../src/net/ipv4.js';
+import type { Prefix } from '../../src/net/ipv4.js';
+import type { StoreListener } from '../../src/store/store.js';
+import type { EtcdServer } from './etcd-server.js';
+import { parseNetworkConfig } from './plain-config.js';
+
+export const PREFIX = '/coreos.com/network';
+export const NETWORK = '{"Network":"10.5.0.0/16","SubnetLen":24,"Backend":{"Type":"udp"}}';
+/** Canary: must never occur in a log or a degraded reason. */
+export const PASSWORD = 'canary-pa55word';
+
+/** Log lines of a store, parsed. */
+export interface LogLine {
+  readonly level: string;
+  readonly msg: string;
+  readonly [field: string]: unknown;
+}
+
+export class Recorder implements StoreListener {
+  readonly table = new Map<string, Lease>();
+  readonly configs: NetworkConfig[] = [];
+  readonly lost: string[] = [];
+  readonly updates: LeaseUpdate[] = [];
+  snapshots = 0;
+  puts = 0;
+  deletes = 0;
+  onUpdate: (update: LeaseUpdate) => void = () => undefined;
+
+  onLeases(update: LeaseUpdate): void {
+    this.updates.push(update);
+    if (update.kind === 'snapshot') {
+      this.snapshots++;
+      this.table.clear();
+      for (const lease of update.leases) this.table.set(formatPrefix(lease.subnet), lease);
+    } else {
+      for (const event of update.events) {
+        if (event.kind === 'put') {
+          this.puts++;
+          this.table.set(formatPrefix(event.lease.subnet), event.lease);
+        } else {
+          this.deletes++;
+          this.table.delete(formatPrefix(event.subnet));
+        }
+      }
+    }
+    this.onUpdate(update);
+  }
+
+  onConfig(config: NetworkConfig): void {
+    this.configs.push(config);
+  }
+
+  onOwnLeaseLost(reason: string): void {
+    this.lost.push(reason);
+  }
+
+  /** "10.5.1.0/24 <value>" lines, sorted. */
+  lines(): string[] {
+    return [...this.table.values()]
+      .map((lease) => `${formatPrefix(lease.subnet)} ${formatLeaseValue(lease.attributes)}`)
+      .sort();
+  }
+}
+
+export interface Fixture {
+  readonly store: EtcdStore;
+  readonly recorder: Recorder;
+  readonly log: LogLine[];
+  readonly subnet: Prefix;
+}
+
+export const FAST: Partial<EtcdTuning> = { progressMs: 1000, resyncMs: 60_000, recheckMs: 1000 };
+
+export interface FixtureOptions {
+  readonly endpoints: string;
+  readonly publicIp?: string;
+  readonly previousSubnet?: Prefix;
+  readonly tuning?: Partial<EtcdTuning>;
+  readonly store?: Partial<EtcdStoreOptions>;
+  readonly attributes?: Partial<LeaseAttributes>;
+}
+
+/** An EtcdStore that only was constructed, with its log captured. */
+export function makeStore(options: FixtureOptions): { store: EtcdStore; log: LogLine[] } {
+  const log: LogLine[] = [];
+  const formatters = { level: (label: string) => ({ level: label }) };
+  const logger = pino(
+    { level: 'debug', formatters },
+    { write: (line: string) => log.push(JSON.parse(line) as LogLine) },
+  );
+  const store = new EtcdStore({
+    endpoints: options.endpoints,
+    prefix: PREFIX,
+    tls: { keyFile: '', certFile: '', caFile: '' },
+    username: '',
+    password: '',
+    renewMarginMinutes: 60,
+    tablePath: undefined,
+    log: logger,
+    parseConfig: parseNetworkConfig,
+    tuning: { ...FAST, ...options.tuning },
+    ...options.store,
+  });
+  return { store, log };
+}
+
+/** A store that has its lease and watches. */
+export async function startStore(options: FixtureOptions): Promise<Fixture> {
+  const { store, log } = makeStore(options);
+  const recorder = new Recorder();
+  const signal = AbortSignal.timeout(20_000);
+  const config = await store.readConfig(signal);
+  const attributes = attributesOf(options);
+  const subnet = await store.acquire({ config, attributes, previousSubnet: options.previousSubnet }, signal);
+  store.watch(recorder);
+  await until(
+    () => recorder.snapshots > 0 && store.status().watchEstablished === true,
+    'first snapshot and watch',
+  );
+  return { store, recorder, log, subnet };
+}
+
+export function attributesOf(options: Pick<FixtureOptions, 'publicIp' | 'attributes'>): LeaseAttributes {
+  return { publicIp: parseIpv4(options.publicIp ?? '172.20.0.1')!, backendType: '', ...options.attributes };
+}
+
+/** Waits until `condition` holds; fails naming `what` after `timeoutMs`. Resolves to the ms it took. */
+export async function until(
+  condition: () => boolean | Promise<boolean>,
+  what: string,
+  timeoutMs = 15_000,
+): Promise<number> {
+  const startedAtMs = performance.now();
+  while (!(await condition())) {
+    if (performance.now() - startedAtMs > timeoutMs)
+      throw new Error(`timed out after ${timeoutMs} ms waiting for: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  return performance.now() - startedAtMs;
+}
+
+export const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+export async function putConfig(server: EtcdServer, text = NETWORK): Promise<void> {
+  await server.ctl('put', `${PREFIX}/config`, text);
+}
+
+export function leaseValue(publicIp: string): string {
+  return `{"PublicIP":"${publicIp}","PublicIPv6":null}`;
+}
+
+export async function putLease(server: EtcdServer, name: string, publicIp: string): Promise<void> {
+  await server.ctl('put', `${PREFIX}/subnets/${name}`, leaseValue(publicIp));
+}
+
+/** Many operations in transactions of at most 100 (etcd's limit is 128). */
+export async function txn(server: EtcdServer, operations: readonly string[]): Promise<void> {
+  for (let i = 0; i < operations.length; i += 100) {
+    await server.ctlInput(`\n${operations.slice(i, i + 100).join('\n')}\n\n\n`, 'txn');
+  }
+}
+
+/** What a fresh list shows, as Recorder.lines(): the verdict after every fault. */
+export async function listed(server: EtcdServer): Promise<string[]> {
+  const out = await server.ctl('get', '--prefix', `${PREFIX}/subnets/`);
+  const rows = out.split('\n');
+  const lines: string[] = [];
+  for (let i = 0; i + 1 < rows.length; i += 2) {
+    lines.push(`${rows[i]!.slice(`${PREFIX}/subnets/`.length).replace('-', '/')} ${rows[i + 1]!}`);
+  }
+  return lines.sort();
+}
+
+/** Waits until the modelled table equals a fresh list. */
+export async function converged(server: EtcdServer, recorder: Recorder, timeoutMs = 15_000): Promise<number> {
+  return until(
+    async () => JSON.stringify(recorder.lines()) === JSON.stringify(await listed(server)),
+    'table equals a fresh list',
+    timeoutMs,
+  );
+}

@@ -192,8 +192,8 @@ export async function startEtcd(options: EtcdOptions = {}): Promise<EtcdServer> 
 /** A ready cluster of three. The caller removes each. `peerPortOf` may put a proxy before a member's peer port. */
 export async function startCluster(options: EtcdOptions = {}): Promise<readonly EtcdServer[]> {
   const ports = await Promise.all(Array.from({ length: 6 }, freePort));
-  const cluster = [0, 1, 2].map((i) => `m${i}=http://127.0.0.1:${ports[i + 3]!}`).join(',');
-  const servers = [0, 1, 2].map((i) => new EtcdServer(`m${i}`, ports[i]!, ports[i + 3]!, cluster, options));
+  const cluster = [0, 1, 2].map((i) => `m${i}=http://127.0.0.1:${ports[i + 3]}`).join(',');
+  const servers = [0, 1, 2].map((i) => new EtcdServer(`m${i}`, ports[i], ports[i + 3], cluster, options));
   for (const server of servers) server.start();
   await Promise.all(servers.map((server) => server.ready()));
   return servers;

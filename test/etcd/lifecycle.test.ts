@@ -53,7 +53,7 @@ t.test('EtcdStore.acquire() writes the bytes that flanneld writes, per backend',
   const golden = (backend: string): Map<string, string> => {
     const rows = readFileSync(new URL(`golden/${backend}.txt`, import.meta.url), 'utf8').split('\n');
     return new Map(
-      rows.flatMap((row, i) => (i % 2 === 0 && row !== '' ? [[row, rows[i + 1]!] as const] : [])),
+      rows.flatMap((row, i) => (i % 2 === 0 && row !== '' ? [[row, rows[i + 1]] as const] : [])),
     );
   };
   const cases = [
@@ -126,7 +126,7 @@ t.test('EtcdStore.acquire() asks for the previous subnet only when nobody overla
 });
 
 t.test('EtcdStore.acquire() deletes an own lease that no longer fits and takes another', async (t) => {
-  const lease = /lease (\w+) granted/.exec(await etcd.ctl('lease', 'grant', '600'))![1]!;
+  const lease = /lease (\w+) granted/.exec(await etcd.ctl('lease', 'grant', '600'))![1];
   await etcd.ctl('put', `--lease=${lease}`, `${PREFIX}/subnets/10.5.16.0-20`, leaseValue('172.20.0.1'));
   const { store, subnet } = await startStore({ endpoints: etcd.url });
   t.equal(subnet.length, 24);
@@ -199,7 +199,7 @@ t.test('EtcdStore reports config changes, and keeps the last good one', async (t
   const { store, recorder } = await startStore({ endpoints: etcd.url });
   await putConfig(etcd, '{"Network":"10.5.0.0/16","SubnetLen":25}');
   await until(() => recorder.configs.length === 1, 'onConfig');
-  t.equal(recorder.configs[0]!.subnetLength, 25);
+  t.equal(recorder.configs[0].subnetLength, 25);
   await putConfig(etcd, '{"Network":');
   await until(
     () => store.degraded().some((reason) => reason.includes('network config in etcd is invalid')),

@@ -174,7 +174,7 @@ export async function listed(server: EtcdServer): Promise<string[]> {
   const rows = out.split('\n');
   const lines: string[] = [];
   for (let i = 0; i + 1 < rows.length; i += 2) {
-    lines.push(`${rows[i]!.slice(`${PREFIX}/subnets/`.length).replace('-', '/')} ${rows[i + 1]!}`);
+    lines.push(`${rows[i].slice(`${PREFIX}/subnets/`.length).replace('-', '/')} ${rows[i + 1]}`);
   }
   return lines.sort();
 }

@@ -16,6 +16,8 @@ export interface EtcdOptions {
   readonly args?: readonly string[];
   /** Scheme of the client URL. @default 'http' */
   readonly scheme?: 'http' | 'https';
+  /** Port that the other members of a cluster reach this peer port at. @default the port itself */
+  readonly peerPortOf?: (peerPort: number) => Promise<number>;
   /** etcdctl flags needed to reach it. */
   readonly ctlArgs?: readonly string[];
 }
@@ -45,10 +47,19 @@ export class EtcdServer {
   readonly peerPort: number;
   readonly #options: EtcdOptions;
   readonly #cluster: string;
+  readonly #advertisedPeerPort: number;
   dataDir: string;
   #child: ChildProcess | undefined;
 
-  constructor(name: string, clientPort: number, peerPort: number, cluster: string, options: EtcdOptions) {
+  constructor(
+    name: string,
+    clientPort: number,
+    peerPort: number,
+    cluster: string,
+    options: EtcdOptions,
+    advertisedPeerPort = peerPort,
+  ) {
+    this.#advertisedPeerPort = advertisedPeerPort;
     this.name = name;
     this.clientPort = clientPort;
     this.peerPort = peerPort;
@@ -67,6 +78,7 @@ export class EtcdServer {
 
   start(extraArgs: readonly string[] = []): void {
     const peer = `http://127.0.0.1:${this.peerPort}`;
+    const advertisedPeer = `http://127.0.0.1:${this.#advertisedPeerPort}`;
     this.#child = spawn(
       'etcd',
       [
@@ -76,7 +88,7 @@ export class EtcdServer {
           '--listen-peer-urls',
           peer,
           '--initial-advertise-peer-urls',
-          peer,
+          advertisedPeer,
           '--initial-cluster',
           this.#cluster,
         ],
@@ -189,11 +201,15 @@ export async function startEtcd(options: EtcdOptions = {}): Promise<EtcdServer> 
   }
 }
 
-/** A ready cluster of three. The caller removes each. `peerPortOf` may put a proxy before a member's peer port. */
+/** A ready cluster of three. The caller removes each. */
 export async function startCluster(options: EtcdOptions = {}): Promise<readonly EtcdServer[]> {
   const ports = await Promise.all(Array.from({ length: 6 }, freePort));
-  const cluster = [0, 1, 2].map((i) => `m${i}=http://127.0.0.1:${ports[i + 3]}`).join(',');
-  const servers = [0, 1, 2].map((i) => new EtcdServer(`m${i}`, ports[i], ports[i + 3], cluster, options));
+  const advertised: number[] = [];
+  for (const port of ports.slice(3)) advertised.push((await options.peerPortOf?.(port)) ?? port);
+  const cluster = advertised.map((port, i) => `m${i}=http://127.0.0.1:${port}`).join(',');
+  const servers = advertised.map(
+    (port, i) => new EtcdServer(`m${i}`, ports[i], ports[i + 3], cluster, options, port),
+  );
   for (const server of servers) server.start();
   await Promise.all(servers.map((server) => server.ready()));
   return servers;

@@ -7,7 +7,18 @@ import { parsePrefix } from '../../src/net/ipv4.js';
 import { startEtcd } from './etcd-server.js';
 import type { EtcdServer } from './etcd-server.js';
 import type { Fixture, FixtureOptions } from './store-fixture.js';
-import { converged, leaseValue, makeStore, pause, PREFIX, putConfig, putLease, startStore, txn, until } from './store-fixture.js';
+import {
+  converged,
+  leaseValue,
+  makeStore,
+  pause,
+  PREFIX,
+  putConfig,
+  putLease,
+  startStore,
+  txn,
+  until,
+} from './store-fixture.js';
 import { TcpProxy } from './tcp-proxy.js';
 
 const OWN = { previousSubnet: parsePrefix('10.5.1.0/24')! };
@@ -49,7 +60,10 @@ t.test('E1 killed and restarted: the table stays, the cause is named, changes ar
   const bench = await open(t);
   const cpuBefore = process.cpuUsage();
   await bench.etcd.kill();
-  await until(() => bench.store.degraded().some((reason) => reason.startsWith('etcd unreachable: ')), 'reason');
+  await until(
+    () => bench.store.degraded().some((reason) => reason.startsWith('etcd unreachable: ')),
+    'reason',
+  );
   await pause(3000);
   t.equal(bench.recorder.table.size, 2, 'fail static');
   const cpu = process.cpuUsage(cpuBefore);
@@ -78,15 +92,18 @@ t.test('E2 frozen: noticed by silence, recovered after SIGCONT', async (t) => {
   t.equal(bench.recorder.puts, 1);
 });
 
-t.test('E3 black hole of the live connection: a lease written meanwhile is learnt over a new one', async (t) => {
-  const bench = await open(t);
-  bench.proxy.blackholeExisting();
-  await putLease(bench.etcd, '10.5.3.0-24', '172.20.0.3');
-  const learntMs = await until(() => bench.recorder.table.has('10.5.3.0/24'), 'learnt');
-  t.ok(learntMs < 5000, `${Math.round(learntMs)} ms`);
-  await converged(bench.etcd, bench.recorder);
-  t.equal(bench.recorder.puts, 1);
-});
+t.test(
+  'E3 black hole of the live connection: a lease written meanwhile is learnt over a new one',
+  async (t) => {
+    const bench = await open(t);
+    bench.proxy.blackholeExisting();
+    await putLease(bench.etcd, '10.5.3.0-24', '172.20.0.3');
+    const learntMs = await until(() => bench.recorder.table.has('10.5.3.0/24'), 'learnt');
+    t.ok(learntMs < 5000, `${Math.round(learntMs)} ms`);
+    await converged(bench.etcd, bench.recorder);
+    t.equal(bench.recorder.puts, 1);
+  },
+);
 
 t.test('E4 two seconds per reply: start and renewal work', async (t) => {
   const etcd = await startEtcd();
@@ -99,20 +116,32 @@ t.test('E4 two seconds per reply: start and renewal work', async (t) => {
   t.teardown(() => store.close());
   const signal = AbortSignal.timeout(30_000);
   const config = await store.readConfig(signal);
-  await store.acquire({ config, attributes: { publicIp: 0xac140001, backendType: '' }, previousSubnet: undefined }, signal);
+  await store.acquire(
+    { config, attributes: { publicIp: 0xac140001, backendType: '' }, previousSubnet: undefined },
+    signal,
+  );
   t.match(await etcd.ctl('get', '--prefix', `${PREFIX}/subnets/`), /172\.20\.0\.1/);
 });
 
 t.test('E5 compacted while cut off: list and difference, the own lease untouched', async (t) => {
   const bench = await open(t);
-  await txn(bench.etcd, puts(20, () => '172.20.0.50'));
+  await txn(
+    bench.etcd,
+    puts(20, () => '172.20.0.50'),
+  );
   await converged(bench.etcd, bench.recorder);
   bench.proxy.refuse();
-  await txn(bench.etcd, puts(1000, (i) => `172.20.${1 + (i >> 8)}.${i & 255}`));
+  await txn(
+    bench.etcd,
+    puts(1000, (i) => `172.20.${1 + (i >> 8)}.${i & 255}`),
+  );
   await bench.etcd.ctl('del', `${PREFIX}/subnets/10.5.2.0-24`);
   await bench.etcd.ctl('put', '/elsewhere', '1');
   const out = await bench.etcd.ctl('get', '/elsewhere', '-w', 'json');
-  await bench.etcd.ctl('compact', String((JSON.parse(out) as { header: { revision: number } }).header.revision));
+  await bench.etcd.ctl(
+    'compact',
+    String((JSON.parse(out) as { header: { revision: number } }).header.revision),
+  );
   bench.proxy.heal();
   await converged(bench.etcd, bench.recorder);
   t.equal(bench.recorder.snapshots, 1, 'told as a difference');
@@ -134,7 +163,8 @@ t.test('W1 cut in the middle of a catch-up of 3,000 revisions: none lost, none t
   let cuts = 0;
   bench.recorder.onUpdate = (update) => {
     if (update.kind !== 'events') return;
-    for (const event of update.events) if (event.kind === 'put') seen.push(String(event.lease.attributes.publicIp));
+    for (const event of update.events)
+      if (event.kind === 'put') seen.push(String(event.lease.attributes.publicIp));
     if (cuts < 2) {
       cuts++;
       bench.proxy.cut();
@@ -167,7 +197,10 @@ t.test('W2 cut right after "created": the events since are delivered', async (t)
 async function putOne(etcd: EtcdServer, i: number): Promise<void> {
   const key = Buffer.from(`${PREFIX}/subnets/10.5.${200 + (i & 7)}.0-24`).toString('base64');
   const value = Buffer.from(leaseValue(`172.21.${i >> 8}.${i & 255}`)).toString('base64');
-  const response = await fetch(`${etcd.url}/v3/kv/put`, { method: 'POST', body: JSON.stringify({ key, value }) });
+  const response = await fetch(`${etcd.url}/v3/kv/put`, {
+    method: 'POST',
+    body: JSON.stringify({ key, value }),
+  });
   await response.arrayBuffer();
   if (!response.ok) throw new Error(`put ${i}: ${response.status}`);
 }

@@ -1,5 +1,6 @@
 // A TCP proxy between a client and etcd that can misbehave: cut, black-hole, delay, refuse.
 
+import { execFile } from 'node:child_process';
 import { connect, createServer } from 'node:net';
 import type { AddressInfo, Server, Socket } from 'node:net';
 
@@ -10,7 +11,9 @@ export class TcpProxy {
   readonly #targetPort: number;
   readonly #server: Server;
   readonly #pairs = new Set<readonly [Socket, Socket]>();
+  readonly #dead = new WeakSet<readonly [Socket, Socket]>();
   #mode: Mode = 'pass';
+  #refusedPid: number | undefined;
   /** Applies to each chunk towards the client. */
   delayMs = 0;
   connections = 0;
@@ -52,7 +55,6 @@ export class TcpProxy {
   blackholeExisting(): void {
     for (const pair of this.#pairs) this.#dead.add(pair);
   }
-  readonly #dead = new WeakSet<readonly [Socket, Socket]>();
 
   /** Accepts and closes at once. */
   refuse(): void {
@@ -60,10 +62,17 @@ export class TcpProxy {
     this.cut();
   }
 
+  /** Refuses what process `pid` opens, and closes what it has open; others pass. Until heal(). */
+  async refusePid(pid: number): Promise<void> {
+    this.#refusedPid = pid;
+    await Promise.all([...this.#pairs].map(([client]) => this.#refuseIfOwned(client)));
+  }
+
   /** Passes again what comes from now on; a connection that was black-holed has a gap and is cut. */
   heal(): void {
     if (this.#mode === 'blackhole') this.cut();
     this.#mode = 'pass';
+    this.#refusedPid = undefined;
   }
 
   async close(): Promise<void> {
@@ -74,6 +83,7 @@ export class TcpProxy {
   #accept(client: Socket): void {
     this.connections++;
     if (this.#mode === 'refuse') return void client.destroy();
+    if (this.#refusedPid !== undefined) void this.#refuseIfOwned(client);
     const upstream = connect(this.#targetPort, '127.0.0.1');
     const pair = [client, upstream] as const;
     this.#pairs.add(pair);
@@ -94,5 +104,14 @@ export class TcpProxy {
         this.#pairs.delete(pair);
       });
     }
+  }
+
+  async #refuseIfOwned(client: Socket): Promise<void> {
+    const out = await new Promise<string>((resolve, reject) => {
+      execFile('ss', ['-tnpH', `sport = :${client.remotePort}`], (error, stdout) =>
+        error ? reject(new Error('ss failed', { cause: error })) : resolve(stdout),
+      );
+    });
+    if (out.includes(`pid=${this.#refusedPid},`)) client.destroy();
   }
 }

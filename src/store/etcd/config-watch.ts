@@ -34,6 +34,11 @@ export class ConfigWatch {
     });
   }
 
+  /** What is wrong with the config itself. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
   degraded(): string | undefined {
     return this.#problem ?? this.#mirror.degraded();
   }

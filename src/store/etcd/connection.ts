@@ -132,6 +132,10 @@ export class EtcdConnection {
     }
   }
 
+  get isConnected(): boolean {
+    return this.#session !== undefined;
+  }
+
   /** Why etcd cannot be used fully right now; empty when it can. */
   degraded(): string[] {
     const reasons: string[] = [];

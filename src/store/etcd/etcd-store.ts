@@ -274,8 +274,10 @@ export class EtcdStore implements LeaseStore {
     add(this.#configProblem);
     add(this.#acquireProblem);
     for (const reason of this.#own?.degraded() ?? []) add(reason);
-    add(this.#leases?.degraded());
-    add(this.#config?.degraded());
+    // Without a connection the watches are down for the reason that stands above already.
+    const isConnected = this.#connection.isConnected;
+    add(isConnected ? this.#leases?.degraded() : undefined);
+    add(isConnected ? this.#config?.degraded() : this.#config?.problem);
     for (const reason of this.#table?.degraded() ?? []) add(reason);
     add(this.#cache?.degraded());
     return reasons;

@@ -129,6 +129,7 @@ function shortText(error: unknown): string {
   return (
     (last ?? text)
       .replace(/^\w*Error: /, '')
+      .replace(/ \(\d{4}-\d\d-\d\dT[\d:.]+Z\)$/, '')
       .replaceAll(/\s+/g, ' ')
       .trim()
       .slice(0, 300) || 'unknown error'

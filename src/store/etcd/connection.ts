@@ -45,6 +45,12 @@ export interface Session {
   readonly closed: AbortSignal;
 }
 
+/** What a long-lived watch needs of the connection. */
+export interface SessionSource {
+  session(signal: AbortSignal): Promise<Session>;
+  report(session: Session, fault: EtcdFault): void;
+}
+
 class OpenSession implements Session {
   readonly endpoint: Endpoint;
   readonly client: Etcd3;
@@ -67,7 +73,7 @@ class OpenSession implements Session {
 }
 
 /** See the head of this file. */
-export class EtcdConnection {
+export class EtcdConnection implements SessionSource {
   readonly #options: ConnectionOptions;
   readonly #backoff: Backoff;
   readonly #closing = new AbortController();

@@ -71,7 +71,7 @@ export interface LeaseKv {
 /** LeaseKv over etcd. */
 export class EtcdKv implements LeaseKv {
   readonly #connection: EtcdConnection;
-  readonly #pageKeys: number;
+  #pageKeys: number;
 
   constructor(connection: EtcdConnection, pageKeys = PAGE_KEYS) {
     this.#connection = connection;
@@ -109,6 +109,7 @@ export class EtcdKv implements LeaseKv {
         // Values up to etcd's 1.5 MiB may lie in the range; a page of them can exceed what we agree to buffer.
         if (!(error instanceof EtcdFault && error.kind === 'too-large') || limit === 1) throw error;
         limit = Math.max(1, limit >> 2);
+        this.#pageKeys = limit; // the next list meets the same values
         continue;
       }
       position ??= positionOf(page.header);

@@ -12,7 +12,7 @@
 
 import type { IEvent } from 'etcd3';
 import type { Logger } from '../../ops/log.js';
-import type { EtcdConnection } from './connection.js';
+import type { Session, SessionSource } from './connection.js';
 import { entryOf } from './etcd-kv.js';
 import type { KvEntry, KvList, LeaseKv, StorePosition } from './etcd-kv.js';
 import { EtcdFault, toFault } from './faults.js';
@@ -32,8 +32,8 @@ export interface MirrorListener {
 }
 
 export interface MirrorOptions {
-  readonly connection: EtcdConnection;
-  readonly kv: LeaseKv;
+  readonly connection: SessionSource;
+  readonly kv: Pick<LeaseKv, 'list'>;
   readonly range: KeyRange;
   readonly listener: MirrorListener;
   readonly log: Logger;
@@ -149,7 +149,7 @@ export class RangeMirror {
     this.#fault = fault;
   }
 
-  async #follow(session: Awaited<ReturnType<EtcdConnection['session']>>): Promise<WatchEnd> {
+  async #follow(session: Session): Promise<WatchEnd> {
     const { range, clock, progressMs, connection } = this.#options;
     this.counters.watchesStarted++;
     this.#watch = startWatch(session, {

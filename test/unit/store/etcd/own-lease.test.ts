@@ -1,0 +1,195 @@
+import pino from 'pino';
+import t from 'tap';
+import { parsePrefix } from '../../../../src/net/ipv4.js';
+import { formatLeaseValue } from '../../../../src/lease/lease-codec.js';
+import { keyLayout, leaseKey } from '../../../../src/store/etcd/keys.js';
+import { OwnLease } from '../../../../src/store/etcd/own-lease.js';
+import { writeOwnKey } from '../../../../src/store/etcd/own-key.js';
+import { FakeClock, FakeKv, settle } from './fakes.js';
+
+const layout = keyLayout('/net');
+const subnet = parsePrefix('10.5.1.0/24')!;
+const KEY = leaseKey(layout, subnet);
+const attributes = { publicIp: 0xac140001, backendType: '' };
+const VALUE = formatLeaseValue(attributes);
+const HOUR_MS = 3_600_000;
+
+interface Bench {
+  readonly kv: FakeKv;
+  readonly clock: FakeClock;
+  readonly own: OwnLease;
+  readonly lost: string[];
+}
+
+async function open(leaseId = 7n): Promise<Bench> {
+  const kv = new FakeKv();
+  const clock = new FakeClock();
+  const log = pino({ level: 'silent' });
+  const context = { kv, clock, log, leaseTtlSeconds: 86_400 };
+  const written = await writeOwnKey(context, { key: KEY, value: VALUE, over: undefined, newLeaseId: leaseId }, new AbortController().signal);
+  const lost: string[] = [];
+  const own = new OwnLease({
+    ...context,
+    layout,
+    random: () => 0,
+    renewMarginMs: HOUR_MS,
+    network: parsePrefix('10.5.0.0/16')!,
+    subnet,
+    attributes,
+    own: written!,
+    onLost: (reason) => lost.push(reason),
+  });
+  return { kv, clock, own, lost };
+}
+
+t.test('OwnLease renews 23 h after the grant, with a new etcd lease, and revokes the old one', async (t) => {
+  const { kv, clock, own } = await open();
+  await clock.advance(23 * HOUR_MS - 1000);
+  t.equal(kv.entries.get(KEY)!.leaseId, 7n);
+  await clock.advance(2000);
+  t.not(kv.entries.get(KEY)!.leaseId, 7n);
+  t.equal(kv.entries.get(KEY)!.value, VALUE);
+  t.equal(kv.leases.size, 1);
+  t.equal(own.counters.renewals, 1);
+  await clock.advance(23 * HOUR_MS);
+  t.equal(own.counters.renewals, 2);
+  await own.close();
+  t.equal(clock.pending, 0);
+});
+
+t.test('OwnLease never renews a reservation', async (t) => {
+  const { kv, clock, own } = await open(0n);
+  await clock.advance(100 * 24 * HOUR_MS);
+  t.equal(own.counters.renewals, 0);
+  t.equal(kv.leases.size, 0);
+  await own.close();
+});
+
+t.test('OwnLease keeps the etcd lease it left when somebody attached a key to it', async (t) => {
+  const { kv, clock, own } = await open();
+  kv.put('/elsewhere', 'x', 7n);
+  await clock.advance(23 * HOUR_MS);
+  t.ok(kv.leases.has(7n));
+  t.ok(kv.entries.has('/elsewhere'));
+  await own.close();
+});
+
+t.test('OwnLease after a renewal whose answer is lost, or that is refused', async (t) => {
+  const cases = [
+    { failure: { method: 'replace', when: 'after', kind: 'timeout' }, renewedAtOnce: true },
+    { failure: { method: 'replace', when: 'before', kind: 'timeout' }, renewedAtOnce: false },
+    { failure: { method: 'replace', when: 'before', kind: 'no-space' }, renewedAtOnce: false },
+    { failure: { method: 'grant', when: 'after', kind: 'unreachable' }, renewedAtOnce: false },
+    { failure: { method: 'grant', when: 'before', kind: 'no-space' }, renewedAtOnce: false },
+    { failure: { method: 'attachedKeys', when: 'before', kind: 'timeout' }, renewedAtOnce: true },
+  ] as const;
+  for (const { failure, renewedAtOnce } of cases) {
+    const { kv, clock, own } = await open();
+    kv.failures.push(failure);
+    await clock.advance(23 * HOUR_MS + 100);
+    t.equal(own.counters.renewals, renewedAtOnce ? 1 : 0, JSON.stringify(failure));
+    t.equal(own.degraded().length, renewedAtOnce ? 0 : 1);
+    await clock.advance(60_000);
+    t.equal(own.counters.renewals, 1);
+    t.strictSame(own.degraded(), []);
+    t.equal(kv.leases.size, failure.method === 'attachedKeys' ? 2 : 1, 'no etcd lease is left behind');
+    t.equal(kv.entries.get(KEY)!.value, VALUE);
+    await own.close();
+  }
+});
+
+t.test('OwnLease while etcd refuses writes: at most one try a second, at least one in 30', async (t) => {
+  const { kv, clock, own } = await open();
+  for (let i = 0; i < 40; i++) kv.failures.push({ method: 'grant', when: 'before', kind: 'no-space' });
+  await clock.advance(23 * HOUR_MS);
+  const before = own.counters.renewalFailures;
+  await clock.advance(300_000);
+  const tries = own.counters.renewalFailures - before;
+  t.ok(tries >= 10 && tries <= 300, `${tries} tries in 300 s`);
+  await own.close();
+});
+
+t.test('OwnLease.observe() of a deletion makes the same key again', async (t) => {
+  const { kv, clock, own, lost } = await open();
+  kv.expire(7n);
+  own.observe(undefined);
+  await clock.advance(0);
+  t.equal(kv.entries.get(KEY)!.value, VALUE);
+  t.equal(own.counters.recreated, 1);
+  t.strictSame(lost, []);
+  own.observe(undefined); // the event comes late: the key is there
+  await clock.advance(0);
+  t.equal(own.counters.recreated, 1);
+  await own.close();
+});
+
+t.test('OwnLease.observe() of a deletion, when another host was faster or overlaps', async (t) => {
+  const other = formatLeaseValue({ publicIp: 0xac140063, backendType: '' });
+  const cases = [
+    { name: 'same key', act: (kv: FakeKv) => kv.put(KEY, other) },
+    { name: 'same key, at the last moment', act: (kv: FakeKv) => (kv.interfere = (method) => method === 'create' && !kv.entries.has(KEY) && kv.put(KEY, other)) },
+    { name: 'larger', act: (kv: FakeKv) => kv.put('/net/subnets/10.5.0.0-23', other) },
+    { name: 'smaller', act: (kv: FakeKv) => kv.put('/net/subnets/10.5.1.64-26', other) },
+  ];
+  for (const { name, act } of cases) {
+    const { kv, clock, own, lost } = await open();
+    kv.expire(7n);
+    act(kv);
+    own.observe(undefined);
+    await clock.advance(0);
+    t.equal(lost.length, 1, name);
+    t.match(lost[0], 'PublicIP 172.20.0.99');
+    await clock.advance(48 * HOUR_MS);
+    t.equal(lost.length, 1, 'said once, nothing done afterwards');
+    t.not(kv.entries.get(KEY)?.value, VALUE);
+    await own.close();
+  }
+});
+
+t.test('OwnLease is not lost to keys outside the network, nor to its own', async (t) => {
+  const { kv, clock, own, lost } = await open();
+  kv.put('/net/subnets/0.0.0.0-0', 'x');
+  kv.put('/net/subnets/10.0.0.0-8', 'x');
+  kv.put('/net/subnets/10.5.0.0-16', 'x');
+  kv.expire(7n);
+  own.observe(undefined);
+  await clock.advance(0);
+  t.strictSame(lost, []);
+  t.ok(kv.entries.has(KEY));
+  await own.close();
+});
+
+t.test('OwnLease.observe() of a foreign value: alarm at once, never written over, ends when it is ours again', async (t) => {
+  const { kv, clock, own, lost } = await open();
+  own.observe(kv.put(KEY, 'garbage'));
+  t.match(own.degraded(), [/was overwritten/]);
+  await settle();
+  await clock.advance(48 * HOUR_MS);
+  t.equal(kv.entries.get(KEY)!.value, 'garbage');
+  t.equal(own.counters.overwritten, 1);
+  t.strictSame(lost, []);
+  const entry = kv.put(KEY, VALUE);
+  own.observe(entry);
+  await clock.advance(0);
+  t.strictSame(own.degraded(), []);
+  await own.close();
+});
+
+t.test('OwnLease takes its own write for its own before the answer is here', async (t) => {
+  const { kv, clock, own } = await open();
+  kv.interfere = (method) => {
+    if (method === 'attachedKeys') own.observe(kv.entries.get(KEY));
+  };
+  await clock.advance(23 * HOUR_MS);
+  t.equal(own.counters.renewals, 1);
+  t.equal(own.counters.twins + own.counters.overwritten, 0);
+  t.strictSame(own.degraded(), []);
+  await own.close();
+});
+
+t.test('OwnLease.close() ends a wait', async (t) => {
+  const { clock, own } = await open();
+  await own.close();
+  await own.close();
+  t.equal(clock.pending, 0);
+});

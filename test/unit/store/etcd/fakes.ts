@@ -90,7 +90,9 @@ export class FakeKv implements LeaseKv {
   list(range: KeyRange): Promise<KvList> {
     return this.#run('list', () => ({
       entries: [...this.entries.values()]
-        .filter(({ key }) => (range.end === undefined ? key === range.start : key >= range.start && key < range.end))
+        .filter(({ key }) =>
+          range.end === undefined ? key === range.start : key >= range.start && key < range.end,
+        )
         .sort((a, b) => (a.key < b.key ? -1 : 1)),
       revision: this.revision,
       clusterId: '1',
@@ -106,7 +108,9 @@ export class FakeKv implements LeaseKv {
   }
 
   replace(key: string, value: string, leaseId: bigint, modRevision: bigint): Promise<TxnOutcome> {
-    return this.#run('replace', () => this.#putIf(this.entries.get(key)?.modRevision === modRevision, key, value, leaseId));
+    return this.#run('replace', () =>
+      this.#putIf(this.entries.get(key)?.modRevision === modRevision, key, value, leaseId),
+    );
   }
 
   remove(key: string, modRevision: bigint): Promise<TxnOutcome> {
@@ -129,11 +133,15 @@ export class FakeKv implements LeaseKv {
   }
 
   attachedKeys(id: bigint): Promise<number> {
-    return this.#run('attachedKeys', () => [...this.entries.values()].filter(({ leaseId }) => leaseId === id).length);
+    return this.#run(
+      'attachedKeys',
+      () => [...this.entries.values()].filter(({ leaseId }) => leaseId === id).length,
+    );
   }
 
   #putIf(isDone: boolean, key: string, value: string, leaseId: bigint): TxnOutcome {
-    if (isDone && leaseId !== 0n && !this.leases.has(leaseId)) throw new EtcdFault('lease-missing', 'requested lease not found');
+    if (isDone && leaseId !== 0n && !this.leases.has(leaseId))
+      throw new EtcdFault('lease-missing', 'requested lease not found');
     if (isDone) this.put(key, value, leaseId);
     return { isDone, revision: this.revision };
   }

@@ -26,7 +26,11 @@ async function open(leaseId = 7n): Promise<Bench> {
   const clock = new FakeClock();
   const log = pino({ level: 'silent' });
   const context = { kv, clock, log, leaseTtlSeconds: 86_400 };
-  const written = await writeOwnKey(context, { key: KEY, value: VALUE, over: undefined, newLeaseId: leaseId }, new AbortController().signal);
+  const written = await writeOwnKey(
+    context,
+    { key: KEY, value: VALUE, over: undefined, newLeaseId: leaseId },
+    new AbortController().signal,
+  );
   const lost: string[] = [];
   const own = new OwnLease({
     ...context,
@@ -127,7 +131,11 @@ t.test('OwnLease.observe() of a deletion, when another host was faster or overla
   const other = formatLeaseValue({ publicIp: 0xac140063, backendType: '' });
   const cases = [
     { name: 'same key', act: (kv: FakeKv) => kv.put(KEY, other) },
-    { name: 'same key, at the last moment', act: (kv: FakeKv) => (kv.interfere = (method) => method === 'create' && !kv.entries.has(KEY) && kv.put(KEY, other)) },
+    {
+      name: 'same key, at the last moment',
+      act: (kv: FakeKv) =>
+        (kv.interfere = (method) => method === 'create' && !kv.entries.has(KEY) && kv.put(KEY, other)),
+    },
     { name: 'larger', act: (kv: FakeKv) => kv.put('/net/subnets/10.5.0.0-23', other) },
     { name: 'smaller', act: (kv: FakeKv) => kv.put('/net/subnets/10.5.1.64-26', other) },
   ];
@@ -159,21 +167,24 @@ t.test('OwnLease is not lost to keys outside the network, nor to its own', async
   await own.close();
 });
 
-t.test('OwnLease.observe() of a foreign value: alarm at once, never written over, ends when it is ours again', async (t) => {
-  const { kv, clock, own, lost } = await open();
-  own.observe(kv.put(KEY, 'garbage'));
-  t.match(own.degraded(), [/was overwritten/]);
-  await settle();
-  await clock.advance(48 * HOUR_MS);
-  t.equal(kv.entries.get(KEY)!.value, 'garbage');
-  t.equal(own.counters.overwritten, 1);
-  t.strictSame(lost, []);
-  const entry = kv.put(KEY, VALUE);
-  own.observe(entry);
-  await clock.advance(0);
-  t.strictSame(own.degraded(), []);
-  await own.close();
-});
+t.test(
+  'OwnLease.observe() of a foreign value: alarm at once, never written over, ends when it is ours again',
+  async (t) => {
+    const { kv, clock, own, lost } = await open();
+    own.observe(kv.put(KEY, 'garbage'));
+    t.match(own.degraded(), [/was overwritten/]);
+    await settle();
+    await clock.advance(48 * HOUR_MS);
+    t.equal(kv.entries.get(KEY)!.value, 'garbage');
+    t.equal(own.counters.overwritten, 1);
+    t.strictSame(lost, []);
+    const entry = kv.put(KEY, VALUE);
+    own.observe(entry);
+    await clock.advance(0);
+    t.strictSame(own.degraded(), []);
+    await own.close();
+  },
+);
 
 t.test('OwnLease takes its own write for its own before the answer is here', async (t) => {
   const { kv, clock, own } = await open();

@@ -1,0 +1,184 @@
+import t from 'tap';
+import {
+  blockedRange,
+  formatLeaseKey,
+  formatLeaseValue,
+  MAX_JSON_DEPTH,
+  MAX_VALUE_BYTES,
+  parseLeaseKey,
+  parseLeaseValue,
+  sameAttributes,
+} from '../../../src/lease/lease-codec.js';
+import { formatPrefix, parseIpv4 } from '../../../src/net/ipv4.js';
+
+t.test('parseLeaseKey() and formatLeaseKey() are inverse on valid names', (t) => {
+  for (const name of ['10.5.52.0-24', '10.0.0.0-8', '128.0.0.0-1', '255.255.255.254-31', '0.0.0.0-1']) {
+    const subnet = parseLeaseKey(name);
+    t.ok(subnet.ok, name);
+    if (subnet.ok) t.equal(formatLeaseKey(subnet.value), name);
+  }
+  t.end();
+});
+
+t.test('parseLeaseKey() refuses every other name', (t) => {
+  const names = [
+    // flannel's own rejects
+    ...[
+      '10',
+      '10.12.13.0',
+      '10.12.13-24',
+      '10.12.13.300-24',
+      '10.12.13.0-24hi',
+      '&2001::-56',
+      '10.12.13.0-24&:12:13:-56',
+    ],
+    ...[
+      '10.12.13.0-24&20011::-56',
+      '10.12.13.0-24&2001-56',
+      '10.12.13.0-24&2001::',
+      '10.12.13.0-24&2001::-56hi',
+    ],
+    // what flannel would take
+    ...[
+      '10.12.13.0-24&fd00:12:13::-56',
+      '10.12.13.7-24',
+      '010.12.13.0-24',
+      '10.12.13.0-024',
+      '0.0.0.0-0',
+      'x10.12.13.0-24',
+    ],
+    ...[
+      '',
+      '-',
+      '10.12.13.0-32',
+      '10.12.13.0-99',
+      '10.12.13.0-',
+      '10.12.13.0--1',
+      '10.12.13.0-2 4',
+      '10.12.13.0-24\n',
+      `${'1'.repeat(200)}`,
+    ],
+  ];
+  for (const name of names) {
+    const parsed = parseLeaseKey(name);
+    t.notOk(parsed.ok, JSON.stringify(name));
+    if (!parsed.ok) t.ok(parsed.problem.length > 0);
+  }
+  t.end();
+});
+
+t.test('blockedRange() sees the range of keys that are no leases for us', (t) => {
+  const cases: [string, string | undefined][] = [
+    ['10.5.1.0-24', '10.5.1.0/24'],
+    ['10.5.1.7-24', '10.5.1.0/24'],
+    ['10.5.1.0-32', '10.5.1.0/32'],
+    ['10.5.1.0-24&fd00::-56', '10.5.1.0/24'],
+    ['0.0.0.0-0', '0.0.0.0/0'],
+    ['10.5.1.0-33', undefined],
+    ['10.5.1.0-24hi', undefined],
+    ['foo', undefined],
+  ];
+  for (const [name, expected] of cases) {
+    const range = blockedRange(name);
+    t.equal(range === undefined ? undefined : formatPrefix(range), expected, name);
+  }
+  t.end();
+});
+
+t.test("formatLeaseValue() writes flannel's bytes", (t) => {
+  const publicIp = parseIpv4('172.20.0.1')!;
+  const cases: [Parameters<typeof formatLeaseValue>[0], string][] = [
+    [{ publicIp, backendType: '' }, '{"PublicIP":"172.20.0.1","PublicIPv6":null}'],
+    [
+      { publicIp, backendType: 'host-gw' },
+      '{"PublicIP":"172.20.0.1","PublicIPv6":null,"BackendType":"host-gw"}',
+    ],
+    [
+      { publicIp, backendType: 'vxlan', backendData: { VNI: 1, VtepMAC: 'da:cf:2f:a4:f8:4a' } },
+      '{"PublicIP":"172.20.0.1","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"da:cf:2f:a4:f8:4a"}}',
+    ],
+    [
+      { publicIp, backendType: 'extension', backendData: '<a>&\u2028' },
+      String.raw`{"PublicIP":"172.20.0.1","PublicIPv6":null,"BackendType":"extension","BackendData":"\u003ca\u003e\u0026\u2028"}`,
+    ],
+  ];
+  for (const [attributes, expected] of cases) {
+    t.equal(formatLeaseValue(attributes), expected);
+    const parsed = parseLeaseValue(expected);
+    t.ok(parsed.ok && sameAttributes(parsed.value, attributes), 'and reads them back');
+  }
+  t.end();
+});
+
+t.test('parseLeaseValue() reads what Go reads', (t) => {
+  const cases: [string, object][] = [
+    ['{"publicip":"1.2.3.4"}', { publicIp: 0x01020304, backendType: '' }],
+    ['{"PublicIP":"9.9.9.9","PUBLICIP":"1.2.3.4"}', { publicIp: 0x01020304, backendType: '' }],
+    ['{"PublicIP":"9.9.9.9","PublicIP":"1.2.3.4"}', { publicIp: 0x01020304, backendType: '' }],
+    ['{"PublicIP":"::ffff:1.2.3.4"}', { publicIp: 0x01020304, backendType: '' }],
+    [
+      '{"PublicIP":"1.2.3.4","BackendType":null,"BackendData":null}',
+      { publicIp: 0x01020304, backendType: '' },
+    ],
+    [
+      '{"PublicIP":"1.2.3.4","PublicIPv6":"fd00::3","BackendV6Data":{},"New":[1]}',
+      { publicIp: 0x01020304, backendType: '' },
+    ],
+    [' { "PublicIP" : "1.2.3.4" }\n', { publicIp: 0x01020304, backendType: '' }],
+    [
+      '{"PublicIP":"1.2.3.4","BackendType":"wireguard","BackendData":{"PublicKey":"a[{","Port":51820}}',
+      { publicIp: 0x01020304, backendType: 'wireguard', backendData: { PublicKey: 'a[{', Port: 51820 } },
+    ],
+  ];
+  for (const [text, expected] of cases)
+    t.strictSame(parseLeaseValue(text), { ok: true, value: expected }, text);
+  t.end();
+});
+
+t.test('parseLeaseValue() refuses what no host can mean, naming the value', (t) => {
+  const deep = '['.repeat(MAX_JSON_DEPTH) + ']'.repeat(MAX_JSON_DEPTH);
+  const cases: [string, RegExp][] = [
+    ['', /not JSON/],
+    ['{"PublicIP":"1.2.3.4"', /not JSON/],
+    ['{"PublicIP":"1.2.3.4"}x', /not JSON/],
+    ['[]', /not a JSON object/],
+    ['null', /not a JSON object/],
+    ['"x"', /not a JSON object/],
+    ['{}', /PublicIP is missing/],
+    ['{"PublicIP":null}', /PublicIP is not an IPv4 address: null/],
+    ['{"PublicIP":16909060}', /PublicIP is not an IPv4 address: 16909060/],
+    ['{"PublicIP":"fd00::1"}', /PublicIP is not an IPv4 address: "fd00::1"/],
+    ['{"PublicIP":"01.2.3.4"}', /PublicIP is not an IPv4 address/],
+    ['{"PublicIP":"0.0.0.0"}', /0\.0\.0\.0 is no address a host can have/],
+    ['{"PublicIP":"127.0.0.1"}', /no address a host can have/],
+    ['{"PublicIP":"224.0.0.5"}', /no address a host can have/],
+    ['{"PublicIP":"1.2.3.4","BackendType":7}', /BackendType is not a string: 7/],
+    [`{"PublicIP":"1.2.3.4","BackendType":"${'x'.repeat(65)}"}`, /BackendType of 65 bytes/],
+    [`{"PublicIP":"1.2.3.4","BackendData":${deep}}`, /nested 17 deep/],
+    [`{"PublicIP":"1.2.3.4","X":"${'x'.repeat(MAX_VALUE_BYTES)}"}`, /value of \d+ bytes/],
+    ['{"PublicIP":"1.2.3.4","BackendData":{"a":[{"__proto__":1}]}}', /__proto__/],
+  ];
+  for (const [text, expected] of cases) {
+    const parsed = parseLeaseValue(text);
+    t.notOk(parsed.ok, text.slice(0, 60));
+    if (!parsed.ok) t.match(parsed.problem, expected);
+  }
+  t.equal(({} as Record<string, unknown>).PublicIP, undefined, 'no prototype was touched');
+  t.end();
+});
+
+t.test('parseLeaseValue() survives every truncation and every flipped byte of a value', (t) => {
+  const text =
+    '{"PublicIP":"172.20.0.1","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"da:cf:2f:a4:f8:4a"}}';
+  let refused = 0;
+  for (let i = 0; i < text.length; i++) {
+    t.equal(parseLeaseValue(text.slice(0, i)).ok, false);
+    for (let bit = 0; bit < 8; bit++) {
+      const flipped =
+        text.slice(0, i) + String.fromCharCode(text.charCodeAt(i) ^ (1 << bit)) + text.slice(i + 1);
+      if (!parseLeaseValue(flipped).ok) refused++;
+    }
+  }
+  t.ok(refused > 0);
+  t.end();
+});

@@ -1,0 +1,139 @@
+import pino from 'pino';
+import t from 'tap';
+import type { LeaseUpdate } from '../../../../src/lease/lease.js';
+import { formatIpv4, formatPrefix } from '../../../../src/net/ipv4.js';
+import type { KvEntry } from '../../../../src/store/etcd/etcd-kv.js';
+import { keyLayout } from '../../../../src/store/etcd/keys.js';
+import { LeaseTable } from '../../../../src/store/etcd/lease-table.js';
+import type { MirrorEvent } from '../../../../src/store/etcd/mirror-diff.js';
+import { FakeClock } from './fakes.js';
+
+const key = (name: string): string => `/net/subnets/${name}`;
+
+function entry(name: string, publicIp: string | undefined): KvEntry {
+  const value =
+    publicIp === undefined ? undefined : publicIp.includes('.') ? `{"PublicIP":"${publicIp}"}` : publicIp;
+  return {
+    key: key(name),
+    value,
+    valueBytes: value?.length ?? 99_999,
+    createRevision: 1n,
+    modRevision: 1n,
+    leaseId: 0n,
+  };
+}
+
+const put = (name: string, publicIp: string | undefined): MirrorEvent => ({
+  kind: 'put',
+  entry: entry(name, publicIp),
+});
+const del = (name: string): MirrorEvent => ({ kind: 'delete', key: key(name) });
+const vanished = (name: string): MirrorEvent => ({ kind: 'vanished', key: key(name) });
+
+function open(maxLeases?: number): { table: LeaseTable; clock: FakeClock; out: string[]; log: string[] } {
+  const clock = new FakeClock();
+  const out: string[] = [];
+  const log: string[] = [];
+  const table = new LeaseTable({
+    layout: keyLayout('/net'),
+    clock,
+    log: pino({}, { write: (line: string) => log.push((JSON.parse(line) as { msg: string }).msg) }),
+    graceMs: 10_000,
+    ...(maxLeases === undefined ? {} : { maxLeases }),
+    emit: (update: LeaseUpdate) => {
+      if (update.kind === 'snapshot') out.push(`snapshot ${update.leases.length}`);
+      else {
+        for (const event of update.events) {
+          if (event.kind === 'delete') out.push(`delete ${formatPrefix(event.subnet)}`);
+          else
+            out.push(
+              `put ${formatPrefix(event.lease.subnet)} ${formatIpv4(event.lease.attributes.publicIp)}`,
+            );
+        }
+      }
+    },
+  });
+  return { table, clock, out, log };
+}
+
+t.test('LeaseTable turns entries into leases and leaves the bad ones out', (t) => {
+  const { table, out } = open();
+  const rows = [
+    entry('10.5.1.0-24', '1.1.1.1'),
+    entry('10.5.2.0-24', 'x'),
+    entry('foo', '1.1.1.2'),
+    entry('10.5.3.0-24', undefined),
+  ];
+  table.applySnapshot(new Map(rows.map((row) => [row.key, row])));
+  table.applyEvents([
+    put('10.5.4.0-24', '1.1.1.4'),
+    put('10.5.4.7-24', '1.1.1.4'),
+    del('10.5.1.0-24'),
+    del('10.5.9.0-24'),
+  ]);
+  t.strictSame(out, ['snapshot 1', 'put 10.5.4.0/24 1.1.1.4', 'delete 10.5.1.0/24']);
+  t.strictSame(table.badKeys, { total: 4, current: 4 });
+  t.end();
+});
+
+t.test('LeaseTable keeps the last good value of a key that turns bad', (t) => {
+  const { table, out } = open();
+  table.applyEvents([put('10.5.1.0-24', '1.1.1.1')]);
+  table.applyEvents([put('10.5.1.0-24', 'bad')]);
+  t.equal(table.size, 1);
+  table.applyEvents([put('10.5.1.0-24', '1.1.1.2')]);
+  t.equal(table.badKeys.current, 0);
+  t.strictSame(out, ['put 10.5.1.0/24 1.1.1.1', 'put 10.5.1.0/24 1.1.1.2']);
+  t.end();
+});
+
+t.test('LeaseTable keeps vanished leases for the grace period', async (t) => {
+  const { table, clock, out } = open();
+  table.applyEvents(['1', '2', '3', '4', '5'].map((i) => put(`10.5.${i}.0-24`, `1.1.1.${i}`)));
+  out.length = 0;
+  table.applyEvents(['1', '2', '3', '4'].map((i) => vanished(`10.5.${i}.0-24`)));
+  t.strictSame(out, []);
+  t.match(table.degraded(), [/^4 leases vanished/]);
+  table.applyEvents([put('10.5.1.0-24', '1.1.1.1')]);
+  table.applyEvents([put('10.5.77.0-24', '1.1.1.2')]);
+  table.applyEvents([del('10.5.3.0-24')]);
+  t.strictSame(out, [
+    'put 10.5.1.0/24 1.1.1.1',
+    'delete 10.5.2.0/24',
+    'put 10.5.77.0/24 1.1.1.2',
+    'delete 10.5.3.0/24',
+  ]);
+  await clock.advance(10_000);
+  t.equal(out.at(-1), 'delete 10.5.4.0/24');
+  t.equal(table.size, 3);
+  t.strictSame(table.degraded(), []);
+  table.applyEvents([vanished('10.5.5.0-24')]);
+  table.close();
+  t.equal(clock.pending, 0);
+});
+
+t.test('LeaseTable holds at most maxLeases', (t) => {
+  const { table } = open(2);
+  table.applyEvents([
+    put('10.5.1.0-24', '1.1.1.1'),
+    put('10.5.2.0-24', '1.1.1.2'),
+    put('10.5.3.0-24', '1.1.1.3'),
+  ]);
+  table.applyEvents([put('10.5.1.0-24', '1.1.1.9')]);
+  t.equal(table.size, 2);
+  t.match(table.degraded(), [/full: 2 held, 1 refused/]);
+  t.end();
+});
+
+t.test('LeaseTable logs each bad key once and never floods', async (t) => {
+  const { table, clock, log } = open();
+  for (let round = 0; round < 3; round++) {
+    table.applyEvents(Array.from({ length: 1000 }, (_, i) => put(`bad-${i}`, '1.1.1.1')));
+  }
+  t.equal(log.length, 5);
+  t.equal(table.badKeys.total, 1000);
+  await clock.advance(30_000);
+  table.applyEvents([put('another', '1.1.1.1')]);
+  t.equal(log.length, 6);
+  t.match(log[5], /"\/net\/subnets\/another"/);
+});

@@ -1,0 +1,264 @@
+// RangeMirror against a server made of paper: streams whose every message the test writes, among them those that
+// released etcd versions have sent wrongly (replayed, out of order, lost).
+
+import { EventEmitter } from 'node:events';
+import pino from 'pino';
+import t from 'tap';
+import type { IWatchRequest, IWatchResponse } from 'etcd3';
+import type { Session, SessionSource } from '../../../../src/store/etcd/connection.js';
+import type { KvEntry } from '../../../../src/store/etcd/etcd-kv.js';
+import { EtcdFault } from '../../../../src/store/etcd/faults.js';
+import type { MirrorEvent } from '../../../../src/store/etcd/mirror-diff.js';
+import { RangeMirror } from '../../../../src/store/etcd/range-mirror.js';
+import { FakeClock, FakeKv, settle } from './fakes.js';
+
+class PaperStream extends EventEmitter {
+  readonly written: IWatchRequest[] = [];
+  isCancelled = false;
+
+  write(request: IWatchRequest): void {
+    this.written.push(request);
+  }
+
+  end(): void {
+    this.emit('end');
+  }
+
+  cancel(): void {
+    this.isCancelled = true;
+  }
+
+  get startRevision(): string {
+    return String(this.written[0]?.create_request?.start_revision);
+  }
+
+  get progressRequests(): number {
+    return this.written.filter((request) => request.progress_request !== undefined).length;
+  }
+
+  /** `row` is "put key value mod [create]" or "del key mod". */
+  send(headerRevision: number, rows: string[], more: Partial<IWatchResponse> = {}): void {
+    this.emit('data', {
+      header: { cluster_id: '1', member_id: '1', revision: String(headerRevision), raft_term: '1' },
+      watch_id: '0',
+      created: false,
+      canceled: false,
+      compact_revision: '0',
+      cancel_reason: '',
+      fragment: false,
+      events: rows.map((row) => {
+        const [verb, key, ...rest] = row.split(' ');
+        const isPut = verb === 'put';
+        return {
+          type: isPut ? 'Put' : 'Delete',
+          prev_kv: null,
+          kv: {
+            key: Buffer.from(key),
+            value: Buffer.from(isPut ? rest[0] : ''),
+            create_revision: isPut ? (rest[2] ?? '1') : '0',
+            mod_revision: isPut ? rest[1] : rest[0],
+            version: '1',
+            lease: '0',
+          },
+        };
+      }),
+      ...more,
+    });
+  }
+}
+
+interface Bench {
+  readonly kv: FakeKv;
+  readonly clock: FakeClock;
+  readonly mirror: RangeMirror;
+  readonly seen: string[];
+  readonly faults: EtcdFault[];
+  readonly streams: PaperStream[];
+  readonly stream: () => PaperStream;
+  readonly nextStream: () => Promise<PaperStream>;
+}
+
+async function open(): Promise<Bench> {
+  const kv = new FakeKv();
+  const clock = new FakeClock();
+  const streams: PaperStream[] = [];
+  const faults: EtcdFault[] = [];
+  const seen: string[] = [];
+  const session = {
+    endpoint: { url: 'http://paper:1', target: 'paper:1', isTls: false },
+    closed: new AbortController().signal,
+    client: {
+      watchClient: {
+        watch: () => {
+          const stream = new PaperStream();
+          streams.push(stream);
+          return Promise.resolve(stream);
+        },
+      },
+    },
+  } as unknown as Session;
+  const connection: SessionSource = {
+    session: () => Promise.resolve(session),
+    report: (_session, fault) => faults.push(fault),
+  };
+  const show = (row: KvEntry): string => `${row.key}=${row.value}@${row.modRevision}`;
+  kv.put('/p/a', '1');
+  const mirror = new RangeMirror({
+    connection,
+    kv,
+    clock,
+    range: { start: '/p', end: '/q' },
+    log: pino({ level: 'silent' }),
+    random: () => 0,
+    progressMs: 1000,
+    resyncMs: 100_000,
+    listener: {
+      onSnapshot: (entries) => seen.push(`snapshot ${[...entries.values()].map(show).join(' ')}`),
+      onEvents: (events: readonly MirrorEvent[]) => {
+        seen.push(
+          ...events.map((event) =>
+            event.kind === 'put' ? `put ${show(event.entry)}` : `${event.kind} ${event.key}`,
+          ),
+        );
+      },
+    },
+  });
+  await settle();
+  const bench: Bench = {
+    kv,
+    clock,
+    mirror,
+    seen,
+    faults,
+    streams,
+    stream: () => streams.at(-1)!,
+    nextStream: async () => {
+      const before = streams.length;
+      for (let i = 0; i < 100 && streams.length === before; i++) await clock.advance(50);
+      return streams.at(-1)!;
+    },
+  };
+  t.equal(bench.stream().startRevision, '3', 'from list revision + 1');
+  bench.stream().send(2, [], { created: true });
+  return bench;
+}
+
+t.test('RangeMirror resumes after the last delivered event, whatever the headers say', async (t) => {
+  const { mirror, seen, stream, nextStream } = await open();
+  stream().send(500, ['put /p/b 1 3', 'put /p/c 1 4']);
+  stream().send(900, []); // progress
+  stream().emit('error', Object.assign(new Error('14 UNAVAILABLE: Connection dropped'), { code: 14 }));
+  const second = await nextStream();
+  t.equal(second.startRevision, '5');
+  second.send(900, [], { created: true });
+  second.emit('end');
+  t.equal((await nextStream()).startRevision, '5', '"created" does not move it');
+  t.strictSame(seen, ['snapshot /p/a=1@2', 'put /p/b=1@3', 'put /p/c=1@4']);
+  await mirror.close();
+});
+
+t.test('RangeMirror delivers a fragmented response when it is complete, or not at all', async (t) => {
+  const { mirror, seen, stream, nextStream } = await open();
+  stream().send(3, ['put /p/b 1 3'], { fragment: true });
+  t.equal(seen.length, 1);
+  stream().send(3, ['put /p/c 1 3']);
+  t.equal(seen.length, 3);
+  stream().send(4, ['put /p/d 1 4'], { fragment: true });
+  stream().end();
+  t.equal((await nextStream()).startRevision, '4');
+  t.equal(seen.length, 3);
+  await mirror.close();
+});
+
+t.test('RangeMirror drops replayed and older events', async (t) => {
+  const { mirror, seen, stream } = await open();
+  stream().send(5, ['put /p/b 1 3', 'put /p/b 2 5']);
+  stream().send(5, ['put /p/b 1 3', 'put /p/b 2 5']);
+  stream().send(6, ['del /p/b 6']);
+  stream().send(6, ['put /p/b 2 5', 'del /p/b 6']);
+  stream().send(8, ['put /p/c 8 8', 'put /p/c 7 7']);
+  t.strictSame(seen.slice(1), ['put /p/b=1@3', 'put /p/b=2@5', 'delete /p/b', 'put /p/c=8@8']);
+  t.equal(mirror.counters.eventsReplayed, 5);
+  await mirror.close();
+});
+
+t.test('RangeMirror takes 1,000 events in one response', async (t) => {
+  const { mirror, seen, stream } = await open();
+  stream().send(
+    1002,
+    Array.from({ length: 1000 }, (_, i) => `put /p/k${i} v ${3 + i}`),
+  );
+  t.equal(seen.length, 1001);
+  t.equal(mirror.revision, 1002n);
+  await mirror.close();
+});
+
+t.test('RangeMirror lists and tells the difference after a compaction', async (t) => {
+  const { kv, mirror, seen, stream, nextStream } = await open();
+  for (let i = 0; i < 5; i++) kv.put('/p/b', String(i));
+  kv.delete('/p/a');
+  stream().send(8, [], { canceled: true, compact_revision: '7' });
+  t.equal((await nextStream()).startRevision, '9');
+  t.strictSame(seen.slice(1), ['delete /p/a', 'put /p/b=4@7']);
+  t.equal(mirror.counters.compactions, 1);
+  await mirror.close();
+});
+
+t.test(
+  'RangeMirror lists when another cluster answers, and keeps what vanished apart from what was deleted',
+  async (t) => {
+    const { kv, mirror, seen, stream, nextStream } = await open();
+    kv.entries.clear();
+    kv.revision = 1n;
+    stream().send(1, [], { created: true });
+    await nextStream();
+    t.strictSame(seen.slice(1), ['vanished /p/a']);
+    t.equal(mirror.counters.historyRewritten, 1);
+    await mirror.close();
+  },
+);
+
+t.test('RangeMirror asks a silent server for progress and gives it up when it stays silent', async (t) => {
+  const { clock, mirror, faults, stream, streams } = await open();
+  const first = stream();
+  await clock.advance(1100);
+  t.equal(first.progressRequests, 1);
+  first.send(2, []);
+  await clock.advance(1100);
+  t.equal(first.progressRequests, 2);
+  t.equal(streams.length, 1, 'an answer is enough');
+  await clock.advance(1100);
+  t.ok(first.isCancelled);
+  t.match(faults, [{ kind: 'timeout', message: /no sign of life/ }]);
+  t.notOk(mirror.isLive);
+  await mirror.close();
+});
+
+t.test('RangeMirror reports a refused watch with its reason', async (t) => {
+  const { mirror, faults, stream } = await open();
+  stream().send(2, [], { canceled: true, cancel_reason: 'etcdserver: invalid auth token' });
+  await settle();
+  t.match(faults, [{ kind: 'token', message: /invalid auth token/ }]);
+  t.match(mirror.degraded(), /invalid auth token/);
+  await mirror.close();
+});
+
+t.test('RangeMirror compares with a list every resyncMs and repairs what the watch lost', async (t) => {
+  const { kv, clock, mirror, seen, stream } = await open();
+  const live = stream();
+  const keepAlive = (): void => live.send(Number(kv.revision), []);
+  kv.put('/p/lost', '1');
+  kv.put('/p/known', '1');
+  live.send(4, ['put /p/known 1 4 4']);
+  kv.delete('/p/a');
+  for (let i = 0; i < 120; i++) {
+    await clock.advance(900);
+    keepAlive();
+  }
+  t.strictSame(seen.slice(1), ['put /p/known=1@4', 'vanished /p/a', 'put /p/lost=1@3']);
+  t.equal(mirror.counters.resyncRepairs, 2);
+  live.send(5, ['del /p/a 5']);
+  t.equal(seen.length, 5, 'the late event is told, too');
+  await mirror.close();
+  t.equal(clock.pending, 0);
+});

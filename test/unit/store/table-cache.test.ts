@@ -1,0 +1,131 @@
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import pino from 'pino';
+import t from 'tap';
+import { parsePrefix } from '../../../src/net/ipv4.js';
+import { formatTable, loadTable, parseTable, TableCache } from '../../../src/store/table-cache.js';
+import type { SavedTable } from '../../../src/store/table-cache.js';
+
+const dir = mkdtempSync(join(tmpdir(), `twill-cache-${process.pid}-`));
+t.teardown(() => rmSync(dir, { recursive: true }));
+
+const lease = (i: number): SavedTable['leases'][number] => ({
+  subnet: parsePrefix(`10.5.${i}.0/24`)!,
+  attributes: {
+    publicIp: 0xac140000 + i,
+    backendType: 'vxlan',
+    backendData: { VNI: 1, VtepMAC: `02:00:00:00:00:${i}` },
+  },
+  createRevision: 9_007_199_254_740_993n + BigInt(i),
+});
+const TABLE: SavedTable = {
+  source: 'etcd:/net',
+  savedAt: '2026-01-01T00:00:00.000Z',
+  configText: '{"Network":"10.5.0.0/16"}',
+  ownSubnet: lease(10).subnet,
+  ownAttributes: lease(10).attributes,
+  leases: [lease(10), lease(11), lease(12)],
+};
+
+function load(path: string, source = TABLE.source): { table: SavedTable | undefined; warnings: string[] } {
+  const warnings: string[] = [];
+  const log = pino({}, { write: (line: string) => warnings.push((JSON.parse(line) as { msg: string }).msg) });
+  return { table: loadTable(path, source, log), warnings };
+}
+
+t.test('formatTable() and parseTable() are inverse', (t) => {
+  t.strictSame(parseTable(formatTable(TABLE), TABLE.source), TABLE);
+  t.end();
+});
+
+t.test('parseTable() refuses every truncation and every flipped byte', (t) => {
+  const text = formatTable(TABLE);
+  for (let i = 0; i < text.length; i++) {
+    t.throws(() => parseTable(text.slice(0, i), TABLE.source));
+    const flipped = text.slice(0, i) + String.fromCharCode(text.charCodeAt(i) ^ 1) + text.slice(i + 1);
+    t.throws(() => parseTable(flipped, TABLE.source));
+  }
+  t.end();
+});
+
+t.test('TableCache writes a file of its own, 0600, and makes the directory', async (t) => {
+  const path = join(dir, 'new', 'subnet.env.leases');
+  const cache = new TableCache(path, pino({ level: 'silent' }));
+  cache.changed(() => ({ ...TABLE, savedAt: 'first' }));
+  cache.changed(() => TABLE);
+  await cache.close();
+  await cache.close();
+  t.equal(statSync(path).mode & 0o777, 0o600);
+  t.strictSame(load(path), { table: TABLE, warnings: [] });
+  cache.changed(() => undefined);
+});
+
+t.test('TableCache replaces a symbolic link instead of following it', async (t) => {
+  const target = join(dir, 'victim');
+  const path = join(dir, 'link');
+  writeFileSync(target, 'precious');
+  symlinkSync(target, path);
+  t.match(load(path).warnings, [/symbolic link/]);
+  const cache = new TableCache(path, pino({ level: 'silent' }));
+  cache.changed(() => TABLE);
+  await cache.close();
+  t.equal(readFileSync(target, 'utf8'), 'precious');
+  t.strictSame(load(path).table, TABLE);
+});
+
+t.test('TableCache says when it cannot write', async (t) => {
+  const blocker = join(dir, 'blocker');
+  writeFileSync(blocker, '');
+  const cache = new TableCache(join(blocker, 'x'), pino({ level: 'silent' }));
+  cache.changed(() => TABLE);
+  await cache.close();
+  t.match(cache.degraded(), /lease table not saved to ".*\/x": E\w+/);
+});
+
+t.test('loadTable() is silent about an absent file and warns about one that cannot be trusted', (t) => {
+  t.strictSame(load(join(dir, 'absent')), { table: undefined, warnings: [] });
+  const path = join(dir, 'file');
+  const cases: { name: string; prepare: () => void; source?: string; warning: RegExp }[] = [
+    { name: 'empty', prepare: () => writeFileSync(path, ''), warning: /not a table of this version/ },
+    {
+      name: 'of another version',
+      prepare: () => writeFileSync(path, formatTable(TABLE).replace('table 1', 'table 2')),
+      warning: /version/,
+    },
+    {
+      name: 'of another store',
+      prepare: () => writeFileSync(path, formatTable(TABLE)),
+      source: 'etcd:/x',
+      warning: /from "etcd:\/net"/,
+    },
+    {
+      name: 'damaged',
+      prepare: () => writeFileSync(path, formatTable(TABLE).replace('10.5.11.0', '10.5.13.0')),
+      warning: /checksum/,
+    },
+    {
+      name: 'writable by others',
+      prepare: () => (writeFileSync(path, formatTable(TABLE)), chmodSync(path, 0o666)),
+      warning: /others can write/,
+    },
+  ];
+  for (const { name, prepare, source, warning } of cases) {
+    prepare();
+    const { table, warnings } = load(path, source);
+    t.equal(table, undefined, name);
+    t.match(warnings, [warning]);
+  }
+  mkdirSync(join(dir, 'directory'));
+  t.match(load(join(dir, 'directory')).warnings, [/not a plain file/]);
+  t.end();
+});

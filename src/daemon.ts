@@ -17,16 +17,17 @@ import { Firewall } from './firewall/firewall.js';
 import { chooseExternalInterface, type ExternalInterface } from './kernel/external-interface.js';
 import { findLink } from './kernel/link.js';
 import { openMonitor } from './kernel/monitor.js';
-import type { LeaseUpdate } from './lease/lease.js';
+import type { LeaseAttributes, LeaseUpdate } from './lease/lease.js';
 import { LeaseView } from './lease/lease-view.js';
-import { formatIpv4, formatPrefix, type Prefix } from './net/ipv4.js';
+import { formatIpv4, formatPrefix, type Prefix, prefixEquals } from './net/ipv4.js';
 import { Health } from './ops/health.js';
 import { openHttpServer } from './ops/http.js';
 import type { Logger } from './ops/log.js';
 import { Metrics } from './ops/metrics.js';
 import { ServiceNotifier } from './ops/sd-notify.js';
+import { firstConfig } from './store/first-config.js';
 import { openStore } from './store/registry.js';
-import type { LeaseStore } from './store/store.js';
+import type { CachedTable, LeaseStore } from './store/store.js';
 import { readSubnetFile, writeSubnetFile } from './subnet-file.js';
 
 // Events tell of changes at once; this is for what no event tells.
@@ -102,12 +103,14 @@ class Daemon {
     this.#addHealthSources();
     if (flags.healthzPort > 0) await this.#openHttp();
 
-    const config = await this.#store.readConfig(this.#signal);
-    this.#config = config;
-    for (const warning of config.warnings) this.#log.warn(warning);
+    const first = await firstConfig(this.#store, this.#log, this.#signal);
     this.#signal.throwIfAborted();
     const iface = await chooseExternalInterface(flags, this.#signal);
     this.#iface = iface;
+    const cached = usableTable(first.cached, iface);
+    const config = first.cached === cached ? first.config : await first.fromStore();
+    this.#config = config;
+    for (const warning of config.warnings) this.#log.warn(warning);
     this.#log.info(
       `using interface ${iface.name} with address ${formatIpv4(iface.address)}, public IP ${formatIpv4(iface.publicIp)}`,
     );
@@ -117,10 +120,9 @@ class Daemon {
     for (const warning of previous.warnings) this.#log.warn(warning);
     const data = await backend.leaseData();
     const attributes = { publicIp: iface.publicIp, ...data };
-    const ownSubnet = await this.#store.acquire(
-      { config, attributes, previousSubnet: previous.subnet },
-      this.#signal,
-    );
+    const ownSubnet =
+      cached?.ownSubnet ??
+      (await this.#store.acquire({ config, attributes, previousSubnet: previous.subnet }, this.#signal));
     this.#ownSubnet = ownSubnet;
     this.#log.info(`own subnet is ${formatPrefix(ownSubnet)}`);
     this.#signal.throwIfAborted();
@@ -129,7 +131,11 @@ class Daemon {
     await this.#openFirewall(config, ownSubnet);
     await this.#writeSubnetFile();
     this.#view = new LeaseView({ network: config.network, ownSubnet, ownPublicIp: iface.publicIp });
-    this.#watchStore();
+    if (cached === undefined) this.#watchStore();
+    else {
+      this.#applyLeases({ kind: 'snapshot', leases: cached.leases });
+      this.#rejoinStore(first.fromStore, attributes);
+    }
     this.#watchKernel();
     this.#health.setReady(true);
     notifier.ready(`forwarding for ${formatPrefix(ownSubnet)} (${backend.type})`);
@@ -155,7 +161,7 @@ class Daemon {
     const { healthzIp, healthzPort } = this.#flags;
     const metrics = new Metrics({
       backend: () => [...(this.#backend?.counters() ?? []), ...(this.#firewall?.counters() ?? [])],
-      gauges: () => this.#gauges(),
+      gauges: () => [...this.#gauges(), ...(this.#store.counters?.() ?? [])],
       version: this.#version,
     });
     const server = await openHttpServer({
@@ -228,6 +234,32 @@ class Daemon {
       onLeases: (update) => this.#applyLeases(update),
       onConfig: (config) => this.#noteConfig(config),
       onOwnLeaseLost: (reason) => this.#lost(new OverlayError('E_LEASE_LOST', `Own lease lost: ${reason}`)),
+    });
+  }
+
+  /** After a start from the saved table: the lease is claimed, and the table compared, once the store answers. */
+  #rejoinStore(fromStore: () => Promise<NetworkConfig>, attributes: LeaseAttributes): void {
+    const ownSubnet = this.#ownSubnet!;
+    const rejoin = async (): Promise<void> => {
+      const config = await fromStore();
+      this.#noteConfig(config);
+      const subnet = await this.#store.acquire(
+        { config, attributes, previousSubnet: ownSubnet },
+        this.#signal,
+      );
+      if (!prefixEquals(subnet, ownSubnet)) {
+        throw new OverlayError(
+          'E_LEASE_LOST',
+          `got ${formatPrefix(subnet)} instead of ${formatPrefix(ownSubnet)}`,
+        );
+      }
+      this.#log.info(`store answers again: own subnet is still ${formatPrefix(ownSubnet)}`);
+      this.#watchStore();
+    };
+    rejoin().catch((error: unknown) => {
+      if (this.#signal.aborted) return;
+      const message = `Own lease lost while the store was away: ${messageOf(error)}`;
+      this.#lost(new OverlayError('E_LEASE_LOST', message, { cause: error }));
     });
   }
 
@@ -367,6 +399,11 @@ class Daemon {
       alarms: this.#view?.alarms() ?? [],
     };
   }
+}
+
+/** A saved table holds for the address it was saved with; with another, this is another host. */
+function usableTable(table: CachedTable | undefined, iface: ExternalInterface): CachedTable | undefined {
+  return table?.ownAttributes.publicIp === iface.publicIp ? table : undefined;
 }
 
 function describe(iface: ExternalInterface): Record<string, unknown> {

@@ -10,7 +10,7 @@
 //
 // **Invariant:** one subnet has one key text. "10.5.1.0-024", "10.5.1.7-24" and the like are refused.
 
-import { isDeepStrictEqual } from 'node:util';
+import { field, parseJson } from '../config/json.js';
 import { formatIpv4, isBogon, maskOf, parseIpv4, prefixOf } from '../net/ipv4.js';
 import type { Ipv4, Prefix } from '../net/ipv4.js';
 import type { LeaseAttributes } from './lease.js';
@@ -62,23 +62,21 @@ export function formatLeaseKey(subnet: Prefix): string {
 /** What a host published under its key. */
 export function parseLeaseValue(text: string): Decoded<LeaseAttributes> {
   if (text.length > MAX_VALUE_BYTES) return bad(`value of ${text.length} bytes (at most ${MAX_VALUE_BYTES})`);
-  const depth = jsonDepth(text);
-  if (depth > MAX_JSON_DEPTH) return bad(`JSON nested ${depth} deep (at most ${MAX_JSON_DEPTH})`);
   let json: unknown;
   try {
-    json = JSON.parse(text, refuseProto);
+    json = parseJson(text, { maxBytes: MAX_VALUE_BYTES, maxDepth: MAX_JSON_DEPTH });
   } catch (error) {
-    return bad(`value is not JSON: ${(error as Error).message}`);
+    return bad((error as Error).message);
   }
   if (typeof json !== 'object' || json === null || Array.isArray(json))
     return bad('value is not a JSON object');
-  const fields = foldFields(json);
-  const publicIp = parsePublicIp(fields.get('publicip'));
+  if (hasProtoKey(json)) return bad('field "__proto__" is not accepted');
+  const publicIp = parsePublicIp(field(json, 'PublicIP'));
   if (!publicIp.ok) return publicIp;
-  const backendType = fields.get('backendtype') ?? '';
+  const backendType = field(json, 'BackendType') ?? '';
   if (typeof backendType !== 'string') return bad(`BackendType is not a string: ${show(backendType)}`);
   if (backendType.length > 64) return bad(`BackendType of ${backendType.length} bytes (at most 64)`);
-  const backendData = fields.get('backenddata') ?? undefined;
+  const backendData = field(json, 'BackendData') ?? undefined;
   return {
     ok: true,
     value: { publicIp: publicIp.value, backendType, ...(backendData === undefined ? {} : { backendData }) },
@@ -96,47 +94,36 @@ export function formatLeaseValue(attributes: LeaseAttributes): string {
 /** Whether both say the same, however it is spelt. */
 export function sameAttributes(a: LeaseAttributes, b: LeaseAttributes): boolean {
   return (
-    a.publicIp === b.publicIp &&
-    a.backendType === b.backendType &&
-    isDeepStrictEqual(a.backendData, b.backendData)
+    a.publicIp === b.publicIp && a.backendType === b.backendType && sameJson(a.backendData, b.backendData)
   );
 }
 
-function parsePublicIp(field: unknown): Decoded<Ipv4> {
-  if (field === undefined) return bad('PublicIP is missing');
+function parsePublicIp(value: unknown): Decoded<Ipv4> {
+  if (value === undefined) return bad('PublicIP is missing');
   // Go's net.ParseIP takes an IPv4-mapped IPv6 address for the IPv4 address in it.
-  const address = typeof field === 'string' ? parseIpv4(field.replace(/^::ffff:/i, '')) : undefined;
-  if (address === undefined) return bad(`PublicIP is not an IPv4 address: ${show(field)}`);
+  const address = typeof value === 'string' ? parseIpv4(value.replace(/^::ffff:/i, '')) : undefined;
+  if (address === undefined) return bad(`PublicIP is not an IPv4 address: ${show(value)}`);
   if (isBogon(address)) return bad(`PublicIP ${formatIpv4(address)} is no address a host can have`);
   return { ok: true, value: address };
 }
 
-function foldFields(json: object): Map<string, unknown> {
-  const fields = new Map<string, unknown>();
-  for (const [name, value] of Object.entries(json)) fields.set(name.toLowerCase(), value);
-  return fields;
+/** Whether two JSON values are equal; the order of fields does not matter. */
+function sameJson(a: unknown, b: unknown): boolean {
+  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return a === b;
+  if (Array.isArray(a) !== Array.isArray(b)) return false;
+  const entries = Object.entries(a);
+  return (
+    entries.length === Object.keys(b).length &&
+    entries.every(
+      ([key, value]) => Object.hasOwn(b, key) && sameJson(value, (b as Record<string, unknown>)[key]),
+    )
+  );
 }
 
-/** Nesting depth of JSON text, strings skipped; a lower bound is enough when the text is not JSON. */
-function jsonDepth(text: string): number {
-  let depth = 0;
-  let deepest = 0;
-  let inString = false;
-  for (let i = 0; i < text.length; i++) {
-    const char = text[i];
-    if (inString) {
-      if (char === '\\') i++;
-      else if (char === '"') inString = false;
-    } else if (char === '"') inString = true;
-    else if (char === '{' || char === '[') deepest = Math.max(deepest, ++depth);
-    else if (char === '}' || char === ']') depth--;
-  }
-  return deepest;
-}
-
-function refuseProto(key: string, value: unknown): unknown {
-  if (key === '__proto__') throw new SyntaxError('field "__proto__" is not accepted');
-  return value;
+// Harmless here, where objects have no prototype; not so in whatever copies the backend data later.
+function hasProtoKey(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  return Object.entries(value).some(([key, item]) => key === '__proto__' || hasProtoKey(item));
 }
 
 // encoding/json escapes <, > and & (and U+2028, U+2029) also inside a json.RawMessage.

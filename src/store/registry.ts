@@ -3,6 +3,7 @@
 import type { Flags } from '../config/flags.js';
 import { OverlayError } from '../errors.js';
 import type { Logger } from '../ops/log.js';
+import { EtcdStore } from './etcd/etcd-store.js';
 import { StaticStore } from './static/static-store.js';
 import type { LeaseStore } from './store.js';
 
@@ -12,5 +13,14 @@ export function openStore(flags: Flags, log: Logger): LeaseStore {
     if (flags.staticFile === '') throw new OverlayError('E_USAGE', '--store=static needs --static-file');
     return new StaticStore(flags.staticFile, log);
   }
-  throw new OverlayError('E_USAGE', `--store=${flags.store} is not available`);
+  return new EtcdStore({
+    endpoints: flags.etcdEndpoints,
+    prefix: flags.etcdPrefix,
+    tls: { keyFile: flags.etcdKeyfile, certFile: flags.etcdCertfile, caFile: flags.etcdCafile },
+    username: flags.etcdUsername,
+    password: flags.etcdPassword,
+    renewMarginMinutes: flags.subnetLeaseRenewMargin,
+    tablePath: `${flags.subnetFile}.leases`,
+    log,
+  });
 }

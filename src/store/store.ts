@@ -58,9 +58,11 @@ export interface LeaseStore {
   acquire(request: AcquireRequest, signal: AbortSignal): Promise<Prefix>;
   /** Begin to report. The first report is a snapshot. Reconnects by itself for ever. */
   watch(listener: StoreListener): void;
+  /** Whether nothing listens where the store should be; answers within 50 ms. */
+  isAway?(): Promise<boolean>;
   /**
-   * The saved table; undefined when there is none that can be trusted. Synchronous and without network. To be called at
-   * most once, before readConfig() has answered; from then until the first snapshot degraded() says so.
+   * The saved table; undefined when there is none that can be trusted. Synchronous and without network. To be called
+   * at most once, and only to be used: from then until the first snapshot degraded() says so.
    */
   cached?(): CachedTable | undefined;
   degraded(): DegradedReasons;

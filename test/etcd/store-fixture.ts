@@ -10,7 +10,6 @@ import { formatPrefix, parseIpv4 } from '../../src/net/ipv4.js';
 import type { Prefix } from '../../src/net/ipv4.js';
 import type { StoreListener } from '../../src/store/store.js';
 import type { EtcdServer } from './etcd-server.js';
-import { parseNetworkConfig } from './plain-config.js';
 
 export const PREFIX = '/coreos.com/network';
 export const NETWORK = '{"Network":"10.5.0.0/16","SubnetLen":24,"Backend":{"Type":"udp"}}';
@@ -105,7 +104,6 @@ export function makeStore(options: FixtureOptions): { store: EtcdStore; log: Log
     renewMarginMinutes: 60,
     tablePath: undefined,
     log: logger,
-    parseConfig: parseNetworkConfig,
     tuning: { ...FAST, ...options.tuning },
     ...options.store,
   });

@@ -3,6 +3,7 @@
 // A valid new config goes to the daemon; a missing or invalid one changes nothing and is shown as degraded until it is
 // good again. flanneld never looks at the key after its start.
 
+import { parseNetworkConfig } from '../../config/network-config.js';
 import type { NetworkConfig } from '../../config/network-config.js';
 import { RangeMirror } from './range-mirror.js';
 import type { MirrorOptions } from './range-mirror.js';
@@ -11,7 +12,6 @@ import { showKey } from './keys.js';
 export interface ConfigWatchOptions extends Omit<MirrorOptions, 'listener'> {
   /** The text the daemon started with. */
   readonly knownText: string | undefined;
-  readonly parseConfig: (text: string, source: string) => NetworkConfig;
   onConfig(config: NetworkConfig, text: string): void;
 }
 
@@ -59,7 +59,7 @@ export class ConfigWatch {
     if (entry.value === this.#currentText) return this.#note(undefined);
     let config: NetworkConfig;
     try {
-      config = this.#options.parseConfig(entry.value, `etcd key "${showKey(key)}"`);
+      config = parseNetworkConfig(entry.value, `etcd key "${showKey(key)}"`);
     } catch (error) {
       return this.#note(
         `network config in etcd is invalid, keeping the last one: ${(error as Error).message}`,

@@ -7,6 +7,7 @@
 // All of them share one EtcdConnection. What each class guarantees stands in its own head; docs/etcd.md tells the whole
 // for operators.
 
+import { parseNetworkConfig } from '../../config/network-config.js';
 import type { NetworkConfig } from '../../config/network-config.js';
 import { OverlayError } from '../../errors.js';
 import type { Prefix } from '../../net/ipv4.js';
@@ -26,6 +27,7 @@ import type { Acquired } from './acquire.js';
 import { ConfigWatch } from './config-watch.js';
 import { EtcdConnection } from './connection.js';
 import { parseEndpoints } from './endpoints.js';
+import type { Endpoint } from './endpoints.js';
 import { EtcdKv } from './etcd-kv.js';
 import type { KvEntry } from './etcd-kv.js';
 import { EtcdFault } from './faults.js';
@@ -34,6 +36,7 @@ import type { KeyLayout } from './keys.js';
 import { LeaseTable } from './lease-table.js';
 import type { MirrorEvent } from './mirror-diff.js';
 import { OwnLease } from './own-lease.js';
+import { acceptsConnection } from './reachability.js';
 import { RangeMirror } from './range-mirror.js';
 import { storeCounters } from './store-counters.js';
 import { hasTlsFiles } from './tls-files.js';
@@ -55,8 +58,6 @@ export interface EtcdStoreOptions {
   /** Where the last good table is kept; undefined: nowhere. */
   readonly tablePath: string | undefined;
   readonly log: Logger;
-  /** Text of <prefix>/config to a valid config; throws OverlayError E_CONFIG. `source` names the key. */
-  readonly parseConfig: (text: string, source: string) => NetworkConfig;
   /** For tests: what is fixed in production. */
   readonly tuning?: Partial<EtcdTuning>;
 }
@@ -86,6 +87,7 @@ const DEFAULT_TUNING: EtcdTuning = {
   random: Math.random,
 };
 
+const AWAY_AFTER_MS = 50;
 const CONFIG_RETRY_MS = 1000; // flannel asks once a second
 
 /** See the head of this file, and LeaseStore for the order of calls. */
@@ -95,6 +97,7 @@ export class EtcdStore implements LeaseStore {
   readonly #tuning: EtcdTuning;
   readonly #log: Logger;
   readonly #layout: KeyLayout;
+  readonly #endpoints: readonly Endpoint[];
   readonly #connection: EtcdConnection;
   readonly #kv: EtcdKv;
   readonly #closing = new AbortController();
@@ -123,8 +126,9 @@ export class EtcdStore implements LeaseStore {
         'Cannot use only one of --etcd-username and --etcd-password: both are needed',
       );
     }
+    this.#endpoints = parseEndpoints(options.endpoints, hasTlsFiles(options.tls));
     this.#connection = new EtcdConnection({
-      endpoints: parseEndpoints(options.endpoints, hasTlsFiles(options.tls)),
+      endpoints: this.#endpoints,
       tls: options.tls,
       auth: options.username === '' ? undefined : { username: options.username, password: options.password },
       log: options.log,
@@ -137,13 +141,17 @@ export class EtcdStore implements LeaseStore {
       options.tablePath === undefined ? undefined : new TableCache(options.tablePath, options.log);
   }
 
+  async isAway(): Promise<boolean> {
+    return !(await acceptsConnection(this.#endpoints, AWAY_AFTER_MS));
+  }
+
   cached(): CachedTable | undefined {
-    const { tablePath, parseConfig } = this.#options;
+    const { tablePath } = this.#options;
     if (tablePath === undefined) return undefined;
     const saved = loadTable(tablePath, this.#source, this.#log);
     if (saved === undefined) return undefined;
     try {
-      const config = parseConfig(saved.configText, `saved table "${tablePath}"`);
+      const config = parseNetworkConfig(saved.configText, `saved table "${tablePath}"`);
       const { ownSubnet, ownAttributes, leases, savedAt } = saved;
       this.#usesCache = { config, ownSubnet, ownAttributes, leases, savedAt };
     } catch (error) {
@@ -165,7 +173,7 @@ export class EtcdStore implements LeaseStore {
               'E_CONFIG',
               `Cannot use network config at "${key}": ${entry.valueBytes} bytes are too many`,
             );
-          const config = this.#options.parseConfig(entry.value, `etcd key "${key}"`);
+          const config = parseNetworkConfig(entry.value, `etcd key "${key}"`);
           this.#configText = entry.value;
           this.#configProblem = undefined;
           return config;
@@ -255,7 +263,6 @@ export class EtcdStore implements LeaseStore {
       ...shared,
       range: this.#layout.configRange,
       knownText: this.#configText,
-      parseConfig: this.#options.parseConfig,
       onConfig: (config, text) => {
         this.#configText = text;
         this.#cache?.changed(() => this.#tableToSave());

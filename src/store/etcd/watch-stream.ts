@@ -10,8 +10,7 @@
 //   `progressMs` without answer the stream is given up.
 // - The metadata "hasleader" makes a member without quorum end the stream instead of going quiet.
 
-import { InterceptingCall } from '@grpc/grpc-js';
-import type { CallOptions, Interceptor } from '@grpc/grpc-js';
+import type { Interceptor } from '@grpc/grpc-js';
 import type { IDuplexStream, IEvent, IWatchRequest, IWatchResponse } from 'etcd3';
 import { positionOf, toBytes } from './etcd-kv.js';
 import type { StorePosition } from './etcd-kv.js';
@@ -91,8 +90,7 @@ class Watch {
     request.signal.addEventListener('abort', this.#onAbort, { once: true });
     session.closed.addEventListener('abort', this.#onClosed, { once: true });
     this.#armTimer(request.progressMs);
-    const options: CallOptions = { interceptors: [REQUIRE_LEADER] };
-    session.client.watchClient.watch(options).then(
+    openStream(session).then(
       (stream) => this.#attach(stream),
       (error: unknown) => this.#fail(error),
     );
@@ -199,10 +197,15 @@ class Watch {
   }
 }
 
-const REQUIRE_LEADER: Interceptor = (options, nextCall) =>
-  new InterceptingCall(nextCall(options), {
-    start: (metadata, listener, next) => {
-      metadata.set('hasleader', 'true');
-      next(metadata, listener);
-    },
-  });
+/** A stream with the metadata "hasleader". grpc-js is loaded here, with etcd3: a start from the saved table has neither. */
+async function openStream(session: Session): Promise<Stream> {
+  const { InterceptingCall } = await import('@grpc/grpc-js');
+  const requireLeader: Interceptor = (options, nextCall) =>
+    new InterceptingCall(nextCall(options), {
+      start: (metadata, listener, next) => {
+        metadata.set('hasleader', 'true');
+        next(metadata, listener);
+      },
+    });
+  return session.client.watchClient.watch({ interceptors: [requireLeader] });
+}

@@ -138,9 +138,9 @@ t.test('parseLeaseValue() reads what Go reads', (t) => {
 t.test('parseLeaseValue() refuses what no host can mean, naming the value', (t) => {
   const deep = '['.repeat(MAX_JSON_DEPTH) + ']'.repeat(MAX_JSON_DEPTH);
   const cases: [string, RegExp][] = [
-    ['', /not JSON/],
-    ['{"PublicIP":"1.2.3.4"', /not JSON/],
-    ['{"PublicIP":"1.2.3.4"}x', /not JSON/],
+    ['', /not valid JSON/],
+    ['{"PublicIP":"1.2.3.4"', /not valid JSON/],
+    ['{"PublicIP":"1.2.3.4"}x', /not valid JSON/],
     ['[]', /not a JSON object/],
     ['null', /not a JSON object/],
     ['"x"', /not a JSON object/],

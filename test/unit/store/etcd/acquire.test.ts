@@ -15,6 +15,7 @@ const config: NetworkConfig = {
   enableNftables: false,
   backendType: 'udp',
   backend: {},
+  warnings: [],
 };
 const attributes = { publicIp: parseIpv4('172.20.0.1')!, backendType: '' };
 const valueOf = (publicIp: string): string =>

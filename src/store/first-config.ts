@@ -1,0 +1,75 @@
+// The config a daemon starts with: the store's, or that of the saved table when the store is away.
+//
+//   anybody listening? ─ no ───────────────────────────► saved table, if there is one
+//        │ yes
+//        ▼
+//   readConfig, up to ANSWER_MS ─ answered ─► that config      (a saved table is not even looked at)
+//        │ not answered
+//        └──────────────────────────────────► saved table, if there is one; else wait for the answer
+
+import type { NetworkConfig } from '../config/network-config.js';
+import { OverlayError } from '../errors.js';
+import type { Logger } from '../ops/log.js';
+import type { CachedTable, LeaseStore } from './store.js';
+
+// A store that is alive answers in some 150 ms, of which most is loading its client.
+const ANSWER_MS = 1000;
+const INVALID_RETRY_MS = 5000;
+
+export interface FirstConfig {
+  readonly config: NetworkConfig;
+  /** Set when the store has not answered: `config` and all else is from here. */
+  readonly cached: CachedTable | undefined;
+  /** The store's config, when it comes. Does not reject but by `signal`: an invalid one is logged and asked for again. */
+  readonly fromStore: () => Promise<NetworkConfig>;
+}
+
+/** See the head of this file. Rejects as LeaseStore.readConfig() does, unless a saved table is used. */
+export async function firstConfig(store: LeaseStore, log: Logger, signal: AbortSignal): Promise<FirstConfig> {
+  let reading: Promise<NetworkConfig> | undefined;
+  const fromStore = (): Promise<NetworkConfig> => validConfig(store, reading, log, signal);
+  if ((await store.isAway?.()) !== true) {
+    reading = store.readConfig(signal);
+    const config = await (store.cached === undefined ? reading : withinTime(reading));
+    if (config !== undefined) return { config, cached: undefined, fromStore };
+  }
+  const cached = store.cached?.();
+  if (cached === undefined) {
+    const config = await (reading ?? store.readConfig(signal));
+    return { config, cached, fromStore };
+  }
+  reading?.catch(() => undefined); // fromStore() sees it too
+  log.warn(`store does not answer: starting from the lease table of ${cached.savedAt}`);
+  return { config: cached.config, cached, fromStore };
+}
+
+async function withinTime(reading: Promise<NetworkConfig>): Promise<NetworkConfig | undefined> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<undefined>((resolve) => (timer = setTimeout(() => resolve(undefined), ANSWER_MS)));
+  try {
+    return await Promise.race([reading, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function validConfig(
+  store: LeaseStore,
+  reading: Promise<NetworkConfig> | undefined,
+  log: Logger,
+  signal: AbortSignal,
+): Promise<NetworkConfig> {
+  let next = reading;
+  for (;;) {
+    try {
+      return await (next ?? store.readConfig(signal));
+    } catch (error) {
+      if (signal.aborted || !(error instanceof OverlayError)) throw error;
+      // A daemon that forwards from its saved table is not ended by what somebody wrote meanwhile.
+      log.error({ code: error.code }, `network config not usable, keeping the saved one: ${error.message}`);
+      next = undefined;
+      await new Promise((resolve) => setTimeout(resolve, INVALID_RETRY_MS));
+      signal.throwIfAborted();
+    }
+  }
+}

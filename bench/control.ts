@@ -1,0 +1,187 @@
+// Question: how fast does the control plane follow etcd, and what does a large table cost?
+//
+//   start → table      store opened, config read, lease acquired, first snapshot validated      target ≤ 2 s
+//   burst              1,000 puts written at once: first put → last one validated               target ≤ 1 s
+//   event → listener   one put at a time: before the put → validated in this process            target ≤ 50 ms median
+//   RSS                of this process with the table, after everything above                   target ≤ 200 MB
+//   work per event     the lease view alone, in a table of 100 and of 10,000: must not grow
+//
+// Unit: ms and MB. A real etcd on this machine; the store's own code path up to the backend's diff. `--leases=N`,
+// `--samples=N` change the size. The worst input is the burst that touches every lease of a tenth of the table.
+
+import { openLogger } from '../src/ops/log.js';
+import type { Lease, LeaseUpdate } from '../src/lease/lease.js';
+import { LeaseView } from '../src/lease/lease-view.js';
+import { formatIpv4, parseIpv4, parsePrefix } from '../src/net/ipv4.js';
+import { EtcdStore } from '../src/store/etcd/etcd-store.js';
+import { startEtcd } from '../test/etcd/etcd-server.js';
+import { formatTable } from './lab/measure.js';
+
+const PREFIX = '/coreos.com/network';
+const NETWORK = '{"Network":"10.0.0.0/8","SubnetLen":24,"Backend":{"Type":"udp"}}';
+const BURST = 1000;
+
+function option(name: string, otherwise: number): number {
+  const given = process.argv.find((argument) => argument.startsWith(`--${name}=`));
+  return given === undefined ? otherwise : Number(given.slice(name.length + 3));
+}
+
+const LEASES = option('leases', 10_000);
+const SAMPLES = option('samples', 200);
+
+const base64 = (text: string): string => Buffer.from(text).toString('base64');
+const subnetOf = (i: number): string => `10.${1 + Math.floor(i / 250)}.${i % 250}.0`;
+
+function put(i: number, publicIp: number): { key: string; value: string } {
+  return {
+    key: base64(`${PREFIX}/subnets/${subnetOf(i)}-24`),
+    value: base64(`{"PublicIP":"${formatIpv4(publicIp)}","PublicIPv6":null}`),
+  };
+}
+
+async function gateway(url: string, path: string, body: object): Promise<void> {
+  const response = await fetch(`${url}/v3/kv/${path}`, { method: 'POST', body: JSON.stringify(body) });
+  const text = await response.text();
+  if (!response.ok) throw new Error(`etcd refused ${path}: ${text}`);
+}
+
+function quantile(values: readonly number[], q: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
+}
+
+/** Microseconds per put event in a table of `size` leases. */
+function workPerEvent(size: number): number {
+  const view = new LeaseView({
+    network: parsePrefix('10.0.0.0/8')!,
+    ownSubnet: parsePrefix('10.255.0.0/24')!,
+    ownPublicIp: parseIpv4('172.31.255.1')!,
+  });
+  const lease = (i: number, publicIp: number): Lease => ({
+    subnet: parsePrefix(`${subnetOf(i)}/24`)!,
+    attributes: { publicIp, backendType: '' },
+    createRevision: 1n,
+  });
+  view.apply({ kind: 'snapshot', leases: Array.from({ length: size }, (_, i) => lease(i, 0xac100000 + i)) });
+  const rounds: number[] = [];
+  for (let round = 0; round < 20; round++) {
+    const updates: LeaseUpdate[] = Array.from({ length: 1000 }, (_, i) => ({
+      kind: 'events',
+      events: [{ kind: 'put', lease: lease(i % size, 0xac110000 + round * 1000 + i) }],
+    }));
+    const startedAtMs = performance.now();
+    for (const update of updates) view.apply(update);
+    rounds.push(performance.now() - startedAtMs);
+  }
+  return quantile(rounds, 0.5); // ms per 1,000 = µs per event
+}
+
+async function main(): Promise<void> {
+  const etcd = await startEtcd({ args: ['--quota-backend-bytes', '1000000000'] });
+  try {
+    await etcd.ctl('put', `${PREFIX}/config`, NETWORK);
+    for (let i = 0; i < LEASES; i += 100) {
+      const success = Array.from({ length: Math.min(100, LEASES - i) }, (_, j) => ({
+        request_put: put(i + j, 0xac100000 + i + j),
+      }));
+      await gateway(etcd.url, 'txn', { success });
+    }
+
+    const startedAtMs = performance.now();
+    const store = new EtcdStore({
+      endpoints: etcd.url,
+      prefix: PREFIX,
+      tls: { keyFile: '', certFile: '', caFile: '' },
+      username: '',
+      password: '',
+      renewMarginMinutes: 60,
+      tablePath: undefined,
+      log: openLogger({ level: 'warn', format: 'text' }),
+    });
+    const signal = AbortSignal.timeout(60_000);
+    const config = await store.readConfig(signal);
+    const publicIp = parseIpv4('172.31.255.1')!;
+    const ownSubnet = await store.acquire(
+      { config, attributes: { publicIp, backendType: '' }, previousSubnet: undefined },
+      signal,
+    );
+    const view = new LeaseView({ network: config.network, ownSubnet, ownPublicIp: publicIp });
+    const addresses = new Map<number, number>();
+    let notify = (): void => undefined;
+    const ready = new Promise<void>((resolve) => (notify = resolve));
+    store.watch({
+      onLeases: (update) => {
+        const { diff } = view.apply(update);
+        for (const lease of [...diff.added, ...diff.changed]) {
+          addresses.set(lease.subnet.address, lease.attributes.publicIp);
+        }
+        notify();
+      },
+      onConfig: () => undefined,
+      onOwnLeaseLost: (reason) => {
+        throw new Error(reason);
+      },
+    });
+    await ready;
+    const startMs = performance.now() - startedAtMs;
+    if (addresses.size !== LEASES) throw new Error(`${addresses.size} of ${LEASES} leases in the table`);
+
+    const waitFor = (isDone: () => boolean): Promise<void> =>
+      new Promise((resolve) => {
+        notify = () => isDone() && resolve();
+        notify();
+      });
+
+    const latencies: number[] = [];
+    for (let sample = 0; sample < SAMPLES + 20; sample++) {
+      const value = 0xac180000 + sample;
+      const address = parseIpv4(subnetOf(sample % LEASES))!;
+      const sentAtMs = performance.now();
+      const seen = waitFor(() => addresses.get(address) === value);
+      await Promise.all([gateway(etcd.url, 'put', put(sample % LEASES, value)), seen]);
+      if (sample >= 20) latencies.push(performance.now() - sentAtMs);
+    }
+
+    const bursts: number[] = [];
+    for (let round = 0; round < 5; round++) {
+      const values = Array.from({ length: BURST }, (_, i) => 0xac190000 + round * BURST + i);
+      const burstAtMs = performance.now();
+      const all = waitFor(() => values.every((value, i) => addresses.get(parseIpv4(subnetOf(i))!) === value));
+      for (let i = 0; i < BURST; i += 50) {
+        await Promise.all(
+          values.slice(i, i + 50).map((value, j) => gateway(etcd.url, 'put', put(i + j, value))),
+        );
+      }
+      await all;
+      bursts.push(performance.now() - burstAtMs);
+    }
+
+    const rssMb = process.memoryUsage().rss / 1e6;
+    const small = workPerEvent(100);
+    const large = workPerEvent(10_000);
+    const row = (name: string, value: string, target: string): string[] => [name, value, target];
+    const rows = [
+      ['control plane', 'measured', 'target'],
+      row(`start → table, ${LEASES} leases`, `${startMs.toFixed(0)} ms`, '2000 ms'),
+      row(
+        `burst of ${BURST} puts, median of 5 (writing included)`,
+        `${quantile(bursts, 0.5).toFixed(0)} ms (max ${Math.max(...bursts).toFixed(0)})`,
+        '1000 ms',
+      ),
+      row(
+        `event → listener, median of ${SAMPLES}`,
+        `${quantile(latencies, 0.5).toFixed(2)} ms (p99 ${quantile(latencies, 0.99).toFixed(2)})`,
+        '50 ms',
+      ),
+      row('RSS with the table', `${rssMb.toFixed(0)} MB`, '200 MB'),
+      row('work per event, table of 100', `${small.toFixed(2)} µs`, ''),
+      row('work per event, table of 10,000', `${large.toFixed(2)} µs`, 'as above'),
+    ];
+    console.log(formatTable(rows));
+    await store.close();
+  } finally {
+    await etcd.remove();
+  }
+}
+
+await main();

@@ -1,9 +1,10 @@
-// The main job, on this machine: two hosts on a switch, a container behind each, a twill daemon per host, and real
-// packets between the containers. Everything lives in network namespaces of its own and is gone at the end, also after
+// The main job, on this machine: two hosts on a switch, a container behind each, a twill daemon per host, a real etcd
+// (or, with `-- --store static`, a file) for the leases, and real packets between the containers. Everything lives in network namespaces of its own and is gone at the end, also after
 // Ctrl-C; what a killed run has left, the next one removes.
 
 import { existsSync } from 'node:fs';
-import { DAEMON, LAB_PROGRAMS, Lab } from './lab/lab.js';
+import { ETCD_PROGRAMS, joinHost, startEtcd } from './lab/etcd-hosts.js';
+import { DAEMON, type Host, LAB_PROGRAMS, Lab } from './lab/lab.js';
 import { formatTable, measurePing, measureTcp, startIperfServer } from './lab/measure.js';
 import { ensurePackages } from './lab/packages.js';
 import { dropsOf, startCluster, statusOf } from './lab/twill-hosts.js';
@@ -15,9 +16,24 @@ function drops(counters: Readonly<Record<string, number>>): string {
   return found.map(([name, value]) => `${name.slice('drop_'.length)} ${value}`).join(', ') || 'none';
 }
 
-async function show(lab: Lab): Promise<void> {
-  console.log('starting two hosts, each with a container and a daemon');
-  const { hosts } = await startCluster(lab, 2);
+/** The store that is asked for: `--store static`, `--store=static`, `--store etcd`. */
+function wantedStore(args: readonly string[]): 'etcd' | 'static' {
+  const words = args.flatMap((arg) => arg.split('='));
+  if (words.length === 0) return 'etcd';
+  const [flag, store] = words;
+  if (words.length === 2 && /^--?store$/.test(flag) && (store === 'etcd' || store === 'static')) return store;
+  throw new Error(`Unexpected ${args.join(' ')}: expected --store etcd or --store static`);
+}
+
+async function startHosts(lab: Lab, store: 'etcd' | 'static'): Promise<readonly Host[]> {
+  console.log(`starting two hosts, each with a container and a daemon; store: ${store}`);
+  if (store === 'static') return (await startCluster(lab, 2)).hosts;
+  await startEtcd(lab, { Network: '10.5.0.0/16', Backend: { Type: 'udp' } });
+  return [(await joinHost(lab, 1)).host, (await joinHost(lab, 2)).host];
+}
+
+async function show(lab: Lab, store: 'etcd' | 'static'): Promise<void> {
+  const hosts = await startHosts(lab, store);
   const [a, b] = hosts;
   const pings = [
     await measurePing(lab, a.containerNs, b.containerIp, 100),
@@ -65,13 +81,14 @@ async function show(lab: Lab): Promise<void> {
 async function main(): Promise<void> {
   if (process.getuid?.() !== 0) throw new Error('The demo makes network namespaces and must run as root.');
   if (!existsSync(DAEMON)) throw new Error('Not built yet: run `npm ci` or `npm run build`.');
-  ensurePackages(LAB_PROGRAMS);
+  const store = wantedStore(process.argv.slice(2));
+  ensurePackages(store === 'etcd' ? [...LAB_PROGRAMS, ...ETCD_PROGRAMS] : LAB_PROGRAMS);
   const lab = Lab.open('demo-');
   const stop = (): void => void lab.close().then(() => process.exit(130));
   process.once('SIGINT', stop);
   process.once('SIGTERM', stop);
   try {
-    await show(lab);
+    await show(lab, store);
     console.log('done; taking everything down');
   } finally {
     await lab.close();

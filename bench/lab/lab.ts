@@ -50,6 +50,8 @@ export interface Task {
 export interface HostOptions {
   /** @default 1500 */
   readonly mtuBytes?: number;
+  /** Subnet of the container; undefined leaves it without an address until connectContainer(). @default 10.5.<index>.0/24 */
+  readonly subnet?: string | undefined;
 }
 
 export interface Host {
@@ -115,9 +117,43 @@ export class Lab {
 
   /** A host with a container, on the switch. `index` (1 to 250) gives its addresses. */
   addHost(index: number, options: HostOptions = {}): Host {
-    const { mtuBytes = 1500 } = options;
+    const { mtuBytes = 1500, subnet = `10.5.${index}.0/24` } = options;
     const ns = this.addNamespace(`h${index}`);
+    this.#plugIn(ns, index, mtuBytes);
+    execFileSync('ip', ['netns', 'exec', ns, 'sysctl', '-qw', 'net.ipv4.ip_forward=1']);
     const containerNs = this.addNamespace(`c${index}`);
+    const inner = mtuBytes - 28;
+    this.ip(ns, `link add cni0 mtu ${inner} type veth peer name eth0 mtu ${inner} netns ${containerNs}`);
+    this.ip(ns, 'link set cni0 up');
+    this.ip(containerNs, 'link set eth0 up');
+    const host = {
+      index,
+      ns,
+      containerNs,
+      underlayIp: `172.20.0.${index}`,
+      dir: mkdtempSync(join(this.dir, `h${index}-`)),
+    };
+    if ('subnet' in options && options.subnet === undefined) return { ...host, containerIp: '', subnet: '' };
+    return this.connectContainer({ ...host, containerIp: '', subnet }, subnet);
+  }
+
+  /** Gives the host's bridge port and the container their addresses, as a container runtime does from subnet.env. */
+  connectContainer(host: Host, subnet: string): Host {
+    const base = subnet.replace(/\.0\/24$/, '');
+    this.ip(host.ns, `address add ${base}.1/24 dev cni0`);
+    this.ip(host.containerNs, `address add ${base}.2/24 dev eth0`);
+    this.ip(host.containerNs, `route add default via ${base}.1`);
+    return { ...host, subnet, containerIp: `${base}.2` };
+  }
+
+  /** A namespace on the switch with the address 172.20.0.<index>, without a container. */
+  addServer(what: string, index: number): string {
+    const ns = this.addNamespace(what);
+    this.#plugIn(ns, index, 1500);
+    return ns;
+  }
+
+  #plugIn(ns: string, index: number, mtuBytes: number): void {
     this.ip(
       this.switchNs,
       `link add p${index} mtu ${mtuBytes} type veth peer name eth0 mtu ${mtuBytes} netns ${ns}`,
@@ -125,31 +161,6 @@ export class Lab {
     this.ip(this.switchNs, `link set p${index} master br0 up`);
     this.ip(ns, `address add 172.20.0.${index}/24 dev eth0`);
     this.ip(ns, 'link set eth0 up');
-    execFileSync('ip', [
-      'netns',
-      'exec',
-      ns,
-      'sysctl',
-      '-qw',
-      'net.ipv4.ip_forward=1',
-      'net.ipv6.conf.all.disable_ipv6=0',
-    ]);
-    const inner = mtuBytes - 28;
-    this.ip(ns, `link add cni0 mtu ${inner} type veth peer name eth0 mtu ${inner} netns ${containerNs}`);
-    this.ip(ns, `address add 10.5.${index}.1/24 dev cni0`);
-    this.ip(ns, 'link set cni0 up');
-    this.ip(containerNs, `address add 10.5.${index}.2/24 dev eth0`);
-    this.ip(containerNs, 'link set eth0 up');
-    this.ip(containerNs, `route add default via 10.5.${index}.1`);
-    return {
-      index,
-      ns,
-      containerNs,
-      underlayIp: `172.20.0.${index}`,
-      containerIp: `10.5.${index}.2`,
-      subnet: `10.5.${index}.0/24`,
-      dir: mkdtempSync(join(this.dir, `h${index}-`)),
-    };
   }
 
   /** Runs `ip <words>` in a namespace and returns its output. */

@@ -51,7 +51,19 @@ async function startVxlan(lab: Lab, hosts: readonly [Host, Host]): Promise<void>
   }
   for (const [host, other] of [hosts, [hosts[1], hosts[0]]]) {
     lab.ip(host.ns, `neigh add 10.5.${other.index}.0 lladdr ${mac(other)} dev flannel.1 nud permanent`);
-    execFileSync('ip', ['netns', 'exec', host.ns, 'bridge', 'fdb', 'append', mac(other), 'dev', 'flannel.1', 'dst', other.underlayIp]);
+    execFileSync('ip', [
+      'netns',
+      'exec',
+      host.ns,
+      'bridge',
+      'fdb',
+      'append',
+      mac(other),
+      'dev',
+      'flannel.1',
+      'dst',
+      other.underlayIp,
+    ]);
     lab.ip(host.ns, `route add ${other.subnet} via 10.5.${other.index}.0 dev flannel.1 onlink`);
   }
   await Promise.resolve();
@@ -88,4 +100,3 @@ export async function startPeers(lab: Lab, kinds: readonly PeerKind[]): Promise<
   }
   return peers;
 }
-

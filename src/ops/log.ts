@@ -8,7 +8,7 @@ import type { LogFormat } from '../config/flags.js';
 export type Logger = pino.Logger;
 
 export interface LoggerOptions {
-  readonly level: 'info' | 'debug';
+  readonly level: 'warn' | 'info' | 'debug';
   readonly format: LogFormat;
   /** Takes whole lines. @default standard error */
   readonly write?: (line: string) => void;

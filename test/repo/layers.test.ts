@@ -21,7 +21,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   backend: ['net', 'config', 'errors', 'lease', 'kernel', 'dataplane', 'firewall', 'ops/log'],
   store: ['net', 'config', 'errors', 'lease', 'ops/log'],
   ops: ['net', 'config', 'errors', 'backend', 'ops/log'],
-  docker: ['net', 'errors', 'subnet-file'],
+  docker: ['net', 'errors', 'kernel', 'subnet-file'],
   cni: ['net', 'errors', 'subnet-file'],
   daemon: ['*'],
   main: ['*'],

@@ -1,0 +1,195 @@
+#include "fake_kernel.h"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <fcntl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "../../addon/udp_socket.h"
+
+namespace {
+
+test::FakeKernel* kernel = nullptr;
+// A descriptor of its own for the TUN; the socket is real but nothing is ever sent on it.
+int tun_fd = -1;
+
+int Next(std::deque<int>* errors) {
+  if (errors->empty()) return 0;
+  const int error = errors->front();
+  errors->pop_front();
+  return error;
+}
+
+int Fail(int error) {
+  errno = error;
+  return -1;
+}
+
+test::Message Taken(const msghdr& header) {
+  test::Message message;
+  const auto* name = static_cast<const sockaddr_in*>(header.msg_name);
+  message.address = ntohl(name->sin_addr.s_addr);
+  message.port = ntohs(name->sin_port);
+  const auto* data = static_cast<const uint8_t*>(header.msg_iov[0].iov_base);
+  message.data.assign(data, data + header.msg_iov[0].iov_len);
+  for (const cmsghdr* c = CMSG_FIRSTHDR(&header); c != nullptr; c = CMSG_NXTHDR(const_cast<msghdr*>(&header), const_cast<cmsghdr*>(c))) {
+    uint16_t size;
+    std::memcpy(&size, CMSG_DATA(c), sizeof size);
+    message.segment = size;
+  }
+  return message;
+}
+
+}  // namespace
+
+extern "C" {
+
+ssize_t __real_read(int fd, void* buffer, size_t length);
+ssize_t __real_write(int fd, const void* buffer, size_t length);
+ssize_t __real_writev(int fd, const iovec* parts, int count);
+int __real_open(const char* path, int flags, ...);
+
+int __wrap_open(const char* path, int flags, ...) {
+  if (std::strcmp(path, "/dev/net/tun") != 0) return __real_open(path, flags, 0600);
+  tun_fd = __real_open("/dev/null", O_RDWR | O_CLOEXEC);
+  return tun_fd;
+}
+
+int __wrap_ioctl(int, unsigned long, ...) { return 0; }
+
+ssize_t __wrap_read(int fd, void* buffer, size_t length) {
+  if (fd != tun_fd || kernel == nullptr) return __real_read(fd, buffer, length);
+  if (const int error = Next(&kernel->read_errors)) return Fail(error);
+  if (kernel->tun_input.empty()) return Fail(EAGAIN);
+  const test::Bytes frame = std::move(kernel->tun_input.front());
+  kernel->tun_input.pop_front();
+  const size_t taken = std::min(length, frame.size());
+  if (taken > 0) std::memcpy(buffer, frame.data(), taken);
+  return static_cast<ssize_t>(taken);
+}
+
+ssize_t __wrap_writev(int fd, const iovec* parts, int count) {
+  if (fd != tun_fd || kernel == nullptr) return __real_writev(fd, parts, count);
+  test::Bytes frame;
+  for (int i = 0; i < count; i++) {
+    const auto* data = static_cast<const uint8_t*>(parts[i].iov_base);
+    frame.insert(frame.end(), data, data + parts[i].iov_len);
+  }
+  if (const int error = Next(&kernel->write_errors)) return Fail(error);
+  if (kernel->refuse_superpackets != 0 && frame[1] != 0) return Fail(kernel->refuse_superpackets);
+  const auto length = static_cast<ssize_t>(frame.size());
+  kernel->tun_output.push_back(std::move(frame));
+  return length;
+}
+
+ssize_t __wrap_write(int fd, const void* buffer, size_t length) {
+  if (fd != tun_fd || kernel == nullptr) return __real_write(fd, buffer, length);
+  const iovec part = {const_cast<void*>(buffer), length};
+  return __wrap_writev(fd, &part, 1);
+}
+
+int __wrap_sendmmsg(int, mmsghdr* messages, unsigned int count, int) {
+  kernel->sends++;
+  if (const int error = Next(&kernel->send_errors)) return Fail(error);
+  unsigned int sent = 0;
+  const unsigned int most = kernel->send_at_most == 0 ? count : static_cast<unsigned int>(kernel->send_at_most);
+  for (; sent < count && sent < most; sent++) {
+    test::Message message = Taken(messages[sent].msg_hdr);
+    if (kernel->refuse_trains != 0 && message.segment != 0) break;
+    kernel->udp_output.push_back(std::move(message));
+  }
+  return sent == 0 ? Fail(kernel->refuse_trains) : static_cast<int>(sent);
+}
+
+ssize_t __wrap_sendto(int, const void* data, size_t length, int, const sockaddr* to, socklen_t) {
+  kernel->sends++;
+  if (const int error = Next(&kernel->send_errors)) return Fail(error);
+  sockaddr_in name;
+  std::memcpy(&name, to, sizeof name);
+  test::Message message;
+  message.address = ntohl(name.sin_addr.s_addr);
+  message.port = ntohs(name.sin_port);
+  const auto* bytes = static_cast<const uint8_t*>(data);
+  message.data.assign(bytes, bytes + length);
+  kernel->udp_output.push_back(std::move(message));
+  return static_cast<ssize_t>(length);
+}
+
+int __wrap_recvmmsg(int, mmsghdr* messages, unsigned int count, int, timespec*) {
+  if (const int error = Next(&kernel->read_errors)) return Fail(error);
+  if (kernel->udp_input.empty()) return Fail(EAGAIN);
+  unsigned int received = 0;
+  for (; received < count && !kernel->udp_input.empty(); received++) {
+    const test::Message message = std::move(kernel->udp_input.front());
+    kernel->udp_input.pop_front();
+    msghdr& header = messages[received].msg_hdr;
+    const size_t room = header.msg_iov[0].iov_len;
+    const size_t length = std::min(room, message.data.size());
+    if (length > 0) std::memcpy(header.msg_iov[0].iov_base, message.data.data(), length);
+    messages[received].msg_len = static_cast<unsigned int>(length);
+    header.msg_flags = message.truncated || message.data.size() > room ? MSG_TRUNC : 0;
+    const sockaddr_in name = twill::SocketAddress(message.address, message.port);
+    std::memcpy(header.msg_name, &name, sizeof name);
+    if (message.segment > 0) {
+      header.msg_controllen = CMSG_SPACE(sizeof(int));
+      cmsghdr* control = CMSG_FIRSTHDR(&header);
+      control->cmsg_level = 17;
+      control->cmsg_type = twill::kUdpGro;
+      control->cmsg_len = CMSG_LEN(sizeof(int));
+      std::memcpy(CMSG_DATA(control), &message.segment, sizeof message.segment);
+    } else {
+      header.msg_controllen = 0;
+    }
+  }
+  return static_cast<int>(received);
+}
+
+}  // extern "C"
+
+namespace test {
+
+FakeKernel::FakeKernel() { kernel = this; }
+FakeKernel::~FakeKernel() { kernel = nullptr; }
+
+std::shared_ptr<twill::Engine> OpenFakeEngine(bool offload) {
+  twill::EngineOptions options;
+  options.device = "flannel0";
+  options.listen_address = 0;  // any: the real socket is only bound, to a port of its own
+  options.port = 0;
+  options.queues = 1;
+  options.offload = offload;
+  options.reply_source = 0x0a050000;
+  options.own_address = 0x0a050100;
+  options.broadcast = 0x0a05ffff;
+  options.buffer_bytes = 4096;
+  twill::OpenResult result = twill::OpenEngine(std::move(options));
+  if (result.engine) {
+    FakeKernel* before = kernel;
+    FakeKernel probe;  // takes the probe's writes
+    result.engine->ProbeMerging();
+    kernel = before;
+  }
+  return result.engine;
+}
+
+Bytes TunFrame(const Bytes& packet, const twill::VnetHeader& vnet) {
+  Bytes frame(sizeof vnet + packet.size());
+  std::memcpy(frame.data(), &vnet, sizeof vnet);
+  if (!packet.empty()) std::memcpy(frame.data() + sizeof vnet, packet.data(), packet.size());
+  return frame;
+}
+
+bool CountersAddUp(twill::Queue& queue) {
+  using twill::Inbound;
+  using twill::Outbound;
+  return Count(queue, Outbound::k_packets_in) ==
+             Count(queue, Outbound::k_packets_out) + Drops(queue.outbound, twill::kFirstOutboundDrop) &&
+         Count(queue, Inbound::k_packets_in) ==
+             Count(queue, Inbound::k_packets_out) + Drops(queue.inbound, twill::kFirstInboundDrop);
+}
+
+}  // namespace test

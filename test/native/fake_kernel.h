@@ -1,0 +1,62 @@
+// A TUN and a socket without a kernel: the linker gives the ports these instead of the system calls (--wrap). A test
+// scripts what is read and received and which errno comes next, and looks at what was written and sent.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "../../addon/engine.h"
+#include "../../addon/packet.h"
+
+namespace test {
+
+using Bytes = std::vector<uint8_t>;
+
+struct Message {
+  uint32_t address = 0;  // outer source or destination
+  uint16_t port = 8285;
+  Bytes data;
+  int segment = 0;       // UDP_GRO or UDP_SEGMENT size; 0 without
+  bool truncated = false;
+};
+
+// What the code under test sees as the kernel. One at a time; all members may be changed between calls.
+struct FakeKernel {
+  std::deque<Bytes> tun_input;         // virtio_net_hdr and packet
+  std::deque<Message> udp_input;
+  std::vector<Bytes> tun_output;
+  std::vector<Message> udp_output;
+  std::deque<int> send_errors;         // for the next send calls; 0 lets one through
+  std::deque<int> write_errors;
+  std::deque<int> read_errors;
+  int refuse_superpackets = 0;         // errno for each write of one
+  int refuse_trains = 0;               // errno for each send of one
+  int send_at_most = 0;                // messages per sendmmsg; 0 is all
+  uint64_t sends = 0;
+
+  FakeKernel();
+  ~FakeKernel();
+};
+
+// An engine on the fake kernel: offloads granted, merging on. Own address 10.5.1.0, listening on 172.20.0.1:8285.
+std::shared_ptr<twill::Engine> OpenFakeEngine(bool offload = true);
+
+// virtio_net_hdr and packet, as a TUN gives them.
+Bytes TunFrame(const Bytes& packet, const twill::VnetHeader& vnet = {});
+
+template <typename Index>
+uint64_t Drops(const twill::CounterBlock<Index>& block, Index first) {
+  uint64_t sum = 0;
+  for (size_t i = static_cast<size_t>(first); i < twill::CounterBlock<Index>::kSize; i++) sum += block.Get(i);
+  return sum;
+}
+
+// Whether every packet has ended in one counter.
+bool CountersAddUp(twill::Queue& queue);
+
+inline uint64_t Count(twill::Queue& queue, twill::Outbound index) { return queue.outbound.Get(static_cast<size_t>(index)); }
+inline uint64_t Count(twill::Queue& queue, twill::Inbound index) { return queue.inbound.Get(static_cast<size_t>(index)); }
+
+}  // namespace test

@@ -1,0 +1,106 @@
+// Random but right packets and superpackets for the tests.
+#pragma once
+
+#include <vector>
+
+#include "../../addon/packet.h"
+#include "check.h"
+
+namespace test {
+
+struct PacketSpec {
+  uint8_t protocol = twill::kProtocolTcp;
+  uint32_t source = 0x0a050102;
+  uint32_t destination = 0x0a050202;
+  uint16_t source_port = 40000;
+  uint16_t destination_port = 5201;
+  uint16_t id = 1;
+  uint16_t fragment = twill::kDontFragment;
+  uint8_t tos = 0;
+  uint8_t ttl = 64;
+  uint32_t sequence = 1;
+  uint32_t acknowledgement = 1;
+  uint8_t flags = twill::kTcpAck;
+  uint16_t window = 500;
+  std::vector<uint8_t> ip_options;   // a multiple of 4
+  std::vector<uint8_t> tcp_options;  // a multiple of 4
+  std::vector<uint8_t> payload;
+  bool zero_checksum = false;        // UDP
+};
+
+inline std::vector<uint8_t> MakePacket(const PacketSpec& spec) {
+  using namespace twill;
+  const size_t ip_length = kMinIpHeader + spec.ip_options.size();
+  const size_t transport = spec.protocol == kProtocolTcp ? 20 + spec.tcp_options.size() : kUdpHeader;
+  std::vector<uint8_t> packet(ip_length + transport + spec.payload.size());
+  uint8_t* ip = packet.data();
+  ip[0] = static_cast<uint8_t>(0x40 | ip_length / 4);
+  ip[1] = spec.tos;
+  StoreBe16(ip + 2, static_cast<uint32_t>(packet.size()));
+  StoreBe16(ip + 4, spec.id);
+  StoreBe16(ip + 6, spec.fragment);
+  ip[8] = spec.ttl;
+  ip[9] = spec.protocol;
+  StoreBe32(ip + 12, spec.source);
+  StoreBe32(ip + 16, spec.destination);
+  if (!spec.ip_options.empty()) std::memcpy(ip + kMinIpHeader, spec.ip_options.data(), spec.ip_options.size());
+  StoreBe16(ip + 10, SlowChecksum(ip, ip_length));
+  uint8_t* at = ip + ip_length;
+  StoreBe16(at, spec.source_port);
+  StoreBe16(at + 2, spec.destination_port);
+  if (spec.protocol == kProtocolTcp) {
+    StoreBe32(at + 4, spec.sequence);
+    StoreBe32(at + 8, spec.acknowledgement);
+    at[12] = static_cast<uint8_t>(transport / 4 << 4);
+    at[13] = spec.flags;
+    StoreBe16(at + 14, spec.window);
+    if (!spec.tcp_options.empty()) std::memcpy(at + 20, spec.tcp_options.data(), spec.tcp_options.size());
+  } else {
+    StoreBe16(at + 4, static_cast<uint32_t>(kUdpHeader + spec.payload.size()));
+  }
+  if (!spec.payload.empty()) std::memcpy(at + transport, spec.payload.data(), spec.payload.size());
+  const size_t offset = spec.protocol == kProtocolTcp ? kTcpCsumOffset : kUdpCsumOffset;
+  if (spec.protocol == kProtocolUdp && spec.zero_checksum) return packet;
+  const uint32_t length = static_cast<uint32_t>(packet.size() - ip_length);
+  const uint16_t checksum = SlowChecksum(at, length, SlowPseudoSum(ip, length));
+  StoreBe16(at + offset, spec.protocol == kProtocolUdp && checksum == 0 ? 0xffff : checksum);
+  return packet;
+}
+
+inline twill::Ipv4Header Parsed(const std::vector<uint8_t>& packet) {
+  twill::Ipv4Header header{};
+  CHECK(twill::ParseIpv4(packet.data(), packet.size(), &header) == twill::HeaderFault::kNone);
+  return header;
+}
+
+inline std::vector<uint8_t> RandomBytes(Random& random, size_t length) {
+  std::vector<uint8_t> bytes(length);
+  random.Fill(bytes.data(), length);
+  return bytes;
+}
+
+// Any TCP or UDP packet whose payload is cut into `gso_size` pieces; at most 65535 bytes.
+inline PacketSpec RandomSuperpacket(Random& random, uint16_t* gso_size, uint32_t max_pieces = 100) {
+  using namespace twill;
+  PacketSpec spec;
+  spec.protocol = random.OneIn(3) ? kProtocolUdp : kProtocolTcp;
+  spec.source = 0x0a050100 + random.Below(200);
+  spec.destination = 0x0a050200 + random.Below(200);
+  spec.source_port = static_cast<uint16_t>(random.Word());
+  spec.destination_port = static_cast<uint16_t>(1024 + random.Below(3000));
+  spec.id = random.OneIn(2) ? static_cast<uint16_t>(65535 - random.Below(20)) : static_cast<uint16_t>(random.Word());
+  spec.fragment = random.OneIn(2) ? kDontFragment : 0;
+  spec.tos = static_cast<uint8_t>(random.Word());
+  spec.ttl = static_cast<uint8_t>(random.Between(2, 255));
+  spec.sequence = random.OneIn(3) ? 0xffffff00 + random.Below(256) : random.Word();
+  spec.acknowledgement = random.Word();
+  spec.window = static_cast<uint16_t>(random.Word());
+  spec.tcp_options = RandomBytes(random, 4 * random.Below(11));
+  *gso_size = static_cast<uint16_t>(random.OneIn(4) ? random.Between(1, 64) : random.Between(64, 1460));
+  const uint32_t room = static_cast<uint32_t>(kMaxPacket - 120);
+  const uint32_t most = std::min<uint32_t>(room, *gso_size * max_pieces);
+  spec.payload = RandomBytes(random, random.Between(1, most));
+  return spec;
+}
+
+}  // namespace test

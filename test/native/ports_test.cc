@@ -1,0 +1,378 @@
+// Both ports on a fake kernel: what each errno leads to, and that every packet ends in one counter.
+
+#include <cerrno>
+
+#include "../../addon/inbound.h"
+#include "../../addon/outbound.h"
+#include "check.h"
+#include "fake_kernel.h"
+#include "make_packet.h"
+
+using namespace twill;
+using test::Bytes;
+using test::Count;
+
+namespace {
+
+constexpr uint32_t kPeer = 0xac140002;
+
+struct OutboundBench {
+  test::FakeKernel kernel;
+  std::shared_ptr<Engine> engine = test::OpenFakeEngine();
+  std::vector<int32_t> words = std::vector<int32_t>(kOutboundArenaWords);
+  ArenaView arena{words.data(), kOutboundCapacity, outbound_field::kCount};
+  OutboundPort port{engine, 0, words.data()};
+  Queue& queue = engine->queue(0);
+
+  ~OutboundBench() { CloseEngine(engine->id()); }
+
+  // Reads, gives every descriptor the same verdict, and sends.
+  void Run(int32_t verdict = 0, int32_t mtu = 1472) {
+    for (int32_t count = port.Step(); count > 0; count = port.Step()) {
+      for (int32_t i = 0; i < count; i++) {
+        arena.At(outbound_field::kVerdict, i) = verdict;
+        arena.At(outbound_field::kPeerAddress, i) = static_cast<int32_t>(kPeer);
+        arena.At(outbound_field::kPeerPort, i) = 8285;
+        arena.At(outbound_field::kPeerMtu, i) = mtu;
+        arena.At(outbound_field::kPeerId, i) = 3;
+        arena.At(outbound_field::kReplySource, i) = 0x0a050200;
+      }
+    }
+    CHECK(test::CountersAddUp(queue));
+  }
+
+  void AddSuperpacket(uint32_t pieces, uint16_t gso_size = 1000, uint16_t fragment = kDontFragment) {
+    test::PacketSpec spec;
+    spec.payload.assign(pieces * gso_size, 5);
+    spec.fragment = fragment;
+    VnetHeader vnet{kVnetNeedsCsum, kVnetGsoTcpV4, 40, gso_size, 20, 16};
+    kernel.tun_input.push_back(test::TunFrame(test::MakePacket(spec), vnet));
+  }
+
+  void AddSingles(int count, size_t payload = 100) {
+    for (int i = 0; i < count; i++) {
+      test::PacketSpec spec;
+      spec.payload.assign(payload + static_cast<size_t>(i), 5);
+      kernel.tun_input.push_back(test::TunFrame(test::MakePacket(spec)));
+    }
+  }
+
+  uint64_t DatagramsSent() const {
+    uint64_t sum = 0;
+    for (const test::Message& m : kernel.udp_output) {
+      sum += m.segment == 0 ? 1 : (m.data.size() + static_cast<size_t>(m.segment) - 1) / static_cast<size_t>(m.segment);
+    }
+    return sum;
+  }
+};
+
+struct InboundBench {
+  test::FakeKernel kernel;
+  std::shared_ptr<Engine> engine = test::OpenFakeEngine();
+  std::vector<int32_t> words = std::vector<int32_t>(kInboundArenaWords);
+  ArenaView arena{words.data(), kInboundCapacity, inbound_field::kCount};
+  InboundPort port{engine, 0, words.data()};
+  Queue& queue = engine->queue(0);
+
+  ~InboundBench() { CloseEngine(engine->id()); }
+
+  int32_t Run(int32_t verdict = 0) {
+    int32_t count;
+    while ((count = port.Step()) > 0) {
+      for (int32_t i = 0; i < count; i++) {
+        arena.At(inbound_field::kVerdict, i) = verdict;
+        arena.At(inbound_field::kPeerId, i) = 3;
+        arena.At(inbound_field::kAudit, i) = 0;
+      }
+    }
+    CHECK(test::CountersAddUp(queue));
+    return count;
+  }
+
+  // A train of TCP segments that merge.
+  void AddTrain(uint32_t pieces, size_t payload = 1000) {
+    test::Message message;
+    message.address = kPeer;
+    test::PacketSpec spec;
+    spec.payload.assign(payload, 9);
+    for (uint32_t i = 0; i < pieces; i++) {
+      const Bytes packet = test::MakePacket(spec);
+      message.data.insert(message.data.end(), packet.begin(), packet.end());
+      message.segment = static_cast<int>(packet.size());
+      spec.sequence += static_cast<uint32_t>(payload);
+      spec.id++;
+    }
+    kernel.udp_input.push_back(std::move(message));
+  }
+
+  void Add(Bytes data, int segment = 0, bool truncated = false) {
+    kernel.udp_input.push_back({kPeer, 8285, std::move(data), segment, truncated});
+  }
+};
+
+struct SendRow {
+  const char* name;
+  std::deque<int> errors;
+  uint64_t sent;
+  Outbound drop;
+};
+
+}  // namespace
+
+int main() {
+  const std::vector<SendRow> singles = {
+      {"EINTR is tried again", {EINTR, EINTR, EINTR}, 1, Outbound::kCount},
+      {"EAGAIN ends in drop_send_blocked", {EAGAIN, EAGAIN, EAGAIN, EAGAIN, EAGAIN, EAGAIN}, 0, Outbound::k_drop_send_blocked},
+      {"EAGAIN that passes loses nothing", {EAGAIN}, 1, Outbound::kCount},
+      {"ENOBUFS is tried again, then drop_send_no_buffer", {ENOBUFS, ENOBUFS, ENOBUFS, ENOBUFS, ENOBUFS}, 0, Outbound::k_drop_send_no_buffer},
+      {"an older ECONNREFUSED is read off", {ECONNREFUSED}, 1, Outbound::kCount},
+      {"a second ECONNREFUSED is ours", {ECONNREFUSED, ECONNREFUSED}, 0, Outbound::k_drop_send_unreachable},
+      {"ENETUNREACH", {ENETUNREACH, ENETUNREACH}, 0, Outbound::k_drop_send_unreachable},
+      {"EPERM", {EPERM, EPERM}, 0, Outbound::k_drop_send_denied},
+      {"EMSGSIZE of another peer", {EMSGSIZE}, 1, Outbound::kCount},
+      {"EMSGSIZE", {EMSGSIZE, EMSGSIZE}, 0, Outbound::k_drop_send_too_big},
+      {"EIO", {EIO, EIO}, 0, Outbound::k_drop_send_failed},
+  };
+  for (const SendRow& row : singles) {
+    test::Case((std::string("a single datagram: ") + row.name).c_str(), [&] {
+      OutboundBench bench;
+      bench.AddSingles(1);
+      bench.kernel.send_errors = row.errors;
+      bench.Run();
+      CHECK_EQUAL(bench.DatagramsSent(), row.sent);
+      CHECK_EQUAL(Count(bench.queue, Outbound::k_packets_out), row.sent);
+      if (row.drop != Outbound::kCount) CHECK_EQUAL(Count(bench.queue, row.drop), 1);
+    });
+  }
+
+  test::Case("short counts of sendmmsg lose nothing and keep the order", [] {
+    OutboundBench bench;
+    bench.kernel.send_at_most = 3;
+    bench.AddSingles(40);
+    bench.Run();
+    CHECK_EQUAL(bench.kernel.udp_output.size(), 40);
+    for (size_t i = 1; i < 40; i++) {
+      CHECK_EQUAL(bench.kernel.udp_output[i].data.size(), bench.kernel.udp_output[i - 1].data.size() + 1);
+    }
+  });
+
+  test::Case("an error in the middle concerns its own message only", [] {
+    OutboundBench bench;
+    bench.kernel.send_at_most = 5;
+    bench.kernel.send_errors = {0, EPERM, EPERM};
+    bench.AddSingles(20);
+    bench.Run();
+    CHECK_EQUAL(bench.kernel.udp_output.size(), 19);
+    CHECK_EQUAL(Count(bench.queue, Outbound::k_drop_send_denied), 1);
+  });
+
+  for (const int error : {EMSGSIZE, EINVAL, EIO}) {
+    test::Case((std::string("a refused train goes out as singles: ") + std::to_string(error)).c_str(), [&] {
+      OutboundBench bench;
+      bench.kernel.refuse_trains = error;
+      bench.AddSuperpacket(40);
+      bench.Run();
+      CHECK_EQUAL(bench.DatagramsSent(), 40);
+      CHECK(Count(bench.queue, Outbound::k_gso_refused) >= 1);
+      for (const test::Message& message : bench.kernel.udp_output) {
+        CHECK_EQUAL(message.segment, 0);
+        CHECK(test::ChecksumsRight(message.data.data(), message.data.size()));
+      }
+      // EIO is a property of the path to this peer: no more trains to it for a while. The others are about one size.
+      const uint64_t refused = Count(bench.queue, Outbound::k_gso_refused);
+      bench.kernel.refuse_trains = 0;
+      bench.AddSuperpacket(40);
+      bench.Run();
+      CHECK_EQUAL(Count(bench.queue, Outbound::k_gso_refused), refused);
+      CHECK_EQUAL(Count(bench.queue, Outbound::k_trains) == 0, error == EIO);
+    });
+  }
+
+  test::Case("TTL 0 and 1 are dropped, 1 is answered from the peer's base", [] {
+    OutboundBench bench;
+    for (const uint8_t ttl : {0, 1, 2}) {
+      test::PacketSpec spec;
+      spec.ttl = ttl;
+      bench.kernel.tun_input.push_back(test::TunFrame(test::MakePacket(spec)));
+    }
+    bench.Run();
+    CHECK_EQUAL(bench.kernel.udp_output.size(), 1);
+    CHECK_EQUAL(bench.kernel.udp_output[0].data[8], 1);
+    CHECK_EQUAL(Count(bench.queue, Outbound::k_drop_ttl_expired), 2);
+    CHECK_EQUAL(bench.kernel.tun_output.size(), 1);
+    const uint8_t* icmp = bench.kernel.tun_output[0].data() + sizeof(VnetHeader);
+    CHECK_EQUAL(LoadBe32(icmp + 12), 0x0a050200);
+    CHECK_EQUAL(icmp[20], kIcmpTimeExceeded);
+  });
+
+  test::Case("no route: answered from the Network's base", [] {
+    OutboundBench bench;
+    bench.AddSingles(1);
+    bench.Run(static_cast<int32_t>(Outbound::k_drop_no_route));
+    CHECK_EQUAL(bench.kernel.udp_output.size(), 0);
+    const uint8_t* icmp = bench.kernel.tun_output.at(0).data() + sizeof(VnetHeader);
+    CHECK_EQUAL(LoadBe32(icmp + 12), 0x0a050000);
+    CHECK_EQUAL(icmp[20], kIcmpUnreachable);
+    CHECK_EQUAL(icmp[21], kIcmpCodeNetwork);
+  });
+
+  test::Case("too big: with DF one answer for the whole superpacket, without DF sent alone", [] {
+    OutboundBench bench;
+    bench.AddSuperpacket(40);
+    bench.Run(0, 900);
+    CHECK_EQUAL(bench.kernel.udp_output.size(), 0);
+    CHECK_EQUAL(Count(bench.queue, Outbound::k_drop_too_big), 40);
+    CHECK_EQUAL(bench.kernel.tun_output.size(), 1);
+    CHECK_EQUAL(LoadBe16(bench.kernel.tun_output[0].data() + sizeof(VnetHeader) + 26), 900);
+    bench.AddSuperpacket(40, 1000, 0);
+    bench.Run(0, 900);
+    CHECK_EQUAL(bench.kernel.udp_output.size(), 40);
+    for (const test::Message& message : bench.kernel.udp_output) CHECK_EQUAL(message.segment, 0);
+  });
+
+  test::Case("our own datagrams are not encapsulated again", [] {
+    OutboundBench bench;
+    test::PacketSpec spec;
+    spec.protocol = kProtocolUdp;
+    spec.source = bench.engine->options().listen_address;
+    spec.source_port = bench.engine->options().port;
+    // The fake engine listens on 0.0.0.0:0, which no packet has as a source: the check is made on its own terms.
+    bench.kernel.tun_input.push_back(test::TunFrame(test::MakePacket(spec)));
+    bench.Run();
+    CHECK_EQUAL(Count(bench.queue, Outbound::k_drop_recursion), 1);
+  });
+
+  const std::vector<std::pair<const char*, VnetHeader>> lies = {
+      {"checksum start before the header's end", {kVnetNeedsCsum, 0, 0, 0, 10, 16}},
+      {"checksum field past the end", {kVnetNeedsCsum, 0, 0, 0, 20, 5000}},
+      {"segments of no bytes", {kVnetNeedsCsum, kVnetGsoTcpV4, 40, 0, 20, 16}},
+      {"UDP segments of a TCP packet", {kVnetNeedsCsum, kVnetGsoUdpL4, 28, 100, 20, 6}},
+      {"IPv6 segments", {kVnetNeedsCsum, 4, 40, 100, 20, 16}},
+      {"an unknown kind", {kVnetNeedsCsum, 77, 40, 100, 20, 16}},
+  };
+  for (const auto& [name, vnet] : lies) {
+    const VnetHeader header = vnet;
+    test::Case((std::string("virtio_net_hdr that lies: ") + name).c_str(), [header] {
+      OutboundBench bench;
+      test::PacketSpec spec;
+      spec.payload.assign(500, 1);
+      bench.kernel.tun_input.push_back(test::TunFrame(test::MakePacket(spec), header));
+      bench.Run();
+      CHECK_EQUAL(Count(bench.queue, Outbound::k_drop_vnet_header), 1);
+    });
+  }
+
+  test::Case("a deleted device ends the outbound port with EBADFD", [] {
+    OutboundBench bench;
+    bench.kernel.read_errors = {EBADFD};
+    CHECK_EQUAL(bench.port.Step(), -EBADFD);
+  });
+
+  test::Case("a stopped engine ends both ports, after what they hold", [] {
+    OutboundBench bench;
+    bench.AddSingles(3);
+    CHECK_EQUAL(bench.port.Step(), 3);
+    for (int32_t i = 0; i < 3; i++) {
+      bench.arena.At(outbound_field::kVerdict, i) = 0;
+      bench.arena.At(outbound_field::kPeerMtu, i) = 1472;
+      bench.arena.At(outbound_field::kPeerId, i) = -1;
+    }
+    bench.engine->Stop();
+    CHECK_EQUAL(bench.port.Step(), -ECANCELED);
+    CHECK_EQUAL(bench.kernel.udp_output.size(), 3);
+  });
+
+  test::Case("a train becomes one superpacket", [] {
+    InboundBench bench;
+    bench.AddTrain(40);
+    bench.Run();
+    CHECK_EQUAL(bench.kernel.tun_output.size(), 1);
+    CHECK_EQUAL(Count(bench.queue, Inbound::k_packets_out), 40);
+    CHECK_EQUAL(bench.kernel.tun_output[0].size(), sizeof(VnetHeader) + 40 + 40 * 1000);
+  });
+
+  test::Case("a refused superpacket is written packet by packet; after eight in a row none is made", [] {
+    InboundBench bench;
+    bench.kernel.refuse_superpackets = EINVAL;
+    for (int i = 0; i < 12; i++) {
+      bench.AddTrain(10);
+      bench.Run();
+    }
+    CHECK_EQUAL(Count(bench.queue, Inbound::k_packets_out), 120);
+    CHECK_EQUAL(Count(bench.queue, Inbound::k_gso_refused), 8);
+    CHECK(!bench.engine->tcp_merge());
+    CHECK(bench.engine->udp_merge());
+    for (const Bytes& frame : bench.kernel.tun_output) {
+      CHECK(test::ChecksumsRight(frame.data() + sizeof(VnetHeader), frame.size() - sizeof(VnetHeader)));
+    }
+  });
+
+  const std::vector<std::pair<int, Inbound>> write_errors = {{EIO, Inbound::k_drop_tun_down},
+                                                            {EAGAIN, Inbound::k_drop_tun_blocked},
+                                                            {ENOBUFS, Inbound::k_drop_tun_blocked},
+                                                            {EPERM, Inbound::k_drop_tun_failed}};
+  for (const auto& [error, reason] : write_errors) {
+    const int e = error;
+    const Inbound r = reason;
+    test::Case((std::string("a write that fails is counted: ") + std::to_string(error)).c_str(), [e, r] {
+      InboundBench bench;
+      bench.AddTrain(10);
+      bench.kernel.write_errors = {e};
+      CHECK_EQUAL(bench.Run(), 0);
+      CHECK_EQUAL(Count(bench.queue, r), 10);
+    });
+  }
+
+  test::Case("a deleted device ends the inbound port with EBADFD, the packets counted", [] {
+    InboundBench bench;
+    bench.AddTrain(10);
+    bench.kernel.write_errors = {EBADFD};
+    CHECK_EQUAL(bench.Run(), -EBADFD);
+    CHECK_EQUAL(Count(bench.queue, Inbound::k_drop_tun_gone), 10);
+  });
+
+  test::Case("odd receptions: empty, truncated, 65,507 bytes, odd GRO sizes", [] {
+    InboundBench bench;
+    bench.Add({});
+    bench.Add(Bytes(100, 0x45), 0, true);
+    test::PacketSpec spec;
+    spec.payload.assign(65507 - 40, 1);
+    bench.Add(test::MakePacket(spec));
+    bench.Add(Bytes(1000, 0), 7);
+    bench.Add(Bytes(1000, 0), 1);
+    spec.payload.assign(10, 1);
+    bench.Add(test::MakePacket(spec), 50000);
+    bench.Run();
+    CHECK_EQUAL(Count(bench.queue, Inbound::k_drop_truncated), 1);
+    CHECK_EQUAL(Count(bench.queue, Inbound::k_packets_out), 2);
+    CHECK(Count(bench.queue, Inbound::k_drop_short) > 100);
+  });
+
+  test::Case("more trains than one batch holds are all delivered, in order", [] {
+    InboundBench bench;
+    for (int i = 0; i < 60; i++) bench.AddTrain(60, 100);
+    bench.Run();
+    CHECK_EQUAL(Count(bench.queue, Inbound::k_packets_out), 3600);
+  });
+
+  test::Case("an inbound TTL of 1 is answered to the peer, at its port, from our address", [] {
+    InboundBench bench;
+    test::PacketSpec spec;
+    spec.ttl = 1;
+    bench.Add(test::MakePacket(spec));
+    bench.Run();
+    CHECK_EQUAL(Count(bench.queue, Inbound::k_drop_ttl_expired), 1);
+    CHECK_EQUAL(bench.kernel.udp_output.size(), 1);
+    CHECK_EQUAL(bench.kernel.udp_output[0].address, kPeer);
+    CHECK_EQUAL(LoadBe32(bench.kernel.udp_output[0].data.data() + 12), 0x0a050100);
+  });
+
+  test::Case("a refused run is counted whole, under its reason", [] {
+    InboundBench bench;
+    bench.AddTrain(33);
+    bench.Run(static_cast<int32_t>(Inbound::k_drop_spoofed_source));
+    CHECK_EQUAL(Count(bench.queue, Inbound::k_drop_spoofed_source), 33);
+    CHECK_EQUAL(bench.kernel.tun_output.size(), 0);
+  });
+  return test::Finish();
+}

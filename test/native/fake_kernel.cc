@@ -169,8 +169,10 @@ std::shared_ptr<twill::Engine> OpenFakeEngine(bool offload) {
   twill::OpenResult result = twill::OpenEngine(std::move(options));
   if (result.engine) {
     FakeKernel* before = kernel;
-    FakeKernel probe;  // takes the probe's writes
-    result.engine->ProbeMerging();
+    {
+      FakeKernel probe;  // takes the probe's writes
+      result.engine->ProbeMerging();
+    }
     kernel = before;
   }
   return result.engine;

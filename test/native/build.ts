@@ -1,0 +1,42 @@
+// Compiles the addon's packet code, without the binding, with sanitizers and on the fake kernel.
+
+import { execFile } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { promisify } from 'node:util';
+
+export const ROOT = new URL('../..', import.meta.url).pathname;
+const run = promisify(execFile);
+
+const FLAGS = ['-std=c++17', '-O1', '-g', '-Wall', '-Wextra', '-Werror', '-fno-omit-frame-pointer'];
+const SANITIZERS = ['-fsanitize=address,undefined', '-fno-sanitize-recover=all'];
+// The system calls of the ports go to test/native/fake_kernel.cc.
+const WRAPPED = ['read', 'write', 'writev', 'sendmmsg', 'sendto', 'recvmmsg', 'ioctl', 'open'];
+const LINK = `-Wl,${WRAPPED.map((name) => `--wrap=${name}`).join(',')}`;
+const PARALLEL = 2;
+
+/** Object files of the addon and the fake kernel, in directory `out`. */
+export async function compileAddon(out: string): Promise<string[]> {
+  const addon = readdirSync(join(ROOT, 'addon')).filter(
+    (name) => name.endsWith('.cc') && name !== 'binding.cc',
+  );
+  const sources = [
+    ...addon.map((name) => join(ROOT, 'addon', name)),
+    join(ROOT, 'test/native/fake_kernel.cc'),
+  ];
+  const objects = sources.map((source) => join(out, `${basename(source, '.cc')}.o`));
+  const pending = sources.map((source, i) => ['-c', source, '-o', objects[i]]);
+  const work = async (): Promise<void> => {
+    for (let args = pending.pop(); args !== undefined; args = pending.pop())
+      await run('g++', [...FLAGS, ...SANITIZERS, ...args]);
+  };
+  await Promise.all(Array.from({ length: PARALLEL }, work));
+  return objects;
+}
+
+/** Links a test program with them and returns its path. */
+export async function linkProgram(source: string, objects: readonly string[], out: string): Promise<string> {
+  const program = join(out, basename(source, '.cc'));
+  await run('g++', [...FLAGS, ...SANITIZERS, source, ...objects, LINK, '-o', program]);
+  return program;
+}

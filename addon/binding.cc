@@ -25,6 +25,8 @@ namespace twill {
 
 namespace {
 
+constexpr int kMaxWaitMs = 100;
+
 // State of one environment: the engines it opened. Touched on that environment's thread only.
 struct Environment {
   std::vector<int32_t> opened;
@@ -44,7 +46,11 @@ uint32_t Word(const Napi::Object& from, const char* key) { return from.Get(key).
 // open(options) → {id, ...granted} or {errno, operation}
 Napi::Value Open(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  if (!CheckArguments(info, 1, "open(options)") || !info[0].IsObject()) return Undefined(env);
+  if (!CheckArguments(info, 1, "open(options)")) return Undefined(env);
+  if (!info[0].IsObject()) {
+    Napi::TypeError::New(env, "open(options): options is no object").ThrowAsJavaScriptException();
+    return Undefined(env);
+  }
   const auto from = info[0].As<Napi::Object>();
   EngineOptions options;
   options.device = from.Get("device").ToString().Utf8Value();
@@ -266,7 +272,8 @@ class Port : public Napi::ObjectWrap<Port> {
     pollfd wait[3] = {{engine_->stop_fd(), POLLIN, 0},
                       {outbound_ ? queue.tun.get() : -1, POLLIN, 0},
                       {inbound_ ? queue.udp.get() : -1, POLLIN, 0}};
-    if (::poll(wait, 3, -1) < 0) return errno == EINTR ? 0 : -errno;
+    // Bounded, because a thread that is to be terminated (process.exit) notices only when it returns to JavaScript.
+    if (::poll(wait, 3, kMaxWaitMs) < 0) return errno == EINTR ? 0 : -errno;
     if ((wait[0].revents & POLLIN) != 0) return -ECANCELED;
     // A deleted device polls as an error for ever.
     if ((wait[1].revents & (POLLERR | POLLHUP | POLLNVAL)) != 0) return -EBADFD;

@@ -55,6 +55,8 @@ interface Peer {
   failure: { readonly message: string; readonly attempts: number; readonly retryAt: number } | undefined;
   /** The plan that the kernel took entirely; equal to `plan` unless something failed or is waiting. */
   done: PeerPlan | undefined;
+  /** The lease that `plan` and `refusal` were made from. */
+  judged: Lease | undefined;
 }
 
 const RETRY_MIN_MS = 200;
@@ -178,6 +180,7 @@ export class PeerProgrammer {
         refusal: undefined,
         failure: undefined,
         done: undefined,
+        judged: undefined,
       });
     } else {
       peer.lease = lease;
@@ -340,6 +343,7 @@ export class PeerProgrammer {
   #plan(peer: Peer, lookup: RouteLookup | undefined, current: readonly Route[]): void {
     const key = prefixKey(peer.lease.subnet);
     const before = peer.refusal?.reason;
+    peer.judged = peer.lease;
     this.#disown(peer.plan, key);
     let result = findConflict(current) ?? this.#options.planPeer(peer.lease, lookup);
     if (!('code' in result) && result.vtep !== undefined) {
@@ -464,6 +468,7 @@ function retryDelayMs(attempts: number): number {
 }
 
 function stateOf(peer: Peer): 'programmed' | 'waiting' | 'failed' | PeerRefusal['code'] {
+  if (peer.judged !== peer.lease) return 'waiting';
   if (peer.failure !== undefined) return 'failed';
   if (peer.refusal !== undefined) return peer.refusal.code;
   return peer.done !== undefined && peer.done === peer.plan ? 'programmed' : 'waiting';

@@ -5,7 +5,6 @@
 // creation, since systemd's MACAddressPolicy=persistent changes only addresses that the kernel chose
 // (NET_ADDR_RANDOM, see systemd.link(5)).
 
-import { randomBytes } from 'node:crypto';
 import {
   addAddress,
   createLink,
@@ -22,7 +21,7 @@ import { formatIpv4, formatPrefix, prefixContains } from '../net/ipv4.js';
 import { VXLAN_OVERHEAD_BYTES } from '../net/mtu.js';
 import { DEVICE_ALIAS, vxlanDeviceName } from './device-names.js';
 import type { ExternalInterface } from './backend.js';
-import type { VxlanConfig } from '../config/vxlan-config.js';
+import { deriveVtepMac, type VxlanConfig } from '../config/vxlan-config.js';
 import type { Link } from '../kernel/link.js';
 import type { Logger } from '../ops/log.js';
 import type { Prefix } from '../net/ipv4.js';
@@ -126,7 +125,7 @@ export class VxlanDevice {
   }
 
   async #make(iface: ExternalInterface, mtuBytes: number, signal: AbortSignal | undefined): Promise<void> {
-    this.#mac ??= makeMac();
+    this.#mac ??= deriveVtepMac(iface.publicIp, this.#config.vni);
     const { vni, port, hasGbp, hasLearning } = this.#config;
     const words = [
       'mtu',
@@ -241,11 +240,4 @@ export class VxlanDevice {
     await addAddress(this.name, wanted, signal);
     return true;
   }
-}
-
-/** A random unicast MAC from the locally administered range (IEEE 802: bit 0 of the first byte clear, bit 1 set). */
-function makeMac(): string {
-  const bytes = randomBytes(6);
-  bytes[0] = (bytes[0] & 0xfe) | 0x02;
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(':');
 }

@@ -195,7 +195,7 @@ class VxlanBackend implements Backend {
     if (isDirect) {
       return { subnet, route: { prefix: subnet, gateway: publicIp, device: lookup.device }, vtep: undefined };
     }
-    const vtep = parseVtepData(attributes.backendData);
+    const vtep = parseVtepData(attributes.backendData, publicIp, this.#config.vni);
     if (typeof vtep === 'string') return { code: 'invalid', reason: `cannot be reached: ${vtep}` };
     if (vtep.vni !== undefined && vtep.vni !== this.#config.vni) {
       return { code: 'invalid', reason: `uses VNI ${vtep.vni}, this host uses ${this.#config.vni}` };

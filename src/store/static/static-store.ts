@@ -179,7 +179,9 @@ function readLeases(value: unknown, config: NetworkConfig, path: string): Lease[
       `${path}: leases is ${JSON.stringify(value) ?? 'missing'}: expected an array`,
     );
   }
-  const leases = value.map((item: unknown, index) => readLease(item, `${path}: leases[${index}]`));
+  const leases = value.map((item: unknown, index) =>
+    readLease(item, `${path}: leases[${index}]`, config.backendType),
+  );
   for (const [index, { subnet }] of leases.entries()) {
     const where = `${path}: leases[${index}].subnet ${formatPrefix(subnet)}`;
     if (!prefixCovers(config.network, subnet) || subnet.length <= config.network.length) {
@@ -197,7 +199,7 @@ function readLeases(value: unknown, config: NetworkConfig, path: string): Lease[
   return leases;
 }
 
-function readLease(value: unknown, where: string): Lease {
+function readLease(value: unknown, where: string, networkType: string): Lease {
   const text = (name: string): string => {
     const found = field(value, name);
     if (typeof found === 'string') return found;
@@ -220,7 +222,9 @@ function readLease(value: unknown, where: string): Lease {
       `${where}.publicIP is "${text('publicIP')}": expected an IPv4 address`,
     );
   }
-  const backendType = field(value, 'backendType') === undefined ? '' : text('backendType');
+  // A lease of the udp type carries no type at all.
+  const defaultType = networkType === 'udp' ? '' : networkType;
+  const backendType = field(value, 'backendType') === undefined ? defaultType : text('backendType');
   const backendData = field(value, 'backendData');
   return { subnet, attributes: { publicIp, backendType, backendData }, createRevision: 0n };
 }

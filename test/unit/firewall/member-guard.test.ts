@@ -1,0 +1,30 @@
+import t from 'tap';
+import { formatGuard } from '../../../src/firewall/member-guard.js';
+
+t.test('formatGuard() replaces the whole table in one transaction', (t) => {
+  const options = { port: 8472, vni: 1, sourceCheck: 'strict' as const };
+  t.equal(
+    formatGuard(options, [0xc0000201, 0xc0000202]),
+    `add table ip twill-vxlan
+delete table ip twill-vxlan
+table ip twill-vxlan {
+  set members {
+    type ipv4_addr
+    elements = { 192.0.2.1, 192.0.2.2 }
+  }
+  chain input {
+    type filter hook input priority -10; policy accept;
+    udp dport 8472 @th,96,24 1 ip saddr != @members counter drop comment "drop VNI 1 on port 8472 from hosts without a lease"
+  }
+}
+`,
+  );
+  t.notMatch(formatGuard(options, []), 'elements', 'an empty set has no elements line');
+  const audit = formatGuard({ ...options, vni: 7, sourceCheck: 'audit' }, []);
+  t.match(
+    audit,
+    '@th,96,24 7 ip saddr != @members counter accept comment "note VNI 7',
+    'audit counts and lets pass',
+  );
+  t.end();
+});

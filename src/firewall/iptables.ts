@@ -76,7 +76,11 @@ export class ChainKeeper {
   async #learnSpelling(signal: AbortSignal | undefined): Promise<void> {
     const { own, parent } = await this.#list(signal);
     const jump = parent.findLast((rule) => rule.endsWith(` -j ${this.#chain.name}`));
-    if (own?.length !== this.#chain.rules.length || jump === undefined) return; // changed again meanwhile
+    if (own?.length !== this.#chain.rules.length || jump === undefined) {
+      const why =
+        'changed at once by another program, or "iptables" and "iptables-restore" are of different kinds';
+      throw new OverlayError('E_FIREWALL', `Chain ${this.#chain.name} is not as it was restored: ${why}`);
+    }
     this.#printed = { ...this.#chain, rules: own, jump };
   }
 

@@ -169,3 +169,5 @@ for await (const line of createInterface({ input: process.stdin })) {
   process.stdout.write(answer + '\n');
 }
 await monitor?.close();
+await backend?.close();
+await firewall?.close();

@@ -1,9 +1,11 @@
 // The firewall rules in a namespace of their own, and what they do to traffic between a container, its host and an
 // outside host; the picture is in kernel-lab.ts.
 
-import { readFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, symlink } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import t from 'tap';
-import { Driver, LAB_SKIP, NETWORK, waitFor, withLab } from './kernel-lab.js';
+import { Driver, LAB_SKIP, NETWORK, run, waitFor, withLab } from './kernel-lab.js';
 import type { KernelLab } from './kernel-lab.js';
 
 interface Report {
@@ -97,6 +99,39 @@ t.test(
         [],
       );
     }),
+);
+
+t.test('iptables-legacy: the same rules, and a held lock is waited for', { skip: LAB_SKIP }, (t) =>
+  withLab(async (lab) => {
+    const file = new URL('../fixtures/golden/vxlan-iptables-save.txt', import.meta.url);
+    const golden = rulesOnly(await readFile(file, 'utf8')).sort();
+    const folder = await mkdtemp(join(tmpdir(), 'twill-legacy-'));
+    const fields = { network: NETWORK, subnet: '10.5.1.0/24', options: {} };
+    for (const program of ['iptables', 'iptables-restore']) {
+      const legacy = await run('which', [program.replace('iptables', 'iptables-legacy')]);
+      await symlink(legacy.trim(), join(folder, program));
+      if (program === 'iptables') {
+        const mixed = new Driver(lab, 'h1', folder);
+        const { degraded } = await mixed.call<Report>('firewall', fields);
+        t.match(degraded[0], /"iptables" and "iptables-restore" are of different kinds/);
+        await mixed.close();
+      }
+    }
+    const driver = new Driver(lab, 'h1', folder);
+    t.strictSame((await driver.call<Report>('firewall', fields)).degraded, []);
+    const saved = async () => rulesOnly(await lab.sh('h1', 'iptables-legacy-save')).sort();
+    t.strictSame(await saved(), golden);
+    await lab.sh('h1', 'iptables-legacy -t nat -D FLANNEL-POSTRTG 2');
+    // flock(1) holds the lock as kube-proxy would, for a second.
+    const holder = lab.start('h1', ['flock', '/run/xtables.lock', 'sleep', '1']);
+    const startedAt = performance.now();
+    t.strictSame((await driver.call<Report>('resync')).degraded, []);
+    t.ok(performance.now() - startedAt < 5_000, 'bounded');
+    t.strictSame(await saved(), golden);
+    holder.kill();
+    await driver.close();
+    await rm(folder, { recursive: true });
+  }),
 );
 
 t.test('nftables: one table, nft alone, and the other mode is cleaned up', { skip: LAB_SKIP }, (t) =>

@@ -238,8 +238,11 @@ export class Driver {
   readonly #waiting: ((line: string) => void)[] = [];
   readonly exited: Promise<void>;
 
-  constructor(lab: KernelLab, namespace: string) {
-    this.#child = lab.start(namespace, [process.execPath, '--import', 'tsx', DRIVER]);
+  /** `path` goes before PATH: programs there are found first. */
+  constructor(lab: KernelLab, namespace: string, path = '') {
+    this.#child = lab.start(namespace, [process.execPath, '--import', 'tsx', DRIVER], {
+      env: { ...childEnvironment(), PATH: `${path}:${process.env['PATH']}` },
+    });
     createInterface({ input: this.#child.stdout! }).on('line', (line) => this.#waiting.shift()?.(line));
     this.exited = new Promise((resolve) => this.#child.once('exit', () => resolve()));
   }

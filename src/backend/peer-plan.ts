@@ -223,7 +223,7 @@ function addStaleFdb(
 }
 
 /** Map.groupBy, which Node 20 has not. */
-function groupBy<K, V>(values: readonly V[], keyOf: (value: V) => K): Map<K, V[]> {
+export function groupBy<K, V>(values: readonly V[], keyOf: (value: V) => K): Map<K, V[]> {
   const groups = new Map<K, V[]>();
   for (const value of values) {
     const group = groups.get(keyOf(value));

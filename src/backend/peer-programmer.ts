@@ -9,26 +9,25 @@
 //
 // State of a peer:   waiting → programmed | failed (retried) | refused (looked at again in every full run)
 
-import { ipBatch, meansGone, ROUTE_PROTOCOL } from '../kernel/ip.js';
-import { listFdb } from '../kernel/fdb.js';
-import { listNeighbours } from '../kernel/neigh.js';
-import { listRoutes, lookupExactRoutes, lookupRoutes } from '../kernel/route.js';
-import { formatIpv4, formatPrefix, prefixCovers } from '../net/ipv4.js';
+import { lookupExactRoutes, lookupRoutes } from '../kernel/route.js';
+import { formatIpv4, formatPrefix } from '../net/ipv4.js';
 import {
   addPeerSteps,
   diffKernel,
   emptyPhases,
   findConflict,
+  groupBy,
   prefixKey,
   removePeerSteps,
 } from './peer-plan.js';
 import { PeerCounters } from './peer-counters.js';
+import { performPhases, readKernelState } from './peer-kernel.js';
 import type { BackendCounter } from './backend.js';
 import type { RouteLookup, Route } from '../kernel/route.js';
 import type { Prefix } from '../net/ipv4.js';
 import type { Lease, LeaseDiff } from '../lease/lease.js';
 import type { Logger } from '../ops/log.js';
-import type { KernelState, PeerPlan, PeerRefusal, Phases, Step } from './peer-plan.js';
+import type { PeerPlan, PeerRefusal, Phases, Step } from './peer-plan.js';
 
 export interface PeerProgrammerOptions {
   readonly network: Prefix;
@@ -243,15 +242,19 @@ export class PeerProgrammer {
     this.#changed.clear();
     try {
       const leases = peers.map((peer) => peer.lease);
-      const [lookups, current] = await Promise.all([
+      // A peer that is in place has its route already; whether another one took that is for the next full run to see.
+      const unknown = peers.filter((peer) => peer.done === undefined);
+      const [lookups, found] = await Promise.all([
         this.#lookup(leases),
-        lookupExactRoutes(leases.map((lease) => lease.subnet)),
+        lookupExactRoutes(unknown.map((peer) => peer.lease.subnet)),
       ]);
+      const current = new Map(unknown.map((peer, index) => [peer, found[index]]));
       const phases = emptyPhases();
       const isMacWanted = (mac: string) => this.#macOwners.has(mac);
       const olds = peers.map((peer, index) => {
         const old = peer.plan;
-        this.#plan(peer, lookups[index], current[index] === undefined ? [] : [current[index]]);
+        const route = current.get(peer);
+        this.#plan(peer, lookups[index], route === undefined ? [] : [route]);
         if (peer.plan !== undefined) addPeerSteps(phases, peer.plan, peer.done);
         return old;
       });
@@ -280,26 +283,12 @@ export class PeerProgrammer {
       this.#left.length = 0;
       // The oldest lease comes first and so owns a MAC that two claim.
       const peers = [...this.#peers.values()].sort((a, b) => compareAge(a.lease, b.lease));
-      const device = this.#options.tunnelDevice;
-      const [within, ours, onDevice, neighbours, fdb, lookups] = await Promise.all([
-        listRoutes({ within: this.#options.network }),
-        // Outside the network there is only what an earlier run with another config left.
-        this.#hasFullRun ? [] : listRoutes({ protocol: ROUTE_PROTOCOL }),
-        this.#hasFullRun || device === undefined ? [] : listRoutes({ device }),
-        device === undefined ? [] : listNeighbours(device),
-        device === undefined ? [] : listFdb(device),
+      const { network, tunnelDevice } = this.#options;
+      const [state, lookups] = await Promise.all([
+        readKernelState({ network, tunnelDevice, withElsewhere: !this.#hasFullRun }),
         this.#lookup(peers.map((peer) => peer.lease)),
       ]);
-      const { network } = this.#options;
-      const elsewhere = [...ours, ...onDevice].filter((route) => !prefixCovers(network, route.prefix));
-      const state: KernelState = { routes: [...within, ...dedupe(elsewhere)], neighbours, fdb };
-      const current = new Map<number, Route[]>();
-      for (const route of within) {
-        const key = prefixKey(route.prefix);
-        const sameSubnet = current.get(key);
-        if (sameSubnet === undefined) current.set(key, [route]);
-        else sameSubnet.push(route);
-      }
+      const current = groupBy(state.routes, (route) => prefixKey(route.prefix));
       const hasSnapshot = this.#hasSnapshot;
       this.#macOwners.clear();
       this.#hasMacConflict = false;
@@ -309,18 +298,16 @@ export class PeerProgrammer {
         this.#plan(peer, lookups[index], current.get(prefixKey(peer.lease.subnet)) ?? []);
         if (peer.plan !== undefined) plans.push(peer.plan);
       });
-      const { phases, replaced } = diffKernel(plans, state, {
-        tunnelDevice: device,
-        removeStale: hasSnapshot,
-      });
+      const { phases, replaced } = diffKernel(plans, state, { tunnelDevice, removeStale: hasSnapshot });
       for (const route of replaced) {
-        const gateway = route.gateway === undefined ? undefined : formatIpv4(route.gateway);
-        const { device: routeDevice, protocol } = route;
-        const subnet = formatPrefix(route.prefix);
-        this.#log.warn(
-          { subnet, gateway, device: routeDevice, protocol },
-          "replacing a foreign route to a peer's subnet",
-        );
+        const { prefix, gateway, device, protocol } = route;
+        const was = {
+          subnet: formatPrefix(prefix),
+          gateway: gateway && formatIpv4(gateway),
+          device,
+          protocol,
+        };
+        this.#log.warn(was, "replacing a foreign route to a peer's subnet");
       }
       if (this.#hasFullRun) this.#countDrift(phases);
       await this.#perform(phases, peers);
@@ -377,25 +364,18 @@ export class PeerProgrammer {
     if (mac !== undefined && this.#macOwners.get(mac) === key) this.#macOwners.delete(mac);
   }
 
-  /** Runs the phases in order. A peer that fails in one is left out of the next and retried later. */
+  /** Runs the batches and notes for each planned peer whether it is done, or when it is tried again. */
   async #perform(phases: Phases, planned: readonly Peer[]): Promise<void> {
-    const failed = new Map<number, string>();
     const plans = planned.map((peer) => peer.plan);
-    const runBatch = async (tool: 'ip' | 'bridge', steps: readonly Step[]) => {
-      const wanted = steps.filter((step) => step.key === undefined || !failed.has(step.key));
-      if (wanted.length === 0) return;
-      const failures = await ipBatch(
-        wanted.map((step) => step.line),
-        { tool },
-      );
-      for (const { index, message } of failures) this.#onRefused(wanted[index], message, failed);
-    };
-    await Promise.all([runBatch('ip', phases.neighbours), runBatch('bridge', phases.fdb)]);
-    await runBatch('ip', phases.routes);
-    await Promise.all([runBatch('bridge', phases.fdbRemovals), runBatch('ip', phases.neighbourRemovals)]);
+    const failed = new Map<number, string>();
+    for (const { step, message } of await performPhases(phases)) {
+      this.#counters.failed(step.object, 1);
+      if (step.key !== undefined) failed.set(step.key, message);
+      else this.#log.warn({ line: step.line, reason: message }, 'stale entry not removed, tried again later');
+    }
     planned.forEach((peer, index) => {
       // A lease that changed while the batches ran is waiting again.
-      const isCurrent = peer.plan === plans[index] && !this.#changed.has(prefixKey(peer.lease.subnet));
+      const isCurrent = peer.plan === plans[index] && peer.judged === peer.lease;
       if (peer.plan === undefined || !isCurrent || failed.has(prefixKey(peer.lease.subnet))) return;
       peer.failure = undefined;
       peer.done = peer.plan;
@@ -407,24 +387,9 @@ export class PeerProgrammer {
       const attempts = (peer.failure?.attempts ?? 0) + 1;
       peer.failure = { message, attempts, retryAt: now + retryDelayMs(attempts) };
       peer.done = undefined;
-      if (attempts === 1) {
-        this.#log.warn(
-          { subnet: formatPrefix(peer.lease.subnet), reason: message },
-          'peer not programmed, retrying',
-        );
-      }
+      const subnet = formatPrefix(peer.lease.subnet);
+      if (attempts === 1) this.#log.warn({ subnet, reason: message }, 'peer not programmed, retrying');
     }
-  }
-
-  #onRefused(step: Step, message: string, failed: Map<number, string>): void {
-    if (step.isRemoval && meansGone(message)) return;
-    this.#counters.failed(step.object, 1);
-    if (step.key !== undefined) failed.set(step.key, message);
-    else
-      this.#log.warn(
-        { line: step.line, reason: message },
-        'stale entry not removed, tried again in the next full run',
-      );
   }
 
   #countDrift(phases: Phases): void {
@@ -477,15 +442,4 @@ function stateOf(peer: Peer): 'programmed' | 'waiting' | 'failed' | PeerRefusal[
 function compareAge(a: Lease, b: Lease): number {
   if (a.createRevision !== b.createRevision) return a.createRevision < b.createRevision ? -1 : 1;
   return a.subnet.address - b.subnet.address;
-}
-
-function dedupe(routes: readonly Route[]): Route[] {
-  const seen = new Map<string, Route>();
-  for (const route of routes) {
-    seen.set(
-      `${prefixKey(route.prefix)} ${route.gateway} ${route.device} ${route.protocol} ${route.metric}`,
-      route,
-    );
-  }
-  return [...seen.values()];
 }

@@ -128,14 +128,13 @@ class Daemon {
     this.#signal.throwIfAborted();
 
     this.#mtuBytes = (await backend.open(ownSubnet)).mtuBytes;
+    this.#view = new LeaseView({ network: config.network, ownSubnet, ownPublicIp: iface.publicIp });
+    // Known peers first: with a saved table the overlay was up a moment ago, and packets are waiting.
+    if (cached !== undefined) this.#applyLeases({ kind: 'snapshot', leases: cached.leases });
     await this.#openFirewall(config, ownSubnet);
     await this.#writeSubnetFile();
-    this.#view = new LeaseView({ network: config.network, ownSubnet, ownPublicIp: iface.publicIp });
     if (cached === undefined) this.#watchStore();
-    else {
-      this.#applyLeases({ kind: 'snapshot', leases: cached.leases });
-      this.#rejoinStore(first.fromStore, attributes);
-    }
+    else this.#rejoinStore(first.fromStore, attributes);
     this.#watchKernel();
     this.#health.setReady(true);
     notifier.ready(`forwarding for ${formatPrefix(ownSubnet)} (${backend.type})`);

@@ -9,7 +9,8 @@
 // The probe is Maintenance.Status: any user may call it, it names a member without leader, and it lists alarms.
 // etcd3 is loaded on first use: a start from the cached table must not wait for it.
 
-import type { Etcd3, IOptions } from 'etcd3';
+import type { Interceptor } from '@grpc/grpc-js';
+import type { Etcd3, IDuplexStream, IOptions, IWatchRequest, IWatchResponse } from 'etcd3';
 import type { Logger } from '../../ops/log.js';
 import type { Endpoint } from './endpoints.js';
 import { EtcdFault, toFault } from './faults.js';
@@ -39,10 +40,15 @@ export interface ConnectionOptions {
   readonly recheckMs?: number;
 }
 
+/** etcd3's raw watch stream. */
+export type WatchDuplex = IDuplexStream<IWatchRequest, IWatchResponse>;
+
 export interface Session {
   readonly endpoint: Endpoint;
-  readonly client: Etcd3;
+  /** Aborts, with an EtcdFault as its reason, when the session is given up. */
   readonly closed: AbortSignal;
+  /** A watch stream, which the member ends when it loses its leader. */
+  openWatch(): Promise<WatchDuplex>;
 }
 
 /** What a long-lived watch needs of the connection. */
@@ -54,11 +60,17 @@ export interface SessionSource {
 class OpenSession implements Session {
   readonly endpoint: Endpoint;
   readonly client: Etcd3;
+  readonly #requireLeader: Interceptor;
   readonly #closing = new AbortController();
 
-  constructor(endpoint: Endpoint, client: Etcd3) {
+  constructor(endpoint: Endpoint, client: Etcd3, requireLeader: Interceptor) {
     this.endpoint = endpoint;
     this.client = client;
+    this.#requireLeader = requireLeader;
+  }
+
+  openWatch(): Promise<WatchDuplex> {
+    return this.client.watchClient.watch({ interceptors: [this.#requireLeader] });
   }
 
   get closed(): AbortSignal {
@@ -99,7 +111,7 @@ export class EtcdConnection implements SessionSource {
   }
 
   /** The session in use, or the next one; waits for ever, until `signal` aborts or the connection is closed. */
-  session(signal: AbortSignal): Promise<Session> {
+  session(signal: AbortSignal): Promise<OpenSession> {
     if (this.#session !== undefined) return Promise.resolve(this.#session);
     this.#connecting ??= this.#connect().finally(() => (this.#connecting = undefined));
     return orAbort(this.#connecting, signal);
@@ -246,10 +258,18 @@ export class EtcdConnection implements SessionSource {
   }
 
   async #open(endpoint: Endpoint): Promise<OpenSession> {
-    const { Etcd3 } = await import('etcd3');
+    const [{ Etcd3 }, { InterceptingCall }] = await Promise.all([import('etcd3'), import('@grpc/grpc-js')]);
+    // Clients that set this metadata are told of a lost leader; others are left waiting for its return.
+    const requireLeader: Interceptor = (options, nextCall) =>
+      new InterceptingCall(nextCall(options), {
+        start: (metadata, listener, next) => {
+          metadata.set('hasleader', 'true');
+          next(metadata, listener);
+        },
+      });
     const auth = this.#useAuth ? this.#options.auth : undefined;
     const client = new Etcd3(this.#clientOptions(endpoint, auth));
-    const session = new OpenSession(endpoint, client);
+    const session = new OpenSession(endpoint, client, requireLeader);
     try {
       const status = await orAbort(this.#bounded(client.maintenance.status()), this.#closing.signal);
       if (status.leader === '0')

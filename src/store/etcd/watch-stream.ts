@@ -8,13 +8,12 @@
 //   progress answers are proof of life and nothing else.
 // - Silence is not health: after `progressMs` without a message the server is asked for progress, and after another
 //   `progressMs` without answer the stream is given up.
-// - The metadata "hasleader" makes a member without quorum end the stream instead of going quiet.
+// - The session opens streams that a member without quorum ends, instead of going quiet.
 
-import type { Interceptor } from '@grpc/grpc-js';
-import type { IDuplexStream, IEvent, IWatchRequest, IWatchResponse } from 'etcd3';
+import type { IEvent, IWatchResponse } from 'etcd3';
 import { positionOf, toBytes } from './etcd-kv.js';
 import type { StorePosition } from './etcd-kv.js';
-import type { Session } from './connection.js';
+import type { Session, WatchDuplex } from './connection.js';
 import { EtcdFault, kindOfText, toFault } from './faults.js';
 import { showKey } from './keys.js';
 import type { KeyRange } from './keys.js';
@@ -45,8 +44,6 @@ export type WatchEnd =
   | { readonly kind: 'fault'; readonly fault: EtcdFault }
   | { readonly kind: 'aborted' };
 
-type Stream = IDuplexStream<IWatchRequest, IWatchResponse>;
-
 /** A running watch. `ended` resolves once and never rejects. */
 export interface RunningWatch {
   readonly ended: Promise<WatchEnd>;
@@ -66,7 +63,7 @@ class Watch {
   readonly #request: WatchRequest;
   #finish!: (end: WatchEnd) => void;
   #isEnded = false;
-  #stream: Stream | undefined;
+  #stream: WatchDuplex | undefined;
   #fragments: IEvent[] = [];
   #heardAtMs: number;
   #askedAtMs: number | undefined;
@@ -90,7 +87,7 @@ class Watch {
     request.signal.addEventListener('abort', this.#onAbort, { once: true });
     session.closed.addEventListener('abort', this.#onClosed, { once: true });
     this.#armTimer(request.progressMs);
-    openStream(session).then(
+    session.openWatch().then(
       (stream) => this.#attach(stream),
       (error: unknown) => this.#fail(error),
     );
@@ -100,7 +97,7 @@ class Watch {
     if (!this.#isEnded) this.#stream?.write({ progress_request: {} });
   }
 
-  #attach(stream: Stream): void {
+  #attach(stream: WatchDuplex): void {
     stream.on('error', (error) => this.#fail(error));
     if (this.#isEnded) return stream.cancel();
     this.#stream = stream;
@@ -195,17 +192,4 @@ class Watch {
     this.#stream?.cancel();
     this.#finish(end);
   }
-}
-
-/** A stream with the metadata "hasleader". grpc-js is loaded here, with etcd3: a start from the saved table has neither. */
-async function openStream(session: Session): Promise<Stream> {
-  const { InterceptingCall } = await import('@grpc/grpc-js');
-  const requireLeader: Interceptor = (options, nextCall) =>
-    new InterceptingCall(nextCall(options), {
-      start: (metadata, listener, next) => {
-        metadata.set('hasleader', 'true');
-        next(metadata, listener);
-      },
-    });
-  return session.client.watchClient.watch({ interceptors: [requireLeader] });
 }

@@ -87,14 +87,10 @@ async function open(): Promise<Bench> {
   const session = {
     endpoint: { url: 'http://paper:1', target: 'paper:1', isTls: false },
     closed: new AbortController().signal,
-    client: {
-      watchClient: {
-        watch: () => {
-          const stream = new PaperStream();
-          streams.push(stream);
-          return Promise.resolve(stream);
-        },
-      },
+    openWatch: () => {
+      const stream = new PaperStream();
+      streams.push(stream);
+      return Promise.resolve(stream);
     },
   } as unknown as Session;
   const connection: SessionSource = {
@@ -123,7 +119,9 @@ async function open(): Promise<Bench> {
       },
     },
   });
-  for (let i = 0; i < 1000 && streams.length === 0; i++) await settle(); // grpc-js is loaded on first use
+  let served = 0;
+  const isWatching = (index: number): boolean => (streams[index]?.written.length ?? 0) > 0;
+  await settle();
   const bench: Bench = {
     kv,
     clock,
@@ -133,9 +131,9 @@ async function open(): Promise<Bench> {
     streams,
     stream: () => streams.at(-1)!,
     nextStream: async () => {
-      const before = streams.length;
-      for (let i = 0; i < 100 && streams.length === before; i++) await clock.advance(50);
-      return streams.at(-1)!;
+      const index = ++served;
+      for (let i = 0; i < 200 && !isWatching(index); i++) await clock.advance(50);
+      return streams[index];
     },
   };
   t.equal(bench.stream().startRevision, '3', 'from list revision + 1');

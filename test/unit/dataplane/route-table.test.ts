@@ -64,8 +64,8 @@ function compare(table: RouteTable, reader: RouteReader, model: Model, addresses
         reader.network(row) >>> 0,
       ];
       const { peer, prefix } = expected;
-      if (read.join() !== [peer.address, peer.port, peer.mtuBytes, prefix.address]))
-        faults.push(`row ${row}: ${read.join()}`);
+      const wanted = [peer.address, peer.port, peer.mtuBytes, prefix.address];
+      if (read.join() !== wanted.join()) faults.push(`row ${row}: ${read.join()}`);
     }
   }
   reader.leave();

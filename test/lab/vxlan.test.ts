@@ -173,9 +173,9 @@ t.test('vxlan: SIGKILL and restart under traffic lose no packet', { skip: LAB_SK
     const [after] = await lab.json<{ ifindex: number; address: string }[]>('h1', 'ip -j link show flannel.1');
     t.strictSame([after.ifindex, after.address], [link.ifindex, link.address], 'the same device');
     t.strictSame(next.lease.backendData, { VNI: 1, VtepMAC: link.address }, 'the same MAC in the lease');
-    const monitors = (await run('ps', ['-eo', 'args']))
-      .split('\n')
-      .filter((line) => line.startsWith('ip -oneline monitor'));
+    const pids = (await run('ip', ['netns', 'pids', lab.name('h1')])).trim().split('\n');
+    const commands = await run('ps', ['-o', 'args=', '-p', pids.join()]);
+    const monitors = commands.split('\n').filter((line) => line.startsWith('ip -oneline monitor'));
     t.equal(monitors.length, 0, 'no monitor of the killed daemon is left');
   }),
 );

@@ -74,6 +74,14 @@ export function cleanEnvironment(extra: Readonly<Record<string, string>> = {}): 
   return { ...env, ...extra };
 }
 
+/**
+ * Arguments of setpriv that run a command in a namespace and end it when we end. NODE_OPTIONS goes last of all, because a
+ * test runner's patched spawn puts its own back into any environment.
+ */
+function inNamespace(ns: string, command: string, args: readonly string[]): string[] {
+  return ['--pdeathsig', 'KILL', 'ip', 'netns', 'exec', ns, 'env', '-u', 'NODE_OPTIONS', command, ...args];
+}
+
 /** Why a lab cannot run here, or false: for the `skip` of a test. */
 export function labUnavailable(): string | false {
   return process.getuid?.() === 0 ? false : 'needs root';
@@ -177,7 +185,7 @@ export class Lab {
     return new Promise((resolve, reject) => {
       const child = execFile(
         'setpriv',
-        ['--pdeathsig', 'KILL', 'ip', 'netns', 'exec', ns, command, ...args],
+        inNamespace(ns, command, args),
         { timeout: timeoutMs, killSignal: 'SIGKILL', maxBuffer: 256 << 20, env: cleanEnvironment(env) },
         (error, stdout, stderr) => {
           const code = error === null ? 0 : typeof error.code === 'number' ? error.code : 137;
@@ -196,7 +204,7 @@ export class Lab {
   spawn(ns: string, command: string, args: readonly string[], options: SpawnOptions = {}): Task {
     const logPath = join(this.dir, `${++this.#count}-${command.split('/').pop()}.log`);
     const out = openSync(logPath, 'w');
-    const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'ip', 'netns', 'exec', ns, command, ...args], {
+    const child = spawn('setpriv', inNamespace(ns, command, args), {
       env: cleanEnvironment(),
       ...options,
       stdio: ['ignore', out, out],

@@ -43,7 +43,10 @@ t.test('E9 the leader is killed: no event is lost, whoever we were connected to'
   await converged(alive, onFollower.recorder);
   t.ok(performance.now() - startedAtMs < 4000, `${Math.round(performance.now() - startedAtMs)} ms`);
   t.equal(onLeader.recorder.deletes + onFollower.recorder.deletes, 0);
-  await until(() => onLeader.store.degraded().length + onFollower.store.degraded().length === 0, 'healthy');
+  const reasons = (): string[] => [...onLeader.store.degraded(), ...onFollower.store.degraded()];
+  await until(() => reasons().length === 0, 'healthy').catch(() =>
+    t.strictSame(reasons(), [], JSON.stringify([onLeader.log.slice(-6), onFollower.log.slice(-6)])),
+  );
 });
 
 t.test('E10 our member is in the minority: the watch moves to another one', async (t) => {
@@ -74,7 +77,13 @@ t.test('E10 our member is in the minority: the watch moves to another one', asyn
       bench.store.status().connectedTo !== servers[minority].url,
     'moved',
     15_000,
-  );
+  ).catch(async (error: Error) => {
+    const members = await Promise.all(servers.map((server) => server.tryCtl('endpoint', 'status')));
+    t.fail(
+      `${error.message}: ${JSON.stringify([minority, bench.store.degraded(), bench.store.status(), bench.log.slice(-8), members])}`,
+    );
+    return NaN;
+  });
   t.pass(`moved after ${Math.round(movedMs)} ms`);
   await putLease(servers[majority[0]], '10.5.60.0-24', '172.20.0.60');
   await converged(servers[majority[0]], bench.recorder);

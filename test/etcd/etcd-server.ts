@@ -92,7 +92,7 @@ export class EtcdServer {
           '--initial-cluster',
           this.#cluster,
         ],
-        ...['--heartbeat-interval', '100', '--election-timeout', '1000'],
+        ...['--heartbeat-interval', '100', '--election-timeout', '1000', '--pre-vote'],
         ...(this.#options.args ?? []),
         ...extraArgs,
       ],

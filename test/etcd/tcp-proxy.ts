@@ -83,7 +83,13 @@ export class TcpProxy {
   #accept(client: Socket): void {
     this.connections++;
     if (this.#mode === 'refuse') return void client.destroy();
-    if (this.#refusedPid !== undefined) void this.#refuseIfOwned(client);
+    if (this.#refusedPid === undefined) return this.#connect(client);
+    // Nothing may pass before it is known whose connection it is: one vote request is enough to unseat a leader.
+    client.on('error', () => client.destroy());
+    void this.#refuseIfOwned(client).then(() => client.destroyed || this.#connect(client));
+  }
+
+  #connect(client: Socket): void {
     const upstream = connect(this.#targetPort, '127.0.0.1');
     const pair = [client, upstream] as const;
     this.#pairs.add(pair);

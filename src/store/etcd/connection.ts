@@ -272,8 +272,7 @@ export class EtcdConnection implements SessionSource {
     const session = new OpenSession(endpoint, client, requireLeader);
     try {
       const status = await orAbort(this.#bounded(client.maintenance.status()), this.#closing.signal);
-      if (status.leader === '0')
-        throw new EtcdFault('no-leader', `Cannot use etcd at ${endpoint.url}: member has no leader`);
+      if (status.leader === '0') throw noLeader(endpoint);
       this.#noteAlarms(status.errors);
       return session;
     } catch (error) {
@@ -343,12 +342,14 @@ export class EtcdConnection implements SessionSource {
       this.#drop(new EtcdFault('closed', 'etcd certificates changed'));
       return;
     }
-    if (this.#session === undefined) return;
+    const session = this.#session;
+    if (session === undefined) return;
     try {
       const status = await this.call('Cannot ask for the status', this.#closing.signal, (client) =>
         client.maintenance.status(),
       );
       this.#noteAlarms(status.errors);
+      if (status.leader === '0') this.report(session, noLeader(session.endpoint));
     } catch (error) {
       // call() has recorded a fault of the connection; a server that refuses Status just shows no alarms.
       this.#options.log.debug({ error: (error as Error).message }, 'etcd status not read');
@@ -374,6 +375,10 @@ export class EtcdConnection implements SessionSource {
 }
 
 let sessionSerial = 0;
+
+function noLeader(endpoint: Endpoint): EtcdFault {
+  return new EtcdFault('no-leader', `Cannot use etcd at ${endpoint.url}: the member has no leader`);
+}
 
 const FAULT_WORDS: Partial<Record<EtcdFault['kind'], string>> = {
   unreachable: 'unreachable',

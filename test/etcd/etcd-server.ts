@@ -159,6 +159,7 @@ export class EtcdServer {
       child.stderr.on('data', (chunk: Buffer) => (err += chunk.toString()));
       child.once('error', reject);
       child.once('close', (code) => resolve({ code, out, err }));
+      child.stdin.on('error', () => undefined); // it may end without reading; its exit code tells
       child.stdin.end(input ?? '');
     });
   }

@@ -26,7 +26,7 @@ import type { WorkerMessage, WorkerTask } from './worker.js';
 // Enough for some 60 ms of single datagrams at 1 Gbit/s; the kernel counts about 2,300 bytes for each.
 const SOCKET_BUFFER_BYTES = 8 << 20;
 
-const DIRECTIONS: readonly Direction[] = process.env['TWILL_ONE'] ? ['both'] : ['outbound', 'inbound'];
+const DIRECTIONS: readonly Direction[] = ['outbound', 'inbound'];
 
 const ECANCELED = 125;
 const EBADFD = 77;

@@ -1,17 +1,16 @@
 // The worker loop: steps the addon, judges what it returns, sleeps when there is nothing.
 //
-// A batch that was judged is sent or delivered by the next step, before that step reads more. With both directions on
-// one thread the two take turns; each turn is bounded by the size of a batch.
+// A batch that was judged is sent or delivered by the next step, before that step reads more.
 
+import type { SourceCheck } from '../config/options.js';
 import { INBOUND_CONTROL, OUTBOUND_CONTROL, type PathMtuEvent, takePathMtuEvents } from './arena.js';
 import { judgeInbound, newInboundArena, type OwnHost } from './inbound.js';
-import type { SourceCheck } from '../config/options.js';
 import type { Native, NativePort } from './native.js';
 import { judgeOutbound, newOutboundArena } from './outbound.js';
 import type { RouteReader } from './route-table.js';
 
-/** What one thread works on. */
-export type Direction = 'outbound' | 'inbound' | 'both';
+/** What one thread works on (docs/adr/0004). */
+export type Direction = 'outbound' | 'inbound';
 
 export interface LoopContext {
   readonly table: RouteReader;
@@ -21,59 +20,57 @@ export interface LoopContext {
   readonly report: (event: PathMtuEvent) => void;
 }
 
-/** The addon's port with the arenas of its directions. */
-export interface LoopPort {
-  readonly port: NativePort;
-  readonly outbound: Int32Array | undefined;
-  readonly inbound: Int32Array | undefined;
+/** Attaches to a direction of a queue, runs until it ends, and returns its -errno. The port is closed then. */
+export function runLoop(
+  native: Native,
+  engine: number,
+  queue: number,
+  direction: Direction,
+  context: LoopContext,
+): number {
+  const arena = direction === 'outbound' ? newOutboundArena() : newInboundArena();
+  const buffer = arena.buffer as ArrayBuffer;
+  const port = new native.Port(
+    engine,
+    queue,
+    direction === 'outbound' ? buffer : null,
+    direction === 'inbound' ? buffer : null,
+  );
+  try {
+    return direction === 'outbound' ? runOutbound(port, arena, context) : runInbound(port, arena, context);
+  } finally {
+    port.close();
+  }
 }
 
-/** Attaches to a queue of an engine. */
-export function openPort(native: Native, engine: number, queue: number, direction: Direction): LoopPort {
-  const outbound = direction === 'inbound' ? undefined : newOutboundArena();
-  const inbound = direction === 'outbound' ? undefined : newInboundArena();
-  const buffer = (arena: Int32Array | undefined): ArrayBuffer | null =>
-    (arena?.buffer as ArrayBuffer | undefined) ?? null;
-  return { port: new native.Port(engine, queue, buffer(outbound), buffer(inbound)), outbound, inbound };
-}
-
-/** Runs until the port ends, and returns its -errno. */
-export function runLoop({ port, outbound, inbound }: LoopPort, context: LoopContext): number {
+function runOutbound(port: NativePort, arena: Int32Array, context: LoopContext): number {
   for (;;) {
-    let found = 0;
-    if (outbound !== undefined) {
-      found = stepOutbound(port, outbound, context);
-      if (found < 0) return found;
+    const count = port.stepOutbound();
+    if (count < 0) return count;
+    if (count > 0) {
+      context.table.enter();
+      judgeOutbound(arena, count, context.table, context.own);
+      context.table.leave();
     }
-    if (inbound !== undefined) {
-      const runs = stepInbound(port, inbound, context);
-      if (runs < 0) return runs;
-      found += runs;
-    }
-    if (found > 0) continue;
+    if (arena[OUTBOUND_CONTROL] !== 0) takePathMtuEvents(arena, OUTBOUND_CONTROL).forEach(context.report);
+    if (count > 0) continue;
     const waited = port.wait();
     if (waited < 0) return waited;
   }
 }
 
-function stepOutbound(port: NativePort, arena: Int32Array, context: LoopContext): number {
-  const count = port.stepOutbound();
-  if (count > 0) {
-    context.table.enter();
-    judgeOutbound(arena, count, context.table, context.own);
-    context.table.leave();
+function runInbound(port: NativePort, arena: Int32Array, context: LoopContext): number {
+  for (;;) {
+    const count = port.stepInbound();
+    if (count < 0) return count;
+    if (count > 0) {
+      context.table.enter();
+      judgeInbound(arena, count, context.table, context.own, context.sourceCheck);
+      context.table.leave();
+    }
+    if (arena[INBOUND_CONTROL] !== 0) takePathMtuEvents(arena, INBOUND_CONTROL).forEach(context.report);
+    if (count > 0) continue;
+    const waited = port.wait();
+    if (waited < 0) return waited;
   }
-  if (arena[OUTBOUND_CONTROL] !== 0) takePathMtuEvents(arena, OUTBOUND_CONTROL).forEach(context.report);
-  return count;
-}
-
-function stepInbound(port: NativePort, arena: Int32Array, context: LoopContext): number {
-  const count = port.stepInbound();
-  if (count > 0) {
-    context.table.enter();
-    judgeInbound(arena, count, context.table, context.own, context.sourceCheck);
-    context.table.leave();
-  }
-  if (arena[INBOUND_CONTROL] !== 0) takePathMtuEvents(arena, INBOUND_CONTROL).forEach(context.report);
-  return count;
 }

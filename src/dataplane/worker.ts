@@ -1,11 +1,11 @@
-// A worker thread: one or both directions of one queue. It blocks in the addon and returns here once per batch, so it
+// A worker thread: one direction of one queue. It blocks in the addon and returns here once per batch, so it
 // never reaches its event loop until it ends; messages to the main thread are posted from inside the loop.
 
 import { parentPort, workerData } from 'node:worker_threads';
 import type { SourceCheck } from '../config/options.js';
 import type { PathMtuEvent } from './arena.js';
 import type { OwnHost } from './inbound.js';
-import { type Direction, openPort, runLoop } from './loop.js';
+import { type Direction, runLoop } from './loop.js';
 import { native } from './native.js';
 import { RouteReader } from './route-table.js';
 
@@ -28,18 +28,14 @@ export type WorkerMessage =
   | { readonly kind: 'ended'; readonly error: number };
 
 function run(task: WorkerTask, post: (message: WorkerMessage) => void): number {
-  const loop = openPort(native, task.engine, task.queue, task.direction);
-  try {
-    post({ kind: 'ready' });
-    return runLoop(loop, {
-      table: new RouteReader(task.table, task.reader),
-      own: task.own,
-      sourceCheck: task.sourceCheck,
-      report: (event) => post({ kind: 'path-mtu', event }),
-    });
-  } finally {
-    loop.port.close();
-  }
+  const context = {
+    table: new RouteReader(task.table, task.reader),
+    own: task.own,
+    sourceCheck: task.sourceCheck,
+    report: (event: PathMtuEvent) => post({ kind: 'path-mtu', event }),
+  };
+  post({ kind: 'ready' });
+  return runLoop(native, task.engine, task.queue, task.direction, context);
 }
 
 if (parentPort !== null) {

@@ -86,12 +86,17 @@ async function handle(request: IncomingMessage, options: HttpOptions): Promise<A
     case '/readyz':
       return readiness(options.health);
     case '/metrics':
-      return { code: 200, type: options.metrics.contentType, body: await options.metrics.render() };
+      return await metrics(options.metrics);
     case '/status':
       return { code: 200, type: 'application/json', body: `${JSON.stringify(options.status(), null, 2)}\n` };
     default:
       return { code: 404, type: TEXT, body: 'not found\n' };
   }
+}
+
+async function metrics(source: Metrics): Promise<Answer> {
+  const { contentType, body } = await source.render();
+  return { code: 200, type: contentType, body };
 }
 
 function readiness(health: Health): Answer {

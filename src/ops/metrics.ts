@@ -1,6 +1,7 @@
-// Metrics in Prometheus' text format. Values are read when they are scraped; nothing is counted here.
+// Metrics in Prometheus' text format. Values are read when they are scraped; nothing is counted here. The library is
+// loaded at the first scrape: a start should not wait for it.
 
-import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
+import type { Counter, Gauge, Registry } from 'prom-client';
 import type { BackendCounter } from '../backend/backend.js';
 
 export interface MetricSources {
@@ -11,32 +12,29 @@ export interface MetricSources {
   readonly version: string;
 }
 
+export interface RenderedMetrics {
+  readonly contentType: string;
+  readonly body: string;
+}
+
+type Library = typeof import('prom-client');
+
 const PREFIX = 'twill_';
 
-/** The registry of one daemon. */
+/** The metrics of one daemon. */
 export class Metrics {
   readonly #sources: MetricSources;
-  readonly #process = new Registry();
+  #loaded: Promise<{ library: Library; process: Registry }> | undefined;
 
   constructor(sources: MetricSources) {
     this.#sources = sources;
-    collectDefaultMetrics({ register: this.#process });
-    const build = new Gauge({
-      name: `${PREFIX}build_info`,
-      help: 'Always 1; the version is a label.',
-      labelNames: ['version'],
-      registers: [this.#process],
-    });
-    build.set({ version: sources.version }, 1);
   }
 
-  get contentType(): string {
-    return this.#process.contentType;
-  }
-
-  /** All families, those with the same name joined. */
-  async render(): Promise<string> {
-    const registry = new Registry();
+  /** All families, those with the same name joined, and those of the process. */
+  async render(): Promise<RenderedMetrics> {
+    this.#loaded ??= load(this.#sources.version);
+    const { library, process } = await this.#loaded;
+    const registry = new library.Registry();
     const families = new Map<string, Counter | Gauge>();
     for (const { name, help, type, values } of [...this.#sources.backend(), ...this.#sources.gauges()]) {
       for (const { labels, value } of values) {
@@ -48,11 +46,27 @@ export class Metrics {
             labelNames: Object.keys(labels),
             registers: [registry],
           };
-          families.set(name, (family = type === 'counter' ? new Counter(options) : new Gauge(options)));
+          family = type === 'counter' ? new library.Counter(options) : new library.Gauge(options);
+          families.set(name, family);
         }
         family.inc(labels, value);
       }
     }
-    return `${await registry.metrics()}\n${await this.#process.metrics()}`;
+    const body = `${await registry.metrics()}\n${await process.metrics()}`;
+    return { contentType: process.contentType, body };
   }
+}
+
+async function load(version: string): Promise<{ library: Library; process: Registry }> {
+  const { default: library } = await import('prom-client');
+  const registry = new library.Registry();
+  library.collectDefaultMetrics({ register: registry });
+  const build = new library.Gauge({
+    name: `${PREFIX}build_info`,
+    help: 'Always 1; the version is a label.',
+    labelNames: ['version'],
+    registers: [registry],
+  });
+  build.set({ version }, 1);
+  return { library, process: registry };
 }

@@ -48,9 +48,11 @@ function toText(line: string): string {
     msg?: string;
     err?: { message?: string };
   };
+  // A value from outside must not look like another value, or like another line.
   const pairs = Object.entries(rest).map(
-    ([key, value]) => `${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`,
+    ([key, value]) =>
+      `${key}=${typeof value === 'string' && /^[!-~]+$/.test(value) ? value : JSON.stringify(value)}`,
   );
   if (err !== undefined) pairs.push(`err=${JSON.stringify(err.message ?? '')}`);
-  return `${[`${time} ${level.padEnd(5)} ${msg ?? ''}`, ...pairs].join(' ')}\n`;
+  return `${[`${time} ${level.padEnd(5)} ${(msg ?? '').replaceAll('\n', '\\n')}`, ...pairs].join(' ')}\n`;
 }

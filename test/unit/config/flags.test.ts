@@ -1,0 +1,90 @@
+import t from 'tap';
+import { FLAGS, parseFlags, usageText, variableOf } from '../../../src/config/flags.js';
+
+function flagsOf(args: string[], env: Record<string, string> = {}): Record<string, unknown> {
+  const parsed = parseFlags(args, env);
+  if (parsed.kind !== 'run') throw new Error(parsed.kind);
+  return { ...parsed.flags };
+}
+
+t.test('parseFlags() reads Go’s spellings', (t) => {
+  const rows: [string[], string, unknown][] = [
+    [['-etcd-prefix=/x'], 'etcdPrefix', '/x'],
+    [['--etcd-prefix=/x'], 'etcdPrefix', '/x'],
+    [['-etcd-prefix', '/x'], 'etcdPrefix', '/x'],
+    [['--etcd-prefix', '-x'], 'etcdPrefix', '-x'],
+    [['--etcd-prefix='], 'etcdPrefix', ''],
+    [['--etcd-prefix=a=b'], 'etcdPrefix', 'a=b'],
+    [['-ip-masq'], 'ipMasq', true],
+    [['--ip-masq=false'], 'ipMasq', false],
+    [['--ip-masq=T'], 'ipMasq', true],
+    [['--ip-masq=0'], 'ipMasq', false],
+    [['-v=10'], 'v', 10],
+    [['-v', '2'], 'v', 2],
+    [['--iface=eth0', '--iface', 'eth1'], 'iface', ['eth0', 'eth1']],
+    [['--queues=4'], 'queues', 4],
+    [['--source-check=audit'], 'sourceCheck', 'audit'],
+  ];
+  for (const [args, key, value] of rows) t.same(flagsOf(args)[key], value, args.join(' '));
+  t.end();
+});
+
+t.test('parseFlags() has flannel’s defaults', (t) => {
+  t.match(flagsOf([]), {
+    etcdEndpoints: 'http://127.0.0.1:4001,http://127.0.0.1:2379',
+    etcdPrefix: '/coreos.com/network',
+    subnetFile: '/run/flannel/subnet.env',
+    subnetLeaseRenewMargin: 60,
+    ipMasq: false,
+    healthzIp: '0.0.0.0',
+    healthzPort: 0,
+    iptablesResync: 5,
+    iptablesForwardRules: true,
+    setNodeNetworkUnavailable: true,
+    kubeAnnotationPrefix: 'flannel.alpha.coreos.com',
+    netConfigPath: '/etc/kube-flannel/net-conf.json',
+    store: 'etcd',
+    sourceCheck: 'strict',
+    offload: 'auto',
+  });
+  t.end();
+});
+
+t.test('parseFlags() names flag, value and what was expected', (t) => {
+  const rows: [string[], RegExp][] = [
+    [['--nope'], /Unknown flag --nope/],
+    [['extra'], /Unexpected argument "extra"/],
+    [['-'], /Unexpected argument "-"/],
+    [['--'], /Unexpected argument "--"/],
+    [['--etcd-prefix'], /--etcd-prefix needs a value/],
+    [['--etcd-prefix=a', '-etcd-prefix=b'], /--etcd-prefix is given more than once/],
+    [['--ip-masq=maybe'], /--ip-masq is "maybe": expected true or false/],
+    [['--healthz-port=65536'], /--healthz-port is "65536": expected an integer from 0 to 65535/],
+    [['--healthz-port=1e3'], /expected an integer/],
+    [['--subnet-lease-renew-margin=0'], /from 1 to 1439/],
+    [['--store=consul'], /--store is "consul": expected one of etcd, static/],
+  ];
+  for (const [args, message] of rows)
+    t.throws(() => parseFlags(args, {}), { code: 'E_USAGE', message }, args.join(' '));
+  t.end();
+});
+
+t.test('FLANNELD_* stands in for a flag that is not given', (t) => {
+  t.equal(flagsOf([], { FLANNELD_ETCD_PREFIX: '/env' })['etcdPrefix'], '/env');
+  t.equal(flagsOf(['--etcd-prefix=/arg'], { FLANNELD_ETCD_PREFIX: '/env' })['etcdPrefix'], '/arg');
+  t.equal(flagsOf([], { FLANNELD_ETCD_PREFIX: '' })['etcdPrefix'], '/coreos.com/network');
+  t.same(flagsOf([], { FLANNELD_IFACE: 'eth0,eth1' })['iface'], ['eth0,eth1'], 'one element, as flannel');
+  t.throws(() => flagsOf([], { FLANNELD_IPTABLES_RESYNC: 'abc' }), /FLANNELD_IPTABLES_RESYNC is "abc"/);
+  t.equal(parseFlags([], { FLANNELD_VERSION: 'true' }).kind, 'run');
+  t.end();
+});
+
+t.test('help and version', (t) => {
+  for (const arg of ['-h', '-help', '--help']) t.equal(parseFlags([arg], {}).kind, 'help');
+  t.equal(parseFlags(['--version'], {}).kind, 'version');
+  for (const { name } of FLAGS) {
+    t.ok(usageText().includes(`--${name}`), name);
+    t.match(variableOf(name), /^FLANNELD_[A-Z0-9_]+$/);
+  }
+  t.end();
+});

@@ -1,0 +1,185 @@
+// What is believed, and that the diffs always lead to it.
+
+import t from 'tap';
+import type { Lease, LeaseEvent } from '../../../src/lease/lease.js';
+import { LeaseView } from '../../../src/lease/lease-view.js';
+import {
+  formatPrefix,
+  isBogon,
+  maskOf,
+  parseIpv4,
+  parsePrefix,
+  type Prefix,
+  prefixCovers,
+  prefixesOverlap,
+  prefixOf,
+} from '../../../src/net/ipv4.js';
+
+const NETWORK = parsePrefix('10.5.0.0/16')!;
+const OWN = parsePrefix('10.5.1.0/24')!;
+const OWN_IP = parseIpv4('172.20.0.1')!;
+
+function lease(subnet: string, publicIp: string, backendData?: unknown): Lease {
+  const [address, length] = subnet.split('/');
+  const prefix: Prefix = { address: parseIpv4(address)!, length: Number(length) };
+  return {
+    subnet: prefix,
+    attributes: { publicIp: parseIpv4(publicIp)!, backendType: '', backendData },
+    createRevision: 0n,
+  };
+}
+
+function view(): LeaseView {
+  return new LeaseView({ network: NETWORK, ownSubnet: OWN, ownPublicIp: OWN_IP });
+}
+
+const names = (leases: readonly Lease[]): string[] => leases.map(({ subnet }) => formatPrefix(subnet));
+
+t.test('LeaseView.apply() refuses what cannot be another host’s subnet, each with its reason', (t) => {
+  const rows: [string, string, string][] = [
+    ['10.6.2.0/24', '172.20.0.2', 'outside-network'],
+    ['10.5.0.0/16', '172.20.0.2', 'not-longer-than-network'],
+    ['10.0.0.0/8', '172.20.0.2', 'not-longer-than-network'],
+    ['0.0.0.0/0', '172.20.0.2', 'not-longer-than-network'],
+    ['128.0.0.0/1', '172.20.0.2', 'outside-network'],
+    ['10.5.2.1/24', '172.20.0.2', 'host-bits'],
+    ['10.5.1.0/24', '172.20.0.2', 'overlaps-own'],
+    ['10.5.1.128/25', '172.20.0.2', 'overlaps-own'],
+    ['10.5.0.0/20', '172.20.0.2', 'overlaps-own'],
+    ['10.5.2.0/24', '127.0.0.1', 'bad-public-ip'],
+    ['10.5.2.0/24', '0.0.0.0', 'bad-public-ip'],
+    ['10.5.2.0/24', '224.0.0.9', 'bad-public-ip'],
+    ['10.5.2.0/24', '172.20.0.1', 'own-public-ip'],
+    ['10.5.2.0/24', '10.5.2.1', 'public-ip-in-overlay'],
+  ];
+  for (const [subnet, publicIp, code] of rows) {
+    const leases = view();
+    const { diff, refusals } = leases.apply({
+      kind: 'snapshot',
+      leases: [lease(subnet, publicIp), lease('10.5.7.0/24', '172.20.0.7')],
+    });
+    t.same(names(diff.added), ['10.5.7.0/24'], `${subnet} of ${publicIp}: the others are not harmed`);
+    t.match(refusals, [{ code, key: subnet.replace('/', '-') }]);
+    t.same(leases.refusals(), refusals);
+  }
+  t.end();
+});
+
+t.test('LeaseView.apply() says what changed, once', (t) => {
+  const leases = view();
+  const two = lease('10.5.2.0/24', '172.20.0.2');
+  t.same(
+    names(leases.apply({ kind: 'snapshot', leases: [lease('10.5.1.0/24', '172.20.0.1'), two] }).diff.added),
+    ['10.5.2.0/24'],
+  );
+  t.same(leases.apply({ kind: 'snapshot', leases: [two] }).diff, { added: [], changed: [], removed: [] });
+  t.same(leases.apply({ kind: 'events', events: [{ kind: 'put', lease: two }] }).diff.changed, []);
+  const moved = lease('10.5.2.0/24', '172.20.0.9', { VtepMAC: 'a' });
+  t.same(leases.apply({ kind: 'events', events: [{ kind: 'put', lease: moved }] }).diff.changed, [moved]);
+  const bad = lease('10.5.2.0/24', '127.0.0.1');
+  const refused = leases.apply({ kind: 'events', events: [{ kind: 'put', lease: bad }] });
+  t.same(names(refused.diff.removed), ['10.5.2.0/24']);
+  t.equal(refused.refusals.length, 1);
+  t.equal(
+    leases.apply({ kind: 'events', events: [{ kind: 'put', lease: bad }] }).refusals.length,
+    0,
+    'not told again',
+  );
+  const several: LeaseEvent[] = [
+    { kind: 'put', lease: two },
+    { kind: 'delete', subnet: two.subnet },
+    { kind: 'put', lease: moved },
+  ];
+  t.same(leases.apply({ kind: 'events', events: several }).diff, {
+    added: [moved],
+    changed: [],
+    removed: [],
+  });
+  t.same(leases.refusals(), []);
+  t.end();
+});
+
+t.test('LeaseView.alarms() names hosts whose subnets nest, in whatever order they came', (t) => {
+  for (const order of [
+    [0, 1],
+    [1, 0],
+  ]) {
+    const leases = view();
+    const pair = [lease('10.5.16.0/20', '172.20.0.2'), lease('10.5.17.0/24', '172.20.0.3')];
+    for (const i of order) leases.apply({ kind: 'events', events: [{ kind: 'put', lease: pair[i] }] });
+    t.match(leases.alarms(), [
+      /10\.5\.17\.0\/24 of 172\.20\.0\.3 lies inside 10\.5\.16\.0\/20 of 172\.20\.0\.2/,
+    ]);
+    leases.apply({ kind: 'events', events: [{ kind: 'delete', subnet: pair[0].subnet }] });
+    t.same(leases.alarms(), []);
+  }
+  t.end();
+});
+
+t.test('through 20,000 random updates the diffs lead to what a naive judge accepts', (t) => {
+  let state = 12345;
+  const random = (limit: number): number => {
+    state = (Math.imul(state, 1103515245) + 12345) >>> 0;
+    return Math.floor((state / 2 ** 32) * limit);
+  };
+  const leases = view();
+  const store = new Map<string, Lease>();
+  const applied = new Map<string, number>();
+  const keyOf = ({ subnet }: Lease): string => formatPrefix(subnet);
+  const randomLease = (): Lease => {
+    const address = 0x0a050000 + random(0x10000 + 0x200) - 0x100;
+    const length = [8, 16, 20, 24, 24, 24, 24, 26, 30, 32][random(10)];
+    const subnet = random(20) === 0 ? { address, length } : prefixOf(address, length);
+    const publicIp = [0xac140001, 0xac140002, 0xac140003, 0x7f000001, 0x0a050203, 0xac140004][random(6)];
+    return { subnet, attributes: { publicIp, backendType: '' }, createRevision: 0n };
+  };
+  const isAccepted = ({ subnet, attributes }: Lease): boolean =>
+    (subnet.address & ~maskOf(subnet.length)) === 0 &&
+    subnet.length > NETWORK.length &&
+    prefixCovers(NETWORK, subnet) &&
+    !prefixesOverlap(subnet, OWN) &&
+    !isBogon(attributes.publicIp) &&
+    attributes.publicIp !== OWN_IP &&
+    !prefixCovers(NETWORK, { address: attributes.publicIp, length: 32 });
+  for (let i = 0; i < 20_000; i++) {
+    const events: LeaseEvent[] = [];
+    for (let n = 1 + random(3); n > 0; n--) {
+      const known = [...store.values()];
+      if (random(3) === 0 && known.length > 0) {
+        const gone = known[random(known.length)];
+        store.delete(keyOf(gone));
+        events.push({ kind: 'delete', subnet: gone.subnet });
+      } else {
+        const put = randomLease();
+        store.set(keyOf(put), put);
+        events.push({ kind: 'put', lease: put });
+      }
+    }
+    const update =
+      random(50) === 0
+        ? ({ kind: 'snapshot', leases: [...store.values()] } as const)
+        : ({ kind: 'events', events } as const);
+    const { diff } = leases.apply(update);
+    for (const item of diff.removed)
+      if (!applied.delete(keyOf(item))) return t.fail(`removed twice: ${keyOf(item)}`);
+    for (const item of diff.added) {
+      if (applied.has(keyOf(item))) return t.fail(`added twice: ${keyOf(item)}`);
+      applied.set(keyOf(item), item.attributes.publicIp);
+    }
+    for (const item of diff.changed) {
+      if (!applied.has(keyOf(item))) return t.fail(`changed but unknown: ${keyOf(item)}`);
+      applied.set(keyOf(item), item.attributes.publicIp);
+    }
+    if (i % 50 !== 0) continue;
+    const expected = [...store]
+      .filter(([, item]) => isAccepted(item))
+      .map(([key, item]) => `${key} ${item.attributes.publicIp}`);
+    t.same([...applied].map(([key, ip]) => `${key} ${ip}`).sort(), expected.sort());
+    if (store.size > 300) {
+      store.clear();
+      for (const item of leases.apply({ kind: 'snapshot', leases: [] }).diff.removed)
+        applied.delete(keyOf(item));
+    }
+  }
+  t.end();
+});

@@ -1,0 +1,102 @@
+import { connect } from 'node:net';
+import pino from 'pino';
+import t from 'tap';
+import { Health } from '../../../src/ops/health.js';
+import { type HttpServer, openHttpServer } from '../../../src/ops/http.js';
+import { Metrics } from '../../../src/ops/metrics.js';
+
+async function open(health: Health): Promise<HttpServer & { url: string }> {
+  const family = (
+    direction: string,
+  ): {
+    name: string;
+    help: string;
+    type: 'counter';
+    values: { labels: Record<string, string>; value: number }[];
+  } => ({
+    name: 'dropped_packets_total',
+    help: 'Drops.',
+    type: 'counter',
+    values: [{ labels: { direction, reason: 'no_route' }, value: 7 }],
+  });
+  const metrics = new Metrics({
+    backend: () => [family('outbound'), family('inbound')],
+    gauges: () => [],
+    version: '1.2.3',
+  });
+  const log = pino({ level: 'silent' });
+  const server = await openHttpServer({
+    ip: '127.0.0.1',
+    port: 0,
+    health,
+    metrics,
+    status: () => ({ hello: 1 }),
+    log,
+  });
+  return { ...server, url: `http://127.0.0.1:${server.port}` };
+}
+
+t.test('the endpoints', async (t) => {
+  const health = new Health();
+  const reasons: string[] = [];
+  health.addSource('store', () => reasons);
+  const server = await open(health);
+  t.teardown(() => server.close());
+  const get = async (path: string, method = 'GET'): Promise<[number, string]> => {
+    const response = await fetch(server.url + path, { method });
+    return [response.status, await response.text()];
+  };
+  t.same(await get('/healthz'), [200, 'flanneld is running']);
+  t.same(await get('/readyz'), [503, 'flanneld is not ready yet']);
+  health.setReady(true);
+  t.same(await get('/readyz'), [200, 'flanneld is ready']);
+  reasons.push('etcd is away');
+  t.same(await get('/readyz'), [503, 'flanneld is degraded\nstore: etcd is away']);
+  t.same(await get('/status'), [200, '{\n  "hello": 1\n}\n']);
+  t.equal((await get('/nowhere'))[0], 404);
+  t.same(await get('/healthz', 'HEAD'), [200, '']);
+  t.equal((await get('/healthz', 'POST'))[0], 405);
+  const [, metrics] = await get('/metrics');
+  t.match(metrics, /twill_dropped_packets_total\{direction="outbound",reason="no_route"\} 7/);
+  t.match(metrics, /twill_dropped_packets_total\{direction="inbound",reason="no_route"\} 7/);
+  t.match(metrics, /twill_build_info\{version="1\.2\.3"\} 1/);
+  t.equal(metrics.match(/# TYPE twill_dropped_packets_total/g)!.length, 1, 'one family');
+});
+
+t.test('a client that sends nothing is cut off, and close() waits for nobody', async (t) => {
+  const server = await open(new Health());
+  const slow = connect(server.port, '127.0.0.1');
+  slow.write('GET /healthz HTTP/1.1\r\nHost:');
+  const startedMs = Date.now();
+  await new Promise((resolve) => slow.once('close', resolve).resume());
+  t.ok(Date.now() - startedMs < 4_000, `${Date.now() - startedMs} ms`);
+  const idle = connect(server.port, '127.0.0.1');
+  await new Promise((resolve) => idle.once('connect', resolve));
+  const gone = new Promise((resolve) =>
+    idle
+      .once('close', resolve)
+      .on('error', () => undefined)
+      .resume(),
+  );
+  await server.close();
+  await gone;
+  t.pass('both ended');
+});
+
+t.test('a port that is taken is an error that names it', async (t) => {
+  const first = await open(new Health());
+  t.teardown(() => first.close());
+  const metrics = new Metrics({ backend: () => [], gauges: () => [], version: '' });
+  const again = openHttpServer({
+    ip: '127.0.0.1',
+    port: first.port,
+    health: new Health(),
+    metrics,
+    status: () => ({}),
+    log: pino({ level: 'silent' }),
+  });
+  await t.rejects(again, {
+    code: 'E_SOCKET',
+    message: new RegExp(`127\\.0\\.0\\.1:${first.port}: EADDRINUSE`),
+  });
+});

@@ -102,8 +102,10 @@ class UdpBackend implements Backend {
 
   async reconcile(): Promise<void> {
     await this.#enqueue(async () => {
-      if (this.#dataplane === undefined) return;
-      await this.#configureDevice();
+      if (this.#closing.signal.aborted) return;
+      // It may be closed because it could not be opened on an interface that had changed.
+      if (this.#dataplane === undefined) await this.#openDataplane();
+      else await this.#configureDevice();
       await this.#recheckPeers();
       if (this.#hasSnapshot && !this.#isAlone) {
         await removeLeftovers({ device: UDP_DEVICE, ownsRoutes: false, log: this.#log });
@@ -218,13 +220,14 @@ class UdpBackend implements Backend {
       onPathMtu: (event: PathMtuEvent) => this.#notePathMtu(event),
       onFailure: (reason: string) => this.#reopen(reason),
     };
-    await this.#removeUnfitDevice();
+    const isNew = !(await this.#adoptDevice());
     const dataplane = Dataplane.open(options);
     try {
       await this.#configureDevice();
       await dataplane.start();
     } catch (error) {
-      await dataplane.close();
+      // Half a device is worse than none; one that was there before is not ours to take away.
+      await dataplane.close({ forgetDevice: isNew });
       throw error;
     }
     this.#dataplane = dataplane;
@@ -238,16 +241,18 @@ class UdpBackend implements Backend {
   async #closeDataplane(): Promise<void> {
     const dataplane = this.#dataplane;
     if (dataplane === undefined) return;
-    this.#dataplane = undefined;
-    const last = dataplane.counters();
+    const last = await dataplane.close();
     this.#retired = this.#retired === undefined ? last : addSnapshots(this.#retired, last);
-    await dataplane.close();
+    this.#dataplane = undefined;
   }
 
-  /** The device of an earlier run cannot change between one queue and several; without a reader it is ours to remove. */
-  async #removeUnfitDevice(): Promise<void> {
+  /**
+   * Whether there is a device of an earlier run to go on with. One that does not fit, because it cannot change between one
+   * queue and several, is removed when nobody reads it.
+   */
+  async #adoptDevice(): Promise<boolean> {
     const link = await findLink(UDP_DEVICE);
-    if (link === undefined) return;
+    if (link === undefined) return false;
     const isTun = link.kind === 'tun' && link.data['type'] === 'tun';
     if (!isTun)
       throw new OverlayError(
@@ -255,8 +260,9 @@ class UdpBackend implements Backend {
         `Cannot use "${UDP_DEVICE}": a device of that name exists and is no TUN device`,
       );
     const isMultiQueue = link.data['multi_queue'] === true;
-    if (isMultiQueue === this.#context.queues > 1 || (await hasCarrier(UDP_DEVICE))) return;
+    if (isMultiQueue === this.#context.queues > 1 || (await hasCarrier(UDP_DEVICE))) return true;
     await deleteLink(UDP_DEVICE);
+    return false;
   }
 
   #reopen(reason: string): void {

@@ -168,14 +168,18 @@ export class Dataplane {
     return values;
   }
 
-  /** Stops at once; packets already read are sent first. Idempotent. The device stays, without a reader. */
-  async close(): Promise<void> {
-    if (!this.#isClosing) {
-      this.#isClosing = true;
-      native.stop(this.#engine.id);
-    }
+  /**
+   * Stops at once; packets already read are sent first. The last counters. The device stays, without a reader, unless
+   * `forgetDevice` is set. Not to be called twice.
+   */
+  async close(options: { readonly forgetDevice?: boolean } = {}): Promise<CounterSnapshot> {
+    this.#isClosing = true;
+    native.stop(this.#engine.id);
     await Promise.all(this.#ended);
+    if (options.forgetDevice === true) native.forgetDevice(this.#engine.id);
+    const last = this.counters();
     native.close(this.#engine.id);
+    return last;
   }
 
   #read<Name extends string>(outbound: boolean, names: readonly Name[]): DirectionCounters<Name> {

@@ -12,11 +12,15 @@ import { checkDatagram, readPcap } from './pcap.js';
 
 const skip = labUnavailable();
 
-for (const offload of ['auto', 'off'] as const) {
-  t.test(`two hosts, --offload=${offload}`, { skip }, async (t) => {
-    const lab = Lab.open(`ov-${offload}-`);
+for (const [name, flag] of [
+  ['auto', '--offload=auto'],
+  ['off', '--offload=off'],
+  ['mq', '--queues=2'],
+]) {
+  t.test(`two hosts, ${flag}`, { skip }, async (t) => {
+    const lab = Lab.open(`ov-${name}-`);
     t.teardown(() => lab.close());
-    const { hosts, daemons } = await startCluster(lab, 2, [`--offload=${offload}`]);
+    const { hosts, daemons } = await startCluster(lab, 2, [flag]);
     const [a, b] = hosts;
 
     await t.test('ICMP echo crosses both ways, four hops below the sender’s TTL', async (t) => {

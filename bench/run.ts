@@ -2,7 +2,7 @@
 
 const BENCHES: Readonly<Record<string, () => Promise<unknown>>> = {
   tcp: () => import('./tcp.js'),
-  control: () => import('./control.js'),
+  control: () => import('./control.js').then(() => import('./first-packet.js')),
 };
 
 const [what = 'tcp'] = process.argv.slice(2).filter((argument) => !argument.startsWith('--'));

@@ -2,7 +2,11 @@
 
 const BENCHES: Readonly<Record<string, () => Promise<unknown>>> = {
   tcp: () => import('./tcp.js'),
-  control: () => import('./control.js').then(() => import('./first-packet.js')),
+  control: async () => {
+    await import('./control.js');
+    await import('./first-packet.js');
+    await import('./kernel-peers.js');
+  },
 };
 
 const [what = 'tcp'] = process.argv.slice(2).filter((argument) => !argument.startsWith('--'));

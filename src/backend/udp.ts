@@ -223,8 +223,8 @@ class UdpBackend implements Backend {
     const isNew = !(await this.#adoptDevice());
     const dataplane = Dataplane.open(options);
     try {
-      await this.#configureDevice();
-      await dataplane.start();
+      await Promise.all([this.#configureDevice(), dataplane.start()]);
+      dataplane.probe();
     } catch (error) {
       // Half a device is worse than none; one that was there before is not ours to take away.
       await dataplane.close({ forgetDevice: isNew });

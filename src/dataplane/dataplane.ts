@@ -1,8 +1,8 @@
 // The owner of one data path: engine, workers, counters. The route table belongs to the caller and outlives it.
 //
-// Life:  open ─► start ─► (running) ─► close
-// open() takes the device and the socket, so that the caller can give the device its address before packets flow;
-// start() probes what the device accepts and starts two workers per queue; close() stops them, waits for them, and
+// Life:  open ─► start ─► probe ─► (running) ─► close
+// open() takes the device and the socket; start() starts two workers per queue, while the caller gives the device its
+// address; probe() asks the device, once it is up, what it accepts; close() stops them, waits for them, and
 // closes the descriptors. When the device or a worker fails, `onFailure` is called once and the caller closes and opens
 // anew: there is no half-running state.
 
@@ -124,15 +124,18 @@ export class Dataplane {
     return new Dataplane(options, result);
   }
 
-  /** Starts the workers. The device must be up. Resolves when all of them wait for packets. */
+  /** Starts the workers; they may wait before the device is up. Resolves when all of them do. */
   async start(): Promise<void> {
-    const { id } = this.#engine;
-    this.#merge = native.probe(id);
     const ready: Promise<void>[] = [];
     for (let queue = 0; queue < this.#options.queues; queue++) {
       for (const direction of DIRECTIONS) ready.push(this.#spawn(queue, direction));
     }
     await Promise.all(ready);
+  }
+
+  /** Finds out which superpackets the device takes, and lets the workers write those. The device must be up. */
+  probe(): void {
+    this.#merge = native.probe(this.#engine.id);
   }
 
   granted(): GrantedOffloads {

@@ -1,6 +1,7 @@
 // Settings of the udp backend in the network config's Backend object. Pure.
 
 import { OverlayError } from '../errors.js';
+import { field } from './json.js';
 
 export interface UdpSettings {
   /** UDP port every host of the network listens on. @default 8285 */
@@ -11,11 +12,8 @@ const DEFAULT_PORT = 8285; // flannel's
 
 /** Reads the Backend object of a config whose type is udp. Throws OverlayError E_CONFIG naming key and value. */
 export function parseUdpBackend(backend: Readonly<Record<string, unknown>>): UdpSettings {
-  const key =
-    Object.keys(backend).find((name) => name === 'Port') ??
-    Object.keys(backend).find((name) => name.toLowerCase() === 'port');
-  const port = key === undefined ? DEFAULT_PORT : backend[key];
-  // Go's decoder leaves 0 for a missing port, so an explicit 0 means the default as well.
+  const port = field(backend, 'Port') ?? DEFAULT_PORT;
+  // Go's decoder leaves 0 for a missing port or a null, so an explicit 0 means the default as well.
   if (port === 0) return { port: DEFAULT_PORT };
   if (typeof port !== 'number' || !Number.isInteger(port) || port < 1 || port > 65535) {
     throw new OverlayError(

@@ -2,7 +2,7 @@
 
 import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { DAEMON, type Host, type Lab, type Task } from './lab.js';
+import { DAEMON, type Host, type Lab, type Task, waitFor } from './lab.js';
 
 export const HEALTH_PORT = 9180;
 
@@ -81,6 +81,10 @@ export async function startCluster(
   const staticFile = join(lab.dir, 'static.json');
   writeTable(staticFile, tableOf(hosts));
   const daemons = await Promise.all(hosts.map((host) => startDaemon(lab, host, staticFile, extra)));
+  // Ready means that packets can flow; the routes to the peers follow a moment later, as with flanneld.
+  for (const host of hosts) {
+    await waitFor(async () => (await statusOf(lab, host)).peers.length === count - 1, 'all peers to be known');
+  }
   return { hosts, daemons, staticFile };
 }
 

@@ -83,7 +83,10 @@ export async function startCluster(
   const daemons = await Promise.all(hosts.map((host) => startDaemon(lab, host, staticFile, extra)));
   // Ready means that packets can flow; the routes to the peers follow a moment later, as with flanneld.
   for (const host of hosts) {
-    await waitFor(async () => (await statusOf(lab, host)).peers.length === count - 1, 'all peers to be known');
+    await waitFor(
+      async () => (await statusOf(lab, host)).peers.length === count - 1,
+      'all peers to be known',
+    );
   }
   return { hosts, daemons, staticFile };
 }

@@ -1,7 +1,9 @@
 // What systemd hears, on a real datagram socket of the kind it listens on.
 
 import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { sdNotify } from '../../../src/dataplane/native.js';
@@ -13,8 +15,12 @@ s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind(sys.argv[1]); s.set
 for _ in range(int(sys.argv[2])): print(repr(s.recv(4096).decode()), flush=True)`;
 
 t.test('ServiceNotifier speaks to NOTIFY_SOCKET', async (t) => {
-  const path = join(t.testdir(), 'notify');
+  // Not t.testdir(): a socket's path has room for 107 bytes (unix(7)), and a checkout may lie deeper than that.
+  const folder = mkdtempSync(join(tmpdir(), 'twill-notify-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const path = join(folder, 'notify');
   const listener = spawn('python3', ['-c', LISTENER, path, '4'], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const closed = once(listener, 'close');
   let heard = '';
   listener.stdout.on('data', (chunk: Buffer) => (heard += chunk.toString()));
   for (let i = 0; i < 500 && !existsSync(path); i++) await new Promise((resolve) => setTimeout(resolve, 10));
@@ -24,7 +30,7 @@ t.test('ServiceNotifier speaks to NOTIFY_SOCKET', async (t) => {
   await new Promise((resolve) => setTimeout(resolve, 120));
   notifier.close();
   notifier.stopping();
-  await new Promise((resolve) => listener.once('close', resolve));
+  await closed;
   const messages = heard.trim().split('\n');
   t.equal(messages[0], String.raw`'READY=1\nSTATUS=forwarding for 10.5.1.0/24'`);
   t.same(messages.slice(1, 3), ["'WATCHDOG=1'", "'WATCHDOG=1'"]);

@@ -218,7 +218,10 @@ export function parseFlags(
     const [, name] = match;
     if (name === 'h' || name === 'help') return { kind: 'help', text: usageText() };
     if (name === 'version') {
-      if (match[2] === undefined || parseBool(match[2]) === true) return { kind: 'version' };
+      const isAsked = parseBool(match[2] ?? 'true');
+      if (isAsked === undefined)
+        throw usage(`--version is ${JSON.stringify(match[2])}: expected true or false`);
+      if (isAsked) return { kind: 'version' };
       continue;
     }
     const spec = BY_NAME.get(name);

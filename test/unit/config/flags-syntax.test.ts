@@ -1,0 +1,194 @@
+import t from 'tap';
+import {
+  type Flags,
+  FLAGS,
+  flagsMarkdown,
+  parseFlags,
+  usageText,
+  variableOf,
+} from '../../../src/config/flags.js';
+
+type Env = Readonly<Record<string, string | undefined>>;
+
+function flagsOf(args: readonly string[], env: Env = {}): Flags {
+  const parsed = parseFlags(args, env);
+  if (parsed.kind !== 'run') throw new Error(`${args.join(' ')}: ${parsed.kind}`);
+  return parsed.flags;
+}
+
+/** flanneld's flags with its defaults; a flag without a value stands for an empty list. */
+const FLANNELD: Readonly<Record<string, string | number | boolean | undefined>> = {
+  'etcd-endpoints': 'http://127.0.0.1:4001,http://127.0.0.1:2379',
+  'etcd-prefix': '/coreos.com/network',
+  'etcd-keyfile': '',
+  'etcd-certfile': '',
+  'etcd-cafile': '',
+  'etcd-username': '',
+  'etcd-password': '',
+  iface: undefined,
+  'iface-regex': undefined,
+  'iface-can-reach': '',
+  'subnet-file': '/run/flannel/subnet.env',
+  'public-ip': '',
+  'public-ipv6': '',
+  'subnet-lease-renew-margin': 60,
+  'ip-masq': false,
+  'ip-masq-fully-random-disable': false,
+  'kube-subnet-mgr': false,
+  'kube-api-url': '',
+  'kube-annotation-prefix': 'flannel.alpha.coreos.com',
+  'kubeconfig-file': '',
+  'net-config-path': '/etc/kube-flannel/net-conf.json',
+  'set-node-network-unavailable': true,
+  'healthz-ip': '0.0.0.0',
+  'healthz-port': 0,
+  'iptables-resync': 5,
+  'iptables-forward-rules': true,
+  'ip-blackhole-route': false,
+  v: 0,
+  vmodule: '',
+  log_backtrace_at: '',
+};
+
+void t.test('parseFlags() knows every flag of flanneld with its default', (t) => {
+  const flags = flagsOf([]);
+  for (const [name, otherwise] of Object.entries(FLANNELD)) {
+    const spec = FLAGS.find((candidate) => candidate.name === name);
+    t.ok(spec, name);
+    t.strictSame(flags[spec!.key], otherwise ?? [], `default of ${name}`);
+  }
+  t.end();
+});
+
+void t.test('parseFlags() reads Go’s syntax', (t) => {
+  const cases: readonly (readonly [readonly string[], Partial<Flags>])[] = [
+    [['-etcd-prefix=/x'], { etcdPrefix: '/x' }],
+    [['--etcd-prefix=/x'], { etcdPrefix: '/x' }],
+    [['-etcd-prefix', '/x'], { etcdPrefix: '/x' }],
+    [['--etcd-prefix', '/x'], { etcdPrefix: '/x' }],
+    [['--etcd-prefix='], { etcdPrefix: '' }],
+    [['--etcd-prefix', ''], { etcdPrefix: '' }],
+    [['--etcd-password=a=b=c'], { etcdPassword: 'a=b=c' }],
+    [['--etcd-password=a\nb'], { etcdPassword: 'a\nb' }],
+    [['--etcd-prefix', '--ip-masq'], { etcdPrefix: '--ip-masq', ipMasq: false }],
+    [['--iface', 'eth0', '-iface=eth1', '--iface=10.0.0.1'], { iface: ['eth0', 'eth1', '10.0.0.1'] }],
+    [['--iface-regex=a,b'], { ifaceRegex: ['a,b'] }],
+    [['--ip-masq'], { ipMasq: true }],
+    [['-ip-masq'], { ipMasq: true }],
+    [['--ip-masq', '--v=1'], { ipMasq: true, v: 1 }],
+    ...['1', 't', 'T', 'true', 'TRUE', 'True'].map(
+      (value) => [[`--ip-masq=${value}`], { ipMasq: true }] as const,
+    ),
+    ...['0', 'f', 'F', 'false', 'FALSE', 'False'].map(
+      (value) => [[`--iptables-forward-rules=${value}`], { iptablesForwardRules: false }] as const,
+    ),
+    [['-v', '10'], { v: 10 }],
+    [['-v=+1'], { v: 1 }],
+    [['--subnet-lease-renew-margin=1'], { subnetLeaseRenewMargin: 1 }],
+    [['--subnet-lease-renew-margin=1439'], { subnetLeaseRenewMargin: 1439 }],
+    [['--healthz-port', '65535'], { healthzPort: 65535 }],
+    [['--log_backtrace_at=x:1'], { logBacktraceAt: 'x:1' }],
+    [['--store=static', '--static-file=/x'], { store: 'static', staticFile: '/x' }],
+    [
+      ['--source-check=audit', '--offload=off', '--log-format=json'],
+      { sourceCheck: 'audit', logFormat: 'json' },
+    ],
+    [['--version=false'], {}],
+  ];
+  for (const [args, expected] of cases) t.match(flagsOf(args), expected, JSON.stringify(args));
+  t.end();
+});
+
+void t.test('parseFlags() answers --help and --version', (t) => {
+  for (const word of ['-h', '--h', '-help', '--help']) {
+    t.match(parseFlags([word], {}), { kind: 'help', text: /^Usage: twilld \[OPTION\]\.\.\./ }, word);
+  }
+  for (const word of ['-version', '--version', '--version=true', '--version=1'])
+    t.strictSame(parseFlags([word], {}), { kind: 'version' }, word);
+  t.end();
+});
+
+void t.test('parseFlags() refuses, naming flag, value and origin', (t) => {
+  const cases: readonly (readonly [readonly string[], Env, RegExp])[] = [
+    [['--mtu=1400'], {}, /^Unknown flag --mtu: --help lists all$/],
+    [['--IP-MASQ'], {}, /^Unknown flag --IP-MASQ/],
+    [['-vv'], {}, /^Unknown flag --vv/],
+    [['run'], {}, /^Unexpected argument "run": expected a flag$/],
+    [['--ip-masq', 'false'], {}, /^Unexpected argument "false"/],
+    [[''], {}, /^Unexpected argument ""/],
+    [['-'], {}, /^Unexpected argument "-"/],
+    [['--'], {}, /^Unexpected argument "--"/],
+    [['---v=1'], {}, /^Unexpected argument "---v=1"/],
+    [['--=x'], {}, /^Unexpected argument "--=x"/],
+    [['--etcd-prefix'], {}, /^Flag --etcd-prefix needs a value: text$/],
+    [['-v'], {}, /^Flag --v needs a value: an integer from 0 to/],
+    [['--v=1', '--v=2'], {}, /^Flag --v is given more than once$/],
+    [['--ip-masq=yes'], {}, /^--ip-masq is "yes": expected true or false$/],
+    [['--ip-masq='], {}, /^--ip-masq is "": expected true or false$/],
+    [['--version=maybe'], {}, /^--version is "maybe": expected true or false$/],
+    [
+      ['--subnet-lease-renew-margin=0'],
+      {},
+      /^--subnet-lease-renew-margin is "0": expected an integer from 1 to 1439$/,
+    ],
+    [['--subnet-lease-renew-margin=1440'], {}, /from 1 to 1439/],
+    [['--healthz-port=65536'], {}, /^--healthz-port is "65536"/],
+    [['--healthz-port=-1'], {}, /^--healthz-port is "-1"/],
+    [['--iptables-resync=0'], {}, /^--iptables-resync is "0"/],
+    ...['', 'abc', '1.5', '1e3', '0x10', ' 1', '1 ', '99999999999'].map(
+      (value) => [[`--v=${value}`], {}, /^--v is ".*": expected an integer from 0 to 2147483647$/] as const,
+    ),
+    [['--queues=0'], {}, /^--queues is "0": expected an integer from 1 to 256$/],
+    [['--queues=257'], {}, /^--queues is "257"/],
+    [['--store=kube'], {}, /^--store is "kube": expected one of etcd, static$/],
+    [
+      ['--source-check=Strict'],
+      {},
+      /^--source-check is "Strict": expected one of strict, loose, audit, off$/,
+    ],
+    [[], { FLANNELD_IPTABLES_RESYNC: 'abc' }, /^FLANNELD_IPTABLES_RESYNC is "abc": expected an integer/],
+    [[], { FLANNELD_IP_MASQ: 'yes' }, /^FLANNELD_IP_MASQ is "yes": expected true or false$/],
+    [[], { FLANNELD_STORE: 'x' }, /^FLANNELD_STORE is "x"/],
+  ];
+  for (const [args, env, message] of cases)
+    t.throws(() => parseFlags(args, env), { code: 'E_USAGE', message }, JSON.stringify([args, env]));
+  t.end();
+});
+
+void t.test('parseFlags() takes FLANNELD_* where no flag is given', (t) => {
+  const cases: readonly (readonly [readonly string[], Env, Partial<Flags>])[] = [
+    [[], { FLANNELD_ETCD_PREFIX: '/e' }, { etcdPrefix: '/e' }],
+    [['--etcd-prefix=/a'], { FLANNELD_ETCD_PREFIX: '/e' }, { etcdPrefix: '/a' }],
+    [['--etcd-prefix='], { FLANNELD_ETCD_PREFIX: '/e' }, { etcdPrefix: '' }],
+    [[], { FLANNELD_ETCD_PREFIX: '' }, { etcdPrefix: '/coreos.com/network' }],
+    [[], { FLANNELD_ETCD_PREFIX: undefined }, { etcdPrefix: '/coreos.com/network' }],
+    [[], { FLANNEL_ETCD_PREFIX: '/e' }, { etcdPrefix: '/coreos.com/network' }],
+    [[], { FLANNELD_IP_MASQ: 'true' }, { ipMasq: true }],
+    [['--ip-masq=false'], { FLANNELD_IP_MASQ: 'true' }, { ipMasq: false }],
+    [['--v=1'], { FLANNELD_V: 'bad' }, { v: 1 }],
+    [
+      [],
+      { FLANNELD_V: '3', FLANNELD_VMODULE: 'a=1', FLANNELD_LOG_BACKTRACE_AT: 'b:2' },
+      { v: 3, vmodule: 'a=1', logBacktraceAt: 'b:2' },
+    ],
+    [[], { FLANNELD_IFACE: 'eth0,eth1' }, { iface: ['eth0,eth1'] }],
+    [['--iface=x'], { FLANNELD_IFACE: 'eth0' }, { iface: ['x'] }],
+    [[], { FLANNELD_VERSION: 'true', FLANNELD_HELP: 'true' }, {}],
+  ];
+  for (const [args, env, expected] of cases)
+    t.match(flagsOf(args, env), expected, JSON.stringify([args, env]));
+  t.end();
+});
+
+void t.test('every flag has its own name, key and variable, and is in the help and the table', (t) => {
+  const names = FLAGS.map((spec) => spec.name);
+  t.equal(new Set(names).size, FLAGS.length);
+  t.equal(new Set(FLAGS.map((spec) => spec.key)).size, FLAGS.length);
+  t.equal(new Set(names.map(variableOf)).size, FLAGS.length);
+  for (const name of names) {
+    t.match(usageText(), new RegExp(`^  --${name}( |$)`, 'm'), name);
+    t.ok(flagsMarkdown().includes(`| \`--${name}\` |`), name);
+  }
+  t.equal(variableOf('etcd-cafile'), 'FLANNELD_ETCD_CAFILE');
+  t.end();
+});

@@ -148,7 +148,7 @@ export class LeaseView {
     if (!work.before.has(key)) work.before.set(key, before);
     this.#accepted.set(key, lease);
     if (before === undefined) this.#countLength(lease.subnet.length, 1);
-    if (before === undefined || !isSame(before, lease)) this.#noteNesting(lease);
+    if (before?.attributes.publicIp !== lease.attributes.publicIp) this.#noteNesting(lease.subnet);
   }
 
   #remove(subnet: Prefix, work: Update): void {
@@ -159,7 +159,7 @@ export class LeaseView {
     if (!work.before.has(key)) work.before.set(key, before);
     this.#accepted.delete(key);
     this.#countLength(subnet.length, -1);
-    this.#nested.delete(key);
+    this.#noteNesting(before.subnet);
   }
 
   #judge(lease: Lease): Refusal | undefined {
@@ -191,41 +191,39 @@ export class LeaseView {
     return undefined;
   }
 
-  /** Remembers, for this lease and for those inside it, the nearest shorter lease when it is another host's. */
-  #noteNesting(lease: Lease): void {
-    const { subnet } = lease;
-    this.#nested.delete(keyOf(subnet));
+  /** A lease came, went or changed hands: looks again for the nearest shorter lease of it and of those inside it. */
+  #noteNesting(subnet: Prefix): void {
+    this.#noteOuter(subnet);
+    // Leases are nearly always of one length, so there is rarely a longer one to ask for.
+    for (const length of this.#lengths.keys()) {
+      if (length > subnet.length) this.#noteInner(subnet, length);
+    }
+  }
+
+  /** Remembers the nearest shorter lease of this one when it is another host's. */
+  #noteOuter(subnet: Prefix): void {
+    const key = keyOf(subnet);
+    this.#nested.delete(key);
+    const lease = this.#accepted.get(key);
+    if (lease === undefined) return;
     for (let length = subnet.length - 1; length > this.#network.length; length--) {
       if (!this.#lengths.has(length)) continue;
       const outer = this.#accepted.get(keyOf({ address: (subnet.address & maskOf(length)) >>> 0, length }));
       if (outer === undefined) continue;
-      if (outer.attributes.publicIp !== lease.attributes.publicIp)
-        this.#nested.set(keyOf(subnet), outer.subnet);
-      break;
-    }
-    // Leases are nearly always of one length, so there is rarely a longer one to ask for.
-    for (const length of this.#lengths.keys()) {
-      if (length <= subnet.length) continue;
-      this.#noteInner(lease, length);
+      if (outer.attributes.publicIp !== lease.attributes.publicIp) this.#nested.set(key, outer.subnet);
+      return;
     }
   }
 
-  #noteInner(lease: Lease, length: number): void {
+  #noteInner(outer: Prefix, length: number): void {
     // Asking for each possible inner prefix is bounded by the size of the shorter lease; scanning by the table's.
-    const count = 2 ** (length - lease.subnet.length);
-    const note = (inner: Lease | undefined): void => {
-      if (inner === undefined || inner.attributes.publicIp === lease.attributes.publicIp) return;
-      const known = this.#nested.get(keyOf(inner.subnet));
-      if (known === undefined || known.length < lease.subnet.length)
-        this.#nested.set(keyOf(inner.subnet), lease.subnet);
-    };
+    const count = 2 ** (length - outer.length);
     if (count <= this.#accepted.size) {
       const step = 2 ** (32 - length);
-      for (let i = 0; i < count; i++)
-        note(this.#accepted.get(keyOf({ address: lease.subnet.address + i * step, length })));
+      for (let i = 0; i < count; i++) this.#noteOuter({ address: outer.address + i * step, length });
     } else {
-      for (const inner of this.#accepted.values()) {
-        if (inner.subnet.length === length && prefixCovers(lease.subnet, inner.subnet)) note(inner);
+      for (const { subnet } of this.#accepted.values()) {
+        if (subnet.length === length && prefixCovers(outer, subnet)) this.#noteOuter(subnet);
       }
     }
   }

@@ -114,17 +114,20 @@ export async function readSubnetFile(path: string): Promise<PreviousSubnet> {
 export function parseSubnetFile(text: string, path: string): PreviousSubnet {
   const values = new Map<string, string>();
   for (const line of text.split('\n')) {
-    const match = /^\s*(?:export\s+)?([A-Z0-9_]+)=(["']?)([^"']*)\2\s*$/.exec(line);
-    if (match !== null) values.set(match[1], match[3]);
+    const match = /^\s*(?:export\s+)?([A-Z0-9_]+)=(["']?)([^"']*)\2\s*$/.exec(line.replace(/\s#.*$/, ''));
+    if (match !== null) values.set(match[1], match[3].trim());
   }
   const warnings: string[] = [];
   const prefix = (key: string): Prefix | undefined => {
     const value = values.get(key);
     if (value === undefined) return undefined;
-    const cidr = parseCidr(value);
-    if (cidr === undefined)
+    // A list is what flannel wrote for several networks (v0.21 to v0.22).
+    const cidrs = value.split(',').flatMap((part) => parseCidr(part.trim()) ?? []);
+    if (cidrs.length !== 1) {
       warnings.push(`${path}: ${key} is ${JSON.stringify(value)}: expected one IPv4 network`);
-    return cidr && prefixOf(cidr.address, cidr.length);
+      return undefined;
+    }
+    return prefixOf(cidrs[0].address, cidrs[0].length);
   };
   const masq = values.get('FLANNEL_IPMASQ');
   return {

@@ -1,0 +1,42 @@
+import t from 'tap';
+import type { BackendCounter } from '../../../src/backend/backend.js';
+import { Metrics } from '../../../src/ops/metrics.js';
+
+const counter = (name: string, kind: string, value: number): BackendCounter => ({
+  name,
+  help: `About ${name}.`,
+  type: 'counter',
+  values: [{ labels: { kind }, value }],
+});
+
+void t.test('Metrics.render() joins families of one name and prefixes all', async (t) => {
+  let packets = 5;
+  const metrics = new Metrics({
+    backend: () => [counter('drops_total', 'a', 1), counter('packets_total', 'out', packets)],
+    gauges: () => [
+      counter('drops_total', 'b', 2),
+      { name: 'ready', help: 'Ready.', type: 'gauge', values: [{ labels: {}, value: 1 }] },
+      { name: 'silent', help: 'Nothing to say.', type: 'gauge', values: [] },
+    ],
+    version: '1.2.3',
+  });
+  const { contentType, body } = await metrics.render();
+  t.match(contentType, /^text\/plain; version=0\.0\.4/);
+  const lines = body.split('\n');
+  t.equal(lines.filter((line) => line === '# TYPE twill_drops_total counter').length, 1);
+  for (const line of [
+    '# HELP twill_drops_total About drops_total.',
+    'twill_drops_total{kind="a"} 1',
+    'twill_drops_total{kind="b"} 2',
+    'twill_packets_total{kind="out"} 5',
+    '# TYPE twill_ready gauge',
+    'twill_ready 1',
+    'twill_build_info{version="1.2.3"} 1',
+  ])
+    t.ok(lines.includes(line), line);
+  t.notMatch(body, /twill_silent/);
+  t.match(body, /^process_cpu_seconds_total /m);
+  packets = 6;
+  t.match((await metrics.render()).body, /^twill_packets_total\{kind="out"\} 6$/m, 'read at each scrape');
+  for (const line of body.split('\n')) t.match(line, /^(#.*|[a-z_][a-z0-9_]*(\{.*\})? \S+)?$/, 'text format');
+});

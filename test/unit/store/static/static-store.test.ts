@@ -1,0 +1,196 @@
+// Files in a folder of the test's own; changes are waited for, not slept for.
+
+import { execFile } from 'node:child_process';
+import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import t from 'tap';
+import { formatIpv4, formatPrefix, parseIpv4 } from '../../../../src/net/ipv4.js';
+import { openLogger } from '../../../../src/ops/log.js';
+import { StaticStore } from '../../../../src/store/static/static-store.js';
+
+const LEASES = [
+  { subnet: '10.5.1.0/24', publicIP: '172.20.0.1' },
+  { subnet: '10.5.2.0/24', publicIP: '172.20.0.2' },
+];
+const CONFIG = { Network: '10.5.0.0/16' };
+const GOOD = JSON.stringify({ config: CONFIG, leases: LEASES });
+// Longer than the store's own poll of two seconds.
+const WAIT_MS = 10_000;
+
+interface Opened {
+  readonly store: StaticStore;
+  readonly path: string;
+  /** What the listener heard, in words. */
+  readonly heard: string[];
+  readonly until: (holds: () => boolean) => Promise<void>;
+}
+
+async function opened(t: Tap, text: string | undefined): Promise<Opened> {
+  const folder = await mkdtemp(join(tmpdir(), 'twill-static-'));
+  const path = join(folder, 'static.json');
+  if (text !== undefined) await writeFile(path, text);
+  const log = openLogger({ level: 'info', format: 'json', write: () => undefined });
+  const store = new StaticStore(path, log);
+  t.teardown(async () => {
+    await store.close();
+    await rm(folder, { recursive: true });
+  });
+  const until = async (holds: () => boolean): Promise<void> => {
+    const end = performance.now() + WAIT_MS;
+    while (!holds()) {
+      if (performance.now() > end) throw new Error('waited in vain');
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  };
+  return { store, path, heard: [], until };
+}
+type Tap = Pick<typeof t, 'teardown'>;
+
+/** Brings a store to the point where it reports. */
+async function watching(t: Tap): Promise<Opened> {
+  const all = await opened(t, GOOD);
+  const { store, heard } = all;
+  const config = await store.readConfig();
+  const attributes = { publicIp: parseIpv4('172.20.0.1')!, backendType: '' };
+  await store.acquire({ config, attributes, previousSubnet: undefined });
+  store.watch({
+    onLeases: (update) => {
+      const leases = update.kind === 'snapshot' ? update.leases : [];
+      const words = leases.map(
+        (lease) => `${formatPrefix(lease.subnet)} ${formatIpv4(lease.attributes.publicIp)}`,
+      );
+      heard.push(`leases ${words.join(', ')}`);
+    },
+    onConfig: ({ network }) => heard.push(`config ${formatPrefix(network)}`),
+    onOwnLeaseLost: (reason) => heard.push(`lost ${reason}`),
+  });
+  return all;
+}
+
+const BOTH = 'leases 10.5.1.0/24 172.20.0.1, 10.5.2.0/24 172.20.0.2';
+const SWAPPED = JSON.stringify({
+  config: CONFIG,
+  leases: [LEASES[0], { subnet: '10.5.3.0/24', publicIP: '172.20.0.3' }],
+});
+const AFTER_SWAP = 'leases 10.5.1.0/24 172.20.0.1, 10.5.3.0/24 172.20.0.3';
+
+void t.test('StaticStore reads config and own lease', async (t) => {
+  const { store } = await opened(t, GOOD);
+  const config = await store.readConfig();
+  t.equal(formatPrefix(config.network), '10.5.0.0/16');
+  const acquire = (ip: string): Promise<unknown> =>
+    store.acquire({
+      config,
+      attributes: { publicIp: parseIpv4(ip)!, backendType: '' },
+      previousSubnet: undefined,
+    });
+  t.strictSame(await acquire('172.20.0.2'), { address: 0x0a050200, length: 24 });
+  await t.rejects(acquire('172.20.0.9'), {
+    code: 'E_LEASE',
+    message: /no lease has our public IP 172\.20\.0\.9$/,
+  });
+  t.strictSame(store.degraded(), []);
+  t.match(store.status(), { leases: 2 });
+});
+
+void t.test('StaticStore.readConfig() refuses a wrong file, naming the place', async (t) => {
+  const withLeases = (...leases: unknown[]): string => JSON.stringify({ config: CONFIG, leases });
+  const publicIP = '172.20.0.1';
+  const cases: readonly (readonly [string | undefined, string, RegExp])[] = [
+    [undefined, 'E_FILE', /^Cannot read static file .*: ENOENT$/],
+    ['', 'E_CONFIG', /not valid JSON/],
+    [GOOD.slice(0, -5), 'E_CONFIG', /not valid JSON/],
+    ['[]', 'E_CONFIG', /: config is missing: expected a JSON object$/],
+    ['{"config":{},"leases":[]}', 'E_CONFIG', /: config: Network is missing/],
+    [JSON.stringify({ config: CONFIG }), 'E_CONFIG', /: leases is missing: expected an array$/],
+    [withLeases(null), 'E_CONFIG', /leases\[0\]\.subnet is missing: expected a string$/],
+    [withLeases({ subnet: '10.5.1.0/24' }), 'E_CONFIG', /leases\[0\]\.publicIP is missing/],
+    [
+      withLeases({ subnet: '10.5.1.1/24', publicIP }),
+      'E_CONFIG',
+      /leases\[0\]\.subnet is "10\.5\.1\.1\/24": expected/,
+    ],
+    [
+      withLeases({ subnet: '10.5.1.0/24', publicIP: 'h' }),
+      'E_CONFIG',
+      /leases\[0\]\.publicIP is "h": expected/,
+    ],
+    [
+      withLeases(LEASES[0], { subnet: '10.6.1.0/24', publicIP }),
+      'E_CONFIG',
+      /leases\[1\]\.subnet .*not inside/,
+    ],
+    [withLeases({ subnet: '10.5.0.0/16', publicIP }), 'E_CONFIG', /not inside the Network 10\.5\.0\.0\/16$/],
+    [
+      withLeases(...LEASES, { subnet: '10.5.0.0/20', publicIP }),
+      'E_CONFIG',
+      /10\.5\.0\.0\/20 and 10\.5\.1\.0\/24 overlap$/,
+    ],
+  ];
+  for (const [text, code, message] of cases) {
+    const { store } = await opened(t, text);
+    await t.rejects(store.readConfig(), { code, message }, String(text));
+  }
+});
+
+void t.test('StaticStore.watch() follows writes and replacement by rename', async (t) => {
+  const { path, heard, until } = await watching(t);
+  t.strictSame(heard, [BOTH], 'a snapshot at once');
+  await writeFile(`${path}.new`, SWAPPED);
+  await rename(`${path}.new`, path);
+  await until(() => heard.length === 2);
+  await writeFile(path, GOOD);
+  await until(() => heard.length === 3);
+  await writeFile(path, JSON.stringify({ config: { Network: '10.4.0.0/15' }, leases: LEASES }));
+  await until(() => heard.length === 5);
+  t.strictSame(heard, [BOTH, AFTER_SWAP, BOTH, 'config 10.4.0.0/15', BOTH]);
+});
+
+void t.test('StaticStore keeps the last good table while the file is wrong, and recovers', async (t) => {
+  const { store, path, heard, until } = await watching(t);
+  for (const text of [SWAPPED.slice(0, 40), '', '{}']) {
+    await writeFile(path, text);
+    await until(() => store.degraded().length === 1);
+    t.match(store.degraded()[0], /; the last good table stays in force$/);
+    t.strictSame(heard, [BOTH]);
+  }
+  await rm(path);
+  await until(() => /ENOENT/.test(store.degraded()[0] ?? ''));
+  await writeFile(path, SWAPPED);
+  await until(() => heard.length === 2);
+  t.strictSame(heard, [BOTH, AFTER_SWAP]);
+  t.strictSame(store.degraded(), []);
+});
+
+void t.test('StaticStore is degraded while its own lease is not in the file', async (t) => {
+  const { store, path, heard, until } = await watching(t);
+  for (const own of [[], [{ ...LEASES[0], publicIP: '172.20.0.9' }]]) {
+    await writeFile(path, JSON.stringify({ config: CONFIG, leases: [...own, LEASES[1]] }));
+    await until(() => store.degraded().length === 1);
+    t.match(store.degraded()[0], /our lease 10\.5\.1\.0\/24 for 172\.20\.0\.1 is no longer in it/);
+    await writeFile(path, GOOD);
+    await until(() => store.degraded().length === 0);
+  }
+  t.notMatch(heard.join('\n'), /^lost/m);
+});
+
+void t.test('StaticStore.close() leaves nothing that keeps a process alive, twice if asked', async (t) => {
+  const { path } = await opened(t, GOOD);
+  const source = (name: string): string =>
+    JSON.stringify(fileURLToPath(new URL(`../../../../src/${name}.ts`, import.meta.url)));
+  const program = `
+    import { StaticStore } from ${source('store/static/static-store')};
+    import { openLogger } from ${source('ops/log')};
+    const store = new StaticStore(${JSON.stringify(path)}, openLogger({ level: 'info', format: 'text' }));
+    await store.readConfig();
+    store.watch({ onLeases: () => undefined, onConfig: () => undefined, onOwnLeaseLost: () => undefined });
+    await store.close();
+    await store.close();`;
+  const words = ['--import', 'tsx', '--input-type=module', '-e', program];
+  // Rejects when the process has to be ended.
+  const options = { env: { PATH: process.env['PATH'] }, timeout: WAIT_MS };
+  await t.resolves(promisify(execFile)(process.execPath, words, options));
+});

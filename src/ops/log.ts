@@ -54,5 +54,7 @@ function toText(line: string): string {
       `${key}=${typeof value === 'string' && /^[!-~]+$/.test(value) ? value : JSON.stringify(value)}`,
   );
   if (err !== undefined) pairs.push(`err=${JSON.stringify(err.message ?? '')}`);
-  return `${[`${time} ${level.padEnd(5)} ${(msg ?? '').replaceAll('\n', '\\n')}`, ...pairs].join(' ')}\n`;
+  const text = [`${time} ${level.padEnd(5)} ${msg ?? ''}`, ...pairs].join(' ');
+  // Names and values in the store are other people's text: they must not end the line or speak to a terminal.
+  return `${text.replace(/\p{Cc}/gu, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`)}\n`;
 }

@@ -9,9 +9,9 @@ function linesOf(format: 'json' | 'text', use: (log: ReturnType<typeof openLogge
 
 t.test('openLogger() writes one line an entry, in either format', (t) => {
   const text = linesOf('text', (log) =>
-    log.warn({ peer: '172.20.0.2', err: new Error('no way') }, 'cannot\nsend'),
+    log.warn({ peer: '172.20.0.2', err: new Error('no way') }, 'cannot\nsend\u001b[2J\u009b'),
   );
-  t.match(text, /^\d{4}-\d\d-\d\dT[\d:.]+Z warn {2}cannot\\nsend peer/);
+  t.match(text, /^\d{4}-\d\d-\d\dT[\d:.]+Z warn {2}cannot\\u000asend\\u001b\[2J\\u009b peer/);
   t.equal(text.split('\n').length, 2, 'a line break in a message makes no line');
   t.match(text, /peer=172\.20\.0\.2 err="no way"\n$/);
   const json = JSON.parse(linesOf('json', (log) => log.info({ a: 1 }, 'hello'))) as Record<string, unknown>;

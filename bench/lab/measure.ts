@@ -1,5 +1,7 @@
-// Measurements between two namespaces with Debian's tools: iperf3 for rates, ping for round trips.
+// Measurements between two namespaces with Debian's tools: iperf3 for rates, ping for round trips; and the machine's
+// busy time beside them.
 
+import { readFileSync } from 'node:fs';
 import type { Lab, Task } from './lab.js';
 
 export interface TcpResult {
@@ -56,6 +58,41 @@ export async function measurePing(lab: Lab, ns: string, ip: string, count: numbe
     averageMs: Number(times?.[2] ?? NaN),
     maxMs: Number(times?.[3] ?? NaN),
   };
+}
+
+const TICKS_PER_SECOND = 100; // USER_HZ
+
+/** Seconds all cores together were busy since boot, interrupts and stolen time included (proc(5), /proc/stat). */
+function busySeconds(): number {
+  const [user, nice, system, , , irq, softirq, steal] = readFileSync('/proc/stat', 'utf8')
+    .split('\n', 1)[0]
+    .trim()
+    .split(/\s+/)
+    .slice(1)
+    .map(Number);
+  return (user + nice + system + irq + softirq + steal) / TICKS_PER_SECOND;
+}
+
+/** Runs `work` and says how many cores of the machine were busy meanwhile, its first and last tenth left out. */
+export async function withBusyCores<T>(
+  seconds: number,
+  work: () => Promise<T>,
+): Promise<{ result: T; cores: number }> {
+  let cores = NaN;
+  const sample = async (): Promise<void> => {
+    await new Promise((resolve) => setTimeout(resolve, seconds * 100));
+    const [busy, startedAtMs] = [busySeconds(), performance.now()];
+    await new Promise((resolve) => setTimeout(resolve, seconds * 800));
+    cores = ((busySeconds() - busy) * 1000) / (performance.now() - startedAtMs);
+  };
+  const [result] = await Promise.all([work(), sample()]);
+  return { result, cores };
+}
+
+/** The value in the middle; of an even count, the upper one. */
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.floor(sorted.length / 2)];
 }
 
 /** Rows of text in columns, the first row as heading. */

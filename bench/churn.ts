@@ -7,7 +7,12 @@ import { type Lab, type Task, waitFor } from './lab/lab.js';
 import type { Peer, PeerKind } from './lab/peers.js';
 
 const EVENTS_PER_SECOND = 1000;
-const CONFIG = { Network: '10.0.0.0/8', SubnetMin: '10.5.0.0', SubnetMax: '10.5.99.0', Backend: { Type: 'udp' } };
+const CONFIG = {
+  Network: '10.0.0.0/8',
+  SubnetMin: '10.5.0.0',
+  SubnetMax: '10.5.99.0',
+  Backend: { Type: 'udp' },
+};
 
 /** Writes leases of 500 absent hosts for ever, 10 to a transaction, each time with other addresses. */
 const WRITER = `
@@ -34,7 +39,11 @@ const WRITER = `
   })();`;
 
 const WITHOUT = { name: 'events elsewhere', prefix: ETCD_PREFIX, written: '/unwatched/network' };
-const WITH = { name: `${EVENTS_PER_SECOND} lease events/s`, prefix: '/second/network', written: '/second/network' };
+const WITH = {
+  name: `${EVENTS_PER_SECOND} lease events/s`,
+  prefix: '/second/network',
+  written: '/second/network',
+};
 const SIDES = [WITHOUT, WITH];
 
 /** The two pairs as peers, and what runs beside each. */

@@ -63,7 +63,9 @@ export const tcpBothWays: Workload = async ({ lab, seconds }, { ends }) => {
       measureTcp(lab, ends[1].ns, ends[0].ip, seconds),
     ]),
   );
-  return [tcpValue('TCP both ways at once', result[0].gigabitsPerSecond + result[1].gigabitsPerSecond, cores)];
+  return [
+    tcpValue('TCP both ways at once', result[0].gigabitsPerSecond + result[1].gigabitsPerSecond, cores),
+  ];
 };
 
 /** TCP request and response, 64 bytes, on the idle path. */

@@ -9,6 +9,7 @@
 
 import { performance } from 'node:perf_hooks';
 import type { Backend } from './backend/backend.js';
+import { DiffPacer } from './backend/diff-pacer.js';
 import { BACKENDS } from './backend/registry.js';
 import type { Flags } from './config/flags.js';
 import type { NetworkConfig } from './config/network-config.js';
@@ -17,7 +18,7 @@ import { Firewall } from './firewall/firewall.js';
 import { chooseExternalInterface, type ExternalInterface } from './kernel/external-interface.js';
 import { findLink } from './kernel/link.js';
 import { openMonitor } from './kernel/monitor.js';
-import type { LeaseAttributes, LeaseUpdate } from './lease/lease.js';
+import type { LeaseAttributes, LeaseDiff, LeaseUpdate } from './lease/lease.js';
 import { LeaseView } from './lease/lease-view.js';
 import { formatIpv4, formatPrefix, type Prefix, prefixEquals } from './net/ipv4.js';
 import { Health } from './ops/health.js';
@@ -68,6 +69,7 @@ class Daemon {
   readonly #startedMs = performance.now();
   #store!: LeaseStore;
   #backend: Backend | undefined;
+  #pacer: DiffPacer | undefined;
   #firewall: Firewall | undefined;
   #config: NetworkConfig | undefined;
   #iface: ExternalInterface | undefined;
@@ -187,6 +189,8 @@ class Daemon {
     const factory = await load();
     this.#backend = factory({ config, iface, sourceCheck, queues, offload, log: this.#log });
     this.#opened.push({ name: 'backend', resource: this.#backend });
+    this.#pacer = new DiffPacer((diff) => this.#applyDiff(diff));
+    this.#opened.push({ name: 'lease changes', resource: this.#pacer });
     return this.#backend;
   }
 
@@ -268,6 +272,10 @@ class Daemon {
     const isFirst = !this.#hasSnapshot;
     if (!isFirst && diff.added.length + diff.changed.length + diff.removed.length === 0) return;
     this.#hasSnapshot = true;
+    this.#pacer!.push(diff);
+  }
+
+  #applyDiff(diff: LeaseDiff): void {
     const counts = { added: diff.added.length, changed: diff.changed.length, removed: diff.removed.length };
     this.#log.info(counts, 'leases changed');
     this.#backend!.apply(diff);

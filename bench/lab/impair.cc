@@ -2,13 +2,14 @@
 //
 // Every frame is copied from one interface to the other by AF_PACKET; some are lost, some are held back until up to
 // eight later ones have passed. The generator is seeded, so a run can be repeated. Offloads of the links around it must
-// be off, so that frames are what a wire would carry. Ends with its standard input.
+// be off, so that frames are what a wire would carry. SIGTERM ends it, and it says what it did.
 
 #include <arpa/inet.h>
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
 #include <net/if.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -21,6 +22,8 @@
 #include <vector>
 
 namespace {
+
+volatile sig_atomic_t g_stopped = 0;
 
 struct Held {
   std::vector<uint8_t> frame;
@@ -53,6 +56,9 @@ int main(int count, char** arguments) {
     std::fprintf(stderr, "usage: impair IF1 IF2 LOSS REORDER SEED\n");
     return 2;
   }
+  struct sigaction stop {};
+  stop.sa_handler = [](int) { g_stopped = 1; };
+  ::sigaction(SIGTERM, &stop, nullptr);
   const int fds[2] = {Open(arguments[1]), Open(arguments[2])};
   const auto loss = static_cast<uint32_t>(std::atoi(arguments[3]));
   const auto reorder = static_cast<uint32_t>(std::atoi(arguments[4]));
@@ -62,11 +68,10 @@ int main(int count, char** arguments) {
   std::vector<uint8_t> buffer(65536);
   std::printf("impairing\n");
   std::fflush(stdout);
-  for (;;) {
-    pollfd wait[3] = {{fds[0], POLLIN, 0}, {fds[1], POLLIN, 0}, {STDIN_FILENO, POLLIN, 0}};
+  while (!g_stopped) {
+    pollfd wait[2] = {{fds[0], POLLIN, 0}, {fds[1], POLLIN, 0}};
     // A held frame leaves after 5 ms at the latest, so that the last one of a stream is not held for ever.
-    const int ready = ::poll(wait, 3, held[0].empty() && held[1].empty() ? -1 : 5);
-    if ((wait[2].revents & (POLLIN | POLLHUP)) != 0) break;
+    const int ready = ::poll(wait, 2, held[0].empty() && held[1].empty() ? -1 : 5);
     for (int from = 0; from < 2; from++) {
       const int to = fds[1 - from];
       for (int n = 0; n < 64; n++) {

@@ -69,7 +69,8 @@ function tableWith(hosts: readonly Host[], leases: number): ReturnType<typeof ta
   const others = [];
   for (let i = 65_535; others.length < leases - hosts.length && i >= 0; i--) {
     const subnet = `10.${i >> 8}.${i & 255}.0/24`;
-    if (!taken.has(subnet)) others.push({ subnet, publicIP: `100.${64 + (i >> 14)}.${(i >> 6) & 255}.${(i & 63) + 1}` });
+    if (!taken.has(subnet))
+      others.push({ subnet, publicIP: `100.${64 + (i >> 14)}.${(i >> 6) & 255}.${(i & 63) + 1}` });
   }
   return {
     config: { ...table.config, Network: '10.0.0.0/8' },
@@ -246,7 +247,12 @@ const FLANNELD: PeerKind = {
     const hosts: Host[] = [];
     for (const host of bare) {
       const file = join(host.dir, 'subnet.env');
-      const args = [`--etcd-endpoints=${ETCD_URL}`, '--iface=eth0', `--subnet-file=${file}`, '--ip-masq=false'];
+      const args = [
+        `--etcd-endpoints=${ETCD_URL}`,
+        '--iface=eth0',
+        `--subnet-file=${file}`,
+        '--ip-masq=false',
+      ];
       daemons.push(lab.spawn(host.ns, process.env['FLANNELD']!, args));
       await waitFor(() => leasedSubnetOr(host) !== undefined, 'flanneld to write subnet.env', 20_000);
       hosts.push(lab.connectContainer(host, leasedSubnetOr(host)!));
@@ -264,7 +270,9 @@ function leasedSubnetOr(host: Host): string | undefined {
 }
 
 export const TWILL = twill('twill');
-export const TWILL_OFFLOAD_OFF = twill('twill --offload=off', 'no segmentation offload', { flags: ['--offload=off'] });
+export const TWILL_OFFLOAD_OFF = twill('twill --offload=off', 'no segmentation offload', {
+  flags: ['--offload=off'],
+});
 
 /** In the order in which results are shown. */
 export const PEER_KINDS: readonly PeerKind[] = [

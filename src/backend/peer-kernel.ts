@@ -5,7 +5,7 @@ import { ipBatch, meansGone, ROUTE_PROTOCOL } from '../kernel/ip.js';
 import { listNeighbours } from '../kernel/neigh.js';
 import { listRoutes } from '../kernel/route.js';
 import { prefixCovers } from '../net/ipv4.js';
-import { prefixKey } from './peer-plan.js';
+import { prefixKey } from '../net/ipv4.js';
 import type { Route } from '../kernel/route.js';
 import type { Prefix } from '../net/ipv4.js';
 import type { KernelState, Phases, Step } from './peer-plan.js';

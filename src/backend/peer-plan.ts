@@ -18,7 +18,7 @@ import {
   replaceRouteLine,
 } from '../kernel/route.js';
 import { ROUTE_PROTOCOL } from '../kernel/ip.js';
-import { formatIpv4, formatPrefix } from '../net/ipv4.js';
+import { formatIpv4, formatPrefix, prefixKey } from '../net/ipv4.js';
 import type { FdbEntry } from '../kernel/fdb.js';
 import type { Neighbour } from '../kernel/neigh.js';
 import type { Route, WantedRoute } from '../kernel/route.js';
@@ -78,11 +78,6 @@ export interface Phases {
 
 export function emptyPhases(): Phases {
   return { neighbours: [], fdb: [], routes: [], fdbRemovals: [], neighbourRemovals: [] };
-}
-
-/** A number that differs for any two prefixes: 32 bits of address, 6 of length. */
-export function prefixKey(prefix: Prefix): number {
-  return prefix.address * 64 + prefix.length;
 }
 
 /** The steps for a peer of which the kernel has what `known` asks for; undefined when it may have nothing. */

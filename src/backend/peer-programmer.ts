@@ -10,14 +10,13 @@
 // State of a peer:   waiting → programmed | failed (retried) | refused (looked at again in every full run)
 
 import { lookupExactRoutes, lookupRoutes } from '../kernel/route.js';
-import { formatIpv4, formatPrefix } from '../net/ipv4.js';
+import { formatIpv4, formatPrefix, prefixKey } from '../net/ipv4.js';
 import {
   addPeerSteps,
   diffKernel,
   emptyPhases,
   findConflict,
   groupBy,
-  prefixKey,
   removePeerSteps,
 } from './peer-plan.js';
 import { PeerCounters } from './peer-counters.js';

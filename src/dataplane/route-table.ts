@@ -14,7 +14,15 @@
 // Readers announce themselves by an odd epoch in a cache line of their own while they hold a side; the writer leaves a
 // side alone while a reader is in it.
 
-import { type Ipv4, type Prefix, formatPrefix, maskOf, prefixCovers, sizeOf } from '../net/ipv4.js';
+import {
+  type Ipv4,
+  type Prefix,
+  formatPrefix,
+  maskOf,
+  prefixCovers,
+  prefixKey,
+  sizeOf,
+} from '../net/ipv4.js';
 
 /** Rows a table can hold: one per lease. */
 export const MAX_ROWS = 65536;
@@ -124,7 +132,7 @@ export class RouteTable {
 
   /** Row of a lease, or undefined. */
   rowOf(prefix: Prefix): number | undefined {
-    return this.#rows.get(keyOf(prefix));
+    return this.#rows.get(prefixKey(prefix));
   }
 
   /** What the table holds for a row. */
@@ -147,7 +155,7 @@ export class RouteTable {
     if (!prefixCovers(this.#network, prefix) || (prefix.address & ~maskOf(prefix.length)) !== 0) {
       throw new RangeError(`${formatPrefix(prefix)} is no prefix inside ${formatPrefix(this.#network)}`);
     }
-    const key = keyOf(prefix);
+    const key = prefixKey(prefix);
     const known = this.#rows.get(key);
     if (known !== undefined) {
       const before = this.#peers[known]!;
@@ -174,7 +182,7 @@ export class RouteTable {
 
   /** Removes a lease; its addresses fall to the next shorter lease that covers them. False when it was not there. */
   delete(prefix: Prefix): boolean {
-    const key = keyOf(prefix);
+    const key = prefixKey(prefix);
     const row = this.#rows.get(key);
     if (row === undefined) return false;
     this.#rows.delete(key);
@@ -248,10 +256,6 @@ export class RouteTable {
     }
     return true;
   }
-}
-
-function keyOf(prefix: Prefix): number {
-  return prefix.address * 64 + prefix.length;
 }
 
 /** One copy of the table, and what the writer must know about its nodes. */

@@ -19,6 +19,7 @@ import {
   prefixCovers,
   prefixEquals,
   prefixesOverlap,
+  prefixKey,
 } from '../net/ipv4.js';
 import type { Lease, LeaseDiff, LeaseUpdate } from './lease.js';
 
@@ -79,7 +80,7 @@ export class LeaseView {
   apply(update: LeaseUpdate): LeaseChange {
     const work: Update = { before: new Map(), refusals: [] };
     if (update.kind === 'snapshot') {
-      const present = new Set(update.leases.map((lease) => keyOf(lease.subnet)));
+      const present = new Set(update.leases.map((lease) => prefixKey(lease.subnet)));
       for (const [key, lease] of this.#accepted) if (!present.has(key)) this.#remove(lease.subnet, work);
       for (const [key, { lease }] of this.#refused) if (!present.has(key)) this.#remove(lease.subnet, work);
       for (const lease of update.leases) this.#put(lease, work);
@@ -119,7 +120,7 @@ export class LeaseView {
     const alarms: string[] = [];
     for (const [key, outer] of this.#nested) {
       const inner = this.#accepted.get(key);
-      const holder = this.#accepted.get(keyOf(outer));
+      const holder = this.#accepted.get(prefixKey(outer));
       if (inner === undefined || holder === undefined) continue;
       alarms.push(
         `lease ${formatPrefix(inner.subnet)} of ${formatIpv4(inner.attributes.publicIp)} lies inside ` +
@@ -130,7 +131,7 @@ export class LeaseView {
   }
 
   #put(lease: Lease, work: Update): void {
-    const key = keyOf(lease.subnet);
+    const key = prefixKey(lease.subnet);
     if (prefixEquals(lease.subnet, this.#ownSubnet) && lease.attributes.publicIp === this.ownPublicIp) {
       this.#remove(lease.subnet, work);
       return;
@@ -152,7 +153,7 @@ export class LeaseView {
   }
 
   #remove(subnet: Prefix, work: Update): void {
-    const key = keyOf(subnet);
+    const key = prefixKey(subnet);
     this.#refused.delete(key);
     const before = this.#accepted.get(key);
     if (before === undefined) return;
@@ -202,13 +203,15 @@ export class LeaseView {
 
   /** Remembers the nearest shorter lease of this one when it is another host's. */
   #noteOuter(subnet: Prefix): void {
-    const key = keyOf(subnet);
+    const key = prefixKey(subnet);
     this.#nested.delete(key);
     const lease = this.#accepted.get(key);
     if (lease === undefined) return;
     for (let length = subnet.length - 1; length > this.#network.length; length--) {
       if (!this.#lengths.has(length)) continue;
-      const outer = this.#accepted.get(keyOf({ address: (subnet.address & maskOf(length)) >>> 0, length }));
+      const outer = this.#accepted.get(
+        prefixKey({ address: (subnet.address & maskOf(length)) >>> 0, length }),
+      );
       if (outer === undefined) continue;
       if (outer.attributes.publicIp !== lease.attributes.publicIp) this.#nested.set(key, outer.subnet);
       return;
@@ -233,10 +236,6 @@ export class LeaseView {
     if (count === 0) this.#lengths.delete(length);
     else this.#lengths.set(length, count);
   }
-}
-
-function keyOf(prefix: Prefix): number {
-  return prefix.address * 64 + prefix.length;
 }
 
 function isSame(a: Lease, b: Lease): boolean {

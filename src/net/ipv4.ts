@@ -101,3 +101,8 @@ const BOGONS: readonly Prefix[] = [
 export function isBogon(address: Ipv4): boolean {
   return BOGONS.some((bogon) => prefixContains(bogon, address));
 }
+
+/** A number that differs for any two prefixes: 32 bits of address, 6 of length. */
+export function prefixKey(prefix: Prefix): number {
+  return prefix.address * 64 + prefix.length;
+}

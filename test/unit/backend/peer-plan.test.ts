@@ -4,12 +4,11 @@ import {
   diffKernel,
   emptyPhases,
   findConflict,
-  prefixKey,
   removePeerSteps,
 } from '../../../src/backend/peer-plan.js';
 import type { KernelState, PeerPlan, Phases } from '../../../src/backend/peer-plan.js';
 import type { Route } from '../../../src/kernel/route.js';
-import { parseIpv4, parsePrefix } from '../../../src/net/ipv4.js';
+import { parseIpv4, parsePrefix, prefixKey } from '../../../src/net/ipv4.js';
 
 const ip = (text: string) => parseIpv4(text)!;
 

@@ -1,0 +1,44 @@
+// Hands the changes of the leases to a backend: the first at once, those that follow closely in one piece.
+//
+// Applying a change costs a look into the kernel's routes or a run of `ip`, some milliseconds whether it is for one lease
+// or for a thousand. When hosts come and go by the hundred, one step for all that happened meanwhile leaves the processor
+// to the packets.
+
+import type { LeaseDiff } from '../lease/lease.js';
+import { DiffAccumulator } from '../lease/lease-diff.js';
+
+// A change that comes alone is not held up; in a storm each waits so long at most.
+const INTERVAL_MS = 100;
+
+export class DiffPacer {
+  readonly #apply: (diff: LeaseDiff) => void;
+  readonly #pending = new DiffAccumulator();
+  #timer: NodeJS.Timeout | undefined;
+  #isClosed = false;
+
+  constructor(apply: (diff: LeaseDiff) => void) {
+    this.#apply = apply;
+  }
+
+  /** Applies the diff now, or soon together with others. An empty one counts: it says that there are no leases. */
+  push(diff: LeaseDiff): void {
+    if (this.#isClosed) return;
+    if (this.#timer === undefined) this.#applyNow(diff);
+    else this.#pending.add(diff);
+  }
+
+  /** What is still pending is dropped: its backend is about to be closed. */
+  close(): void {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+  }
+
+  #applyNow(diff: LeaseDiff): void {
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      const pending = this.#pending.take();
+      if (pending !== undefined) this.#applyNow(pending);
+    }, INTERVAL_MS);
+    this.#apply(diff);
+  }
+}

@@ -1,7 +1,9 @@
-// `npm run bench -- <what>`: the benchmarks, one file each.
+// `npm run bench -- <what>`: the benchmarks, one file each. Without a word, the comparison with the peers.
 
 const BENCHES: Readonly<Record<string, () => Promise<unknown>>> = {
-  tcp: () => import('./tcp.js'),
+  compare: async () => (await import('./compare.js')).compare(),
+  report: async () => (await import('./compare.js')).report(),
+  micro: () => import('./micro/micro.js'),
   control: async () => {
     await import('./control.js');
     await import('./first-packet.js');
@@ -9,7 +11,7 @@ const BENCHES: Readonly<Record<string, () => Promise<unknown>>> = {
   },
 };
 
-const [what = 'tcp'] = process.argv.slice(2).filter((argument) => !argument.startsWith('--'));
+const [what = 'compare'] = process.argv.slice(2).filter((argument) => !argument.startsWith('--'));
 const bench = Object.hasOwn(BENCHES, what) ? BENCHES[what] : undefined;
 if (bench === undefined) {
   console.error(`Unknown benchmark "${what}": expected one of ${Object.keys(BENCHES).join(', ')}`);

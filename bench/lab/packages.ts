@@ -17,6 +17,9 @@ const PACKAGES: Readonly<Record<string, string>> = {
   etcdctl: 'etcd-client',
   conntrack: 'conntrack',
   openssl: 'openssl',
+  fastd: 'fastd',
+  'wireguard-go': 'wireguard-go',
+  wg: 'wireguard-tools',
 };
 
 export type Program = keyof typeof PACKAGES;

@@ -3,6 +3,7 @@
 const BENCHES: Readonly<Record<string, () => Promise<unknown>>> = {
   compare: async () => (await import('./compare.js')).compare(),
   report: async () => (await import('./compare.js')).report(),
+  profile: async () => (await import('./profile.js')).profile(),
   micro: () => import('./micro/micro.js'),
   control: async () => {
     await import('./control.js');

@@ -17,6 +17,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   etcdctl: 'etcd-client',
   conntrack: 'conntrack',
   openssl: 'openssl',
+  perf: 'linux-perf',
   fastd: 'fastd',
   'wireguard-go': 'wireguard-go',
   wg: 'wireguard-tools',

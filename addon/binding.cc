@@ -215,15 +215,14 @@ Napi::Value SdNotify(const Napi::CallbackInfo& info) {
 
 // new Port(id, queue, outboundArena | null, inboundArena | null): one or both directions of a queue, for one thread.
 //   stepOutbound(), stepInbound() → descriptors to judge, 0 when there is nothing, or -errno
-//   wait() → 0 when there may be something, or -errno
+//   A step that finds nothing sleeps, kMaxWaitMs at most, and looks again.
 //   close()
 class Port : public Napi::ObjectWrap<Port> {
  public:
   static Napi::Function Class(const Napi::Env& env) {
     return DefineClass(env, "Port",
                        {InstanceMethod("stepOutbound", &Port::StepOutbound),
-                        InstanceMethod("stepInbound", &Port::StepInbound), InstanceMethod("wait", &Port::Wait),
-                        InstanceMethod("close", &Port::ClosePort)});
+                        InstanceMethod("stepInbound", &Port::StepInbound), InstanceMethod("close", &Port::ClosePort)});
   }
 
   explicit Port(const Napi::CallbackInfo& info) : ObjectWrap(info) {
@@ -256,17 +255,24 @@ class Port : public Napi::ObjectWrap<Port> {
   }
 
   Napi::Value StepOutbound(const Napi::CallbackInfo& info) {
-    return Napi::Number::New(info.Env(), outbound_ ? outbound_->Step() : -EBADF);
+    return Napi::Number::New(info.Env(), StepOrSleep(outbound_.get()));
   }
 
   Napi::Value StepInbound(const Napi::CallbackInfo& info) {
-    return Napi::Number::New(info.Env(), inbound_ ? inbound_->Step() : -EBADF);
+    return Napi::Number::New(info.Env(), StepOrSleep(inbound_.get()));
   }
 
-  Napi::Value Wait(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), Poll()); }
+  // One crossing for a batch: when there is nothing, sleeps and looks once more before it returns to JavaScript.
+  template <typename Direction>
+  int32_t StepOrSleep(Direction* direction) {
+    if (direction == nullptr) return -EBADF;
+    const int32_t count = direction->Step();
+    if (count != 0) return count;
+    const int error = Sleep();
+    return error != 0 ? error : direction->Step();
+  }
 
-  int Poll() {
-    if (!engine_) return -EBADF;
+  int Sleep() {
     Queue& queue = engine_->queue(queue_);
     // poll() ignores a negative descriptor. A socket error is for whoever receives, or else sends.
     pollfd wait[3] = {{engine_->stop_fd(), POLLIN, 0},

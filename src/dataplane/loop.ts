@@ -1,4 +1,4 @@
-// The worker loop: steps the addon, judges what it returns, sleeps when there is nothing.
+// The worker loop: steps the addon, which sleeps when there is nothing, and judges what it returns.
 //
 // A batch that was judged is sent or delivered by the next step, before that step reads more.
 
@@ -53,9 +53,6 @@ function runOutbound(port: NativePort, arena: Int32Array, context: LoopContext):
       context.table.leave();
     }
     if (arena[OUTBOUND_CONTROL] !== 0) takePathMtuEvents(arena, OUTBOUND_CONTROL).forEach(context.report);
-    if (count > 0) continue;
-    const waited = port.wait();
-    if (waited < 0) return waited;
   }
 }
 
@@ -69,8 +66,5 @@ function runInbound(port: NativePort, arena: Int32Array, context: LoopContext): 
       context.table.leave();
     }
     if (arena[INBOUND_CONTROL] !== 0) takePathMtuEvents(arena, INBOUND_CONTROL).forEach(context.report);
-    if (count > 0) continue;
-    const waited = port.wait();
-    if (waited < 0) return waited;
   }
 }

@@ -42,14 +42,15 @@ export interface NativeFailure {
   readonly operation: string;
 }
 
-/** One or both directions of one queue, owned by the thread that made it. Nothing here blocks but wait(). */
+/**
+ * One or both directions of one queue, owned by the thread that made it. A step that finds nothing sleeps until there may
+ * be something, a tenth of a second at most; it returns 0 when there still is nothing.
+ */
 export interface NativePort {
   /** Sends as the verdicts say, reads, and returns the number of new descriptors; 0 for none; -errno when it ends. */
   stepOutbound(): number;
   /** Delivers as the verdicts say, receives, and returns the number of new runs; 0 for none; -errno when it ends. */
   stepInbound(): number;
-  /** Sleeps until a direction of this port may have something: 0; -errno when it ends. */
-  wait(): number;
   close(): void;
 }
 

@@ -70,9 +70,8 @@ const LIVES = `
     if ('errno' in engine) throw new Error(engine.operation + ' ' + engine.errno);
     const port = new native.Port(engine.id, 1, new ArrayBuffer(native.layout.outboundArenaWords * 4), null);
     native.probe(engine.id);
-    port.stepOutbound();
     native.stop(engine.id);
-    if (port.wait() !== -125) throw new Error('wait() did not end');
+    if (port.stepOutbound() !== -125) throw new Error('a step went on after the end');
     native.close(engine.id);
     port.close();
   };
@@ -80,11 +79,11 @@ const LIVES = `
   const before = { fd: count('fd'), task: count('task') };
   for (let i = 0; i < 1000; i++) life();
   console.log(JSON.stringify({ before, after: { fd: count('fd'), task: count('task') } }));
-  // A worker that blocks in wait() ends when its engine is stopped, and when the main environment goes.
+  // A worker that sleeps in a step ends when its engine is stopped, and when the main environment goes.
   const source = 'const { parentPort, workerData } = require("node:worker_threads");'
     + 'const native = require(workerData.addon);'
     + 'const port = new native.Port(workerData.id, 0, null, new ArrayBuffer(native.layout.inboundArenaWords * 4));'
-    + 'parentPort.postMessage("waiting"); parentPort.postMessage(port.wait());';
+    + 'parentPort.postMessage("waiting"); parentPort.postMessage(port.stepInbound());';
   const engine = native.open(options);
   const worker = new Worker(source, { eval: true, execArgv: [], workerData: { id: engine.id, addon: process.argv[2] } });
   await new Promise((resolve) => worker.once('message', resolve));

@@ -77,6 +77,9 @@ export async function compare(): Promise<void> {
 
   const isWanted = (name: string): boolean => wanted?.includes(name) ?? true;
   const say = (text: string): void => console.error(text);
+  // What is measured is what was there at the start.
+  const machine = describeMachine();
+  const date = new Date().toISOString();
   const suites: SuiteResult[] = [];
   for (const suite of makeSuites().filter(({ name }) => isWanted(name))) {
     suites.push(await runSuite(suite, { rounds, seconds, say }));
@@ -85,8 +88,8 @@ export async function compare(): Promise<void> {
   const steady = isWanted('steady') ? await measureSteady(STEADY_SECONDS) : undefined;
   if (steady !== undefined) console.log(steady);
   const results: Results = {
-    date: new Date().toISOString(),
-    machine: describeMachine(),
+    date,
+    machine,
     rounds,
     seconds,
     suites,

@@ -5,9 +5,10 @@
 // through a link; what is read back is taken only where it has exactly the form that is written.
 
 import { constants } from 'node:fs';
-import { lstat, mkdir, open, readFile, rename, unlink } from 'node:fs/promises';
+import { lstat, open, readFile, rename, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { OverlayError } from './errors.js';
+import { makeFolder } from './folder.js';
 import { formatIpv4, formatPrefix, parseCidr, type Prefix, prefixOf } from './net/ipv4.js';
 
 export interface SubnetFile {
@@ -46,7 +47,7 @@ export function formatSubnetFile(content: SubnetFile): string {
  */
 export async function writeSubnetFile(path: string, content: SubnetFile): Promise<void> {
   try {
-    await mkdir(dirname(path), { recursive: true, mode: 0o755 });
+    makeFolder(dirname(path), 0o755);
     await refuseUnusual(path);
     await replaceFile(path, formatSubnetFile(content));
   } catch (error) {

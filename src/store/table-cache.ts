@@ -11,8 +11,9 @@
 
 import { createHash } from 'node:crypto';
 import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
-import { mkdir, open, rename, unlink } from 'node:fs/promises';
+import { open, rename, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { makeFolder } from '../folder.js';
 import type { Lease, LeaseAttributes } from '../lease/lease.js';
 import { formatLeaseKey, formatLeaseValue, parseLeaseKey, parseLeaseValue } from '../lease/lease-codec.js';
 import type { Prefix } from '../net/ipv4.js';
@@ -153,7 +154,7 @@ export class TableCache {
 }
 
 async function replaceFile(path: string, text: string): Promise<void> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o755 });
+  makeFolder(dirname(path), 0o755);
   const temporary = `${path}.tmp`;
   await unlink(temporary).catch(() => undefined); // left by a process that was killed
   try {

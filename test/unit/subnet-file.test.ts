@@ -84,3 +84,16 @@ t.test('readSubnetFile() takes what it can use, and names what it cannot', async
   writeFileSync(join(dir, 'huge'), 'FLANNEL_SUBNET=10.5.1.1/24\n'.repeat(1000));
   t.match((await readSubnetFile(join(dir, 'huge'))).warnings, [/expected at most 4096/]);
 });
+
+t.test('a folder that cannot be made is an error, not a wait', async (t) => {
+  const content = {
+    network: parsePrefix('10.5.0.0/16')!,
+    subnet: parsePrefix('10.5.1.0/24')!,
+    mtuBytes: 1472,
+    ipMasq: false,
+  };
+  await t.rejects(writeSubnetFile('/proc/none/subnet.env', content), {
+    code: 'E_FILE',
+    message: /\/proc\/none/,
+  });
+});

@@ -24,6 +24,7 @@ const PROGRAMS = [
   'etcd',
   'etcdctl',
   'openssl',
+  '/usr/lib/cni/bridge',
 ];
 
 interface Group {

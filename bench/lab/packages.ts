@@ -21,6 +21,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   fastd: 'fastd',
   'wireguard-go': 'wireguard-go',
   wg: 'wireguard-tools',
+  '/usr/lib/cni/bridge': 'containernetworking-plugins',
 };
 
 export type Program = keyof typeof PACKAGES;

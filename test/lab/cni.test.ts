@@ -1,0 +1,149 @@
+// Pods made by the plugin with Debian's real bridge, host-local and portmap, on two hosts, across the overlay.
+
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { type Host, Lab, labUnavailable, PROJECT_ROOT } from '../../bench/lab/lab.js';
+import { startDaemon, writeTable } from '../../bench/lab/twill-hosts.js';
+
+const PLUGINS = '/usr/lib/cni';
+const MAIN = join(PROJECT_ROOT, 'dist/cni/main.js');
+const NETWORK = 'cbr0';
+
+interface Pod {
+  readonly host: Host;
+  readonly id: string;
+  readonly ns: string;
+  ip: string;
+}
+
+interface Result {
+  readonly ips: readonly { readonly address: string; readonly gateway: string }[];
+}
+
+t.test('two hosts, pods by the plugin', { skip: labUnavailable() }, async (t) => {
+  const lab = Lab.open('cni-');
+  t.teardown(() => lab.close());
+  const hosts = [1, 2].map((index) => lab.addHost(index, { subnet: undefined }));
+  const file = join(lab.dir, 'static.json');
+  writeTable(file, {
+    config: { Network: '10.5.0.0/16', SubnetLen: 24, Backend: { Type: 'udp' } },
+    leases: hosts.map((host) => ({ subnet: `10.5.${host.index}.0/24`, publicIP: host.underlayIp })),
+  });
+  for (const host of hosts) {
+    lab.ip(host.ns, 'link delete cni0'); // the bridge plugin makes its own
+    await startDaemon(lab, host, file);
+  }
+
+  const configOf = (host: Host, version = '0.3.1'): Record<string, unknown> => ({
+    cniVersion: version,
+    name: NETWORK,
+    type: 'flannel',
+    subnetFile: join(host.dir, 'subnet.env'),
+    dataDir: join(host.dir, 'flannel'),
+    delegate: { hairpinMode: true, isDefaultGateway: true },
+    // Real hosts do not share a file system.
+    ipam: { dataDir: join(host.dir, 'networks') },
+  });
+  const call = async (
+    pod: Pod,
+    command: string,
+    program: readonly string[],
+    config: object,
+  ): Promise<{ code: number; stdout: string }> =>
+    lab.run(pod.host.ns, program[0], program.slice(1), {
+      mustSucceed: false,
+      input: JSON.stringify(config),
+      env: {
+        CNI_COMMAND: command,
+        CNI_CONTAINERID: pod.id,
+        CNI_NETNS: `/run/netns/${pod.ns}`,
+        CNI_IFNAME: 'eth0',
+        CNI_PATH: PLUGINS,
+      },
+    });
+  const ours = [process.execPath, MAIN];
+  const addPod = async (host: Host, id: string): Promise<Pod> => {
+    const pod: Pod = { host, id, ns: lab.addNamespace(id), ip: '' };
+    const { code, stdout } = await call(pod, 'ADD', ours, configOf(host));
+    t.equal(code, 0, `${id} is added: ${stdout}`);
+    const result = JSON.parse(stdout) as Result;
+    pod.ip = result.ips[0].address.split('/')[0];
+    return pod;
+  };
+  const ping = async (from: Pod, ip: string): Promise<number> =>
+    (await lab.run(from.ns, 'ping', ['-c1', '-W2', ip], { mustSucceed: false })).code;
+
+  const one = await addPod(hosts[0], 'pod1');
+  const two = await addPod(hosts[1], 'pod2');
+  const neighbour = await addPod(hosts[0], 'pod3');
+
+  await t.test('they talk', async (t) => {
+    t.match(one.ip, /^10\.5\.1\./);
+    t.match(two.ip, /^10\.5\.2\./);
+    t.equal(await ping(one, two.ip), 0, 'across the hosts');
+    t.equal(await ping(two, neighbour.ip), 0, 'and back');
+    t.equal(await ping(one, neighbour.ip), 0, 'on one host');
+    t.match(lab.ip(one.ns, 'link show eth0'), /mtu 1472/, 'the MTU of the overlay');
+    t.match(lab.ip(hosts[0].ns, 'address show cni0'), /inet 10\.5\.1\.1\/24/, 'the bridge is the gateway');
+    t.match(lab.ip(one.ns, 'route show'), /10\.5\.0\.0\/16 via 10\.5\.1\.1/);
+  });
+
+  await t.test('portmap after it in the chain', async (t) => {
+    const added = await call(two, 'CHECK', ours, configOf(hosts[1], '0.4.0'));
+    t.match(
+      JSON.parse(added.stdout),
+      { code: /\d/, msg: /failed to delegate check/ },
+      'CHECK wants a prevResult',
+    );
+    const prevResult = {
+      cniVersion: '0.3.1',
+      interfaces: [{ name: 'eth0', sandbox: `/run/netns/${two.ns}` }],
+      ips: [{ version: '4', interface: 0, address: `${two.ip}/24`, gateway: '10.5.2.1' }],
+    };
+    const portmap = {
+      cniVersion: '0.3.1',
+      name: NETWORK,
+      type: 'portmap',
+      capabilities: { portMappings: true },
+      runtimeConfig: { portMappings: [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }] },
+      prevResult,
+    };
+    const mapped = await call(two, 'ADD', [join(PLUGINS, 'portmap')], portmap);
+    t.equal(mapped.code, 0, mapped.stdout);
+    const server = `require('net').createServer((s) => s.end('hello')).listen(80, () => console.log('listening'))`;
+    await lab.spawnUntil(two.ns, process.execPath, ['-e', server], /listening/);
+    const client = `require('net').connect(8080, '${hosts[1].underlayIp}').on('data', (d) => console.log(String(d)))`;
+    const { stdout } = await lab.run(one.ns, process.execPath, ['-e', client]);
+    t.equal(stdout.trim(), 'hello', 'from a pod on the other host to the mapped port');
+    t.equal((await call(two, 'DEL', [join(PLUGINS, 'portmap')], portmap)).code, 0);
+  });
+
+  await t.test('removed without a trace', async (t) => {
+    for (const pod of [one, two, neighbour]) {
+      t.equal((await call(pod, 'DEL', ours, configOf(pod.host))).code, 0);
+      t.equal((await call(pod, 'DEL', ours, configOf(pod.host))).code, 0, 'twice');
+    }
+    for (const host of hosts) {
+      t.notMatch(lab.ip(host.ns, 'link show'), /veth/, 'no veth');
+      t.same(readdirSync(join(host.dir, 'flannel')), [], 'no state file');
+      const kept = readdirSync(join(host.dir, 'networks', NETWORK));
+      t.same(
+        kept.filter((name) => name.startsWith('10.')),
+        [],
+        'no address',
+      );
+    }
+    t.notMatch(lab.ip(one.ns, 'link show'), /eth0/);
+  });
+
+  await t.test('a host whose daemon never ran', async (t) => {
+    const pod: Pod = { host: hosts[0], id: 'pod9', ns: lab.addNamespace('pod9'), ip: '' };
+    const config = { ...configOf(hosts[0]), subnetFile: '/none/subnet.env' };
+    const { code, stdout } = await call(pod, 'ADD', ours, config);
+    t.equal(code, 1);
+    t.match(JSON.parse(stdout), { code: 5, msg: /subnet\.env/ });
+    t.notOk(existsSync(join(hosts[0].dir, 'flannel', 'pod9')), 'nothing is half made');
+  });
+  t.match(readFileSync(join(hosts[0].dir, 'subnet.env'), 'utf8'), /FLANNEL_SUBNET=10\.5\.1\.1\/24/);
+});

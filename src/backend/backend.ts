@@ -8,7 +8,7 @@ import type { LeaseAttributes, LeaseDiff } from '../lease/lease.js';
 import type { Offload, SourceCheck } from '../config/options.js';
 import type { NetworkConfig } from '../config/network-config.js';
 import type { ExternalInterface } from '../kernel/external-interface.js';
-import type { Prefix } from '../net/ipv4.js';
+import type { Ipv4, Prefix } from '../net/ipv4.js';
 import type { Logger } from '../ops/log.js';
 
 export interface BackendContext {
@@ -37,6 +37,8 @@ export interface Backend {
   reconcile(): Promise<void>;
   /** The external interface was chosen again after it changed (address, MTU, index). Resolves with the MTU now in force. */
   interfaceChanged(iface: ExternalInterface): Promise<{ readonly mtuBytes: number }>;
+  /** The largest IPv4 packet that reaches a peer was measured: its inner packets must not make larger ones. */
+  pathMtuChanged?(peer: Ipv4, mtuBytes: number): void;
   degraded(): readonly string[];
   /** For /status. `peers` is what the backend holds for each peer, by subnet. */
   status(): { readonly detail: Record<string, unknown>; readonly peers: readonly Record<string, unknown>[] };

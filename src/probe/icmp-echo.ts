@@ -1,0 +1,97 @@
+// ICMP echo requests, and what comes back: replies and "fragmentation needed" (RFC 792, RFC 1191). Pure.
+
+import type { Ipv4 } from '../net/ipv4.js';
+
+const ECHO_REQUEST = 8;
+const ECHO_REPLY = 0;
+const UNREACHABLE = 3;
+const FRAGMENTATION_NEEDED = 4;
+const ICMP_HEADER_BYTES = 8;
+const IP_HEADER_BYTES = 20;
+const PROTOCOL_ICMP = 1;
+
+/** Bytes of the smallest probe with its IPv4 header: room for the token. */
+export const MIN_PROBE_BYTES = 64;
+export const TOKEN_BYTES = 8;
+
+export interface Echo {
+  readonly id: number;
+  readonly sequence: number;
+  /** Nobody who did not see the request can know it. */
+  readonly token: Buffer;
+}
+
+/** What a raw socket received, as far as it concerns probes. */
+export type Received =
+  | { readonly kind: 'reply'; readonly from: Ipv4; readonly echo: Echo; readonly bytes: number }
+  | {
+      readonly kind: 'too-big';
+      /** Where the probe that did not fit was going. */
+      readonly destination: Ipv4;
+      readonly id: number;
+      readonly sequence: number;
+      /** Next-hop MTU; 0 from routers older than RFC 1191. */
+      readonly mtuBytes: number;
+    };
+
+/** An echo request that makes an IPv4 packet of `bytes` bytes in all. Throws RangeError for less than MIN_PROBE_BYTES. */
+export function buildEcho({ id, sequence, token }: Echo, bytes: number): Buffer {
+  if (bytes < MIN_PROBE_BYTES) throw new RangeError(`${bytes} bytes: expected at least ${MIN_PROBE_BYTES}`);
+  const packet = Buffer.alloc(bytes - IP_HEADER_BYTES);
+  packet[0] = ECHO_REQUEST;
+  packet.writeUInt16BE(id, 4);
+  packet.writeUInt16BE(sequence, 6);
+  token.copy(packet, ICMP_HEADER_BYTES, 0, TOKEN_BYTES);
+  packet.writeUInt16BE(checksum(packet), 2);
+  return packet;
+}
+
+/** Reads an IPv4 packet as a raw socket delivers it; undefined for whatever is no answer to a probe. Copies the token. */
+export function parseIcmp(packet: Buffer): Received | undefined {
+  const header = ipHeader(packet);
+  if (header === undefined || header.protocol !== PROTOCOL_ICMP) return undefined;
+  const icmp = packet.subarray(header.length);
+  if (icmp.length < ICMP_HEADER_BYTES) return undefined;
+  if (icmp[0] === ECHO_REPLY && icmp[1] === 0) {
+    if (icmp.length < ICMP_HEADER_BYTES + TOKEN_BYTES || checksum(icmp) !== 0) return undefined;
+    const token = Buffer.from(icmp.subarray(ICMP_HEADER_BYTES, ICMP_HEADER_BYTES + TOKEN_BYTES));
+    const echo = { id: icmp.readUInt16BE(4), sequence: icmp.readUInt16BE(6), token };
+    return { kind: 'reply', from: header.source, echo, bytes: packet.length };
+  }
+  if (icmp[0] !== UNREACHABLE || icmp[1] !== FRAGMENTATION_NEEDED || checksum(icmp) !== 0) return undefined;
+  const quote = icmp.subarray(ICMP_HEADER_BYTES);
+  const quoted = ipHeader(quote);
+  if (quoted === undefined || quoted.protocol !== PROTOCOL_ICMP) return undefined;
+  const request = quote.subarray(quoted.length);
+  if (request.length < ICMP_HEADER_BYTES || request[0] !== ECHO_REQUEST) return undefined;
+  return {
+    kind: 'too-big',
+    destination: quoted.destination,
+    id: request.readUInt16BE(4),
+    sequence: request.readUInt16BE(6),
+    mtuBytes: icmp.readUInt16BE(6),
+  };
+}
+
+function ipHeader(
+  packet: Buffer,
+): { length: number; protocol: number; source: Ipv4; destination: Ipv4 } | undefined {
+  if (packet.length < IP_HEADER_BYTES || packet[0] >> 4 !== 4) return undefined;
+  const length = (packet[0] & 15) * 4;
+  if (length < IP_HEADER_BYTES || length > packet.length) return undefined;
+  return {
+    length,
+    protocol: packet[9],
+    source: packet.readUInt32BE(12),
+    destination: packet.readUInt32BE(16),
+  };
+}
+
+/** The Internet checksum (RFC 1071); 0 over a packet whose field is right. */
+function checksum(packet: Buffer): number {
+  let sum = 0;
+  for (let i = 0; i + 1 < packet.length; i += 2) sum += packet.readUInt16BE(i);
+  if (packet.length % 2 === 1) sum += packet[packet.length - 1] << 8;
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+  return ~sum & 0xffff;
+}

@@ -1,0 +1,257 @@
+// Probes the paths to all peers, within one limit for all of them together.
+//
+// A tick every 100 ms has a budget of a few packets, whatever the number of peers: each peer has its turn after a random
+// part of the cycle and then once a cycle, which grows with the number of peers (10,000 peers: a turn every eight
+// minutes). A peer whose path MTU is being looked for has its next turn after a second, if the budget allows.
+//
+// An answer counts when it comes from the peer it was asked for, with identifier, sequence number and token of a probe that
+// is still waited for; everything else is counted and ignored.
+
+import type { Ipv4 } from '../net/ipv4.js';
+import { buildEcho, MIN_PROBE_BYTES, type Received, TOKEN_BYTES } from './icmp-echo.js';
+import { type PathReport, PeerPath } from './peer-path.js';
+
+const TICK_MS = 100;
+/** Of all peers together; a turn is one packet or two: at most 40 packets a second. */
+const TURNS_PER_TICK = 2;
+const MIN_CYCLE_MS = 5_000;
+const SEARCH_TURN_MS = 1_000;
+const ANSWER_MS = 900;
+
+/** Sends ICMP packets; answers come back through PathProber.receive(). */
+export interface IcmpSender {
+  /** Queues one packet. A size that the interface does not take is reported by `onTooLong`, at once or later. */
+  send(to: Ipv4, packet: Buffer, onTooLong: () => void): void;
+  close(): void;
+}
+
+export interface ProberOptions {
+  readonly sender: IcmpSender;
+  /** MTU of the interface the probes leave by. */
+  readonly fullBytes: () => number;
+  /** A path's MTU was found, found again, or changed. */
+  readonly onPathMtu: (peer: Ipv4, mtuBytes: number) => void;
+  /** Milliseconds, monotonic. */
+  readonly now: () => number;
+  /** In [0, 1). */
+  readonly random: () => number;
+  readonly randomBytes: (count: number) => Buffer;
+}
+
+interface Peer {
+  readonly address: Ipv4;
+  path: PeerPath;
+  /** Tick of its next turn. */
+  nextTick: number;
+}
+
+interface Outstanding {
+  readonly peer: Peer;
+  readonly bytes: number;
+  readonly sequence: number;
+  readonly token: Buffer;
+  readonly sentAtMs: number;
+  readonly isMtuProbe: boolean;
+}
+
+export interface ProberCounts {
+  readonly sent: number;
+  readonly answered: number;
+  /** Answers that belong to no probe that is waited for. */
+  readonly unmatched: number;
+}
+
+export class PathProber {
+  readonly #options: ProberOptions;
+  readonly #identifier: number;
+  readonly #peers = new Map<Ipv4, Peer>();
+  /** Peers by the tick of their next turn; an entry that its peer has left behind is skipped. */
+  readonly #wheel = new Map<number, Peer[]>();
+  /** Peers whose turn has come, in that order. */
+  readonly #due: Peer[] = [];
+  #tickNumber: number;
+  readonly #outstanding = new Map<number, Outstanding>();
+  #sequence = 0;
+  #sent = 0;
+  #answered = 0;
+  #unmatched = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(options: ProberOptions) {
+    this.#options = options;
+    this.#identifier = Math.floor(options.random() * 0x10000);
+    this.#tickNumber = tickOf(options.now());
+  }
+
+  /** Starts ticking. The timer does not keep the process alive. */
+  start(): void {
+    this.#timer ??= setInterval(() => this.tick(), TICK_MS).unref();
+  }
+
+  /** Idempotent. */
+  close(): void {
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+    this.#options.sender.close();
+    this.#outstanding.clear();
+  }
+
+  /** The peers from now on; what is known of those that stay is kept. */
+  setPeers(addresses: Iterable<Ipv4>): void {
+    const wanted = new Set(addresses);
+    for (const address of this.#peers.keys()) {
+      if (!wanted.has(address)) this.#peers.delete(address);
+    }
+    const nowMs = this.#options.now();
+    const cycleMs = this.#cycleMs(wanted.size);
+    for (const address of wanted) {
+      if (this.#peers.has(address)) continue;
+      const path = new PeerPath(this.#options.fullBytes());
+      const peer = { address, path, nextTick: 0 };
+      this.#peers.set(address, peer);
+      this.#schedule(peer, nowMs + this.#options.random() * cycleMs);
+    }
+  }
+
+  /** The interface's MTU has changed: what is known of sizes is void. */
+  restart(): void {
+    for (const peer of this.#peers.values()) peer.path = new PeerPath(this.#options.fullBytes());
+    this.#outstanding.clear();
+  }
+
+  report(address: Ipv4): PathReport | undefined {
+    return this.#peers.get(address)?.path.report();
+  }
+
+  /** All peers with their reports. */
+  *reports(): Iterable<{ readonly address: Ipv4; readonly report: PathReport }> {
+    for (const { address, path } of this.#peers.values()) yield { address, report: path.report() };
+  }
+
+  get peerCount(): number {
+    return this.#peers.size;
+  }
+
+  counts(): ProberCounts {
+    return { sent: this.#sent, answered: this.#answered, unmatched: this.#unmatched };
+  }
+
+  /** One round of the timer: gives up on old probes, then sends for the peers whose turn it is. */
+  tick(): void {
+    const nowMs = this.#options.now();
+    this.#expire(nowMs);
+    for (; this.#tickNumber <= tickOf(nowMs); this.#tickNumber++) {
+      const entries = this.#wheel.get(this.#tickNumber) ?? [];
+      this.#wheel.delete(this.#tickNumber);
+      for (const peer of entries) {
+        if (this.#isKnown(peer) && peer.nextTick === this.#tickNumber) this.#due.push(peer);
+      }
+    }
+    const cycleMs = this.#cycleMs(this.#peers.size);
+    for (const peer of this.#due.splice(0, TURNS_PER_TICK)) {
+      if (!this.#isKnown(peer)) continue;
+      const size = peer.path.nextSize(nowMs);
+      this.#send(peer, MIN_PROBE_BYTES, false, nowMs);
+      if (size !== undefined) this.#send(peer, size, true, nowMs);
+      const jitter = 0.9 + 0.2 * this.#options.random();
+      this.#schedule(peer, nowMs + (peer.path.isSearching ? SEARCH_TURN_MS : cycleMs) * jitter);
+    }
+  }
+
+  /** Takes what the socket received. */
+  receive(received: Received): void {
+    const outstanding = this.#outstanding.get(
+      received.kind === 'reply' ? received.echo.sequence : received.sequence,
+    );
+    const nowMs = this.#options.now();
+    if (received.kind === 'reply') {
+      const isOurs =
+        outstanding !== undefined &&
+        received.echo.id === this.#identifier &&
+        received.from === outstanding.peer.address &&
+        received.echo.token.equals(outstanding.token) &&
+        received.bytes === outstanding.bytes;
+      if (!isOurs) {
+        // Other programs of this host ping, too.
+        if (received.echo.id === this.#identifier) this.#unmatched++;
+        return;
+      }
+      this.#outstanding.delete(outstanding.sequence);
+      this.#answered++;
+      const { peer, bytes, sentAtMs } = outstanding;
+      if (outstanding.isMtuProbe) {
+        this.#settle(peer, peer.path.notePassed(bytes, nowMs));
+        return;
+      }
+      peer.path.noteEcho(nowMs - sentAtMs);
+      if (peer.path.nextSize(nowMs) !== undefined) this.#hasten(peer, nowMs);
+      return;
+    }
+    const isOurs =
+      outstanding?.isMtuProbe === true &&
+      received.id === this.#identifier &&
+      received.destination === outstanding.peer.address;
+    if (!isOurs) {
+      if (received.id === this.#identifier) this.#unmatched++;
+      return;
+    }
+    this.#outstanding.delete(outstanding.sequence);
+    outstanding.peer.path.noteTooBig(outstanding.bytes, received.mtuBytes);
+    this.#hasten(outstanding.peer, nowMs);
+  }
+
+  #hasten(peer: Peer, nowMs: number): void {
+    if (peer.nextTick > tickOf(nowMs + SEARCH_TURN_MS)) this.#schedule(peer, nowMs + SEARCH_TURN_MS);
+  }
+
+  #schedule(peer: Peer, atMs: number): void {
+    peer.nextTick = Math.max(tickOf(atMs), this.#tickNumber);
+    const entries = this.#wheel.get(peer.nextTick);
+    if (entries === undefined) this.#wheel.set(peer.nextTick, [peer]);
+    else entries.push(peer);
+  }
+
+  #isKnown(peer: Peer): boolean {
+    return this.#peers.get(peer.address) === peer;
+  }
+
+  #cycleMs(peers: number): number {
+    return Math.max(MIN_CYCLE_MS, (peers / TURNS_PER_TICK) * TICK_MS);
+  }
+
+  #send(peer: Peer, bytes: number, isMtuProbe: boolean, nowMs: number): void {
+    const sequence = (this.#sequence = (this.#sequence + 1) & 0xffff);
+    const token = this.#options.randomBytes(TOKEN_BYTES);
+    const outstanding = { peer, bytes, sequence, token, sentAtMs: nowMs, isMtuProbe };
+    this.#outstanding.set(sequence, outstanding);
+    this.#sent++;
+    this.#options.sender.send(
+      peer.address,
+      buildEcho({ id: this.#identifier, sequence, token }, bytes),
+      () => {
+        if (!this.#outstanding.delete(sequence)) return;
+        peer.path.noteTooBig(bytes, 0);
+      },
+    );
+  }
+
+  #expire(nowMs: number): void {
+    // Insertion order is the order of sending.
+    for (const [sequence, { peer, bytes, sentAtMs, isMtuProbe }] of this.#outstanding) {
+      if (nowMs - sentAtMs < ANSWER_MS) return;
+      this.#outstanding.delete(sequence);
+      if (!this.#isKnown(peer)) continue;
+      if (!isMtuProbe) peer.path.noteEcho(undefined);
+      // A large probe without an answer says something only when the small one beside it had one.
+      else if (peer.path.nextSize(nowMs) !== undefined) this.#settle(peer, peer.path.noteLost(bytes, nowMs));
+    }
+  }
+
+  #settle(peer: Peer, mtuBytes: number | undefined): void {
+    if (mtuBytes !== undefined) this.#options.onPathMtu(peer.address, mtuBytes);
+  }
+}
+
+function tickOf(ms: number): number {
+  return Math.floor(ms / TICK_MS);
+}

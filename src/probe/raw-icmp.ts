@@ -1,0 +1,84 @@
+// The raw ICMP socket, by the package raw-socket: optional, because it is built from source when it is installed and needs
+// CAP_NET_RAW when it is used.
+//
+// What its behaviour asks for: one socket on the main thread, held for as long as the daemon runs; received buffers are
+// views of one shared buffer, so they are read at once and nothing of them is kept.
+
+import { createRequire } from 'node:module';
+import { formatIpv4, type Ipv4 } from '../net/ipv4.js';
+import { parseIcmp, type Received } from './icmp-echo.js';
+import type { IcmpSender } from './path-prober.js';
+
+const IPPROTO_IP = 0;
+const IP_MTU_DISCOVER = 10;
+/** Sets DF and ignores what the kernel believes of the path: ip(7). */
+const IP_PMTUDISC_PROBE = 3;
+const RECEIVE_BYTES = 65_536;
+
+/** What is used of raw-socket, which has no types. */
+interface RawSocketModule {
+  readonly Protocol: { readonly ICMP: number };
+  readonly AddressFamily: { readonly IPv4: number };
+  createSocket(options: { protocol: number; addressFamily: number; bufferSize: number }): RawSocket;
+}
+
+interface RawSocket {
+  on(event: 'message', listener: (packet: Buffer, source: string) => void): void;
+  on(event: 'error', listener: (error: Error) => void): void;
+  on(event: 'close', listener: () => void): void;
+  setOption(level: number, option: number, value: number): void;
+  send(
+    packet: Buffer,
+    offset: number,
+    length: number,
+    address: string,
+    after: (error: Error | null, bytes: number) => void,
+  ): void;
+  close(): void;
+}
+
+/** Opens the socket. Throws an Error that says what is missing: the package or the capability. */
+export function openRawIcmp(onReceived: (received: Received) => void): IcmpSender {
+  const raw = loadPackage();
+  let socket: RawSocket | undefined;
+  try {
+    const { Protocol, AddressFamily } = raw;
+    socket = raw.createSocket({
+      protocol: Protocol.ICMP,
+      addressFamily: AddressFamily.IPv4,
+      bufferSize: RECEIVE_BYTES,
+    });
+    socket.setOption(IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);
+  } catch (error) {
+    socket?.close();
+    throw new Error(`no raw ICMP socket (${(error as Error).message}): CAP_NET_RAW is needed`, {
+      cause: error,
+    });
+  }
+  socket.on('message', (packet) => {
+    const received = parseIcmp(packet);
+    if (received !== undefined) onReceived(received);
+  });
+  // Errors of single sends come to their callbacks; what is left is ICMP that the socket was told of.
+  socket.on('error', () => undefined);
+  return {
+    send: (to: Ipv4, packet, onTooLong) => {
+      socket?.send(packet, 0, packet.length, formatIpv4(to), (error) => {
+        // A host that cannot be reached is a lost probe; the package gives texts, no codes.
+        if (error !== null && /message too long/i.test(error.message)) onTooLong();
+      });
+    },
+    close: () => {
+      socket?.close();
+      socket = undefined; // a call after close() would make it open a new one
+    },
+  };
+}
+
+function loadPackage(): RawSocketModule {
+  try {
+    return createRequire(import.meta.url)('raw-socket') as RawSocketModule;
+  } catch (error) {
+    throw new Error('the optional package raw-socket is not installed', { cause: error });
+  }
+}

@@ -1,0 +1,92 @@
+// Path probes between real hosts: round trip and path MTU in status and metrics, and a container told of a black hole.
+
+import t from 'tap';
+import { Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
+import {
+  daemonArguments,
+  HEALTH_PORT,
+  startDaemon,
+  statusOf,
+  tableOf,
+  writeTable,
+} from '../../bench/lab/twill-hosts.js';
+
+interface PathStatus {
+  readonly rttMs?: number;
+  readonly loss?: number;
+  readonly mtuBytes?: number;
+}
+
+t.test('path probes', { skip: labUnavailable() }, async (t) => {
+  const lab = Lab.open('probe-');
+  t.teardown(() => lab.close());
+  const [a, b] = [lab.addHost(1), lab.addHost(2)];
+  const file = `${lab.dir}/static.json`;
+  writeTable(file, tableOf([a, b]));
+  await startDaemon(lab, a, file);
+  await startDaemon(lab, b, file, ['--path-probes=false']);
+  const peerOf = async (host: typeof a): Promise<Readonly<Record<string, unknown>>> =>
+    (await statusOf(lab, host)).peers[0];
+  const pathOf = async (host: typeof a): Promise<PathStatus> => (await peerOf(host))['path'] ?? {};
+
+  await t.test('an open path', async (t) => {
+    await waitFor(async () => (await pathOf(a)).mtuBytes === 1500, 'the full path MTU', 30_000);
+    const { rttMs, loss } = await pathOf(a);
+    t.ok(rttMs! > 0 && rttMs! < 100, `round trip ${rttMs} ms`);
+    t.equal(loss, 0);
+    t.equal((await peerOf(a))['mtuBytes'], 1472);
+    const { body } = await lab.get(a.ns, `http://127.0.0.1:${HEALTH_PORT}/metrics`);
+    t.match(body, /^twill_path_rtt_seconds\{peer="172\.20\.0\.2"\} 0\.\d+$/m);
+    t.match(body, /^twill_path_mtu_bytes\{peer="172\.20\.0\.2"\} 1500$/m);
+    t.match(body, /^twill_path_probes_unmatched_total 0$/m);
+    t.same(await pathOf(b), {}, 'switched off on the other host');
+  });
+
+  await t.test('a black hole: the container is told', async (t) => {
+    const chain = 'type filter hook input priority 0; ip protocol icmp meta length > 1400 drop';
+    const rules = `table inet hole {\nchain in {\n${chain}\n}\n}\n`;
+    await lab.run(b.ns, 'nft', ['-f', '-'], { input: rules });
+    // A new daemon measures at once; the one that knows the path looks again after minutes.
+    const c = lab.addHost(3);
+    writeTable(file, tableOf([a, b, c]));
+    await startDaemon(lab, c, file);
+    const holeOf = async (): Promise<Readonly<Record<string, unknown>> | undefined> =>
+      (await statusOf(lab, c)).peers.find((peer) => peer['publicIp'] === b.underlayIp);
+    await waitFor(
+      async () => ((await holeOf())?.['path'] as PathStatus | undefined)?.mtuBytes !== undefined,
+      'the path MTU of the hole',
+      90_000,
+    );
+    const found = ((await holeOf())!['path'] as PathStatus).mtuBytes!;
+    t.ok(found <= 1400 && found > 1395, `found ${found}`);
+    t.equal((await holeOf())!['mtuBytes'], found - 28);
+    const ping = await lab.run(c.containerNs, 'ping', ['-M', 'do', '-s', '1440', '-c', '2', b.containerIp], {
+      mustSucceed: false,
+    });
+    t.match(ping.stdout + ping.stderr, new RegExp(`(mtu ?= ?|mtu=)${found - 28}`), 'fragmentation needed');
+    const small = await lab.run(c.containerNs, 'ping', [
+      '-M',
+      'do',
+      '-s',
+      String(found - 56),
+      '-c',
+      '1',
+      b.containerIp,
+    ]);
+    t.equal(small.code, 0, 'and what it is told fits');
+  });
+
+  await t.test('without the capability: off, and said so', async (t) => {
+    const d = lab.addHost(4);
+    writeTable(file, tableOf([a, b, d]));
+    const without = ['--bounding-set', '-net_raw', '--inh-caps', '-net_raw', process.execPath];
+    const daemon = await lab.spawnUntil(
+      d.ns,
+      'setpriv',
+      [...without, ...daemonArguments(d, file)],
+      /ready after/,
+    );
+    t.match(daemon.log(), /path probes are off: no raw ICMP socket .*CAP_NET_RAW is needed/);
+    t.equal(await lab.end(daemon), 0);
+  });
+});

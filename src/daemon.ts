@@ -7,6 +7,7 @@
 // a timer, make the backend compare the kernel with what it wants. Nothing that happens at run time ends the daemon but
 // a signal and the loss of the own lease; what is wrong is shown by /readyz until it is right again.
 
+import { randomBytes } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import type { Backend } from './backend/backend.js';
 import { DiffPacer } from './backend/diff-pacer.js';
@@ -20,12 +21,16 @@ import { findLink } from './kernel/link.js';
 import { openMonitor } from './kernel/monitor.js';
 import type { LeaseAttributes, LeaseDiff, LeaseUpdate } from './lease/lease.js';
 import { LeaseView } from './lease/lease-view.js';
-import { formatIpv4, formatPrefix, type Prefix, prefixEquals } from './net/ipv4.js';
+import { formatIpv4, formatPrefix, parseIpv4, type Prefix, prefixEquals } from './net/ipv4.js';
+import { openControlSocket } from './ops/control-socket.js';
 import { Health } from './ops/health.js';
-import { openHttpServer } from './ops/http.js';
+import { type HttpOptions, openHttpServer } from './ops/http.js';
 import type { Logger } from './ops/log.js';
 import { Metrics } from './ops/metrics.js';
 import { ServiceNotifier } from './ops/sd-notify.js';
+import { PathProber } from './probe/path-prober.js';
+import { pathMetrics } from './probe/path-metrics.js';
+import { openRawIcmp } from './probe/raw-icmp.js';
 import { firstConfig } from './store/first-config.js';
 import { openStore } from './store/registry.js';
 import type { CachedTable, LeaseStore } from './store/store.js';
@@ -70,6 +75,7 @@ class Daemon {
   #store!: LeaseStore;
   #backend: Backend | undefined;
   #pacer: DiffPacer | undefined;
+  #prober: PathProber | undefined;
   #firewall: Firewall | undefined;
   #config: NetworkConfig | undefined;
   #iface: ExternalInterface | undefined;
@@ -103,7 +109,7 @@ class Daemon {
     this.#store = openStore(flags, this.#log);
     this.#opened.push({ name: 'store', resource: this.#store });
     this.#addHealthSources();
-    if (flags.healthzPort > 0) await this.#openHttp();
+    await this.#openServers();
 
     const first = await firstConfig(this.#store, this.#log, this.#signal);
     this.#signal.throwIfAborted();
@@ -135,6 +141,7 @@ class Daemon {
     if (cached !== undefined) this.#applyLeases({ kind: 'snapshot', leases: cached.leases });
     await this.#openFirewall(config, ownSubnet);
     await this.#writeSubnetFile();
+    this.#openProber();
     if (cached === undefined) this.#watchStore();
     else this.#rejoinStore(first.fromStore, attributes);
     this.#watchKernel();
@@ -158,22 +165,31 @@ class Daemon {
     }
   }
 
-  async #openHttp(): Promise<void> {
-    const { healthzIp, healthzPort } = this.#flags;
+  async #openServers(): Promise<void> {
+    const { healthzIp, healthzPort, controlSocket } = this.#flags;
     const metrics = new Metrics({
       backend: () => [...(this.#backend?.counters() ?? []), ...(this.#firewall?.counters() ?? [])],
-      gauges: () => [...this.#gauges(), ...(this.#store.counters?.() ?? [])],
+      gauges: () => [...this.#gauges(), ...(this.#store.counters?.() ?? []), ...pathMetrics(this.#prober)],
       version: this.#version,
     });
-    const server = await openHttpServer({
-      ip: healthzIp,
-      port: healthzPort,
+    const served: Omit<HttpOptions, 'listen'> = {
       health: this.#health,
       metrics,
       status: () => this.#status(),
       log: this.#log,
-    });
-    this.#opened.push({ name: 'health server', resource: server });
+    };
+    if (healthzPort > 0) {
+      const server = await openHttpServer({ ...served, listen: { ip: healthzIp, port: healthzPort } });
+      this.#opened.push({ name: 'health server', resource: server });
+    }
+    if (controlSocket === 'off') return;
+    try {
+      const socket = await openControlSocket(controlSocket, served);
+      this.#opened.push({ name: 'control socket', resource: socket });
+    } catch (error) {
+      // An operator's view is no reason not to forward.
+      this.#log.warn(`${messageOf(error)}; the program twill cannot ask this daemon`);
+    }
   }
 
   async #openBackend(config: NetworkConfig, iface: ExternalInterface): Promise<Backend> {
@@ -230,6 +246,31 @@ class Daemon {
     }
   }
 
+  /** Without the package or the capability everything else works as it does with them. */
+  #openProber(): void {
+    if (!this.#flags.pathProbes) return;
+    try {
+      const prober: PathProber = new PathProber({
+        sender: openRawIcmp((received) => prober.receive(received)),
+        fullBytes: () => this.#iface!.mtuBytes,
+        onPathMtu: (peer, mtuBytes) => this.#backend!.pathMtuChanged?.(peer, mtuBytes),
+        now: () => performance.now(),
+        random: Math.random,
+        randomBytes,
+      });
+      this.#prober = prober;
+      this.#opened.push({ name: 'path probes', resource: prober });
+      this.#setProbedPeers();
+      prober.start();
+    } catch (error) {
+      this.#log.warn(`path probes are off: ${messageOf(error)}`);
+    }
+  }
+
+  #setProbedPeers(): void {
+    this.#prober?.setPeers(Array.from(this.#view!.accepted(), ({ attributes }) => attributes.publicIp));
+  }
+
   // --- events --------------------------------------------------------------------------------------------------
 
   #watchStore(): void {
@@ -279,6 +320,7 @@ class Daemon {
     const counts = { added: diff.added.length, changed: diff.changed.length, removed: diff.removed.length };
     this.#log.info(counts, 'leases changed');
     this.#backend!.apply(diff);
+    this.#setProbedPeers();
   }
 
   /** Everything in the config shapes the device or the lease, so a change waits for a restart and says so. */
@@ -340,6 +382,7 @@ class Daemon {
       if (JSON.stringify(iface) !== JSON.stringify(before)) {
         this.#log.warn({ before: describe(before), now: describe(iface) }, 'external interface changed');
         this.#iface = iface;
+        if (iface.mtuBytes !== before.mtuBytes) this.#prober?.restart();
         const { mtuBytes } = await this.#backend!.interfaceChanged(iface);
         if (mtuBytes !== this.#mtuBytes) {
           this.#mtuBytes = mtuBytes;
@@ -389,6 +432,12 @@ class Daemon {
     ];
   }
 
+  #withPath(peer: Record<string, unknown>): Record<string, unknown> {
+    const address = parseIpv4(String(peer['publicIp']));
+    const path = address === undefined ? undefined : this.#prober?.report(address);
+    return path === undefined ? peer : { ...peer, path };
+  }
+
   #status(): Record<string, unknown> {
     const backend = this.#backend?.status();
     return {
@@ -401,7 +450,7 @@ class Daemon {
       interface: this.#iface && describe(this.#iface),
       store: { kind: this.#flags.store, ...this.#store.status() },
       backend: { type: this.#backend?.type, ...backend?.detail },
-      peers: backend?.peers ?? [],
+      peers: (backend?.peers ?? []).map((peer) => this.#withPath(peer)),
       refusedLeases: this.#view?.refusals().map(({ key, code, text }) => ({ key, code, text })) ?? [],
       alarms: this.#view?.alarms() ?? [],
     };

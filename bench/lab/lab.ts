@@ -186,7 +186,12 @@ export class Lab {
       const child = execFile(
         'setpriv',
         inNamespace(ns, command, args),
-        { timeout: timeoutMs, killSignal: 'SIGKILL', maxBuffer: 256 << 20, env: cleanEnvironment(env) },
+        {
+          timeout: timeoutMs,
+          killSignal: 'SIGKILL',
+          maxBuffer: 256 << 20,
+          env: cleanEnvironment({ ...this.#environment(ns), ...env }),
+        },
         (error, stdout, stderr) => {
           const code = error === null ? 0 : typeof error.code === 'number' ? error.code : 137;
           if (code !== 0 && mustSucceed) {
@@ -205,7 +210,7 @@ export class Lab {
     const logPath = join(this.dir, `${++this.#count}-${command.split('/').pop()}.log`);
     const out = openSync(logPath, 'w');
     const child = spawn('setpriv', inNamespace(ns, command, args), {
-      env: cleanEnvironment(),
+      env: cleanEnvironment(this.#environment(ns)),
       ...options,
       stdio: ['ignore', out, out],
     });
@@ -242,6 +247,11 @@ export class Lab {
     });
     if (!sign.test(task.log())) throw new Error(`${command} ended early:\n${task.log()}`);
     return task;
+  }
+
+  /** Hosts of a lab share a file system, which real hosts do not: each has a control socket of its own. */
+  #environment(ns: string): Readonly<Record<string, string>> {
+    return { FLANNELD_CONTROL_SOCKET: join(this.dir, `${ns}.sock`) };
   }
 
   /** Body of a GET to an address inside a namespace. */

@@ -35,15 +35,15 @@ export async function removeLeftovers(options: LeftoverOptions): Promise<void> {
     }
   }
   for (const link of await listLinks()) {
-    if (link.name === device || !isOfAnotherMode(link)) continue;
+    if (link.name === device || !isOurDevice(link)) continue;
     log.info({ device: link.name }, 'removing the device of another mode');
     await deleteLink(link.name);
   }
   if (device === undefined || !device.startsWith('flannel.')) await removeGuard();
 }
 
-/** A TUN device without persistence belongs to a flanneld that is running. */
-function isOfAnotherMode(link: Link): boolean {
+/** Whether we made a device and left it. A TUN without persistence belongs to a flanneld that is running. */
+export function isOurDevice(link: Link): boolean {
   if (link.kind === 'vxlan') return link.alias === DEVICE_ALIAS;
   return link.kind === 'tun' && link.name === UDP_DEVICE && link.data['persist'] === true;
 }

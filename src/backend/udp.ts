@@ -70,6 +70,8 @@ class UdpBackend implements Backend {
   #dataplane: Dataplane | undefined;
   #failure: string | undefined;
   #hasSnapshot = false;
+  /** Settings of the device that the kernel does not have, or does not let us make. */
+  #unset: readonly string[] = [];
   /** Nothing of another mode is left in the kernel. */
   #isAlone = false;
   #housekeeping: NodeJS.Timeout | undefined;
@@ -129,6 +131,16 @@ class UdpBackend implements Backend {
       this.#publish();
     });
     return { mtuBytes: this.#mtuBytes };
+  }
+
+  pathMtuChanged(peer: Ipv4, mtuBytes: number): void {
+    const inner = mtuBytes - UDP_OVERHEAD_BYTES;
+    if (inner < this.#mtuBytes) {
+      this.#notePathMtu({ peer, mtuBytes: inner });
+    } else if (this.#pathMtus.delete(peer) && this.#table.setPeerMtu(peer, this.#mtuBytes)) {
+      this.#log.info({ peer: formatIpv4(peer), mtuBytes: this.#mtuBytes }, 'path to a peer is wide again');
+      this.#publish();
+    }
   }
 
   degraded(): readonly string[] {
@@ -301,14 +313,15 @@ class UdpBackend implements Backend {
       accept_redirects: 'ipv4',
       send_redirects: 'ipv4',
     } as const;
+    const unset: string[] = [];
     for (const [key, family] of Object.entries(settings)) {
-      await writeInterfaceSysctl(
-        family,
-        UDP_DEVICE,
-        key,
-        key === 'disable_ipv6' || key === 'rp_filter' ? '1' : '0',
-      );
+      const value = key === 'disable_ipv6' || key === 'rp_filter' ? '1' : '0';
+      if (!(await writeInterfaceSysctl(family, UDP_DEVICE, key, value))) unset.push(key);
     }
+    if (unset.join() !== this.#unset.join()) {
+      this.#log.warn({ settings: unset.join(' ') }, `settings of ${UDP_DEVICE} that cannot be made here`);
+    }
+    this.#unset = unset;
     for (const { address, length } of link.addresses) {
       if (!prefixEquals({ address, length }, own)) await deleteAddress(UDP_DEVICE, { address, length });
     }

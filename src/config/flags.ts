@@ -5,7 +5,14 @@
 // which goes on with the default, a bad value is an error wherever it comes from, and the exit code of an error is not 0.
 
 import { OverlayError } from '../errors.js';
-import { MAX_QUEUES, type Offload, OFFLOADS, type SourceCheck, SOURCE_CHECKS } from './options.js';
+import {
+  DEFAULT_CONTROL_SOCKET,
+  MAX_QUEUES,
+  type Offload,
+  OFFLOADS,
+  type SourceCheck,
+  SOURCE_CHECKS,
+} from './options.js';
 
 export const STORES = ['etcd', 'static'] as const;
 export type StoreKind = (typeof STORES)[number];
@@ -52,6 +59,8 @@ export interface Flags {
   readonly offload: Offload;
   readonly sourceCheck: SourceCheck;
   readonly logFormat: LogFormat;
+  readonly controlSocket: string;
+  readonly pathProbes: boolean;
 }
 
 export type ParsedCommandLine =
@@ -196,6 +205,18 @@ export const FLAGS: readonly FlagSpec[] = [
   ),
   choice('source-check', 'sourceCheck', SOURCE_CHECKS, 'strict', 'which received packets are let in'),
   choice('log-format', 'logFormat', LOG_FORMATS, 'text', 'how log lines look'),
+  text(
+    'control-socket',
+    'controlSocket',
+    DEFAULT_CONTROL_SOCKET,
+    'unix socket that the program twill asks; "off" for none',
+  ),
+  bool(
+    'path-probes',
+    'pathProbes',
+    true,
+    'measure round trip, loss and path MTU to the other hosts by ICMP echo',
+  ),
 ];
 
 const BY_NAME = new Map(FLAGS.map((spec) => [spec.name, spec]));

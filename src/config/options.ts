@@ -8,5 +8,8 @@ export type SourceCheck = (typeof SOURCE_CHECKS)[number];
 export const OFFLOADS = ['auto', 'off'] as const;
 export type Offload = (typeof OFFLOADS)[number];
 
+/** Where the program `twill` asks the daemon. */
+export const DEFAULT_CONTROL_SOCKET = '/run/twill/twilld.sock';
+
 /** Most queues a TUN device can have (MAX_TAP_QUEUES, drivers/net/tun.c). */
 export const MAX_QUEUES = 256;

@@ -65,12 +65,22 @@ export class ChainKeeper {
     const { own, parent } = await this.#list(signal);
     if (this.#isWanted) {
       if (own !== undefined && isInOrder(this.#printed, own, parent)) return false;
-    } else if (own === undefined && !parent.some((rule) => isOurRule(rule, this.#chain))) {
+    } else if (!this.#isIn(own, parent)) {
       return false;
     }
     await this.#restore(restoreScript(this.#printed, parent, this.#isWanted), signal);
     if (this.#isWanted) await this.#learnSpelling(signal);
     return true;
+  }
+
+  /** Whether the chain, or a rule that leads to it, is there. Rejects with OverlayError E_FIREWALL. */
+  async isPresent(signal?: AbortSignal): Promise<boolean> {
+    const { own, parent } = await this.#list(signal);
+    return this.#isIn(own, parent);
+  }
+
+  #isIn(own: readonly string[] | undefined, parent: readonly string[]): boolean {
+    return own !== undefined || parent.some((rule) => isOurRule(rule, this.#chain));
   }
 
   async #learnSpelling(signal: AbortSignal | undefined): Promise<void> {

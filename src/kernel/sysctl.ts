@@ -28,7 +28,8 @@ export async function readInterfaceSysctl(
 
 /**
  * Writes a per-interface setting, such as ("ipv6", "flannel.1", "accept_ra", "0").
- * Resolves with false when there is nothing to write to: a kernel without IPv6 has no such file.
+ * Resolves with false when it cannot be had: a kernel without IPv6 has no such file, and in a container that is not
+ * privileged /proc/sys is mounted read-only.
  * Rejects with OverlayError E_KERNEL when the kernel refuses the value.
  */
 export async function writeInterfaceSysctl(
@@ -43,7 +44,7 @@ export async function writeInterfaceSysctl(
     await writePath(path, value);
     return true;
   } catch (error) {
-    if (error instanceof OverlayError && isMissing(error.cause)) return false;
+    if (error instanceof OverlayError && (isMissing(error.cause) || isReadOnly(error.cause))) return false;
     throw error;
   }
 }
@@ -76,6 +77,10 @@ async function writePath(path: string, value: string): Promise<void> {
       cause,
     });
   }
+}
+
+function isReadOnly(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException | undefined)?.code === 'EROFS';
 }
 
 function isMissing(error: unknown): boolean {

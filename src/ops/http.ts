@@ -1,4 +1,4 @@
-// The health server: /healthz, /readyz, /metrics, /status. Plain HTTP, reading only.
+// The health server: /healthz, /readyz, /metrics, /status. Plain HTTP, reading only, on an address or on a unix socket.
 //
 // It may listen on an address that strangers reach, so it is bounded in every way: GET and HEAD only, small headers,
 // no bodies, two seconds for a request, few connections. It shares no thread with the data path.
@@ -16,10 +16,11 @@ const KEEP_ALIVE_MS = 5_000;
 const MAX_CONNECTIONS = 32;
 const TEXT = 'text/plain; charset=utf-8';
 
+/** A port of 0 lets the kernel choose one. */
+export type ListenAddress = { readonly ip: string; readonly port: number } | { readonly path: string };
+
 export interface HttpOptions {
-  readonly ip: string;
-  /** 0 lets the kernel choose one. */
-  readonly port: number;
+  readonly listen: ListenAddress;
   readonly health: Health;
   readonly metrics: Metrics;
   readonly status: () => object;
@@ -27,6 +28,7 @@ export interface HttpOptions {
 }
 
 export interface HttpServer {
+  /** 0 on a unix socket. */
   readonly port: number;
   /** Ends open connections too. Idempotent. */
   close(): Promise<void>;
@@ -40,7 +42,7 @@ interface Answer {
 
 /** Listens. Rejects with OverlayError E_SOCKET when the address cannot be had. */
 export async function openHttpServer(options: HttpOptions): Promise<HttpServer> {
-  const { ip, port, log } = options;
+  const { listen, log } = options;
   const limits = {
     maxHeaderSize: MAX_HEADER_BYTES,
     headersTimeout: REQUEST_MS,
@@ -60,20 +62,26 @@ export async function openHttpServer(options: HttpOptions): Promise<HttpServer> 
   server.maxConnections = MAX_CONNECTIONS;
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
-      const message = `Cannot listen for health checks on ${ip}:${port}: ${error.code ?? error.message}`;
+      const message = `Cannot listen on ${describeListen(listen)}: ${error.code ?? error.message}`;
       reject(new OverlayError('E_SOCKET', message, { cause: error }));
     });
-    server.listen(port, ip, resolve);
+    if ('path' in listen) server.listen(listen.path, resolve);
+    else server.listen(listen.port, listen.ip, resolve);
   });
   server.on('error', (error) => log.error({ err: error }, 'health server'));
+  const address = server.address() as AddressInfo | string;
   return {
-    port: (server.address() as AddressInfo).port,
+    port: typeof address === 'string' ? 0 : address.port,
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());
         server.closeAllConnections();
       }),
   };
+}
+
+function describeListen(listen: ListenAddress): string {
+  return 'path' in listen ? listen.path : `${listen.ip}:${listen.port} for health checks`;
 }
 
 async function handle(request: IncomingMessage, options: HttpOptions): Promise<Answer> {

@@ -157,7 +157,7 @@ t.test('a wrong start ends with a reason', { skip }, async (t) => {
     );
     await check(t, other, 1, /172\.20\.0\.1:8285: bind: EADDRINUSE|flannel0.*EBUSY/);
     const third = daemonArguments(host, good);
-    await check(t, third, 1, /Cannot listen for health checks on 127\.0\.0\.1:9180: EADDRINUSE/);
+    await check(t, third, 1, /Cannot listen on 127\.0\.0\.1:9180 for health checks: EADDRINUSE/);
     t.equal(await lab.end(running), 0);
   });
 });

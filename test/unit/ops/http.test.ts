@@ -26,8 +26,7 @@ async function open(health: Health): Promise<HttpServer & { url: string }> {
   });
   const log = pino({ level: 'silent' });
   const server = await openHttpServer({
-    ip: '127.0.0.1',
-    port: 0,
+    listen: { ip: '127.0.0.1', port: 0 },
     health,
     metrics,
     status: () => ({ hello: 1 }),
@@ -88,8 +87,7 @@ t.test('a port that is taken is an error that names it', async (t) => {
   t.teardown(() => first.close());
   const metrics = new Metrics({ backend: () => [], gauges: () => [], version: '' });
   const again = openHttpServer({
-    ip: '127.0.0.1',
-    port: first.port,
+    listen: { ip: '127.0.0.1', port: first.port },
     health: new Health(),
     metrics,
     status: () => ({}),
@@ -97,6 +95,6 @@ t.test('a port that is taken is an error that names it', async (t) => {
   });
   await t.rejects(again, {
     code: 'E_SOCKET',
-    message: new RegExp(`127\\.0\\.0\\.1:${first.port}: EADDRINUSE`),
+    message: new RegExp(`127\\.0\\.0\\.1:${first.port} for health checks: EADDRINUSE`),
   });
 });

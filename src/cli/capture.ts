@@ -1,0 +1,90 @@
+// `twill capture`: inner packets as the overlay's device sees them, by tcpdump(8).
+//
+// Outbound they are seen before they are split, inbound after they were merged: with offloads on, a packet may be up to
+// 64 KB long and its checksum not filled in yet, as on any device with segmentation offload.
+
+import { spawn } from 'node:child_process';
+import { type Command, countOption, UsageError } from './command.js';
+import { type DaemonStatus, fetchStatus } from './daemon-client.js';
+
+/** Arguments of tcpdump for a daemon in this state. Throws UsageError for a peer that is none. */
+export function captureArguments(
+  status: DaemonStatus,
+  options: {
+    readonly peer?: string;
+    readonly file?: string;
+    readonly count?: number;
+    readonly snaplen?: number;
+  },
+): string[] {
+  // host-gw has no device of its own: the overlay's packets are those of its network on the external interface.
+  const device = status.backend.device ?? status.interface?.name;
+  if (device === undefined) throw new UsageError('the daemon has no device yet: see twill status');
+  const args = ['-n', '-i', device];
+  if (options.file !== undefined) args.push('-U', '-w', options.file);
+  if (options.count !== undefined) args.push('-c', String(options.count));
+  if (options.snaplen !== undefined) args.push('-s', String(options.snaplen));
+  const filter: string[] = [];
+  if (options.peer !== undefined) {
+    const subnets = status.peers
+      .filter((peer) => peer.publicIp === options.peer || peer.subnet === options.peer)
+      .map((peer) => `net ${peer.subnet}`);
+    if (subnets.length === 0)
+      throw new UsageError(
+        `--peer is "${options.peer}": expected a peer's public IP or subnet, see twill peers`,
+      );
+    filter.push(subnets.join(' or '));
+  } else if (status.backend.device === undefined && status.network !== undefined) {
+    filter.push(`net ${status.network}`);
+  }
+  return [...args, ...filter];
+}
+
+export const CAPTURE: Command = {
+  name: 'capture',
+  summary: 'inner packets of the overlay, printed or as pcap, by tcpdump',
+  help: [
+    '--peer IP    only packets from or to this host (public IP or subnet)',
+    '--write F    pcap to a file, or to a pipe with -: twill capture --write - | wireshark -k -i -',
+    '--count N    ends after N packets',
+    '--snaplen N  bytes of each packet',
+    '-- ARGS      more arguments for tcpdump',
+  ],
+  options: {
+    peer: { type: 'string' },
+    write: { type: 'string', short: 'w' },
+    count: { type: 'string' },
+    snaplen: { type: 'string' },
+  },
+  run: async (context) => {
+    if (context.isJson) throw new UsageError('capture has no --json: use --write for pcap');
+    const { options, rest } = context;
+    const status = await fetchStatus(context.socketPath);
+    const [count, snaplen] = [countOption(options, 'count'), countOption(options, 'snaplen')];
+    const args = captureArguments(status, {
+      ...(typeof options['peer'] === 'string' ? { peer: options['peer'] } : {}),
+      ...(typeof options['write'] === 'string' ? { file: options['write'] } : {}),
+      ...(count === undefined ? {} : { count }),
+      ...(snaplen === undefined ? {} : { snaplen }),
+    });
+    return runTcpdump([...rest, ...args]);
+  },
+};
+
+function runTcpdump(args: readonly string[]): Promise<number> {
+  const child = spawn('tcpdump', args, { stdio: ['ignore', 'inherit', 'inherit'] });
+  // Ctrl-C reaches the whole foreground group: tcpdump ends by itself and says what it saw.
+  const ignore = (): void => undefined;
+  const end = (): void => void child.kill('SIGTERM');
+  process.on('SIGINT', ignore).on('SIGTERM', end);
+  return new Promise((resolve, reject) => {
+    child.once('error', (error: NodeJS.ErrnoException) => {
+      const missing = 'tcpdump is not installed: apt-get install tcpdump';
+      reject(new Error(error.code === 'ENOENT' ? missing : `tcpdump: ${error.message}`));
+    });
+    child.once('close', (code) => {
+      process.off('SIGINT', ignore).off('SIGTERM', end);
+      resolve(code ?? 1);
+    });
+  });
+}

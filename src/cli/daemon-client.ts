@@ -1,0 +1,94 @@
+// Asks the daemon of this host on its control socket.
+
+import { request } from 'node:http';
+
+/** The daemon cannot be asked; the message says why and what to do. */
+export class DaemonUnreachable extends Error {}
+
+/** A peer as /status shows it; which fields there are depends on the backend. */
+export interface PeerStatus {
+  readonly subnet: string;
+  readonly publicIp: string;
+  readonly refused?: string;
+  readonly mtuBytes?: number;
+  readonly packetsOut?: number;
+  readonly bytesOut?: number;
+  readonly packetsIn?: number;
+  readonly bytesIn?: number;
+  readonly state?: string;
+  readonly path?: { readonly rttMs?: number; readonly loss?: number; readonly mtuBytes?: number };
+}
+
+/** What /status says, as far as the commands read it. */
+export interface DaemonStatus {
+  readonly version: string;
+  readonly uptimeSeconds: number;
+  readonly ready: boolean;
+  readonly degraded: readonly string[];
+  readonly network?: string;
+  readonly lease?: { readonly subnet: string; readonly mtuBytes: number };
+  readonly interface?: {
+    readonly name: string;
+    readonly address: string;
+    readonly publicIp: string;
+    readonly mtuBytes: number;
+  };
+  readonly store: Readonly<Record<string, unknown>> & { readonly kind: string };
+  readonly backend: Readonly<Record<string, unknown>> & {
+    readonly type?: string;
+    readonly device?: string;
+    readonly port?: number;
+    readonly offloads?: Readonly<Record<string, unknown>>;
+    readonly counters?: {
+      readonly outbound: Readonly<Record<string, number>>;
+      readonly inbound: Readonly<Record<string, number>>;
+      readonly socketDrops: number;
+    };
+  };
+  readonly peers: readonly PeerStatus[];
+  readonly refusedLeases: readonly { readonly key: string; readonly code: string; readonly text: string }[];
+  readonly alarms: readonly string[];
+}
+
+const ANSWER_MS = 5_000;
+const MAX_BYTES = 64 << 20;
+
+/** The daemon's status. Rejects with DaemonUnreachable. */
+export function fetchStatus(socketPath: string): Promise<DaemonStatus> {
+  return new Promise((resolve, reject) => {
+    const fail = (why: string, hint: string): void =>
+      reject(new DaemonUnreachable(`Cannot ask the daemon on ${socketPath}: ${why} (${hint})`));
+    const asked = request({ socketPath, path: '/status', timeout: ANSWER_MS }, (response) => {
+      const chunks: Buffer[] = [];
+      let length = 0;
+      response.on('data', (chunk: Buffer) => {
+        chunks.push(chunk);
+        length += chunk.length;
+        if (length > MAX_BYTES) asked.destroy(new Error(`more than ${MAX_BYTES} bytes`));
+      });
+      response.on('end', () => {
+        const text = Buffer.concat(chunks).toString();
+        if (response.statusCode !== 200) {
+          fail(`status ${response.statusCode}`, text.trim());
+          return;
+        }
+        try {
+          resolve(JSON.parse(text) as DaemonStatus);
+        } catch {
+          fail('its answer is no JSON', 'is it a twilld that listens there?');
+        }
+      });
+    });
+    asked.on('timeout', () => asked.destroy(new Error(`no answer within ${ANSWER_MS} ms`)));
+    asked.on('error', (error: NodeJS.ErrnoException) => fail(error.code ?? error.message, hintFor(error)));
+    asked.end();
+  });
+}
+
+function hintFor({ code }: NodeJS.ErrnoException): string {
+  if (code === 'EACCES' || code === 'EPERM') return 'only root may ask: use sudo';
+  if (code === 'ENOENT' || code === 'ECONNREFUSED') {
+    return 'is twilld running, with the same --control-socket? See: systemctl status twilld';
+  }
+  return 'see the log of the daemon';
+}

@@ -1,0 +1,326 @@
+// `twill doctor`: looks at everything a host needs, and says what to do about what is missing.
+
+import { accessSync, constants, openSync, closeSync, readFileSync } from 'node:fs';
+import { request as httpRequest } from 'node:http';
+import { request as httpsRequest } from 'node:https';
+import { release } from 'node:os';
+import { parseFlags, type Flags } from '../config/flags.js';
+import { runCommand } from '../kernel/command.js';
+import { readSysctl } from '../kernel/sysctl.js';
+import { readSubnetFile } from '../subnet-file.js';
+import { formatPrefix } from '../net/ipv4.js';
+import { type Command, show, UsageError } from './command.js';
+import { type DaemonStatus, DaemonUnreachable, fetchStatus } from './daemon-client.js';
+import { printable } from './format.js';
+
+export interface Finding {
+  readonly check: string;
+  readonly state: 'ok' | 'warn' | 'fail';
+  readonly text: string;
+  /** What to do; "" when all is well. */
+  readonly advice: string;
+}
+
+const ok = (check: string, text: string): Finding => ({ check, state: 'ok', text, advice: '' });
+const warn = (check: string, text: string, advice: string): Finding => ({
+  check,
+  state: 'warn',
+  text,
+  advice,
+});
+const fail = (check: string, text: string, advice: string): Finding => ({
+  check,
+  state: 'fail',
+  text,
+  advice,
+});
+
+const LEAST_KERNEL = [5, 10];
+const TUN = '/dev/net/tun';
+const CAP_NET_ADMIN = 12;
+const CAP_NET_RAW = 13;
+const ETCD_ANSWER_MS = 3_000;
+const UDP_PORT = 8285;
+const VXLAN_PORT = 8472;
+
+function checkKernel(): Finding {
+  const [major, minor] = release().split('.').map(Number);
+  const isEnough = major > LEAST_KERNEL[0] || (major === LEAST_KERNEL[0] && minor >= LEAST_KERNEL[1]);
+  return isEnough
+    ? ok('kernel', `Linux ${release()}`)
+    : fail('kernel', `Linux ${release()}`, `Linux ${LEAST_KERNEL.join('.')} or later is needed`);
+}
+
+function checkTun(): Finding {
+  try {
+    closeSync(openSync(TUN, 'r+'));
+    return ok('tun', `${TUN} can be opened`);
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    const advice =
+      code === 'EACCES' || code === 'EPERM'
+        ? 'run as root'
+        : 'modprobe tun; in a container, pass the device in';
+    return fail('tun', message, advice);
+  }
+}
+
+/** Capabilities in force, by bit (capabilities(7)). */
+function checkCapabilities(): Finding[] {
+  const mask = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0';
+  const has = (bit: number): boolean => ((BigInt(`0x${mask}`) >> BigInt(bit)) & 1n) === 1n;
+  return [
+    has(CAP_NET_ADMIN)
+      ? ok('capability', 'CAP_NET_ADMIN')
+      : fail('capability', 'no CAP_NET_ADMIN', 'run as root, or give the service this capability'),
+    has(CAP_NET_RAW)
+      ? ok('capability', 'CAP_NET_RAW')
+      : warn('capability', 'no CAP_NET_RAW', 'iptables in legacy mode and path probes need it'),
+  ];
+}
+
+function findProgram(name: string): string | undefined {
+  const folders = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`.split(':');
+  return folders
+    .filter((folder) => folder !== '')
+    .map((folder) => `${folder}/${name}`)
+    .find((path) => {
+      try {
+        accessSync(path, constants.X_OK);
+        return true;
+      } catch {
+        return false;
+      }
+    });
+}
+
+function checkPrograms(): Finding[] {
+  const needed = findProgram('ip');
+  const firewalls = ['nft', 'iptables'].filter((name) => findProgram(name) !== undefined);
+  return [
+    needed === undefined
+      ? fail('programs', 'no ip', 'apt-get install iproute2')
+      : ok('programs', `ip is ${needed}`),
+    firewalls.length === 0
+      ? warn(
+          'programs',
+          'neither nft nor iptables',
+          'apt-get install nftables, or run with --iptables-forward-rules=false',
+        )
+      : ok('programs', `for rules: ${firewalls.join(', ')}`),
+  ];
+}
+
+async function checkForwarding(): Promise<Finding> {
+  return (await readSysctl('net/ipv4/ip_forward')) === '1'
+    ? ok('forwarding', 'net.ipv4.ip_forward is 1')
+    : fail(
+        'forwarding',
+        'net.ipv4.ip_forward is not 1',
+        'sysctl -w net.ipv4.ip_forward=1, and in /etc/sysctl.d',
+      );
+}
+
+async function checkForwardPolicy(): Promise<Finding> {
+  if (findProgram('iptables') === undefined) return ok('forward policy', 'no iptables on this host');
+  const { status, stdout, stderr } = await runCommand('iptables', ['-S', 'FORWARD']);
+  if (status !== 0)
+    return warn('forward policy', stderr.trim().split('\n')[0] ?? '', 'run as root to see it');
+  const isDrop = /^-P FORWARD DROP$/m.test(stdout);
+  const hasOurs = stdout.includes('-j FLANNEL-FWD');
+  if (!isDrop) return ok('forward policy', 'FORWARD accepts');
+  if (hasOurs) return ok('forward policy', 'FORWARD drops, our rules accept the overlay');
+  const advice =
+    'start the daemon with --iptables-forward-rules (the default), or accept the overlay by a rule of your own';
+  return warn('forward policy', 'FORWARD drops and there is no rule for the overlay', advice);
+}
+
+/** Whether some process of this network namespace has a UDP port open (proc_net(5)). */
+function isUdpPortTaken(port: number): boolean {
+  const wanted = port.toString(16).toUpperCase().padStart(4, '0');
+  return readFileSync('/proc/net/udp', 'utf8')
+    .split('\n')
+    .some((line) => line.trim().split(/\s+/)[1]?.endsWith(`:${wanted}`));
+}
+
+function checkPort(status: DaemonStatus | undefined): Finding {
+  const isVxlan = status?.backend.type === 'vxlan';
+  const port = status?.backend.port ?? (isVxlan ? VXLAN_PORT : UDP_PORT);
+  const isTaken = isUdpPortTaken(port);
+  if (status === undefined) {
+    return isTaken
+      ? fail('port', `UDP ${port} is taken`, `ss -ulpn 'sport = :${port}' shows by whom`)
+      : ok('port', `UDP ${port} is free`);
+  }
+  if (status.backend.type === 'host-gw') return ok('port', 'host-gw needs none');
+  return isTaken || isVxlan
+    ? ok('port', `UDP ${port} is ours`)
+    : fail('port', `UDP ${port} is not open`, 'see twill status');
+}
+
+function readIfGiven(path: string): Buffer | undefined {
+  return path === '' ? undefined : readFileSync(path);
+}
+
+/** Asks an etcd whether it is healthy (GET /health). */
+function askEtcd(endpoint: string, flags: Flags): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const url = new URL('/health', endpoint);
+    const options = {
+      timeout: ETCD_ANSWER_MS,
+      ca: readIfGiven(flags.etcdCafile),
+      cert: readIfGiven(flags.etcdCertfile),
+      key: readIfGiven(flags.etcdKeyfile),
+    };
+    const asked = (url.protocol === 'https:' ? httpsRequest : httpRequest)(url, options, (response) => {
+      let text = '';
+      response.setEncoding('utf8').on('data', (chunk: string) => (text = (text + chunk).slice(0, 1000)));
+      response.on('end', () =>
+        response.statusCode === 200
+          ? resolve(text.trim())
+          : reject(new Error(`status ${response.statusCode}: ${text.trim()}`)),
+      );
+    });
+    asked.on('timeout', () => asked.destroy(new Error(`no answer within ${ETCD_ANSWER_MS} ms`)));
+    asked.on('error', reject);
+    asked.end();
+  });
+}
+
+async function checkEtcd(flags: Flags): Promise<Finding[]> {
+  if (flags.store !== 'etcd') return [ok('etcd', `not used: --store is ${flags.store}`)];
+  const endpoints = flags.etcdEndpoints.split(',').map((endpoint) => endpoint.trim());
+  const findings = await Promise.all(
+    endpoints.map(async (endpoint) => {
+      try {
+        return ok('etcd', `${endpoint}: ${await askEtcd(endpoint, flags)}`);
+      } catch (error) {
+        const { code, message } = error as NodeJS.ErrnoException;
+        return warn(
+          'etcd',
+          `${endpoint}: ${code ?? message}`,
+          'is it running, and reachable from this host?',
+        );
+      }
+    }),
+  );
+  if (findings.some(({ state }) => state === 'ok')) return findings;
+  return findings.map((finding) => ({
+    ...finding,
+    state: 'fail',
+    advice:
+      'no endpoint answers: check --etcd-endpoints or FLANNELD_ETCD_ENDPOINTS, the network and TLS files',
+  }));
+}
+
+async function checkDaemon(socketPath: string): Promise<{ status?: DaemonStatus; findings: Finding[] }> {
+  try {
+    const status = await fetchStatus(socketPath);
+    const findings = status.degraded.map((reason) =>
+      warn('daemon', `degraded: ${reason}`, 'docs/troubleshooting.md'),
+    );
+    if (!status.ready) findings.push(fail('daemon', 'not ready', 'see its log: journalctl -u twilld'));
+    return {
+      status,
+      findings: findings.length > 0 ? findings : [ok('daemon', `twill ${status.version} is ready`)],
+    };
+  } catch (error) {
+    if (!(error instanceof DaemonUnreachable)) throw error;
+    return { findings: [warn('daemon', error.message, 'start it: systemctl start twilld')] };
+  }
+}
+
+function checkOffloads({ backend }: DaemonStatus): Finding[] {
+  if (backend.offloads === undefined) return [];
+  const missing = Object.entries(backend.offloads).filter(([, value]) => value === false);
+  if (missing.length === 0) return [ok('offloads', 'all granted')];
+  const names = missing.map(([name]) => name).join(', ');
+  return [
+    warn(
+      'offloads',
+      `not granted: ${names}`,
+      'a newer kernel has them; until then the path is slower, not wrong',
+    ),
+  ];
+}
+
+function checkMtu({ lease, interface: iface, peers }: DaemonStatus): Finding[] {
+  if (lease === undefined || iface === undefined) return [];
+  const findings: Finding[] = [];
+  if (lease.mtuBytes > iface.mtuBytes) {
+    findings.push(
+      fail('mtu', `overlay ${lease.mtuBytes} > ${iface.name} ${iface.mtuBytes}`, 'restart the daemon'),
+    );
+  }
+  const narrow = peers.filter(({ mtuBytes }) => mtuBytes !== undefined && mtuBytes < lease.mtuBytes);
+  for (const { publicIp, mtuBytes } of narrow.slice(0, 10)) {
+    findings.push(
+      warn(
+        'mtu',
+        `the path to ${publicIp} takes ${mtuBytes} of ${lease.mtuBytes}`,
+        'containers are told; check the links between',
+      ),
+    );
+  }
+  return findings.length > 0
+    ? findings
+    : [ok('mtu', `overlay ${lease.mtuBytes}, ${iface.name} ${iface.mtuBytes}`)];
+}
+
+async function checkSubnetFile(flags: Flags, status: DaemonStatus): Promise<Finding> {
+  const { subnet } = await readSubnetFile(flags.subnetFile);
+  const own = status.lease?.subnet;
+  if (subnet === undefined)
+    return fail('subnet file', `${flags.subnetFile} has no subnet`, 'see the log of the daemon');
+  return formatPrefix(subnet) === own
+    ? ok('subnet file', `${flags.subnetFile} says ${own}`)
+    : fail(
+        'subnet file',
+        `${flags.subnetFile} says ${formatPrefix(subnet)}, the lease is ${own}`,
+        'is --subnet-file the same here?',
+      );
+}
+
+function readFlags(args: readonly string[]): Flags {
+  const parsed = parseFlags(args, process.env);
+  if (parsed.kind !== 'run') throw new UsageError('behind "--" expected flags of twilld');
+  return parsed.flags;
+}
+
+/** Runs all checks. */
+export async function examine(socketPath: string, flags: Flags): Promise<Finding[]> {
+  const { status, findings } = await checkDaemon(socketPath);
+  return [
+    checkKernel(),
+    checkTun(),
+    ...checkCapabilities(),
+    ...checkPrograms(),
+    await checkForwarding(),
+    await checkForwardPolicy(),
+    checkPort(status),
+    ...(await checkEtcd(flags)),
+    ...findings,
+    ...(status === undefined
+      ? []
+      : [...checkOffloads(status), ...checkMtu(status), await checkSubnetFile(flags, status)]),
+  ];
+}
+
+export const DOCTOR: Command = {
+  name: 'doctor',
+  summary: 'checks what this host needs and says what to do; exit code 1 when something is missing',
+  help: ['-- FLAGS     flags the daemon runs with, such as --etcd-endpoints; FLANNELD_* variables count too'],
+  options: {},
+  run: async (context) => {
+    const findings = await examine(context.socketPath, readFlags(context.rest));
+    show(context, findings, () =>
+      findings
+        .map(({ check, state, text, advice }) => {
+          const line = `${state.padEnd(4)}  ${check.padEnd(14)}  ${printable(text)}`;
+          return advice === '' ? line : `${line}\n${' '.repeat(22)}→ ${advice}`;
+        })
+        .join('\n'),
+    );
+    return findings.some(({ state }) => state === 'fail') ? 1 : 0;
+  },
+};

@@ -1,0 +1,144 @@
+// Every command of `twill` against real daemons, and against none.
+
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { type Host, Lab, labUnavailable, type Output, PROJECT_ROOT } from '../../bench/lab/lab.js';
+import { startCluster } from '../../bench/lab/twill-hosts.js';
+
+const TWILL = join(PROJECT_ROOT, 'dist/cli/main.js');
+
+t.test('twill', { skip: labUnavailable() }, async (t) => {
+  const lab = Lab.open('cli-');
+  t.teardown(() => lab.close());
+  const { hosts, daemons } = await startCluster(lab, 2);
+  const [a, b] = hosts;
+  const twill = (host: Host, ...args: string[]): Promise<Output> =>
+    lab.run(host.ns, process.execPath, [TWILL, ...args], { mustSucceed: false });
+  const json = async (host: Host, ...args: string[]): Promise<unknown> =>
+    JSON.parse((await twill(host, ...args, '--json')).stdout);
+  const echo = (...args: string[]): Promise<Output> =>
+    lab.run(a.containerNs, 'ping', ['-c3', '-i0.05', '-W1', ...args], { mustSucceed: false });
+
+  await t.test('the socket is root’s alone', (t) => {
+    const { mode } = statSync(join(lab.dir, `${a.ns}.sock`));
+    t.equal(mode & 0o777, 0o600);
+    t.end();
+  });
+
+  await t.test('status', async (t) => {
+    const { stdout, code } = await twill(a, 'status');
+    t.equal(code, 0, stdout);
+    t.match(stdout, /daemon {10}twill [\d.]+, ready, up/);
+    t.match(stdout, /own lease {7}10\.5\.1\.0\/24, MTU 1472/);
+    t.match(stdout, /backend {9}udp on flannel0/);
+    t.match(await json(a, 'status'), { ready: true, peerCount: 1, lease: { subnet: '10.5.1.0/24' } });
+  });
+
+  await t.test('peers', async (t) => {
+    t.equal((await echo(b.containerIp)).code, 0);
+    t.match(await json(a, 'peers'), [
+      { subnet: '10.5.2.0/24', publicIp: b.underlayIp, packetsOut: 3, packetsIn: 3 },
+    ]);
+    t.match((await twill(a, 'peers')).stdout, /^10\.5\.2\.0\/24 +172\.20\.0\.2 +1472 +3 /m);
+  });
+
+  await t.test('drops', async (t) => {
+    await echo('10.5.77.1');
+    t.match(await json(a, 'drops'), [{ direction: 'outbound', reason: 'no_route', packets: 3 }]);
+    t.match((await twill(a, 'drops')).stdout, /3 +outbound +no_route +no lease covers the destination/);
+    t.ok(((await json(a, 'drops', '--all')) as unknown[]).length > 30);
+  });
+
+  await t.test('leases', async (t) => {
+    t.same(await json(a, 'leases'), [
+      { subnet: '10.5.1.0/24', publicIp: a.underlayIp, state: 'own' },
+      { subnet: '10.5.2.0/24', publicIp: b.underlayIp, state: 'used' },
+    ]);
+  });
+
+  await t.test('top', async (t) => {
+    const traffic = lab.run(a.containerNs, 'ping', ['-c200', '-i0.01', b.containerIp]);
+    const rates = (await json(a, 'top', '--count=1')) as { outbound: { packetsPerSecond: number } };
+    t.ok(rates.outbound.packetsPerSecond > 20, `${rates.outbound.packetsPerSecond} packets/s`);
+    t.match((await twill(a, 'top', '--count=1')).stdout, /10\.5\.2\.0\/24 +172\.20\.0\.2/);
+    await traffic;
+  });
+
+  await t.test('capture', async (t) => {
+    const traffic = lab.run(a.containerNs, 'ping', ['-c400', '-i0.01', b.containerIp]);
+    const { stdout } = await twill(a, 'capture', `--peer=${b.underlayIp}`, '--count=2');
+    t.match(stdout, /IP 10\.5\.1\.2 > 10\.5\.2\.2: ICMP echo request/);
+    const pcap = await twill(a, 'capture', '--write=-', '--count=1');
+    t.ok(pcap.stdout.length > 24, 'pcap on a pipe');
+    await traffic;
+    t.match(await twill(a, 'capture', '--peer=203.0.113.1'), {
+      code: 2,
+      stderr: /--peer is "203\.0\.113\.1"/,
+    });
+  });
+
+  await t.test('doctor', async (t) => {
+    const findings = (await json(a, 'doctor')) as { check: string; state: string }[];
+    t.match(
+      findings.find(({ check }) => check === 'daemon'),
+      { state: 'ok' },
+    );
+    t.match(
+      findings.find(({ check }) => check === 'port'),
+      { state: 'ok' },
+    );
+    t.match(
+      findings.find(({ check }) => check === 'etcd'),
+      { state: 'fail' },
+      'no etcd runs here',
+    );
+    const args = [
+      'doctor',
+      '--',
+      '--store=static',
+      '--static-file=x',
+      `--subnet-file=${join(a.dir, 'subnet.env')}`,
+    ];
+    const { stdout, code } = await twill(a, ...args);
+    t.equal(code, 0, stdout);
+    t.match(stdout, /^ok {4}tun /m);
+  });
+
+  await t.test('a wrong command line', async (t) => {
+    const cases: [string[], RegExp][] = [
+      [[], /a command is missing/],
+      [['fly'], /unknown command "fly": expected one of status, peers/],
+      [['status', '--fast'], /--fast/],
+      [['top', '--count=0'], /--count is "0"/],
+    ];
+    for (const [args, text] of cases) t.match(await twill(a, ...args), { code: 2, stderr: text });
+    t.match(await twill(a, '--help'), { code: 0, stdout: /cleanup +removes every device/ });
+    t.match(await twill(a, 'drops', '--help'), { code: 0, stdout: /--all/ });
+  });
+
+  await t.test('a second daemon leaves the socket to the first', async (t) => {
+    const args = ['--store=static', '--static-file=/none', '--iface=eth0'];
+    const second = lab.spawn(a.ns, process.execPath, [join(PROJECT_ROOT, 'dist/main.js'), ...args]);
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    await lab.end(second);
+    t.match(second.log(), /another daemon answers there/);
+    t.equal((await twill(a, 'status')).code, 0);
+  });
+
+  await t.test('cleanup', async (t) => {
+    t.match(await twill(a, 'cleanup'), { code: 1, stderr: /a daemon answers on .*stop it first/ });
+    t.match((await twill(a, 'cleanup', '--dry-run')).stdout, /would be removed: device flannel0/);
+    await lab.end(daemons[0]);
+    t.match(await twill(a, 'status'), { code: 1, stderr: /ENOENT \(is twilld running/ });
+    t.match(lab.ip(a.ns, 'link show'), /flannel0/, 'it was kept');
+    const { stdout, code } = await twill(a, 'cleanup');
+    t.equal(code, 0, stdout);
+    t.match(stdout, /removed: device flannel0/);
+    t.match(stdout, /removed: chain filter\/FLANNEL-FWD/);
+    t.notMatch(lab.ip(a.ns, 'link show'), /flannel0/);
+    const rules = await lab.run(a.ns, 'iptables-save', []);
+    t.notMatch(rules.stdout, /FLANNEL/);
+    t.match((await twill(a, 'cleanup')).stdout, /nothing of ours is left/);
+  });
+});

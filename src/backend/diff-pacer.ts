@@ -7,13 +7,15 @@
 import type { LeaseDiff } from '../lease/lease.js';
 import { DiffAccumulator } from '../lease/lease-diff.js';
 
-// A change that comes alone is not held up; in a storm each waits so long at most.
-const INTERVAL_MS = 100;
+// A change that comes alone is not held up. In a storm each waits so long at most; the pause doubles while it lasts.
+const MIN_PAUSE_MS = 100;
+const MAX_PAUSE_MS = 500;
 
 export class DiffPacer {
   readonly #apply: (diff: LeaseDiff) => void;
   readonly #pending = new DiffAccumulator();
   #timer: NodeJS.Timeout | undefined;
+  #pauseMs = MIN_PAUSE_MS;
   #isClosed = false;
 
   constructor(apply: (diff: LeaseDiff) => void) {
@@ -37,8 +39,9 @@ export class DiffPacer {
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
       const pending = this.#pending.take();
+      this.#pauseMs = pending === undefined ? MIN_PAUSE_MS : Math.min(2 * this.#pauseMs, MAX_PAUSE_MS);
       if (pending !== undefined) this.#applyNow(pending);
-    }, INTERVAL_MS);
+    }, this.#pauseMs);
     this.#apply(diff);
   }
 }

@@ -19,7 +19,7 @@ t.test('DiffPacer: the first at once, a storm in few pieces, none lost', async (
   await new Promise((resolve) => setTimeout(resolve, 150));
   t.equal(applied.length, 2, 'the others together');
   t.equal(applied[1].added.length, 200);
-  await new Promise((resolve) => setTimeout(resolve, 150));
+  await new Promise((resolve) => setTimeout(resolve, 250));
   t.equal(applied.length, 2, 'and nothing more');
   pacer.push({ added: [], changed: [], removed: [] });
   t.equal(applied.length, 3, 'an empty first snapshot is passed on');

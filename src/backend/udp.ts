@@ -8,7 +8,6 @@
 // while the route table lives on. Peers are looked up in the kernel's routes before they enter the table, because a
 // public IP that is reached through our own device would encapsulate itself without end.
 
-import { readFile } from 'node:fs/promises';
 import { performance } from 'node:perf_hooks';
 import type { PathMtuEvent } from '../dataplane/arena.js';
 import { Dataplane, type CounterSnapshot, type DirectionCounters } from '../dataplane/dataplane.js';
@@ -16,7 +15,7 @@ import { DropLog } from '../dataplane/drop-log.js';
 import { RouteTable } from '../dataplane/route-table.js';
 import { OverlayError } from '../errors.js';
 import { parseUdpBackend } from '../config/backend-config.js';
-import { addAddress, deleteAddress, deleteLink, findLink, setLink } from '../kernel/link.js';
+import { addAddress, deleteAddress, deleteLink, findLink, hasCarrier, setLink } from '../kernel/link.js';
 import { ip } from '../kernel/ip.js';
 import { listRoutes, lookupRoutes } from '../kernel/route.js';
 import { writeInterfaceSysctl } from '../kernel/sysctl.js';
@@ -457,15 +456,6 @@ class UdpBackend implements Backend {
       }
       return entry;
     });
-  }
-}
-
-/** Whether some process has the TUN device open. */
-async function hasCarrier(device: string): Promise<boolean> {
-  try {
-    return (await readFile(`/sys/class/net/${device}/carrier`, 'utf8')).trim() === '1';
-  } catch {
-    return false; // reading it fails with EINVAL while the device is down: nobody has brought it up
   }
 }
 

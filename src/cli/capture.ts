@@ -15,6 +15,8 @@ export function captureArguments(
     readonly file?: string;
     readonly count?: number;
     readonly snaplen?: number;
+    /** In the words of pcap-filter(7). */
+    readonly condition?: string;
   },
 ): string[] {
   // host-gw has no device of its own: the overlay's packets are those of its network on the external interface.
@@ -37,7 +39,8 @@ export function captureArguments(
   } else if (status.backend.device === undefined && status.network !== undefined) {
     filter.push(`net ${status.network}`);
   }
-  return [...args, ...filter];
+  if (options.condition !== undefined) filter.push(options.condition);
+  return filter.length === 0 ? args : [...args, filter.map((part) => `(${part})`).join(' and ')];
 }
 
 export const CAPTURE: Command = {
@@ -48,7 +51,7 @@ export const CAPTURE: Command = {
     '--write F    pcap to a file, or to a pipe with -: twill capture --write - | wireshark -k -i -',
     '--count N    ends after N packets',
     '--snaplen N  bytes of each packet',
-    '-- ARGS      more arguments for tcpdump',
+    '-- WORDS     more conditions, in the words of pcap-filter(7)',
   ],
   options: {
     peer: { type: 'string' },
@@ -66,8 +69,9 @@ export const CAPTURE: Command = {
       ...(typeof options['write'] === 'string' ? { file: options['write'] } : {}),
       ...(count === undefined ? {} : { count }),
       ...(snaplen === undefined ? {} : { snaplen }),
+      ...(rest.length === 0 ? {} : { condition: rest.join(' ') }),
     });
-    return runTcpdump([...rest, ...args]);
+    return runTcpdump(args);
   },
 };
 

@@ -1,6 +1,8 @@
 // `twill cleanup`: removes what twill keeps in the kernel when it ends.
 
+import { UDP_DEVICE } from '../backend/device-names.js';
 import { findTraces } from '../backend/traces.js';
+import { hasCarrier } from '../kernel/link.js';
 import { type Command, show } from './command.js';
 import { DaemonUnreachable, fetchStatus } from './daemon-client.js';
 
@@ -15,8 +17,9 @@ async function isDaemonAlive(socketPath: string): Promise<boolean> {
     await fetchStatus(socketPath);
     return true;
   } catch (error) {
-    if (error instanceof DaemonUnreachable) return false;
-    throw error;
+    if (!(error instanceof DaemonUnreachable)) throw error;
+    // It may listen elsewhere, or nowhere: the udp mode's device has a carrier while somebody reads it.
+    return !error.isAbsent || (await hasCarrier(UDP_DEVICE));
   }
 }
 
@@ -28,7 +31,7 @@ export const CLEANUP: Command = {
   run: async (context) => {
     const isDryRun = context.options['dry-run'] === true;
     if (!isDryRun && context.options['force'] !== true && (await isDaemonAlive(context.socketPath))) {
-      throw new Error(`a daemon answers on ${context.socketPath}: stop it first, or use --force`);
+      throw new Error('a daemon is running on this host: stop it first, or use --force');
     }
     const steps: Step[] = [];
     for (const trace of await findTraces()) {

@@ -3,7 +3,15 @@
 import { request } from 'node:http';
 
 /** The daemon cannot be asked; the message says why and what to do. */
-export class DaemonUnreachable extends Error {}
+export class DaemonUnreachable extends Error {
+  /** Nobody listens there; otherwise somebody does, but did not answer. */
+  readonly isAbsent: boolean;
+
+  constructor(message: string, isAbsent: boolean) {
+    super(message);
+    this.isAbsent = isAbsent;
+  }
+}
 
 /** A peer as /status shows it; which fields there are depends on the backend. */
 export interface PeerStatus {
@@ -15,7 +23,9 @@ export interface PeerStatus {
   readonly bytesOut?: number;
   readonly packetsIn?: number;
   readonly bytesIn?: number;
+  /** Of the kernel modes. */
   readonly state?: string;
+  readonly reason?: string;
   readonly path?: { readonly rttMs?: number; readonly loss?: number; readonly mtuBytes?: number };
 }
 
@@ -56,9 +66,13 @@ const MAX_BYTES = 64 << 20;
 /** The daemon's status. Rejects with DaemonUnreachable. */
 export function fetchStatus(socketPath: string): Promise<DaemonStatus> {
   return new Promise((resolve, reject) => {
-    const fail = (why: string, hint: string): void =>
-      reject(new DaemonUnreachable(`Cannot ask the daemon on ${socketPath}: ${why} (${hint})`));
-    const asked = request({ socketPath, path: '/status', timeout: ANSWER_MS }, (response) => {
+    const fail = (why: string, hint: string): void => {
+      const isAbsent = why === 'ENOENT' || why === 'ECONNREFUSED';
+      reject(new DaemonUnreachable(`Cannot ask the daemon on ${socketPath}: ${why} (${hint})`, isAbsent));
+    };
+    // A connection of its own: one kept from the last time may belong to a daemon that has ended since.
+    const options = { socketPath, path: '/status', timeout: ANSWER_MS, agent: false as const };
+    const asked = request(options, (response) => {
       const chunks: Buffer[] = [];
       let length = 0;
       response.on('data', (chunk: Buffer) => {

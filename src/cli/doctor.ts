@@ -187,8 +187,9 @@ function askEtcd(endpoint: string, flags: Flags): Promise<string> {
   });
 }
 
-async function checkEtcd(flags: Flags): Promise<Finding[]> {
-  if (flags.store !== 'etcd') return [ok('etcd', `not used: --store is ${flags.store}`)];
+async function checkEtcd(flags: Flags, status: DaemonStatus | undefined): Promise<Finding[]> {
+  const store = status?.store.kind ?? flags.store;
+  if (store !== 'etcd') return [ok('etcd', `not used: the store is ${store}`)];
   const endpoints = flags.etcdEndpoints.split(',').map((endpoint) => endpoint.trim());
   const findings = await Promise.all(
     endpoints.map(async (endpoint) => {
@@ -239,7 +240,7 @@ function checkOffloads({ backend }: DaemonStatus): Finding[] {
     warn(
       'offloads',
       `not granted: ${names}`,
-      'a newer kernel has them; until then the path is slower, not wrong',
+      'a newer kernel may have them, or --offload is off; the path is slower then, not wrong',
     ),
   ];
 }
@@ -298,7 +299,7 @@ export async function examine(socketPath: string, flags: Flags): Promise<Finding
     await checkForwarding(),
     await checkForwardPolicy(),
     checkPort(status),
-    ...(await checkEtcd(flags)),
+    ...(await checkEtcd(flags, status)),
     ...findings,
     ...(status === undefined
       ? []

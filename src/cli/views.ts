@@ -30,7 +30,10 @@ function statusText(status: DaemonStatus): string {
     ['backend', `${backend.type ?? '–'}${backend.device === undefined ? '' : ` on ${backend.device}`}`],
     ['offloads', granted(backend.offloads)],
     ['store', `${kind} ${Object.keys(storeRest).length === 0 ? '' : JSON.stringify(storeRest)}`.trim()],
-    ['peers', `${status.peers.length}, ${status.peers.filter(isRefused).length} refused`],
+    [
+      'peers',
+      `${status.peers.length}, ${status.peers.filter((peer) => refusalOf(peer) !== undefined).length} refused`,
+    ],
     ['leases refused', String(status.refusedLeases.length)],
   ];
   const lines = rows.map(([name, value]) => `${name.padEnd(16)}${printable(value)}`);
@@ -52,12 +55,15 @@ export const STATUS: Command = {
   },
 };
 
-const isRefused = (peer: PeerStatus): boolean => peer.refused !== undefined;
+/** Why a peer gets no packets, or undefined. */
+const refusalOf = (peer: PeerStatus): string | undefined =>
+  peer.refused ??
+  (peer.state === 'refused' || peer.state === 'failed' ? (peer.reason ?? peer.state) : undefined);
 const optional = (value: number | undefined, format: (value: number) => string): string =>
   value === undefined ? '–' : format(value);
 
 function peerState(peer: PeerStatus): string {
-  return peer.refused ?? peer.state ?? 'forwarding';
+  return refusalOf(peer) ?? peer.state ?? 'forwarding';
 }
 
 function peersText(peers: readonly PeerStatus[]): string {
@@ -169,7 +175,7 @@ export const LEASES: Command = {
     const used = status.peers.map((peer) => ({
       subnet: peer.subnet,
       publicIp: peer.publicIp,
-      state: peer.refused === undefined ? 'used' : `not used: ${peer.refused}`,
+      state: refusalOf(peer) === undefined ? 'used' : `not used: ${refusalOf(peer)}`,
     }));
     const refused = status.refusedLeases.map(({ key, text }) => ({
       subnet: key,

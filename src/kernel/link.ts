@@ -1,5 +1,6 @@
 // Links and their addresses: what the kernel has, and changes to it.
 
+import { readFile } from 'node:fs/promises';
 import { ip, ipJson, meansGone } from './ip.js';
 import { checkInterfaceName } from './interface-name.js';
 import { OverlayError } from '../errors.js';
@@ -81,6 +82,15 @@ export async function createLink(
   signal?: AbortSignal,
 ): Promise<void> {
   await ip(['link', 'add', checkInterfaceName(name), ...kindArguments], signal);
+}
+
+/** Whether a link has a carrier: for a TUN device, whether some process has it open. */
+export async function hasCarrier(name: string): Promise<boolean> {
+  try {
+    return (await readFile(`/sys/class/net/${checkInterfaceName(name)}/carrier`, 'utf8')).trim() === '1';
+  } catch {
+    return false; // there is none, or it is down: reading fails with EINVAL then
+  }
 }
 
 /** Removes a link; a link that is already gone is success. */

@@ -3,7 +3,7 @@
 // A socket that a dead daemon left is replaced; one that answers belongs to a daemon that runs, and is left alone.
 
 import { connect } from 'node:net';
-import { chmod, unlink } from 'node:fs/promises';
+import { chmod, lstat, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { OverlayError } from '../errors.js';
 import { makeFolder } from '../folder.js';
@@ -32,10 +32,7 @@ export async function openControlSocket(
   if (await answers(path)) {
     throw new OverlayError('E_SOCKET', `Cannot listen on ${path}: another daemon answers there`);
   }
-  await unlink(path).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ENOENT')
-      throw new OverlayError('E_SOCKET', `Cannot replace ${path}: ${error.message}`, { cause: error });
-  });
+  await removeDeadSocket(path);
   // Nobody else may connect between bind and chmod.
   const mask = process.umask(0o177);
   try {
@@ -44,6 +41,18 @@ export async function openControlSocket(
     return server;
   } finally {
     process.umask(mask);
+  }
+}
+
+async function removeDeadSocket(path: string): Promise<void> {
+  try {
+    if (!(await lstat(path)).isSocket()) throw new Error('it is no socket');
+    await unlink(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+    throw new OverlayError('E_SOCKET', `Cannot replace ${path}: ${(error as Error).message}`, {
+      cause: error,
+    });
   }
 }
 
@@ -56,6 +65,7 @@ function answers(path: string): Promise<boolean> {
     };
     socket.setTimeout(ANSWER_MS, () => end(true)); // somebody listens but is slow
     socket.once('connect', () => end(true));
-    socket.once('error', () => end(false));
+    // ENOTSOCK and the like are no answer either; removeDeadSocket() looks at what is there.
+    socket.once('error', ({ code }: NodeJS.ErrnoException) => end(code === 'EACCES' || code === 'EAGAIN'));
   });
 }

@@ -43,7 +43,7 @@ Architecture: $arch
 Maintainer: twill maintainers <twill@localhost>
 Section: net
 Priority: optional
-Depends: nodejs (>= 20.17), iproute2, nftables | iptables
+Depends: nodejs (>= 20.17), iproute2, iptables | nftables
 Recommends: tcpdump, containernetworking-plugins
 Provides: flannel
 Conflicts: flannel

@@ -1,0 +1,157 @@
+// What is installed: the npm tarball in an empty folder, the unit, the manifests, alerts and the dashboard.
+
+import { execFile, execFileSync, spawnSync } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import t from 'tap';
+import { FLAGS } from '../../../src/config/flags.js';
+import { INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../../../src/dataplane/counters.js';
+
+const ROOT = new URL('../../..', import.meta.url).pathname;
+const INSTALL = join(ROOT, 'docs/install');
+const run = promisify(execFile);
+
+const env = (extra: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv => ({
+  ...process.env,
+  NODE_OPTIONS: '',
+  ...extra,
+});
+const isThere = (program: string): boolean =>
+  spawnSync('sh', ['-c', 'command -v "$1"', 'sh', program], { stdio: 'ignore' }).status === 0;
+const needs = (program: string): string | false => (isThere(program) ? false : `needs ${program}`);
+
+t.test('npm pack, then install in an empty folder', { timeout: 110_000 }, async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'twill-pack-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const source = join(folder, 'source');
+  const { files } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { files: string[] };
+  for (const name of [...files, 'package.json', 'README.md'].filter((name) => name !== 'prebuilds')) {
+    cpSync(join(ROOT, name), join(source, name), { recursive: true });
+  }
+  // As prebuildify lays it out; made by the build that is tested here.
+  const prebuilds = join(source, 'prebuilds', `${process.platform}-${process.arch}`);
+  mkdirSync(prebuilds, { recursive: true });
+  cpSync(join(ROOT, 'build/Release/twill.node'), join(prebuilds, 'twill.node'));
+  const packed = await run('npm', ['pack', '--ignore-scripts', '--pack-destination', folder], {
+    cwd: source,
+    env: env(),
+  });
+  const tarball = join(folder, packed.stdout.trim().split('\n').pop()!);
+
+  const target = join(folder, 'target');
+  mkdirSync(target);
+  writeFileSync(join(target, 'package.json'), '{"private":true}');
+  const args = ['install', '--no-audit', '--no-fund', '--omit=optional', '--prefer-offline', tarball];
+  await run('npm', args, { cwd: target, env: env() });
+  t.notOk(readdirSync(join(target, 'node_modules/twill')).includes('build'), 'nothing was compiled');
+  const bin = (name: string, args: string[], extra: NodeJS.ProcessEnv = {}): string =>
+    execFileSync('env', ['-u', 'NODE_OPTIONS', join(target, 'node_modules/.bin', name), ...args], {
+      encoding: 'utf8',
+      env: env(extra),
+      input: '{}',
+    });
+  const version = `${(JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string }).version}\n`;
+  for (const name of ['twilld', 'flanneld', 'twill']) t.equal(bin(name, ['--version']), version, name);
+  t.match(JSON.parse(bin('twill-cni', [], { CNI_COMMAND: 'VERSION' })), { cniVersion: '1.1.0' });
+  const out = join(folder, 'docker');
+  bin('mk-docker-opts', ['-f', join(folder, 'none.env'), '-d', out]);
+  t.match(readFileSync(out, 'utf8'), /^DOCKER_/m);
+  const load = `require('node-gyp-build')(require('node:path').dirname(require.resolve('twill/package.json'))).layout.outboundCapacity`;
+  const loaded = spawnSync('env', ['-u', 'NODE_OPTIONS', process.execPath, '-p', load], {
+    cwd: target,
+    encoding: 'utf8',
+    env: env({ PREBUILDS_ONLY: '1' }),
+  });
+  t.match(loaded.stdout, /^\d+$/m, loaded.stderr);
+});
+
+t.test('systemd-analyze takes the unit', { skip: needs('systemd-analyze') }, (t) => {
+  const folder = t.testdir();
+  const unit = readFileSync(join(INSTALL, 'twilld.service'), 'utf8');
+  writeFileSync(join(folder, 'twilld.service'), unit.replace('/usr/bin/twilld', '/bin/true'));
+  const { status, stderr } = spawnSync('systemd-analyze', ['verify', join(folder, 'twilld.service')], {
+    encoding: 'utf8',
+  });
+  t.equal(status, 0, stderr);
+  t.notMatch(stderr, /twilld/, 'without a word');
+  t.end();
+});
+
+t.test('promtool takes the alerts, and they fire when they should', { skip: needs('promtool') }, (t) => {
+  const rules = spawnSync('promtool', ['check', 'rules', join(INSTALL, 'alert-rules.yml')], {
+    encoding: 'utf8',
+  });
+  t.equal(rules.status, 0, rules.stderr);
+  const test = join(ROOT, 'test/unit/install/alert-rules.test.yml');
+  const fired = spawnSync('promtool', ['test', 'rules', test], { encoding: 'utf8' });
+  t.equal(fired.status, 0, fired.stdout + fired.stderr);
+  t.end();
+});
+
+t.test('alerts and dashboard name metrics that there are', (t) => {
+  const sources = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => readFileSync(join(ROOT, 'src', name), 'utf8'))
+    .join('\n');
+  const dataplane = [...OUTBOUND_COUNTERS, ...INBOUND_COUNTERS].map((name) => `dataplane_${name}_total`);
+  const dashboard = readFileSync(join(INSTALL, 'grafana-dashboard.json'), 'utf8');
+  t.ok((JSON.parse(dashboard) as { panels: unknown[] }).panels.length > 8);
+  const text = dashboard + readFileSync(join(INSTALL, 'alert-rules.yml'), 'utf8');
+  const used = new Set([...text.matchAll(/\btwill_([a-z0-9_]+)/g)].map(([, name]) => name));
+  t.ok(used.size > 8);
+  for (const name of used) {
+    t.ok(dataplane.includes(name) || (sources.includes(`'${name}'`) && name !== ''), `twill_${name}`);
+  }
+  const reasons = [...text.matchAll(/reason=~?\\?"([a-z_|]+)/g)].flatMap(([, list]) => list.split('|'));
+  for (const reason of reasons) {
+    t.ok(
+      [...OUTBOUND_COUNTERS, ...INBOUND_COUNTERS].some((name) => name === `drop_${reason}`),
+      reason,
+    );
+  }
+  t.end();
+});
+
+t.test('the Kubernetes manifest', { skip: hasYaml() ? false : 'needs python3 with yaml' }, (t) => {
+  const script = 'import json,sys,yaml; print(json.dumps(list(yaml.safe_load_all(open(sys.argv[1])))))';
+  const text = execFileSync('python3', ['-c', script, join(INSTALL, 'kube-twill.yml')], { encoding: 'utf8' });
+  const objects = JSON.parse(text) as { kind: string; data?: Record<string, string>; spec?: PodOwner }[];
+  t.same(
+    objects.map(({ kind }) => kind),
+    ['Namespace', 'ServiceAccount', 'ConfigMap', 'DaemonSet'],
+  );
+  const cni = JSON.parse(objects[2].data!['cni-conf.json']) as { plugins: { type: string }[] };
+  t.same(
+    cni.plugins.map(({ type }) => type),
+    ['flannel', 'portmap'],
+  );
+  const { spec } = objects[3].spec!.template;
+  t.equal(spec.hostNetwork, true);
+  t.same(spec.containers[0].securityContext.capabilities, { drop: ['ALL'], add: ['NET_ADMIN', 'NET_RAW'] });
+  for (const argument of spec.containers[0].args) {
+    const [, name] = /^--([a-z-]+)(=.*)?$/.exec(argument)!;
+    t.ok(
+      FLAGS.some((flag) => flag.name === name),
+      argument,
+    );
+  }
+  t.end();
+});
+
+interface PodOwner {
+  readonly template: {
+    readonly spec: {
+      readonly hostNetwork: boolean;
+      readonly containers: readonly {
+        readonly args: readonly string[];
+        readonly securityContext: { readonly capabilities: object };
+      }[];
+    };
+  };
+}
+
+function hasYaml(): boolean {
+  return spawnSync('python3', ['-c', 'import yaml'], { stdio: 'ignore' }).status === 0;
+}

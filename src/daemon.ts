@@ -448,6 +448,7 @@ class Daemon {
       network: this.#config && formatPrefix(this.#config.network),
       lease: this.#ownSubnet && { subnet: formatPrefix(this.#ownSubnet), mtuBytes: this.#mtuBytes },
       interface: this.#iface && describe(this.#iface),
+      subnetFile: this.#flags.subnetFile,
       store: { kind: this.#flags.store, ...this.#store.status() },
       backend: { type: this.#backend?.type, ...backend?.detail },
       peers: (backend?.peers ?? []).map((peer) => this.#withPath(peer)),

@@ -43,6 +43,7 @@ export interface DaemonStatus {
     readonly publicIp: string;
     readonly mtuBytes: number;
   };
+  readonly subnetFile: string;
   readonly store: Readonly<Record<string, unknown>> & { readonly kind: string };
   readonly backend: Readonly<Record<string, unknown>> & {
     readonly type?: string;

@@ -268,17 +268,17 @@ function checkMtu({ lease, interface: iface, peers }: DaemonStatus): Finding[] {
     : [ok('mtu', `overlay ${lease.mtuBytes}, ${iface.name} ${iface.mtuBytes}`)];
 }
 
-async function checkSubnetFile(flags: Flags, status: DaemonStatus): Promise<Finding> {
-  const { subnet } = await readSubnetFile(flags.subnetFile);
+async function checkSubnetFile(status: DaemonStatus): Promise<Finding> {
+  const path = status.subnetFile;
+  const { subnet } = await readSubnetFile(path);
   const own = status.lease?.subnet;
-  if (subnet === undefined)
-    return fail('subnet file', `${flags.subnetFile} has no subnet`, 'see the log of the daemon');
+  if (subnet === undefined) return fail('subnet file', `${path} has no subnet`, 'see the log of the daemon');
   return formatPrefix(subnet) === own
-    ? ok('subnet file', `${flags.subnetFile} says ${own}`)
+    ? ok('subnet file', `${path} says ${own}`)
     : fail(
         'subnet file',
-        `${flags.subnetFile} says ${formatPrefix(subnet)}, the lease is ${own}`,
-        'is --subnet-file the same here?',
+        `${path} says ${formatPrefix(subnet)}, the lease is ${own}`,
+        'another daemon writes it as well: give each its own --subnet-file',
       );
 }
 
@@ -303,7 +303,7 @@ export async function examine(socketPath: string, flags: Flags): Promise<Finding
     ...findings,
     ...(status === undefined
       ? []
-      : [...checkOffloads(status), ...checkMtu(status), await checkSubnetFile(flags, status)]),
+      : [...checkOffloads(status), ...checkMtu(status), await checkSubnetFile(status)]),
   ];
 }
 

@@ -20,6 +20,7 @@ function statusWith(changes: Partial<DaemonStatus> = {}, outbound = {}, inbound 
     network: '10.5.0.0/16',
     lease: { subnet: '10.5.1.0/24', mtuBytes: 1472 },
     interface: { name: 'eth0', address: '192.0.2.1', publicIp: '192.0.2.1', mtuBytes: 1500 },
+    subnetFile: '/run/flannel/subnet.env',
     store: { kind: 'etcd' },
     backend: {
       type: 'udp',

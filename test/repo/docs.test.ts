@@ -1,9 +1,9 @@
 // Tables in the documentation are what the code says.
 
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import t from 'tap';
 import { flagsMarkdown } from '../../src/config/flags.js';
-import { countersMarkdown } from '../../src/dataplane/counters.js';
+import { countersMarkdown, INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../../src/dataplane/counters.js';
 import { errorsMarkdown } from '../../src/errors.js';
 
 const operations = readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8');
@@ -21,3 +21,34 @@ for (const [name, table] of TABLES) {
     t.end();
   });
 }
+
+t.test('docs/operations.md names every metric', (t) => {
+  const src = new URL('../../src/', import.meta.url).pathname;
+  const names = new Set(
+    [...OUTBOUND_COUNTERS, ...INBOUND_COUNTERS]
+      .filter((name) => !name.startsWith('drop_'))
+      .map((name) => `dataplane_${name}_total`),
+  );
+  for (const file of readdirSync(src, { recursive: true, encoding: 'utf8' })) {
+    if (!/^(backend|firewall|store|probe|ops|daemon).*\.ts$/.test(file)) continue;
+    const text = readFileSync(`${src}${file}`, 'utf8');
+    // The first text of a family: its name; a name ends in _total unless it is a gauge.
+    const families =
+      /(?:name: |gauge\(|family\(|add\(|: \[)\s*'([a-z]+(?:_[a-z]+)*)'(?=,\s*(?:help:|'[A-Z0-9]))/g;
+    for (const [, name] of text.matchAll(families)) names.add(name);
+    for (const [, name] of text.matchAll(/'([a-z_]+_total)'/g)) names.add(name);
+  }
+  t.ok(names.size > 40, `${names.size} found`);
+  t.same(
+    [...names].filter((name) => !operations.includes(`\`twill_${name}\``)),
+    [],
+    'each is in the table',
+  );
+  const shown = [...operations.matchAll(/`twill_([a-z_]+)`/g)].map(([, name]) => name);
+  t.same(
+    shown.filter((name) => !names.has(name) && name !== 'build_info'),
+    [],
+    'and the table names no other',
+  );
+  t.end();
+});

@@ -87,8 +87,8 @@ function collect(request: Environment, config: NetworkConfiguration, env: NodeJS
   // What a delegate could not clean up must stay known: a DEL may still come.
   if (!speaks(delegate, config.cniVersion, request.path, env)) return '';
   runPlugin('GC', delegate, request.path, env);
-  const isValid = (containerId: string, ifname: string): boolean =>
-    valid.some((one) => one.containerID === containerId && one.ifname === ifname);
+  const isValid = (containerId: string, ifname: string | undefined): boolean =>
+    valid.some((one) => one.containerID === containerId && (ifname === undefined || one.ifname === ifname));
   for (const { containerId, ifname, path } of listAttachments(config.dataDir, config.name)) {
     if (!isValid(containerId, ifname)) forgetAttachment(path);
   }

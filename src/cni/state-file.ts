@@ -73,11 +73,14 @@ export function findAttachment(
   return other?.delegate?.['name'] === network ? other : undefined;
 }
 
-/** Attachments of a network, with their container ids and interfaces. */
+/**
+ * What is kept of a network's attachments. The interface is undefined where the file's name does not say it: flannel's plugin
+ * kept attachments of any interface under the bare container id.
+ */
 export function listAttachments(
   dataDir: string,
   network: string,
-): { readonly containerId: string; readonly ifname: string; readonly path: string }[] {
+): { readonly containerId: string; readonly ifname: string | undefined; readonly path: string }[] {
   let names: string[];
   try {
     names = readdirSync(dataDir);
@@ -88,7 +91,7 @@ export function listAttachments(
   return names
     .filter((name) => !name.endsWith('~'))
     .map((name) => {
-      const [containerId, ifname = FIRST_INTERFACE] = name.split(':');
+      const [containerId, ifname] = name.split(':') as [string, string | undefined];
       return { containerId, ifname, path: join(dataDir, name) };
     })
     .filter(({ path }) => read(path)?.delegate?.['name'] === network);

@@ -79,7 +79,7 @@ export class PathProber {
 
   constructor(options: ProberOptions) {
     this.#options = options;
-    this.#identifier = Math.floor(options.random() * 0x10000);
+    this.#identifier = options.randomBytes(2).readUInt16BE();
     this.#tickNumber = tickOf(options.now());
   }
 

@@ -140,11 +140,14 @@ t.test('CHECK, STATUS and GC reach the delegate', (t) => {
   const attachments = [{ containerID: 'pod-1', ifname: 'eth0' }];
   t.match(run('GC', { ...config, 'cni.dev/valid-attachments': attachments }), { code: 0 });
   t.ok(existsSync(join(dir, 'data/made/pod-1')), 'a valid attachment stays');
+  const renamed = [{ containerID: 'pod-1', ifname: 'net7' }];
+  t.match(run('GC', { ...config, 'cni.dev/valid-attachments': renamed }), { code: 0 });
+  t.ok(existsSync(join(dir, 'data/made/pod-1')), 'so does one whose interface its name does not say');
   t.match(run('GC', { ...config, 'cni.dev/valid-attachments': [] }), { code: 0 });
   t.notOk(existsSync(join(dir, 'data/made/pod-1')));
   t.same(
     calls().map((line) => line.split(' ')[0]),
-    ['ADD', 'CHECK', 'STATUS', 'GC', 'GC'],
+    ['ADD', 'CHECK', 'STATUS', 'GC', 'GC', 'GC'],
   );
   for (const [command, version] of [
     ['CHECK', '0.3.1'],

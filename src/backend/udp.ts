@@ -13,6 +13,7 @@ import type { PathMtuEvent } from '../dataplane/arena.js';
 import { Dataplane, type CounterSnapshot, type DirectionCounters } from '../dataplane/dataplane.js';
 import { DropLog } from '../dataplane/drop-log.js';
 import { RouteTable } from '../dataplane/route-table.js';
+import { abortableDelay } from '../delay.js';
 import { OverlayError } from '../errors.js';
 import { parseUdpBackend } from '../config/backend-config.js';
 import { addAddress, deleteAddress, deleteLink, findLink, hasCarrier, setLink } from '../kernel/link.js';
@@ -499,20 +500,4 @@ function countersOf(direction: string, counters: DirectionCounters<string>): Bac
     values: drops,
   });
   return families;
-}
-
-function abortableDelay(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) {
-      resolve();
-      return;
-    }
-    const done = (): void => {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal.addEventListener('abort', done);
-  });
 }

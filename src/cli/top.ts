@@ -1,5 +1,6 @@
 // `twill top`: live rates of each direction and peer, as a screen of the terminal that is redrawn each second.
 
+import { abortableDelay } from '../delay.js';
 import { type Command, countOption } from './command.js';
 import { type DaemonStatus, fetchStatus, type PeerStatus } from './daemon-client.js';
 import { formatColumns, formatNumber } from './format.js';
@@ -116,7 +117,7 @@ export const TOP: Command = {
       let before = await fetchStatus(socketPath);
       let beforeMs = performance.now();
       for (let i = 0; i < count; i++) {
-        await sleep(seconds * 1000, stop.signal);
+        await abortableDelay(seconds * 1000, stop.signal);
         if (stop.signal.aborted) break;
         const status = await fetchStatus(socketPath);
         const nowMs = performance.now();
@@ -134,19 +135,3 @@ export const TOP: Command = {
     }
   },
 };
-
-function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) {
-      resolve();
-      return;
-    }
-    const done = (): void => {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal.addEventListener('abort', done);
-  });
-}

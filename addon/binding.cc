@@ -194,6 +194,14 @@ Napi::Value ReadSocketDrops(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), drops);
 }
 
+// innerPathMtu(peer, port) → bytes, or -errno
+Napi::Value InnerPathMtu(const Napi::CallbackInfo& info) {
+  if (!CheckArguments(info, 2, "innerPathMtu(peer, port)")) return info.Env().Undefined();
+  const uint32_t peer = info[0].ToNumber().Uint32Value();
+  const auto port = static_cast<uint16_t>(info[1].ToNumber().Uint32Value());
+  return Napi::Number::New(info.Env(), QueryInnerPathMtu(peer, port));
+}
+
 // sdNotify(path, text) → 0 or -errno. sd_notify(3): one datagram to an AF_UNIX socket, "@" meaning the abstract space.
 Napi::Value SdNotify(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -352,6 +360,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("readCounters", Napi::Function::New(env, ReadCounters, "readCounters"));
   exports.Set("readPeers", Napi::Function::New(env, ReadPeers, "readPeers"));
   exports.Set("socketDrops", Napi::Function::New(env, ReadSocketDrops, "socketDrops"));
+  exports.Set("innerPathMtu", Napi::Function::New(env, InnerPathMtu, "innerPathMtu"));
   exports.Set("sdNotify", Napi::Function::New(env, SdNotify, "sdNotify"));
   exports.Set("layout", Layout(env));
   exports.Set("Port", Port::Class(env));

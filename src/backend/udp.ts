@@ -134,7 +134,9 @@ class UdpBackend implements Backend {
   }
 
   pathMtuChanged(peer: Ipv4, mtuBytes: number): void {
-    const inner = mtuBytes - UDP_OVERHEAD_BYTES;
+    // A probe goes out whatever the kernel has learned about the path; a datagram of the socket does not.
+    const known = this.#dataplane?.innerPathMtu(peer) ?? this.#mtuBytes;
+    const inner = Math.min(mtuBytes - UDP_OVERHEAD_BYTES, known);
     if (inner < this.#mtuBytes) {
       this.#notePathMtu({ peer, mtuBytes: inner });
     } else if (this.#pathMtus.delete(peer) && this.#table.setPeerMtu(peer, this.#mtuBytes)) {
@@ -416,9 +418,7 @@ class UdpBackend implements Backend {
   #keepHouse(): void {
     const nowMs = performance.now();
     for (const [peer, { expiresAtMs }] of this.#pathMtus) {
-      if (expiresAtMs > nowMs) continue;
-      this.#pathMtus.delete(peer);
-      this.#table.setPeerMtu(peer, this.#mtuBytes);
+      if (expiresAtMs <= nowMs) this.pathMtuChanged(peer, this.#iface.mtuBytes);
     }
     this.#table.publish();
     const snapshot = this.#counterSnapshot();

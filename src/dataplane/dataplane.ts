@@ -171,6 +171,12 @@ export class Dataplane {
     return values;
   }
 
+  /** The largest inner packet that reaches `peer` in one piece, as far as the kernel knows; undefined without a route. */
+  innerPathMtu(peer: Ipv4): number | undefined {
+    const bytes = native.innerPathMtu(peer, this.#options.port);
+    return bytes > 0 ? bytes : undefined;
+  }
+
   /**
    * Stops at once; packets already read are sent first. The last counters. The device stays, without a reader, unless
    * `forgetDevice` is set. Not to be called twice.

@@ -76,6 +76,16 @@ t.test('path probes', { skip: labUnavailable() }, async (t) => {
     t.equal(small.code, 0, 'and what it is told fits');
   });
 
+  await t.test('a route of the host that is narrower than the path', async (t) => {
+    // The probe gets through with 1500 bytes; the kernel sends the socket's datagrams in pieces of 1300 all the same.
+    const c = lab.addHost(5);
+    lab.ip(c.ns, `route add ${a.underlayIp}/32 dev eth0 mtu 1300`);
+    writeTable(file, tableOf([a, c]));
+    await startDaemon(lab, c, file);
+    await waitFor(async () => (await pathOf(c)).mtuBytes === 1500, 'the full path MTU', 30_000);
+    t.equal((await peerOf(c))['mtuBytes'], 1272);
+  });
+
   await t.test('without the capability: off, and said so', async (t) => {
     const d = lab.addHost(4);
     writeTable(file, tableOf([a, b, d]));

@@ -213,6 +213,11 @@ export class PeerProgrammer {
       if (this.#hasMacConflict || !this.#hasFullRun || this.#changed.size > FULL_RUN_CHANGES)
         this.#wantsFullRun = true;
       const isFull = this.#wantsFullRun;
+      // What changes from here on, beside's part of it included, is for the next round.
+      if (isFull) {
+        this.#changed.clear();
+        this.#left.length = 0;
+      }
       try {
         const beside = this.#options.beside?.() ?? Promise.resolve();
         const [own, other] = await Promise.allSettled([
@@ -278,8 +283,6 @@ export class PeerProgrammer {
     this.#wantsFullRun = false;
     try {
       await this.#options.prepare?.();
-      this.#changed.clear();
-      this.#left.length = 0;
       // The oldest lease comes first and so owns a MAC that two claim.
       const peers = [...this.#peers.values()].sort((a, b) => compareAge(a.lease, b.lease));
       const { network, tunnelDevice } = this.#options;

@@ -64,7 +64,7 @@ export class MemberGuard {
     const touched = [...this.#touched];
     this.#touched.clear();
     try {
-      if (!(this.#options.sourceCheck !== 'off')) {
+      if (this.#options.sourceCheck === 'off') {
         if (this.#applied === undefined) await this.#removeLeftover();
         this.#applied = new Set();
       } else if (this.#applied === undefined) {
@@ -118,24 +118,24 @@ export class MemberGuard {
   }
 
   async #update(touched: readonly Ipv4[], applied: Set<Ipv4>): Promise<void> {
-    const lines: string[] = [];
-    for (const address of touched) {
-      const isWanted = this.#leaseCounts.has(address);
-      if (isWanted === applied.has(address)) continue;
-      const verb = isWanted ? 'add' : 'delete';
-      lines.push(`${verb} element ip ${GUARD_TABLE} members { ${formatIpv4(address)} }`);
-    }
-    if (lines.length === 0) return;
+    // Decided now, because leases may come and go while nft runs.
+    const added = touched.filter((address) => this.#leaseCounts.has(address) && !applied.has(address));
+    const removed = touched.filter((address) => !this.#leaseCounts.has(address) && applied.has(address));
+    if (added.length + removed.length === 0) return;
+    const change = (verb: string, address: Ipv4): string =>
+      `${verb} element ip ${GUARD_TABLE} members { ${formatIpv4(address)} }\n`;
+    const lines = [
+      ...removed.map((address) => change('delete', address)),
+      ...added.map((address) => change('add', address)),
+    ];
     try {
-      await applyTransaction(lines.join('\n') + '\n');
+      await applyTransaction(lines.join(''));
     } catch {
       await this.#install(); // the set was changed under our hands: put all of it right
       return;
     }
-    for (const address of touched) {
-      if (this.#leaseCounts.has(address)) applied.add(address);
-      else applied.delete(address);
-    }
+    for (const address of removed) applied.delete(address);
+    for (const address of added) applied.add(address);
   }
 
   async #removeLeftover(): Promise<void> {

@@ -3,6 +3,7 @@
 // perf samples all cores for three seconds; each sample is counted under the step its call chain belongs to, in per cent
 // of all samples and in microseconds for a superpacket of 45 packets of 1372 bytes, with the part of it that is copying between user and
 // kernel memory. Both hosts, both containers and the acknowledgements on their way back are in it. `--streams=N`.
+// The same samples are drawn as a flame graph, bench/results/flame-<N>.svg.
 
 import { execFileSync } from 'node:child_process';
 import { cpus } from 'node:os';
@@ -11,6 +12,8 @@ import { LAB_PROGRAMS, Lab } from './lab/lab.js';
 import { formatTable, measureTcp, startIperfServer } from './lab/measure.js';
 import { ensurePackages } from './lab/packages.js';
 import { startCluster } from './lab/twill-hosts.js';
+import { type Sample, writeFlameGraph } from './report/flame.js';
+import { RESULTS_DIRECTORY } from './report/results.js';
 
 const SAMPLE_SECONDS = 3;
 const SUPERPACKET_BITS = 45 * 1372 * 8;
@@ -49,11 +52,14 @@ const STEPS: readonly Step[] = [
 const COPIES = ['_copy_from_iter', '_copy_to_iter'];
 
 /** Samples of `perf script -F comm,ip,sym`: a line with the program, then one for each function of the chain. */
-function* samplesOf(script: string): Generator<{ program: string; chain: string[] }> {
+function* samplesOf(script: string): Generator<Sample> {
   for (const block of script.split('\n\n')) {
     const [first, ...rest] = block.split('\n').filter((line) => line.trim() !== '');
     if (first === undefined) continue;
-    const chain = rest.map((line) => line.trim().replace(/^\S+\s+/, ''));
+    const chain = rest.map((line) => {
+      const [, address, name] = /^\s*(\S+)\s+(.*)$/.exec(line)!;
+      return { name, isKernel: address.startsWith('ffff') };
+    });
     yield { program: first.trim().split(/\s+/)[0], chain };
   }
 }
@@ -62,10 +68,11 @@ function report(script: string, gigabitsPerSecond: number): string {
   const counts = STEPS.map(() => ({ all: 0, copies: 0 }));
   let total = 0;
   for (const { program, chain } of samplesOf(script)) {
-    const step = STEPS.findIndex(({ matches }) => matches(program, chain));
+    const names = chain.map(({ name }) => name);
+    const step = STEPS.findIndex(({ matches }) => matches(program, names));
     total++;
     counts[step].all++;
-    if (COPIES.includes(chain[0])) counts[step].copies++;
+    if (COPIES.includes(names[0])) counts[step].copies++;
   }
   if (total === 0) throw new Error('perf took no samples');
   const superpackets = (gigabitsPerSecond * 1e9) / SUPERPACKET_BITS;
@@ -100,8 +107,14 @@ export async function profile(): Promise<void> {
       maxBuffer: 1 << 30,
       stdio: ['ignore', 'pipe', 'ignore'],
     });
+    const graph = join(RESULTS_DIRECTORY, `flame-${streams}.svg`);
+    await writeFlameGraph(
+      samplesOf(script),
+      `${streams} TCP stream(s), ${gigabitsPerSecond.toFixed(1)} Gbit/s`,
+      graph,
+    );
     console.log(
-      `${streams} TCP stream(s), ${gigabitsPerSecond.toFixed(2)} Gbit/s\n\n${report(script, gigabitsPerSecond)}`,
+      `${streams} TCP stream(s), ${gigabitsPerSecond.toFixed(2)} Gbit/s\n\n${report(script, gigabitsPerSecond)}\n\n${graph}`,
     );
   } finally {
     await lab.close();

@@ -67,6 +67,8 @@ class UdpBackend implements Backend {
   #retired: CounterSnapshot | undefined;
   #iface: ExternalInterface;
   #ownSubnet: Prefix | undefined;
+  /** Prefixes that may be reached through our own device. A peer outside of them needs no look into the kernel. */
+  #tunnelled: readonly Prefix[] = [];
   #dataplane: Dataplane | undefined;
   #failure: string | undefined;
   #hasSnapshot = false;
@@ -332,8 +334,10 @@ class UdpBackend implements Backend {
       await setLink(UDP_DEVICE, { mtuBytes: this.#mtuBytes, txQueueLength: TX_QUEUE_LENGTH, isUp: true });
     }
     const { network } = this.#context.config;
-    const routes = await listRoutes({ exact: network });
-    if (!routes.some((route) => route.device === UDP_DEVICE && prefixEquals(route.prefix, network))) {
+    const routes = await listRoutes({ device: UDP_DEVICE, inAllTables: true });
+    this.#tunnelled = routes.map((route) => route.prefix);
+    const ofNetwork = await listRoutes({ exact: network });
+    if (!ofNetwork.some((route) => route.device === UDP_DEVICE && prefixEquals(route.prefix, network))) {
       // Scope global and protocol boot, as flannel's own route: nothing else tells the two apart.
       await ip(['route', 'replace', formatPrefix(network), 'dev', UDP_DEVICE, 'scope', 'global']);
     }
@@ -386,11 +390,16 @@ class UdpBackend implements Backend {
 
   /** Whether each lease's public IP is reached by another way than the overlay. */
   async #areRoutable(leases: readonly Lease[]): Promise<boolean[]> {
-    if (leases.length === 0) return [];
     const { network } = this.#context.config;
-    const found = await lookupRoutes(leases.map((lease) => lease.attributes.publicIp));
+    const doubtful = [...new Set(leases.map((lease) => lease.attributes.publicIp))].filter(
+      (address) =>
+        !prefixContains(network, address) &&
+        this.#tunnelled.some((prefix) => prefixContains(prefix, address)),
+    );
+    const found = doubtful.length === 0 ? [] : await lookupRoutes(doubtful);
+    const inTunnel = new Set(doubtful.filter((_, i) => found[i]?.device === UDP_DEVICE));
     return leases.map(
-      (lease, i) => found[i]?.device !== UDP_DEVICE && !prefixContains(network, lease.attributes.publicIp),
+      ({ attributes: { publicIp } }) => !prefixContains(network, publicIp) && !inTunnel.has(publicIp),
     );
   }
 

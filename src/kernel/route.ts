@@ -54,12 +54,15 @@ export interface RouteSelector {
   readonly exact?: Prefix;
   readonly device?: string;
   readonly protocol?: number;
+  /** Of every table instead of the main one. */
+  readonly inAllTables?: boolean;
 }
 
 /** Routes of the main table, in the kernel's order: of several to one prefix, the first of the lowest metric counts. */
 export async function listRoutes(selector: RouteSelector = {}, signal?: AbortSignal): Promise<Route[]> {
-  const { within, exact, device, protocol } = selector;
+  const { within, exact, device, protocol, inAllTables } = selector;
   const words: string[] = [];
+  if (inAllTables === true) words.push('table', 'all');
   if (within !== undefined) words.push('root', formatPrefix(within));
   if (exact !== undefined) words.push('exact', formatPrefix(exact));
   if (device !== undefined) words.push('dev', checkInterfaceName(device));

@@ -5,7 +5,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { accessSync, constants, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ETCD_URL, leasedSubnet, startEtcd } from './etcd-hosts.js';
-import { type Host, type Lab, type Task, waitFor } from './lab.js';
+import { type Host, type Lab, PROJECT_ROOT, type Task, waitFor } from './lab.js';
 import { startDaemon, tableOf, writeTable } from './twill-hosts.js';
 
 /** Where traffic starts or ends. */
@@ -160,6 +160,28 @@ function routeThrough(lab: Lab, host: Host, other: Host, device: string, mtuByte
 const deviceAppears = (lab: Lab, host: Host, device: string): Promise<void> =>
   waitFor(() => lab.ip(host.ns, 'link show').includes(` ${device}:`), `${device} to appear`);
 
+/** A tunnel without trains, offloads and batches: what is left of flanneld's udp backend without its control plane. */
+const PLAIN_LOOP: PeerKind = {
+  name: 'plain packet loop',
+  note: 'userspace, one packet at a time',
+  missing: () => undefined,
+  start: async (lab, first) => {
+    const program = join(lab.dir, 'plain-loop');
+    const source = join(PROJECT_ROOT, 'bench/load/plain-loop.cc');
+    execFileSync('g++', ['-O2', '-std=c++17', '-Wall', '-Wextra', '-Werror', '-o', program, source]);
+    const hosts = pair(lab, first);
+    const daemons: Task[] = [];
+    for (const [host, other] of bothWays(hosts)) {
+      daemons.push(lab.spawn(host.ns, program, ['plain0', host.underlayIp, other.underlayIp, '8285']));
+    }
+    for (const [host, other] of bothWays(hosts)) {
+      await deviceAppears(lab, host, 'plain0');
+      routeThrough(lab, host, other, 'plain0', 1472);
+    }
+    return betweenHosts(hosts, daemons);
+  },
+};
+
 const FASTD: PeerKind = {
   name: 'fastd, method null',
   note: 'userspace, not encrypting',
@@ -282,6 +304,7 @@ export const PEER_KINDS: readonly PeerKind[] = [
   BARE_VETH,
   TWILL_OFFLOAD_OFF,
   FLANNELD,
+  PLAIN_LOOP,
   FASTD,
   WIREGUARD_GO,
 ];

@@ -38,7 +38,7 @@ class InboundPort {
   // Messages per receive call: few when each holds a train, so that the buffers stay in cache; many when each holds one
   // datagram.
   static constexpr uint32_t kFewMessages = 8;
-  static constexpr uint32_t kManyMessages = 64;
+  static constexpr uint32_t kManyMessages = 256;
   static constexpr uint32_t kMaxMessagePackets = 128;  // UDP_MAX_SEGMENTS
   static constexpr uint32_t kPackets = kInboundCapacity;
 

@@ -2,13 +2,14 @@
 //
 // perf samples all cores for three seconds; each sample is counted under the step its call chain belongs to, in per cent
 // of all samples and in microseconds for a superpacket of 45 packets of 1372 bytes, with the part of it that is copying between user and
-// kernel memory. Both hosts, both containers and the acknowledgements on their way back are in it. `--streams=N`.
-// The same samples are drawn as a flame graph, bench/results/flame-<N>.svg.
+// kernel memory. Both hosts, both containers and the acknowledgements on their way back are in it. `--streams=N`;
+// `--segmented` turns the offloads of the links off. The same samples are drawn as a flame graph,
+// bench/results/flame-<N>.svg or flame-<N>-segmented.svg.
 
 import { execFileSync } from 'node:child_process';
 import { cpus } from 'node:os';
-import { join } from 'node:path';
-import { LAB_PROGRAMS, Lab } from './lab/lab.js';
+import { join, relative } from 'node:path';
+import { LAB_PROGRAMS, Lab, PROJECT_ROOT } from './lab/lab.js';
 import { formatTable, measureTcp, startIperfServer } from './lab/measure.js';
 import { ensurePackages } from './lab/packages.js';
 import { startCluster } from './lab/twill-hosts.js';
@@ -88,13 +89,18 @@ function report(script: string, gigabitsPerSecond: number): string {
 export async function profile(): Promise<void> {
   if (process.getuid?.() !== 0)
     throw new Error('The benchmark makes network namespaces and must run as root.');
-  ensurePackages([...LAB_PROGRAMS, 'perf']);
+  ensurePackages([...LAB_PROGRAMS, 'ethtool', 'perf']);
   const given = process.argv.find((argument) => argument.startsWith('--streams='));
   const streams = given === undefined ? 1 : Number(given.slice('--streams='.length));
+  if (!Number.isInteger(streams) || streams < 1 || streams > 128)
+    throw new Error(`${given}: expected --streams=N, a whole number from 1 to 128`);
+  const isSegmented = process.argv.includes('--segmented');
+  const title = `${streams} TCP stream(s)${isSegmented ? ', veth offloads off' : ''}`;
   const lab = Lab.open('profile-');
   try {
     const { hosts } = await startCluster(lab, 2);
     const [a, b] = hosts;
+    if (isSegmented) lab.turnOffloadsOff();
     await startIperfServer(lab, b.containerNs);
     const bulk = measureTcp(lab, a.containerNs, b.containerIp, SAMPLE_SECONDS + 3, streams);
     await new Promise((resolve) => setTimeout(resolve, 2_000));
@@ -107,15 +113,10 @@ export async function profile(): Promise<void> {
       maxBuffer: 1 << 30,
       stdio: ['ignore', 'pipe', 'ignore'],
     });
-    const graph = join(RESULTS_DIRECTORY, `flame-${streams}.svg`);
-    await writeFlameGraph(
-      samplesOf(script),
-      `${streams} TCP stream(s), ${gigabitsPerSecond.toFixed(1)} Gbit/s`,
-      graph,
-    );
-    console.log(
-      `${streams} TCP stream(s), ${gigabitsPerSecond.toFixed(2)} Gbit/s\n\n${report(script, gigabitsPerSecond)}\n\n${graph}`,
-    );
+    const headline = `${title}, ${gigabitsPerSecond.toFixed(1)} Gbit/s`;
+    const graph = join(RESULTS_DIRECTORY, `flame-${streams}${isSegmented ? '-segmented' : ''}.svg`);
+    await writeFlameGraph(samplesOf(script), headline, graph);
+    console.log(`${headline}\n\n${report(script, gigabitsPerSecond)}\n\n${relative(PROJECT_ROOT, graph)}`);
   } finally {
     await lab.close();
   }

@@ -1,9 +1,7 @@
 // Which peers get which workloads, under which conditions. Everything that docs/performance.md shows comes from here.
 
-import { execFileSync } from 'node:child_process';
 import { Churn } from './churn.js';
-import type { Lab } from './lab/lab.js';
-import { hostGw, kernelVxlan, type Peer, PEER_KINDS, TWILL, TWILL_OFFLOAD_OFF, twill } from './lab/peers.js';
+import { hostGw, kernelVxlan, PEER_KINDS, TWILL, TWILL_OFFLOAD_OFF, twill } from './lab/peers.js';
 import type { Suite } from './suite.js';
 import {
   connections,
@@ -31,23 +29,6 @@ const ALL: readonly Workload[] = [
   ...[64, 512, 1400].flatMap((bytes) => [udp(bytes, MANY_FLOWS), udp(bytes, 1)]),
 ];
 
-const OFFLOADS = ['tso', 'gso', 'gro', 'tx-udp-segmentation'];
-
-/** Every Ethernet device of the lab splits and sends real packets, as a network card without offloads. */
-function turnOffloadsOff(lab: Lab, peers: readonly Peer[]): void {
-  const namespaces = new Set([lab.switchNs]);
-  for (const { ends, hosts } of peers) {
-    for (const { ns } of [...ends, ...hosts]) namespaces.add(ns);
-  }
-  for (const ns of namespaces) {
-    for (const { ifname, link_type } of JSON.parse(lab.ip(ns, '-j link show')) as Record<string, string>[]) {
-      if (link_type !== 'ether' || ifname === 'br0' || ifname.startsWith('flannel')) continue;
-      const settings = OFFLOADS.flatMap((feature) => [feature, 'off']);
-      execFileSync('ip', ['netns', 'exec', ns, 'ethtool', '-K', ifname, ...settings], { stdio: 'ignore' });
-    }
-  }
-}
-
 const JUMBO = 9000;
 
 /** A fresh list each time, because a suite may hold what its lab left. */
@@ -60,7 +41,7 @@ export function makeSuites(): Suite[] {
       title: 'veth offloads off: every peer pays for real segmentation',
       kinds: PEER_KINDS,
       workloads: [ONE_STREAM, FOUR_STREAMS, udp(64, MANY_FLOWS), udp(1400, MANY_FLOWS)],
-      prepare: turnOffloadsOff,
+      prepare: (lab) => lab.turnOffloadsOff(),
     },
     {
       name: 'jumbo',

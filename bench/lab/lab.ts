@@ -87,6 +87,8 @@ export function labUnavailable(): string | false {
   return process.getuid?.() === 0 ? false : 'needs root';
 }
 
+const OFFLOADS = ['tso', 'gso', 'gro', 'tx-udp-segmentation'];
+
 export class Lab {
   readonly dir: string;
   readonly #name: string;
@@ -159,6 +161,20 @@ export class Lab {
     const ns = this.addNamespace(what);
     this.#plugIn(ns, index, 1500);
     return ns;
+  }
+
+  /** Makes every Ethernet device so far split and send real packets, as a network card without offloads does. */
+  turnOffloadsOff(): void {
+    const settings = OFFLOADS.flatMap((feature) => [feature, 'off']);
+    for (const ns of this.#namespaces) {
+      for (const { ifname, link_type } of JSON.parse(this.ip(ns, '-j link show')) as Record<
+        string,
+        string
+      >[]) {
+        if (link_type !== 'ether' || ifname === 'br0' || ifname.startsWith('flannel')) continue;
+        execFileSync('ip', ['netns', 'exec', ns, 'ethtool', '-K', ifname, ...settings], { stdio: 'ignore' });
+      }
+    }
   }
 
   #plugIn(ns: string, index: number, mtuBytes: number): void {

@@ -17,6 +17,8 @@ export interface Machine {
   readonly kernel: string;
   readonly node: string;
   readonly system: string;
+  /** Of the machine, and so of every TCP stream. Unknown in results of before it was kept. */
+  readonly congestionControl?: string;
   /** Version of each program that took part; "missing" when it is not installed. */
   readonly programs: Readonly<Record<string, string>>;
   readonly twill: string;
@@ -56,6 +58,7 @@ export function describeMachine(): Machine {
     kernel: release(),
     node: process.version,
     system: /^PRETTY_NAME="(.*)"$/m.exec(osRelease)?.[1] ?? 'unknown',
+    congestionControl: readFileSync('/proc/sys/net/ipv4/tcp_congestion_control', 'utf8').trim(),
     programs: {
       iperf3: program('iperf3', ['--version']),
       iproute2: program('ip', ['-V']),

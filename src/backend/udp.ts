@@ -35,9 +35,11 @@ import type { Backend, BackendContext, BackendCounter, ExternalInterface } from 
 import { UDP_DEVICE } from './device-names.js';
 import { removeLeftovers } from './leftovers.js';
 
-// Packets or superpackets that wait for the worker. 1000 single packets are 12 ms at 1 Gbit/s; a restart of the daemon
-// takes longer than any sensible queue, and a deeper one only adds delay under overload.
-const TX_QUEUE_LENGTH = 1000;
+// Packets or superpackets that wait for the worker. The device drops what does not fit (it never pushes back), and a worker
+// that waits for its core misses some thousand single packets: with 1000, four TCP streams without segmentation offload
+// lose 2 % of theirs, with 2000 nothing (docs/performance.md). 2000 are 24 ms at 1 Gbit/s; a deeper queue only adds
+// delay under overload.
+const TX_QUEUE_LENGTH = 2000;
 
 const REOPEN_MIN_MS = 50;
 const REOPEN_MAX_MS = 5_000;

@@ -2,7 +2,7 @@
 // All are up at the same time, so that rounds can go A B C A B C; an idle one costs nothing.
 
 import { execFileSync, spawnSync } from 'node:child_process';
-import { accessSync, constants, existsSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ETCD_URL, leasedSubnet, startEtcd } from './etcd-hosts.js';
 import { type Host, type Lab, PROJECT_ROOT, type Task, waitFor } from './lab.js';
@@ -235,9 +235,13 @@ const WIREGUARD_GO: PeerKind = {
     const daemons: Task[] = [];
     for (const [host, other] of bothWays(hosts)) {
       const device = `wg${process.pid % 100_000}-${host.index}`;
+      const socket = `/var/run/wireguard/${device}.sock`;
+      // The daemon of the suite before was killed and has left its own; so will this one.
+      rmSync(socket, { force: true });
+      process.once('exit', () => rmSync(socket, { force: true }));
       daemons.push(lab.spawn(host.ns, 'wireguard-go', ['-f', device]));
       // wg asks the kernel's WireGuard as long as the socket of this one is not there.
-      await waitFor(() => existsSync(`/var/run/wireguard/${device}.sock`), `the control socket of ${device}`);
+      await waitFor(() => existsSync(socket), socket);
       const file = join(host.dir, 'wg.key');
       writeFileSync(file, secrets.get(host)!, { mode: 0o600 });
       const peer = ['peer', text(['pubkey'], secrets.get(other)), 'endpoint', `${other.underlayIp}:51820`];

@@ -37,7 +37,7 @@ import { removeLeftovers } from './leftovers.js';
 
 // Packets or superpackets that wait for the worker. The device drops what does not fit (it never pushes back), and a worker
 // that waits for its core misses some thousand single packets: with 1000, four TCP streams without segmentation offload
-// lose 2 % of theirs, with 2000 nothing (docs/performance.md). 2000 are 24 ms at 1 Gbit/s; a deeper queue only adds
+// lose 3 to 6 % of theirs, with 2000 nothing (docs/performance.md). 2000 are 24 ms at 1 Gbit/s; a deeper queue only adds
 // delay under overload.
 const TX_QUEUE_LENGTH = 2000;
 

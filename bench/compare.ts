@@ -11,6 +11,7 @@ import { Churn } from './churn.js';
 import { LAB_PROGRAMS, PROJECT_ROOT } from './lab/lab.js';
 import { formatTable, median } from './lab/measure.js';
 import { ensurePackages } from './lab/packages.js';
+import { numberOption, textOption } from './options.js';
 import { writeChart } from './report/chart.js';
 import { fullReport, replaceBetweenMarks, shortReport } from './report/markdown.js';
 import { describeMachine, readNewestResults, type Results, writeResults } from './report/results.js';
@@ -20,18 +21,6 @@ import { runSuite, type SuiteResult } from './suite.js';
 import { makeSuites } from './suites.js';
 
 const STEADY_SECONDS = 60;
-
-function textOption(name: string): string | undefined {
-  return process.argv.find((argument) => argument.startsWith(`--${name}=`))?.slice(name.length + 3);
-}
-
-function numberOption(name: string, otherwise: number): number {
-  const text = textOption(name) ?? String(otherwise);
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1 || value > 1000)
-    throw new Error(`--${name} is "${text}": expected a whole number from 1 to 1000`);
-  return value;
-}
 
 function show({ title, rows }: SuiteResult): void {
   const cells = rows.map((row) => [

@@ -13,6 +13,7 @@ import { LAB_PROGRAMS, Lab, PROJECT_ROOT } from './lab/lab.js';
 import { formatTable, measureTcp, startIperfServer } from './lab/measure.js';
 import { ensurePackages } from './lab/packages.js';
 import { startCluster } from './lab/twill-hosts.js';
+import { numberOption } from './options.js';
 import { type Sample, writeFlameGraph } from './report/flame.js';
 import { RESULTS_DIRECTORY } from './report/results.js';
 
@@ -90,10 +91,7 @@ export async function profile(): Promise<void> {
   if (process.getuid?.() !== 0)
     throw new Error('The benchmark makes network namespaces and must run as root.');
   ensurePackages([...LAB_PROGRAMS, 'ethtool', 'perf']);
-  const given = process.argv.find((argument) => argument.startsWith('--streams='));
-  const streams = given === undefined ? 1 : Number(given.slice('--streams='.length));
-  if (!Number.isInteger(streams) || streams < 1 || streams > 128)
-    throw new Error(`${given}: expected --streams=N, a whole number from 1 to 128`);
+  const streams = numberOption('streams', 1, 128);
   const isSegmented = process.argv.includes('--segmented');
   const title = `${streams} TCP stream(s)${isSegmented ? ', veth offloads off' : ''}`;
   const lab = Lab.open('profile-');

@@ -12,7 +12,7 @@
 import { type ChildProcess, execFile, execFileSync, spawn, type SpawnOptions } from 'node:child_process';
 import { mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const PROJECT_ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -161,6 +161,14 @@ export class Lab {
     const ns = this.addNamespace(what);
     this.#plugIn(ns, index, 1500);
     return ns;
+  }
+
+  /** Compiles a C++ program of one file, `source` from the project's root, into `dir`; the path of the program. */
+  compile(source: string): string {
+    const program = join(this.dir, basename(source, '.cc'));
+    const flags = ['-O2', '-std=c++17', '-Wall', '-Wextra', '-Werror'];
+    execFileSync('g++', [...flags, '-o', program, join(PROJECT_ROOT, source)]);
+    return program;
   }
 
   /** Makes every Ethernet device so far split and send real packets, as a network card without offloads does. */

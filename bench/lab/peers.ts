@@ -5,7 +5,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ETCD_URL, leasedSubnet, startEtcd } from './etcd-hosts.js';
-import { type Host, type Lab, PROJECT_ROOT, type Task, waitFor } from './lab.js';
+import { type Host, type Lab, type Task, waitFor } from './lab.js';
 import { startDaemon, tableOf, writeTable } from './twill-hosts.js';
 
 /** Where traffic starts or ends. */
@@ -166,9 +166,7 @@ const PLAIN_LOOP: PeerKind = {
   note: 'userspace, one packet at a time',
   missing: () => undefined,
   start: async (lab, first) => {
-    const program = join(lab.dir, 'plain-loop');
-    const source = join(PROJECT_ROOT, 'bench/load/plain-loop.cc');
-    execFileSync('g++', ['-O2', '-std=c++17', '-Wall', '-Wextra', '-Werror', '-o', program, source]);
+    const program = lab.compile('bench/load/plain-loop.cc');
     const hosts = pair(lab, first);
     const daemons: Task[] = [];
     for (const [host, other] of bothWays(hosts)) {

@@ -18,6 +18,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "../../addon/packet.h"
+
 namespace {
 
 constexpr size_t kMaxPacket = 65535;
@@ -48,14 +50,10 @@ sockaddr_in NameOf(const char* address, const char* port) {
   return name;
 }
 
-// False when the packet must go no further. RFC 1624 for the checksum: a TTL less by one is 0x0100 less in its word.
+// False when the packet must go no further.
 bool LowerTtl(uint8_t* packet, ssize_t length) {
   if (length < 20 || packet[0] >> 4 != 4 || packet[8] <= 1) return false;
-  packet[8]--;
-  uint32_t sum = (static_cast<uint32_t>(packet[10]) << 8 | packet[11]) + 0x0100u;
-  sum = (sum & 0xffff) + (sum >> 16);
-  packet[10] = static_cast<uint8_t>(sum >> 8);
-  packet[11] = static_cast<uint8_t>(sum);
+  twill::DecrementTtl(packet);
   return true;
 }
 

@@ -1,8 +1,6 @@
 // Runs bench/load/traffic.cc between two namespaces and reads what it printed.
 
-import { execFileSync } from 'node:child_process';
-import { join } from 'node:path';
-import { type Lab, PROJECT_ROOT, type Task, waitFor } from '../lab/lab.js';
+import { type Lab, type Task, waitFor } from '../lab/lab.js';
 
 const SINK_PORT = 9901;
 const ECHO_PORT = 9902;
@@ -44,10 +42,7 @@ export class Traffic {
 
   /** Compiles it into the lab's directory. */
   static build(lab: Lab): Traffic {
-    const program = join(lab.dir, 'traffic');
-    const source = join(PROJECT_ROOT, 'bench/load/traffic.cc');
-    execFileSync('g++', ['-O2', '-std=c++17', '-Wall', '-Wextra', '-Werror', '-o', program, source]);
-    return new Traffic(lab, program);
+    return new Traffic(lab, lab.compile('bench/load/traffic.cc'));
   }
 
   /** A TCP server that sends back what comes; it ends with the lab. */

@@ -63,7 +63,7 @@ function machineLine({ machine, date, rounds, seconds }: Results): string {
   const programs = Object.entries(machine.programs).map(([name, version]) => `${name} ${version}`);
   return (
     `${date.slice(0, 10)}, ${machine.cores} × ${machine.cpu}, Linux ${machine.kernel}, ${machine.system}, Node ${machine.node}, ` +
-    `twill ${machine.twill} at ${machine.commit}; ${programs.join(', ')}; TCP ${machine.congestionControl ?? 'of unknown kind'}. Both hosts on the same cores; ${rounds} interleaved rounds, ` +
+    `twill ${machine.twill} at ${machine.commit}; ${programs.join(', ')}; TCP ${machine.congestionControl}. Both hosts on the same cores; ${rounds} interleaved rounds, ` +
     `TCP runs of ${seconds} s; medians (lowest–highest).`
   );
 }

@@ -17,8 +17,8 @@ export interface Machine {
   readonly kernel: string;
   readonly node: string;
   readonly system: string;
-  /** Of the machine, and so of every TCP stream. Unknown in results of before it was kept. */
-  readonly congestionControl?: string;
+  /** Of the machine, and so of every TCP stream. */
+  readonly congestionControl: string;
   /** Version of each program that took part; "missing" when it is not installed. */
   readonly programs: Readonly<Record<string, string>>;
   readonly twill: string;

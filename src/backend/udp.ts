@@ -336,9 +336,11 @@ class UdpBackend implements Backend {
       await setLink(UDP_DEVICE, { mtuBytes: this.#mtuBytes, txQueueLength: TX_QUEUE_LENGTH, isUp: true });
     }
     const { network } = this.#context.config;
-    const routes = await listRoutes({ device: UDP_DEVICE, inAllTables: true });
+    const [routes, ofNetwork] = await Promise.all([
+      listRoutes({ device: UDP_DEVICE, inAllTables: true }),
+      listRoutes({ exact: network }),
+    ]);
     this.#tunnelled = routes.map((route) => route.prefix);
-    const ofNetwork = await listRoutes({ exact: network });
     if (!ofNetwork.some((route) => route.device === UDP_DEVICE && prefixEquals(route.prefix, network))) {
       // Scope global and protocol boot, as flannel's own route: nothing else tells the two apart.
       await ip(['route', 'replace', formatPrefix(network), 'dev', UDP_DEVICE, 'scope', 'global']);

@@ -1,9 +1,7 @@
 // A gigabyte over a link that loses and reorders: what arrives is what was sent.
 
-import { execFileSync } from 'node:child_process';
-import { join } from 'node:path';
 import t from 'tap';
-import { Lab, labUnavailable, PROJECT_ROOT, waitFor } from '../../bench/lab/lab.js';
+import { Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
 import { startCluster, statusOf } from '../../bench/lab/twill-hosts.js';
 
 const GIGABYTE = 1 << 30;
@@ -48,17 +46,7 @@ t.test('1 GiB under 1 % loss and 1 % reordering', { skip: labUnavailable() }, as
   ]) {
     await lab.run(ns, 'ethtool', ['-K', link, ...noOffload]);
   }
-  const program = join(lab.dir, 'impair');
-  execFileSync('g++', [
-    '-std=c++17',
-    '-O2',
-    '-Wall',
-    '-Wextra',
-    '-Werror',
-    join(PROJECT_ROOT, 'bench/lab/impair.cc'),
-    '-o',
-    program,
-  ]);
+  const program = lab.compile('bench/lab/impair.cc');
   const args = ['p2', 'q2m', LOSS, REORDER, 1].map(String);
   await lab.spawnUntil(middle, program, args, /impairing/);
 

@@ -32,6 +32,7 @@ namespace twill {
   X(icmp_limited)        /* ICMP errors not sent because of the rate limit */ \
   X(icmp_failed)         /* ICMP errors the TUN did not take */ \
   X(drop_vnet_header)    /* virtio_net_hdr contradicts the packet */ \
+  X(drop_too_many_pieces) /* a superpacket of more than kMaxPieces; never split, so it counts as one packet */ \
   X(drop_short) \
   X(drop_version) \
   X(drop_header_length) \

@@ -14,6 +14,13 @@ namespace {
 // Superpackets are read one behind the other until this many bytes are in use: small enough for batch and trains to
 // stay in a 1 MiB L2 cache together.
 constexpr size_t kBatchBytes = 192 * 1024;
+// A batch also ends here: with pieces of a few bytes, 192 KiB would be some hundred thousand datagrams before the next
+// look at the stop flag, or at anybody else's packets. Full superpackets never get near it (46 pieces at MTU 1500).
+constexpr uint32_t kBatchPieces = 4096;
+// With CAP_NET_RAW a container writes superpackets of any gso_size, 60,000 pieces of one byte in one read. The kernel
+// itself makes at most 128 of UDP (UDP_MAX_SEGMENTS), and 862 of TCP at an MSS of 88 with timestamps. Who offers an
+// MSS below 76 may lose a full superpacket; TCP then sends smaller ones.
+constexpr uint32_t kMaxPieces = 1024;
 constexpr size_t kReadRoom = sizeof(VnetHeader) + kMaxPacket;
 // The virtio_net_hdr is read to an address that is 6 modulo 16, so that the IPv4 header behind it is aligned.
 constexpr size_t kAlign = 64;
@@ -40,13 +47,15 @@ int32_t OutboundPort::Step() noexcept {
 }
 
 // HOT
-// Fills packets_ until the TUN is empty or the batch is full. 0 or -errno; packets read before an error are kept.
+// Fills packets_ until the TUN is empty or the batch is full, be it of packets, bytes or pieces. 0 or -errno; packets
+// read before an error are kept.
 int32_t OutboundPort::ReadBatch() noexcept {
   uint8_t* base = memory_.get();
   base += kAlign - reinterpret_cast<uintptr_t>(base) % kAlign;
   size_t at = kLead;
   int32_t reads = 0;
-  while (reads < kOutboundCapacity && at < kBatchBytes) {
+  uint32_t pieces = 0;
+  while (reads < kOutboundCapacity && at < kBatchBytes && pieces < kBatchPieces) {
     const ssize_t length = ::read(queue_.tun.get(), base + at, kReadRoom);
     if (length < 0) {
       if (errno == EINTR) continue;
@@ -55,6 +64,7 @@ int32_t OutboundPort::ReadBatch() noexcept {
     reads++;
     queue_.outbound.Add(Outbound::k_reads, 1);
     if (Describe(base + at, static_cast<size_t>(length))) {
+      pieces += packets_[count_ - 1].segments;
       at = (at + static_cast<size_t>(length) + kAlign - 1) / kAlign * kAlign + kLead;
     }
   }
@@ -92,6 +102,9 @@ bool OutboundPort::Describe(uint8_t* buffer, size_t length) noexcept {
     if (!CheckVnet(vnet, &packet)) {
       packet.segments = 1;
       fault = Outbound::k_drop_vnet_header;
+    } else if (packet.segments > kMaxPieces) {
+      packet.segments = 1;
+      fault = Outbound::k_drop_too_many_pieces;
     } else if (!IsUnicast(packet.header.destination)) {
       fault = Outbound::k_drop_not_unicast;
     } else if (IsOwnTunnelTraffic(packet)) {

@@ -3,6 +3,7 @@
 // One Step is: send what the last batch held, as its verdicts say; read the next batch and describe each packet in the
 // arena. It never blocks. Nothing is kept across steps but the batch between its description and its verdicts, so a
 // batch is as large as what queued up while the last one was sent: one packet when idle, many superpackets under load.
+// It is bounded in packets, bytes and pieces, so that no packet makes a step long; the rest waits in the TUN's queue.
 #pragma once
 
 #include <memory>

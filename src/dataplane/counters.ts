@@ -18,6 +18,7 @@ export const OUTBOUND_COUNTERS = [
   'icmp_limited',
   'icmp_failed',
   'drop_vnet_header',
+  'drop_too_many_pieces',
   'drop_short',
   'drop_version',
   'drop_header_length',
@@ -93,6 +94,8 @@ export function inboundIndex(name: InboundCounter): number {
 /** What each drop means and what to do about it: for logs, `twill drops` and docs/operations.md. */
 export const DROP_MEANINGS: Readonly<Record<DropReason, string>> = {
   drop_vnet_header: 'the kernel handed over a packet whose offload header contradicts it',
+  drop_too_many_pieces:
+    'a superpacket cut into more than 1,024 pieces, as raw sockets can make; counted as one packet',
   drop_short: 'shorter than an IPv4 header',
   drop_version: 'not IPv4',
   drop_header_length: 'IPv4 header length below 20 or past the end of the packet',

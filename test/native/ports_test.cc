@@ -262,6 +262,63 @@ int main() {
     });
   }
 
+  struct PieceRow {
+    const char* name;
+    size_t payload;
+    uint16_t gso_size;
+    uint64_t sent;
+  };
+  const std::vector<PieceRow> pieces = {
+      {"60,000 of one byte are dropped", 60000, 1, 0},
+      {"1,025 are dropped", 1025, 1, 0},
+      {"1,024 are sent", 1024, 1, 1024},
+      {"1,024 with a shorter last one are sent", 1023 * 63 + 1, 63, 1024},
+      {"730 of an MSS of 88 are sent", 64200, 88, 730},
+  };
+  for (const PieceRow& row : pieces) {
+    test::Case((std::string("pieces of a superpacket: ") + row.name).c_str(), [&row] {
+      for (const uint8_t protocol : {kProtocolTcp, kProtocolUdp}) {
+        OutboundBench bench;
+        test::PacketSpec spec;
+        spec.protocol = protocol;
+        spec.payload.assign(row.payload, 5);
+        const bool tcp = protocol == kProtocolTcp;
+        const VnetHeader vnet{kVnetNeedsCsum, tcp ? kVnetGsoTcpV4 : kVnetGsoUdpL4, 0, row.gso_size, 20,
+                              static_cast<uint16_t>(tcp ? kTcpCsumOffset : kUdpCsumOffset)};
+        bench.kernel.tun_input.push_back(test::TunFrame(test::MakePacket(spec), vnet));
+        bench.AddSingles(1);
+        bench.Run();
+        CHECK_EQUAL(Count(bench.queue, Outbound::k_packets_out), row.sent + 1);
+        CHECK_EQUAL(Count(bench.queue, Outbound::k_drop_too_many_pieces), row.sent == 0 ? 1 : 0);
+        CHECK_EQUAL(bench.DatagramsSent(), row.sent + 1);
+        for (const test::Message& m : bench.kernel.udp_output) {
+          const size_t size = m.segment == 0 ? m.data.size() : static_cast<size_t>(m.segment);
+          for (size_t at = 0; at < m.data.size(); at += size) {
+            CHECK(test::ChecksumsRight(m.data.data() + at, std::min(size, m.data.size() - at)));
+          }
+        }
+      }
+    });
+  }
+
+  test::Case("a step is bounded in pieces, and the packets behind them follow", [] {
+    OutboundBench bench;
+    for (int i = 0; i < 150; i++) bench.AddSuperpacket(1000, 1);
+    bench.AddSingles(1);
+    for (int32_t count = bench.port.Step(); count > 0; count = bench.port.Step()) {
+      int32_t pieces = 0;
+      for (int32_t i = 0; i < count; i++) {
+        pieces += bench.arena.At(outbound_field::kSegments, i);
+        bench.arena.At(outbound_field::kVerdict, i) = 0;
+        bench.arena.At(outbound_field::kPeerMtu, i) = 1472;
+        bench.arena.At(outbound_field::kPeerId, i) = -1;
+      }
+      CHECK(pieces < 4096 + 1024);
+    }
+    CHECK_EQUAL(Count(bench.queue, Outbound::k_packets_out), 150001);
+    CHECK(test::CountersAddUp(bench.queue));
+  });
+
   test::Case("a deleted device ends the outbound port with EBADFD", [] {
     OutboundBench bench;
     bench.kernel.read_errors = {EBADFD};

@@ -158,6 +158,23 @@ int main() {
     }
   });
 
+  test::Case("pieces of one to eight bytes are right in every field, and join up again", [] {
+    test::Random random(4);
+    for (uint16_t gso_size = 1; gso_size <= 8; gso_size++) {
+      uint16_t ignored;
+      test::PacketSpec spec = test::RandomSuperpacket(random, &ignored);
+      spec.ttl = 64;
+      spec.payload.assign(gso_size * 60u - gso_size / 2u, 7);
+      const Bytes whole = test::MakePacket(spec);
+      std::vector<Bytes> pieces = Split(whole, gso_size);
+      CheckPieces(spec, whole, pieces, gso_size);
+      Merged merged = Merge(pieces);
+      spec.ttl = 62;
+      CHECK_EQUAL(merged.output.size(), 1);
+      CHECK(merged.output[0] == test::MakePacket(spec));
+    }
+  });
+
   test::Case("a UDP checksum of zero stays zero", [] {
     test::PacketSpec spec;
     spec.protocol = kProtocolUdp;

@@ -234,7 +234,7 @@ class UdpBackend implements Backend {
       sourceCheck: this.#context.sourceCheck,
       network: this.#context.config.network,
       ownSubnet,
-      table: this.#table.buffer,
+      table: this.#table,
       onPathMtu: (event: PathMtuEvent) => this.#notePathMtu(event),
       onFailure: (reason: string) => this.#reopen(reason),
     };

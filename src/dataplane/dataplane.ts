@@ -19,7 +19,7 @@ import {
   type OutboundCounter,
 } from './counters.js';
 import { type NativeEngine, native } from './native.js';
-import { MAX_ROWS } from './route-table.js';
+import { MAX_ROWS, type RouteTable } from './route-table.js';
 import type { Direction } from './loop.js';
 import type { WorkerMessage, WorkerTask } from './worker.js';
 
@@ -42,7 +42,7 @@ export interface DataplaneOptions {
   readonly sourceCheck: SourceCheck;
   readonly network: Prefix;
   readonly ownSubnet: Prefix;
-  readonly table: SharedArrayBuffer;
+  readonly table: RouteTable;
   readonly onPathMtu: (event: PathMtuEvent) => void;
   /** The device is gone or a worker ended. Called at most once. */
   readonly onFailure: (reason: string) => void;
@@ -211,12 +211,13 @@ export class Dataplane {
 
   #spawn(queue: number, direction: Direction): Promise<void> {
     const options = this.#options;
+    const reader = options.table.takeReader();
     const task: WorkerTask = {
       engine: this.#engine.id,
       queue,
       direction,
-      table: options.table,
-      reader: this.#workers.length,
+      table: options.table.buffer,
+      reader,
       own: {
         network: options.ownSubnet.address | 0,
         mask: maskOf(options.ownSubnet.length) | 0,
@@ -232,6 +233,7 @@ export class Dataplane {
       resourceLimits: { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 32 },
     });
     this.#workers.push(worker);
+    worker.once('exit', () => options.table.returnReader(reader));
     this.#ended.push(new Promise((resolve) => worker.once('exit', () => resolve())));
     return new Promise((resolve, reject) => {
       worker.on('message', (message: WorkerMessage) => {

@@ -12,7 +12,8 @@
 //   peers:  open-addressing set of the addresses of all peers
 //
 // Readers announce themselves by an odd epoch in a cache line of their own while they hold a side; the writer leaves a
-// side alone while a reader is in it.
+// side alone while a reader is in it. A thread may end in the middle of a lookup; its epoch is made even when its number
+// is given back, which its owner does once the thread is gone, or is taken by another reader.
 
 import {
   type Ipv4,
@@ -108,6 +109,8 @@ export class RouteTable {
   readonly #prefixes: Prefix[] = [];
   readonly #rowsOfPeer = new Map<Ipv4, Set<number>>();
   readonly #freeRows: number[] = [];
+  readonly #freeReaders: number[] = [];
+  #readersUsed = 0;
   /** Applied to the active side but not yet to the other. */
   #replay: Operation[] = [];
   #pending: Operation[] = [];
@@ -227,6 +230,24 @@ export class RouteTable {
     return true;
   }
 
+  /**
+   * A reader's number that no live thread has.
+   *
+   * @throws RangeError when all MAX_READERS are taken.
+   */
+  takeReader(): number {
+    const reader = this.#freeReaders.pop() ?? this.#readersUsed++;
+    if (reader < MAX_READERS) return reader;
+    this.#readersUsed = MAX_READERS;
+    throw new RangeError(`more than ${MAX_READERS} readers`);
+  }
+
+  /** Gives a reader's number back once its thread is gone: what it held is free, even when it died inside a lookup. */
+  returnReader(reader: number): void {
+    endLookup(this.#words, reader);
+    this.#freeReaders.push(reader);
+  }
+
   /** Row + 1 of the longest lease that covers `prefix` and is shorter than it; 0 when there is none. */
   #coverOf(prefix: Prefix): number {
     for (let length = prefix.length - 1; length >= 0; length--) {
@@ -256,6 +277,12 @@ export class RouteTable {
     }
     return true;
   }
+}
+
+/** Makes a reader's epoch even. Nobody may be reading under that number. */
+function endLookup(words: Int32Array, reader: number): void {
+  const at = HEADER_EPOCHS + reader * LINE_WORDS;
+  if ((Atomics.load(words, at) & 1) === 1) Atomics.add(words, at, 1);
 }
 
 /** One copy of the table, and what the writer must know about its nodes. */
@@ -398,12 +425,13 @@ export class RouteReader {
   #rows = 0;
   #peers = 0;
 
-  /** `reader` is this reader's own number, 0 to MAX_READERS - 1. */
+  /** `reader` is this reader's own number, 0 to MAX_READERS - 1. Whoever had it before is gone. */
   constructor(buffer: SharedArrayBuffer, reader: number) {
     if (!(reader >= 0 && reader < MAX_READERS))
       throw new RangeError(`reader ${reader} is not below ${MAX_READERS}`);
     this.#words = new Int32Array(buffer);
     this.#epochAt = HEADER_EPOCHS + reader * LINE_WORDS;
+    endLookup(this.#words, reader);
     this.#first = sideLayout(0, this.#words[HEADER_NODES]);
     this.#second = sideLayout(1, this.#words[HEADER_NODES]);
   }

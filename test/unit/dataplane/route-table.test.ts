@@ -2,7 +2,13 @@
 
 import t from 'tap';
 import { Worker } from 'node:worker_threads';
-import { MAX_ROWS, type Peer, RouteReader, RouteTable } from '../../../src/dataplane/route-table.js';
+import {
+  MAX_READERS,
+  MAX_ROWS,
+  type Peer,
+  RouteReader,
+  RouteTable,
+} from '../../../src/dataplane/route-table.js';
 import {
   formatPrefix,
   type Ipv4,
@@ -206,6 +212,78 @@ t.test('publish() leaves a side alone while a reader is in it', (t) => {
   t.equal(reader.peerAddress(reader.lookup(0x0a050400)), 3);
   t.equal(reader.peerAddress(reader.lookup(0x0a050300)), 2);
   reader.leave();
+  t.end();
+});
+
+/** A reader that ends inside a lookup: by an exception, by process.exit(), or when it is terminated from outside. */
+async function dieInLookup(table: RouteTable, reader: number, end: string): Promise<void> {
+  const source = `
+    import { workerData, parentPort } from 'node:worker_threads';
+    const { RouteReader } = await import(workerData.module);
+    new RouteReader(workerData.buffer, workerData.reader).enter();
+    parentPort.postMessage('inside');
+    ${end}`;
+  const module = new URL('../../../dist/dataplane/route-table.js', import.meta.url).href;
+  const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(source)}`), {
+    workerData: { buffer: table.buffer, reader, module },
+    execArgv: [],
+  });
+  worker.on('error', () => undefined);
+  const exited = new Promise((resolve) => worker.once('exit', resolve));
+  await new Promise((resolve) => worker.once('message', resolve));
+  if (end.startsWith('for')) await worker.terminate();
+  await exited;
+}
+
+for (const [how, end] of [
+  ['throws', 'throw new Error("inside a lookup");'],
+  ['exits', 'process.exit(1);'],
+  ['is terminated', 'for (;;);'],
+] as const) {
+  t.test(`a reader that ${how} inside a lookup leaves an epoch that its successor mends`, async (t) => {
+    const table = new RouteTable(parsePrefix('10.5.0.0/16')!);
+    const change = (address: number): boolean => {
+      table.set(parsePrefix('10.5.2.0/24')!, peerOf(address));
+      return table.publish();
+    };
+    await dieInLookup(table, 0, end);
+    t.ok(change(1), 'the dead one holds only one side');
+    const reader = new RouteReader(table.buffer, 0);
+    t.ok(change(2), 'its successor holds none');
+    reader.enter();
+    t.ok(change(3));
+    t.notOk(change(4), 'the successor holds a side while it looks up');
+    t.equal(reader.peerAddress(reader.lookup(0x0a050205)), 2);
+    reader.leave();
+    t.ok(table.publish(), 'and none when it has left');
+    t.ok(change(5));
+    t.ok(change(6));
+    t.end();
+  });
+
+  t.test(`a reader that ${how} inside a lookup holds no publication up for good`, async (t) => {
+    const table = new RouteTable(parsePrefix('10.5.0.0/16')!);
+    const number = table.takeReader();
+    await dieInLookup(table, number, end);
+    for (const address of [1, 2]) {
+      table.set(parsePrefix('10.5.2.0/24')!, peerOf(address));
+      t.equal(table.publish(), address === 1);
+    }
+    table.returnReader(number);
+    t.ok(table.publish(), 'nobody has taken its place');
+    t.equal(table.takeReader(), number, 'the number is free again');
+    t.end();
+  });
+}
+
+t.test('RouteTable.takeReader() gives each number to one reader', (t) => {
+  const table = new RouteTable(parsePrefix('10.5.0.0/16')!);
+  const numbers = new Set(Array.from({ length: MAX_READERS }, () => table.takeReader()));
+  t.equal(numbers.size, MAX_READERS);
+  t.throws(() => table.takeReader(), RangeError);
+  table.returnReader(7);
+  t.equal(table.takeReader(), 7);
+  t.throws(() => table.takeReader(), RangeError);
   t.end();
 });
 

@@ -9,7 +9,7 @@
 
 import { randomBytes } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
-import type { Backend } from './backend/backend.js';
+import type { Backend, BackendCounter } from './backend/backend.js';
 import { DiffPacer } from './backend/diff-pacer.js';
 import { BACKENDS } from './backend/registry.js';
 import type { Flags } from './config/flags.js';
@@ -19,6 +19,7 @@ import { Firewall } from './firewall/firewall.js';
 import { chooseExternalInterface, type ExternalInterface } from './kernel/external-interface.js';
 import { findLink } from './kernel/link.js';
 import { openMonitor } from './kernel/monitor.js';
+import { readNetstat } from './kernel/netstat.js';
 import type { LeaseAttributes, LeaseDiff, LeaseUpdate } from './lease/lease.js';
 import { LeaseView } from './lease/lease-view.js';
 import { formatIpv4, formatPrefix, parseIpv4, type Prefix, prefixEquals } from './net/ipv4.js';
@@ -413,19 +414,16 @@ class Daemon {
     this.#health.addSource('firewall', () => this.#firewall?.degraded() ?? []);
   }
 
-  #gauges(): {
-    name: string;
-    help: string;
-    type: 'gauge';
-    values: { labels: Record<string, string>; value: number }[];
-  }[] {
+  #gauges(): BackendCounter[] {
     const gauge = (name: string, help: string, value: number) => ({
       name,
       help,
       type: 'gauge' as const,
       values: [{ labels: {}, value }],
     });
+    const reversePathDrops = readNetstat('TcpExt', 'IPReversePathFilter');
     return [
+      ...(reversePathDrops === undefined ? [] : [reversePathFamily(reversePathDrops)]),
       gauge('ready', '1 when packets can flow and subnet.env is written.', this.#health.isReady ? 1 : 0),
       gauge('degraded_reasons', 'Number of reasons /readyz gives.', this.#health.reasons().length),
       gauge('leases_refused', 'Leases in the store that are not used.', this.#view?.refusals().length ?? 0),
@@ -456,6 +454,16 @@ class Daemon {
       alarms: this.#view?.alarms() ?? [],
     };
   }
+}
+
+/** The kernel counts these for all devices together, and drops them before a firewall rule or we see them. */
+function reversePathFamily(value: number): BackendCounter {
+  return {
+    name: 'kernel_reverse_path_drops_total',
+    help: 'Packets the kernel discarded on any device of this host by rp_filter.',
+    type: 'counter',
+    values: [{ labels: {}, value }],
+  };
 }
 
 /** A saved table holds for the address it was saved with; with another, this is another host. */

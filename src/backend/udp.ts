@@ -321,7 +321,9 @@ class UdpBackend implements Backend {
     } as const;
     const unset: string[] = [];
     for (const [key, family] of Object.entries(settings)) {
-      const value = key === 'disable_ipv6' || key === 'rp_filter' ? '1' : '0';
+      // 2 (loose): the way back to a host's public IP is the underlay's. Strict would discard what admission lets in by
+      // that source; the kernel takes the larger of this value and that of "all" (ip-sysctl), so 0 would not do.
+      const value = key === 'rp_filter' ? '2' : key === 'disable_ipv6' ? '1' : '0';
       if (!(await writeInterfaceSysctl(family, UDP_DEVICE, key, value))) unset.push(key);
     }
     if (unset.join() !== this.#unset.join()) {

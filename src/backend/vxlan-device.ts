@@ -14,7 +14,7 @@ import {
   listLinks,
   setLink,
 } from '../kernel/link.js';
-import { writeInterfaceSysctl } from '../kernel/sysctl.js';
+import { readInterfaceSysctl, readSysctl, writeInterfaceSysctl } from '../kernel/sysctl.js';
 import { meansGone } from '../kernel/ip.js';
 import { OverlayError } from '../errors.js';
 import { formatIpv4, formatPrefix, prefixContains } from '../net/ipv4.js';
@@ -205,6 +205,7 @@ export class VxlanDevice {
     // Only IPv4 is carried: router advertisements or link-local traffic from a peer's side have no business here.
     await writeInterfaceSysctl('ipv6', this.name, 'accept_ra', '0');
     await writeInterfaceSysctl('ipv6', this.name, 'disable_ipv6', '1');
+    await this.#loosenReversePath();
     if (!link.isUp) {
       try {
         await setLink(this.name, { isUp: true }, signal);
@@ -219,6 +220,20 @@ export class VxlanDevice {
       }
     }
     return !isNew && (wrongMac || wrongMtu || wrongAlias || !link.isUp);
+  }
+
+  /**
+   * Strict reverse path filtering, which many distributions give to every new device, would discard packets from a
+   * peer's public IP: the way back to it is the underlay's. The kernel takes the larger of the device's value and that
+   * of "all" (ip-sysctl), so only 2, loose, helps; where there is no filter, none is made.
+   */
+  async #loosenReversePath(): Promise<void> {
+    const values = await Promise.all([
+      readSysctl('net/ipv4/conf/all/rp_filter'),
+      readInterfaceSysctl('ipv4', this.name, 'rp_filter'),
+    ]);
+    if (Math.max(...values.map(Number)) === 1)
+      await writeInterfaceSysctl('ipv4', this.name, 'rp_filter', '2');
   }
 
   /** The /32 serves as the source of what this host itself sends into the overlay; it makes no broadcast route. */

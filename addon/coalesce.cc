@@ -1,6 +1,6 @@
 #include "coalesce.h"
 
-#include "trains.h"
+#include "flow.h"
 
 namespace twill {
 
@@ -16,13 +16,12 @@ inline bool IsTunnelPort(uint16_t port) noexcept {
   return port == 4789 || port == 8472 || port == 6081 || port == 8285;
 }
 
-inline uint32_t FlowHash(const InnerPacket& packet) noexcept {
-  const uint32_t ports = LoadBe32(packet.data + packet.header.header_length);
-  return Mix(Mix(packet.header.source, packet.header.destination), ports ^ packet.header.protocol);
-}
-
 inline bool SameBytes(const uint8_t* a, const uint8_t* b, size_t length) noexcept {
   return std::memcmp(a, b, length) == 0;
+}
+
+inline bool ChecksumsValid(const InnerPacket& packet) noexcept {
+  return TransportChecksumValid(packet.data, packet.header);
 }
 
 }  // namespace
@@ -31,7 +30,8 @@ Coalescer::Coalescer(InnerPacket* packets, uint32_t capacity) : packets_(packets
 
 void Coalescer::Clear() noexcept {
   count_ = 0;
-  epoch_++;
+  youngest_.Clear();
+  fences_.Clear();
 }
 
 // HOT
@@ -72,7 +72,8 @@ bool Coalescer::CanMerge(const InnerPacket& packet, bool merge_tcp, bool merge_u
     *transport_length = static_cast<uint16_t>(tcp);
     return true;
   }
-  if (!merge_udp || transport <= kUdpHeader || LoadBe16(at + 4) != transport) return false;
+  if (header.protocol != kProtocolUdp || !merge_udp) return false;
+  if (transport <= kUdpHeader || LoadBe16(at + 4) != transport) return false;
   if (LoadWord(at + kUdpCsumOffset) == 0 || IsTunnelPort(LoadBe16(at + 2))) return false;
   *transport_length = kUdpHeader;
   return true;
@@ -112,32 +113,25 @@ bool Coalescer::Continues(const Chain& chain, const InnerPacket& packet) const n
 // HOT
 bool Coalescer::Add(uint32_t index, bool merge_tcp, bool merge_udp) noexcept {
   InnerPacket& packet = packets_[index];
-  const Ipv4Header& header = packet.header;
-  if (header.IsFragment()) {
-    // Which flow it belongs to cannot be told: no chain goes on past it.
-    epoch_++;
+  const FlowKey key = FlowKeyOf(packet.data, packet.header);
+  if (key.is_fragment) {
+    fences_.Put(key.pair, count_);
     Start(index, false);
     return false;
   }
-  if ((header.protocol != kProtocolTcp && header.protocol != kProtocolUdp) ||
-      header.total_length < header.header_length + kUdpHeader) {
-    Start(index, false);
-    return false;
-  }
-  Slot& slot = slots_[FlowHash(packet) % kSlots];
   if (!CanMerge(packet, merge_tcp, merge_udp, &packet.transport_length)) {
-    slot.epoch = 0;  // ends the flow's chain
+    youngest_.Erase(key.flow);  // ends the flow's chain
     Start(index, false);
     return false;
   }
-  bool checksum_bad = false;
-  if (slot.epoch == epoch_ && Continues(chains_[slot.chain], packet)) {
-    Chain& chain = chains_[slot.chain];
-    if (!chain.verified) {
-      const InnerPacket& first = packets_[chain.first];
-      chain.verified = TransportChecksumValid(first.data, first.header);
-    }
-    if (chain.verified && TransportChecksumValid(packet.data, header)) {
+  const uint32_t* youngest = youngest_.Find(key.flow);
+  const uint32_t* fence = fences_.Find(key.pair);
+  bool first_is_good = true, is_good = true;
+  if (youngest != nullptr && (fence == nullptr || *youngest >= *fence) && Continues(chains_[*youngest], packet)) {
+    Chain& chain = chains_[*youngest];
+    first_is_good = chain.verified = chain.verified || ChecksumsValid(packets_[chain.first]);
+    is_good = !first_is_good || ChecksumsValid(packet);
+    if (first_is_good && is_good) {
       const uint32_t payload = PayloadLength(packet);
       packet.next = kNoPacket;
       packets_[chain.last].next = index;
@@ -145,18 +139,17 @@ bool Coalescer::Add(uint32_t index, bool merge_tcp, bool merge_udp) noexcept {
       chain.count++;
       chain.payload += payload;
       chain.next_sequence += payload;
-      if (header.protocol == kProtocolTcp) {
+      if (packet.header.protocol == kProtocolTcp) {
         chain.push = (packet.data[kMinIpHeader + 13] & kTcpPsh) != 0;
         if (chain.push) chain.open = false;
       }
       if (payload < chain.piece) chain.open = false;
       return false;
     }
-    checksum_bad = true;
   }
-  slot = {epoch_, count_};
+  youngest_.Put(key.flow, count_);
   Start(index, true);
-  return checksum_bad;
+  return !(first_is_good && is_good);
 }
 
 // HOT

@@ -2,7 +2,8 @@
 //
 // Packets of a batch are added in the order of arrival and come out as chains, in the order of their first packets.
 // A chain is only ever appended to, and only the youngest chain of a flow; whatever cannot be appended ends the chain
-// and starts the next one, so the order inside a flow never changes. Nothing waits for the next batch.
+// and starts the next one, so the order inside a flow never changes. A fragment may be of any flow of its address pair:
+// no chain of the pair goes on past it. Nothing waits for the next batch.
 //
 // Merged are TCP segments that carry payload and no flag but ACK, PSH and ECE, and UDP datagrams with a checksum, when
 // everything a superpacket can state only once is equal: addresses, ports, TTL, TOS with ECN, DF, and for TCP the
@@ -17,6 +18,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "epoch_table.h"
 #include "packet.h"
 
 namespace twill {
@@ -56,12 +58,6 @@ class Coalescer {
   const Chain& operator[](uint32_t chain) const noexcept { return chains_[chain]; }
 
  private:
-  static constexpr uint32_t kSlots = 512;
-  struct Slot {
-    uint32_t epoch;
-    uint32_t chain;
-  };
-
   void Start(uint32_t index, bool open) noexcept;
   bool CanMerge(const InnerPacket& packet, bool merge_tcp, bool merge_udp, uint16_t* transport_length) const noexcept;
   // Whether `packet` continues `chain`, checksums apart.
@@ -69,9 +65,9 @@ class Coalescer {
 
   InnerPacket* packets_;
   std::unique_ptr<Chain[]> chains_;
-  std::array<Slot, kSlots> slots_{};
+  EpochTable<uint32_t, 512> youngest_;  // chain of a flow
+  EpochTable<uint32_t, 512> fences_;    // first chain of an address pair that began behind its last fragment
   uint32_t count_ = 0;
-  uint32_t epoch_ = 1;
 };
 
 // The virtio_net_hdr and headers that go before the payload of a chain of two packets or more, built at `to`, which

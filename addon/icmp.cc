@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "trains.h"
+#include "flow.h"
 
 namespace twill {
 

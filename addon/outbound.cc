@@ -214,13 +214,7 @@ void OutboundPort::SendPacket(const Packet& packet, int32_t index, uint64_t now_
     to.limit = 1;  // the kernel fragments the outer datagram, which it does not do for a train
   }
 
-  const Ipv4Header& header = packet.header;
-  const uint32_t pair = Mix(header.source, header.destination);
-  uint32_t ports = header.protocol;
-  if (!header.IsFragment() && header.total_length >= header.header_length + 4u) {
-    ports ^= LoadBe32(packet.data + header.header_length);
-  }
-  const FlowOrder::Key flow = {Mix(pair, ports), pair, header.IsFragment()};
+  const FlowKey flow = FlowKeyOf(packet.data, packet.header);
   if (packet.segments == 1) {
     SendWhole(packet, to, flow);
   } else {
@@ -229,7 +223,7 @@ void OutboundPort::SendPacket(const Packet& packet, int32_t index, uint64_t now_
 }
 
 // HOT
-void OutboundPort::SendWhole(const Packet& packet, const Destination& to, const FlowOrder::Key& flow) noexcept {
+void OutboundPort::SendWhole(const Packet& packet, const Destination& to, const FlowKey& flow) noexcept {
   const uint16_t length = packet.header.total_length;
   uint32_t order = flows_.Earliest(flow);
   uint8_t* at = Reserve(to, length, false, &order);
@@ -248,7 +242,7 @@ void OutboundPort::SendWhole(const Packet& packet, const Destination& to, const 
 }
 
 // HOT
-void OutboundPort::SendSplit(const Packet& packet, const Destination& to, const FlowOrder::Key& flow) noexcept {
+void OutboundPort::SendSplit(const Packet& packet, const Destination& to, const FlowKey& flow) noexcept {
   SegmentTemplate segment;
   const uint8_t* udp_checksum = packet.data + packet.header.header_length + kUdpCsumOffset;
   const bool keep_zero =

@@ -45,8 +45,8 @@ class OutboundPort {
   bool CheckVnet(const VnetHeader& vnet, Packet* packet) noexcept;
   void SendBatch() noexcept;
   void SendPacket(const Packet& packet, int32_t index, uint64_t now_ms) noexcept;
-  void SendWhole(const Packet& packet, const Destination& to, const FlowOrder::Key& flow) noexcept;
-  void SendSplit(const Packet& packet, const Destination& to, const FlowOrder::Key& flow) noexcept;
+  void SendWhole(const Packet& packet, const Destination& to, const FlowKey& flow) noexcept;
+  void SendSplit(const Packet& packet, const Destination& to, const FlowKey& flow) noexcept;
   uint8_t* Reserve(const Destination& to, uint16_t length, bool follow, uint32_t* order) noexcept;
   void Flush() noexcept;
   void Drop(const Packet& packet, Outbound reason, uint32_t outer) noexcept;

@@ -34,6 +34,9 @@ inline constexpr uint8_t kVnetGsoEcn = 0x80;
 inline constexpr uint8_t kProtocolIcmp = 1;
 inline constexpr uint8_t kProtocolTcp = 6;
 inline constexpr uint8_t kProtocolUdp = 17;
+inline constexpr uint8_t kProtocolDccp = 33;
+inline constexpr uint8_t kProtocolSctp = 132;
+inline constexpr uint8_t kProtocolUdpLite = 136;
 
 inline constexpr size_t kMaxPacket = 65535;   // IPv4 total length is 16 bits
 inline constexpr size_t kMinIpHeader = 20;

@@ -26,12 +26,13 @@ uint8_t* TrainSet::Reserve(const Destination& to, uint16_t length, bool follow, 
       return Append(*order, length);
     }
   }
-  Slot& slot = slots_[Mix(to.address, static_cast<uint32_t>(to.port) << 16 | length) % kSlots];
-  if (slot.epoch == epoch_ && slot.train >= *order) {
-    const Train& train = trains_[slot.train];
+  const uint32_t hash = Mix(to.address, static_cast<uint32_t>(to.port) << 16 | length);
+  const uint32_t* youngest = youngest_.Find(hash);
+  if (youngest != nullptr && *youngest >= *order) {
+    const Train& train = trains_[*youngest];
     if (train.open && train.size == length && train.to.address == to.address && train.to.port == to.port) {
-      *order = slot.train;
-      return Append(slot.train, length);
+      *order = *youngest;
+      return Append(*youngest, length);
     }
   }
   if (used_ == kMaxTrains) return nullptr;
@@ -41,37 +42,39 @@ uint8_t* TrainSet::Reserve(const Destination& to, uint16_t length, bool follow, 
   train.size = length;
   train.count = 0;
   train.bytes = 0;
-  slot = {epoch_, index};
+  youngest_.Put(hash, index);
   *order = index;
   return Append(index, length);
 }
 
 void TrainSet::Clear() noexcept {
   used_ = 0;
-  epoch_++;
+  youngest_.Clear();
 }
 
 // HOT
-uint32_t FlowOrder::Earliest(const Key& key) const noexcept {
-  const PairSlot& pair = pairs_[key.pair % kSlots];
-  const bool pair_known = pair.epoch == epoch_;
-  if (key.is_fragment) return pair_known ? pair.any : 0;
-  const FlowSlot& flow = flows_[key.flow % kSlots];
-  const uint32_t own = flow.epoch == epoch_ ? flow.order : 0;
-  return pair_known ? std::max(own, pair.fragments) : own;
+uint32_t FlowOrder::Earliest(const FlowKey& key) const noexcept {
+  const Pair* pair = pairs_.Find(key.pair);
+  if (key.is_fragment) return pair != nullptr ? pair->any : 0;
+  const uint32_t* flow = flows_.Find(key.flow);
+  return std::max(flow != nullptr ? *flow : 0, pair != nullptr ? pair->fragments : 0);
 }
 
 // HOT
-void FlowOrder::Note(const Key& key, uint32_t order) noexcept {
-  PairSlot& pair = pairs_[key.pair % kSlots];
-  if (pair.epoch != epoch_) pair = {epoch_, 0, 0};
+void FlowOrder::Note(const FlowKey& key, uint32_t order) noexcept {
+  const Pair* known = pairs_.Find(key.pair);
+  Pair pair = known != nullptr ? *known : Pair{0, 0};
   pair.any = std::max(pair.any, order);
-  if (key.is_fragment) {
-    pair.fragments = std::max(pair.fragments, order);
-    return;
-  }
-  FlowSlot& flow = flows_[key.flow % kSlots];
-  flow = {epoch_, flow.epoch == epoch_ ? std::max(flow.order, order) : order};
+  if (key.is_fragment) pair.fragments = std::max(pair.fragments, order);
+  pairs_.Put(key.pair, pair);
+  if (key.is_fragment) return;
+  const uint32_t* flow = flows_.Find(key.flow);
+  flows_.Put(key.flow, flow != nullptr ? std::max(*flow, order) : order);
+}
+
+void FlowOrder::Clear() noexcept {
+  flows_.Clear();
+  pairs_.Clear();
 }
 
 }  // namespace twill

@@ -7,12 +7,15 @@
 // Order: trains leave in the order in which they were opened, and nothing is held beyond one batch. A packet may
 // therefore join an open train only if no earlier packet of its flow sits in a train opened later. FlowOrder keeps, by
 // hash, the youngest train a flow has used; two flows that share a slot only lose a chance to merge, never their order.
-// A fragment has no ports: it must not pass any packet of its address pair, nor be passed by one.
+// A fragment must not pass any packet of its address pair, nor be passed by one. Keys are FlowKeyOf()'s.
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <memory>
+
+#include "epoch_table.h"
+#include "flow.h"
 
 namespace twill {
 
@@ -50,56 +53,31 @@ class TrainSet {
   void Clear() noexcept;
 
  private:
-  static constexpr uint32_t kSlots = 256;
   // Not a multiple of 4096, or the starts of all trains would fall into the same cache sets.
   static constexpr size_t kStride = 65536 + 17 * 64;
-
-  struct Slot {
-    uint32_t epoch;
-    uint32_t train;
-  };
 
   uint8_t* Append(uint32_t index, uint16_t length) noexcept;
 
   std::unique_ptr<uint8_t[]> memory_;
   std::array<Train, kMaxTrains> trains_{};
-  std::array<Slot, kSlots> slots_{};
+  EpochTable<uint32_t, 256> youngest_;  // train, by destination and length
   uint32_t used_ = 0;
-  uint32_t epoch_ = 1;
 };
 
 // Which train a flow may join at the earliest.
 class FlowOrder {
  public:
-  struct Key {
-    uint32_t flow;  // hash of addresses, protocol and ports
-    uint32_t pair;  // hash of the addresses
-    bool is_fragment;
-  };
-
-  uint32_t Earliest(const Key& key) const noexcept;
-  void Note(const Key& key, uint32_t order) noexcept;
-  void Clear() noexcept { epoch_++; }
+  uint32_t Earliest(const FlowKey& key) const noexcept;
+  void Note(const FlowKey& key, uint32_t order) noexcept;
+  void Clear() noexcept;
 
  private:
-  static constexpr uint32_t kSlots = 1024;
-  struct FlowSlot {
-    uint32_t epoch;
-    uint32_t order;
+  struct Pair {
+    uint32_t any;        // youngest train of any packet
+    uint32_t fragments;  // youngest train of a fragment
   };
-  struct PairSlot {
-    uint32_t epoch;
-    uint32_t any;
-    uint32_t fragments;
-  };
-  std::array<FlowSlot, kSlots> flows_{};
-  std::array<PairSlot, kSlots> pairs_{};
-  uint32_t epoch_ = 1;
+  EpochTable<uint32_t, 1024> flows_;  // youngest train
+  EpochTable<Pair, 1024> pairs_;
 };
-
-inline uint32_t Mix(uint32_t a, uint32_t b) noexcept {
-  uint64_t x = (static_cast<uint64_t>(a) << 32 | b) * 0x9e3779b97f4a7c15u;
-  return static_cast<uint32_t>(x >> 32) ^ static_cast<uint32_t>(x >> 11);
-}
 
 }  // namespace twill

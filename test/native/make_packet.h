@@ -28,10 +28,14 @@ struct PacketSpec {
   bool zero_checksum = false;        // UDP
 };
 
+// Ports are written for the protocols that have them; for the others the payload follows the IPv4 header.
 inline std::vector<uint8_t> MakePacket(const PacketSpec& spec) {
   using namespace twill;
   const size_t ip_length = kMinIpHeader + spec.ip_options.size();
-  const size_t transport = spec.protocol == kProtocolTcp ? 20 + spec.tcp_options.size() : kUdpHeader;
+  const bool tcp = spec.protocol == kProtocolTcp, udp = spec.protocol == kProtocolUdp;
+  const bool other_ports =
+      spec.protocol == kProtocolUdpLite || spec.protocol == kProtocolSctp || spec.protocol == kProtocolDccp;
+  const size_t transport = tcp ? 20 + spec.tcp_options.size() : udp ? kUdpHeader : other_ports ? 12 : 0;
   std::vector<uint8_t> packet(ip_length + transport + spec.payload.size());
   uint8_t* ip = packet.data();
   ip[0] = static_cast<uint8_t>(0x40 | ip_length / 4);
@@ -46,9 +50,13 @@ inline std::vector<uint8_t> MakePacket(const PacketSpec& spec) {
   if (!spec.ip_options.empty()) std::memcpy(ip + kMinIpHeader, spec.ip_options.data(), spec.ip_options.size());
   StoreBe16(ip + 10, SlowChecksum(ip, ip_length));
   uint8_t* at = ip + ip_length;
-  StoreBe16(at, spec.source_port);
-  StoreBe16(at + 2, spec.destination_port);
-  if (spec.protocol == kProtocolTcp) {
+  if (!spec.payload.empty()) std::memcpy(at + transport, spec.payload.data(), spec.payload.size());
+  if (tcp || udp || other_ports) {
+    StoreBe16(at, spec.source_port);
+    StoreBe16(at + 2, spec.destination_port);
+  }
+  if (!tcp && !udp) return packet;
+  if (tcp) {
     StoreBe32(at + 4, spec.sequence);
     StoreBe32(at + 8, spec.acknowledgement);
     at[12] = static_cast<uint8_t>(transport / 4 << 4);
@@ -58,12 +66,11 @@ inline std::vector<uint8_t> MakePacket(const PacketSpec& spec) {
   } else {
     StoreBe16(at + 4, static_cast<uint32_t>(kUdpHeader + spec.payload.size()));
   }
-  if (!spec.payload.empty()) std::memcpy(at + transport, spec.payload.data(), spec.payload.size());
-  const size_t offset = spec.protocol == kProtocolTcp ? kTcpCsumOffset : kUdpCsumOffset;
-  if (spec.protocol == kProtocolUdp && spec.zero_checksum) return packet;
+  const size_t offset = tcp ? kTcpCsumOffset : kUdpCsumOffset;
+  if (udp && spec.zero_checksum) return packet;
   const uint32_t length = static_cast<uint32_t>(packet.size() - ip_length);
   const uint16_t checksum = SlowChecksum(at, length, SlowPseudoSum(ip, length));
-  StoreBe16(at + offset, spec.protocol == kProtocolUdp && checksum == 0 ? 0xffff : checksum);
+  StoreBe16(at + offset, udp && checksum == 0 ? 0xffff : checksum);
   return packet;
 }
 

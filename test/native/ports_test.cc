@@ -380,6 +380,26 @@ int main() {
     });
   }
 
+  test::Case("packets of a protocol without ports leave in the order in which they came", [] {
+    for (const uint8_t protocol : {1, 4, 41, 47, 50, 51, 112}) {
+      OutboundBench bench;
+      for (uint32_t i = 0; i < 60; i++) {
+        test::PacketSpec spec;
+        spec.protocol = protocol;
+        // Two lengths in turn make two trains; the first bytes, which are no ports, differ from packet to packet.
+        spec.payload.assign(i % 2 == 0 ? 100 : 200, static_cast<uint8_t>(i));
+        bench.kernel.tun_input.push_back(test::TunFrame(test::MakePacket(spec)));
+      }
+      bench.Run();
+      uint32_t next = 0;
+      for (const test::Message& message : bench.kernel.udp_output) {
+        const size_t step = message.segment == 0 ? message.data.size() : static_cast<size_t>(message.segment);
+        for (size_t at = 0; at < message.data.size(); at += step) CHECK_EQUAL(message.data[at + 20], next++);
+      }
+      CHECK_EQUAL(next, 60);
+    }
+  });
+
   test::Case("a deleted device ends the inbound port with EBADFD, the packets counted", [] {
     InboundBench bench;
     bench.AddTrain(10);

@@ -1,5 +1,7 @@
 // What is split is right in every field, and what is split and coalesced is what it was.
 
+#include <algorithm>
+
 #include "../../addon/coalesce.h"
 #include "../../addon/split.h"
 #include "check.h"
@@ -324,14 +326,40 @@ int main() {
     }
   });
 
-  test::Case("nothing is merged across a fragment, or when the device takes none", [] {
+  test::Case("a fragment ends the chains of its address pair and of no other", [] {
+    for (const uint8_t protocol : {kProtocolTcp, kProtocolUdp}) {
+      const Pair pair = Neighbours(protocol);
+      for (const uint16_t bits : {kMoreFragments, uint16_t{20}}) {
+        test::PacketSpec fragment = pair.first;
+        fragment.fragment = bits;
+        const auto between = [&] {
+          std::vector<Bytes> input = {test::MakePacket(pair.first), test::MakePacket(fragment),
+                                      test::MakePacket(pair.second)};
+          return Merge(input);
+        };
+        CHECK_EQUAL(between().chains.size(), 3);
+        fragment.source++;
+        const Merged merged = between();
+        CHECK_EQUAL(merged.chains.size(), 2);
+        CHECK_EQUAL(merged.chains[0].size(), 2);
+      }
+    }
+  });
+
+  test::Case("a chain that began behind a fragment goes on", [] {
     const Pair pair = Neighbours(kProtocolTcp);
     test::PacketSpec fragment = pair.first;
     fragment.fragment = kMoreFragments;
-    std::vector<Bytes> input = {test::MakePacket(pair.first), test::MakePacket(fragment), test::MakePacket(pair.second)};
-    CHECK_EQUAL(Merge(input).chains.size(), 3);
+    std::vector<Bytes> input = {test::MakePacket(fragment), test::MakePacket(pair.first),
+                                test::MakePacket(pair.second)};
+    CHECK_EQUAL(Merge(input).chains.size(), 2);
+  });
+
+  test::Case("nothing is merged when the device takes none", [] {
+    const Pair pair = Neighbours(kProtocolTcp);
+    std::vector<Bytes> input = {test::MakePacket(pair.first), test::MakePacket(pair.second)};
     std::vector<InnerPacket> packets(2);
-    for (uint32_t i = 0; i < 2; i++) packets[i] = {input[i * 2].data(), test::Parsed(input[i * 2]), 0, kNoPacket};
+    for (uint32_t i = 0; i < 2; i++) packets[i] = {input[i].data(), test::Parsed(input[i]), 0, kNoPacket};
     Coalescer coalescer(packets.data(), 2);
     for (uint32_t i = 0; i < 2; i++) coalescer.Add(i, false, true);
     CHECK_EQUAL(coalescer.size(), 2);

@@ -1,4 +1,5 @@
-// Trains: one length each, within the limits, and never a packet past another of its flow.
+// Trains: one length each, within the limits, and never a packet past another of its flow. The keys are those of real
+// packets of every protocol; what a flow is, the test says by itself.
 
 #include "../../addon/trains.h"
 
@@ -6,6 +7,7 @@
 #include <map>
 
 #include "check.h"
+#include "make_packet.h"
 
 using namespace twill;
 
@@ -17,6 +19,23 @@ struct Sent {
   uint32_t number;
   bool fragment;
 };
+
+constexpr uint8_t kIpip = 4, kIpv6 = 41, kGre = 47, kEsp = 50;
+constexpr uint8_t kProtocols[] = {kProtocolTcp,  kProtocolUdp,  kProtocolUdpLite, kProtocolSctp, kProtocolDccp,
+                                  kProtocolIcmp, kIpip,         kIpv6,            kGre,          kEsp};
+
+// Flow `flow`, three to an address pair and each of its own ports or, without ports, of its own protocol. The payload
+// is never the same twice.
+FlowKey KeyOf(test::Random& random, uint32_t flow, bool fragment) {
+  test::PacketSpec spec;
+  spec.protocol = kProtocols[flow % std::size(kProtocols)];
+  spec.source = 0x0a050100 + flow / 3;
+  spec.source_port = static_cast<uint16_t>(flow);
+  spec.fragment = fragment ? static_cast<uint16_t>(random.OneIn(2) ? kMoreFragments : random.Between(1, 100)) : 0;
+  spec.payload = test::RandomBytes(random, random.Below(64));
+  const auto packet = test::MakePacket(spec);
+  return FlowKeyOf(packet.data(), test::Parsed(packet));
+}
 
 }  // namespace
 
@@ -36,7 +55,7 @@ int main() {
         const uint32_t flow = random.Below(flows);
         const uint32_t pair = flow / 3;
         const bool fragment = random.OneIn(10);
-        const FlowOrder::Key key = {Mix(flow, 1), Mix(pair, 2), fragment};
+        const FlowKey key = KeyOf(random, flow, fragment);
         const Destination to = {0x0a000001 + pair % peers, 8285, static_cast<uint16_t>(pair % 4 == 3 ? 1 : 64), -1};
         const uint32_t pieces = random.OneIn(4) ? random.Between(2, 50) : 1;
         const auto length = static_cast<uint16_t>(sizeof(Sent) + (pieces > 1 ? 1400 : 16 * random.Below(8)));
@@ -92,10 +111,11 @@ int main() {
   });
 
   test::Case("acknowledgements of many flows to one peer share a train", [] {
+    test::Random random(12);
     TrainSet trains;
     FlowOrder order;
     for (uint32_t flow = 0; flow < 60; flow++) {
-      const FlowOrder::Key key = {Mix(flow, 1), Mix(flow, 2), false};
+      const FlowKey key = KeyOf(random, flow, false);
       uint32_t at = order.Earliest(key);
       CHECK(trains.Reserve({1, 8285, 64, 0}, 52, false, &at) != nullptr);
       order.Note(key, at);
@@ -105,10 +125,11 @@ int main() {
   });
 
   test::Case("full pieces go on in the train of the superpacket before", [] {
+    test::Random random(13);
     TrainSet trains;
     FlowOrder order;
     for (int superpacket = 0; superpacket < 4; superpacket++) {
-      const FlowOrder::Key key = {5, 6, false};
+      const FlowKey key = KeyOf(random, 0, false);
       uint32_t at = order.Earliest(key);
       for (int piece = 0; piece < 46; piece++) CHECK(trains.Reserve({1, 8285, 128, 0}, 1472, piece > 0, &at) != nullptr);
       order.Note(key, at);

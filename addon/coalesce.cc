@@ -21,7 +21,7 @@ inline bool SameBytes(const uint8_t* a, const uint8_t* b, size_t length) noexcep
 }
 
 inline bool ChecksumsValid(const InnerPacket& packet) noexcept {
-  return TransportChecksumValid(packet.data, packet.header);
+  return HeaderChecksumValid(packet.data, packet.header) && TransportChecksumValid(packet.data, packet.header);
 }
 
 }  // namespace
@@ -148,7 +148,7 @@ bool Coalescer::Add(uint32_t index, bool merge_tcp, bool merge_udp) noexcept {
     }
   }
   youngest_.Put(key.flow, count_);
-  Start(index, true);
+  Start(index, is_good);  // a packet known to be wrong is counted once: nothing is compared with it
   return !(first_is_good && is_good);
 }
 

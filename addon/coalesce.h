@@ -10,8 +10,8 @@
 // acknowledgement, window and options. Sequence numbers (TCP) must join up, and the IP ID must count up by one unless
 // DF is set (RFC 6864 section 4). A piece shorter than the first ends the chain, and so does PSH.
 //
-// The transport checksum of every merged packet is verified first: a superpacket is handed to the kernel as "checksum
-// to be completed", and a packet that was corrupt on its way here must stay so.
+// Both checksums of every merged packet are verified first: a superpacket gets a fresh IPv4 header and is handed to the
+// kernel as "checksum to be completed", and a packet that was corrupt on its way here must stay so.
 #pragma once
 
 #include <array>
@@ -42,7 +42,7 @@ struct Chain {
   uint32_t payload;        // of all
   uint32_t next_sequence;  // TCP
   bool open;
-  bool verified;           // checksum of the first packet
+  bool verified;           // checksums of the first packet
   bool push;               // PSH on the last packet
 };
 

@@ -1,8 +1,9 @@
 // IPv4, TCP and UDP headers as they lie in a buffer: reading, checking, and the two in-place changes a router makes.
 //
 // Nothing here trusts a length: ParseIpv4 is called before any other function looks at the bytes, and what it accepts
-// (RFC 791 section 3.1) can be read without passing the end. The header checksum is not verified, because the kernel
-// does so for every packet written to the TUN; it is only updated (RFC 1624).
+// (RFC 791 section 3.1) can be read without passing the end. The header checksum is only updated (RFC 1624), because
+// the kernel verifies it for every packet written to the TUN; where it is computed anew instead, for a superpacket that
+// is merged of several packets, theirs are verified first.
 #pragma once
 
 #include <cstddef>
@@ -135,6 +136,11 @@ inline uint64_t Be16AsSum(uint32_t value) noexcept {
   uint8_t word[2];
   StoreBe16(word, value);
   return LoadWord(word);
+}
+
+// Whether the checksum of the IPv4 header is right.
+inline bool HeaderChecksumValid(const uint8_t* packet, const Ipv4Header& header) noexcept {
+  return Fold(Sum(packet, header.header_length)) == 0xffff;
 }
 
 // Whether the TCP or UDP checksum of an unfragmented packet is right. `header` was parsed from `packet`.

@@ -326,6 +326,46 @@ int main() {
     }
   });
 
+  test::Case("a packet whose IPv4 header checksum is wrong is passed on as it is, and ends the chain", [] {
+    for (const uint8_t protocol : {kProtocolTcp, kProtocolUdp}) {
+      for (size_t broken = 0; broken < 2; broken++) {
+        for (const size_t at : {10, 11}) {
+          const Pair pair = Neighbours(protocol);
+          std::vector<Bytes> input = {test::MakePacket(pair.first), test::MakePacket(pair.second)};
+          input[broken][at] ^= 0x40;
+          const std::vector<Bytes> sent = input;
+          const Merged merged = Merge(input);
+          CHECK_EQUAL(merged.chains.size(), 2);
+          CHECK_EQUAL(merged.bad_checksums, 1);
+          CHECK(merged.output == sent);
+        }
+      }
+    }
+  });
+
+  test::Case("a packet with a wrong checksum inside a flow is counted once, and the rest of the flow merges", [] {
+    for (const bool in_header : {false, true}) {
+      for (size_t broken = 0; broken < 6; broken++) {
+        test::PacketSpec spec;
+        spec.payload.assign(100, 7);
+        std::vector<Bytes> input;
+        for (int i = 0; i < 6; i++) {
+          input.push_back(test::MakePacket(spec));
+          spec.sequence += 100;
+          spec.id++;
+        }
+        input[broken][in_header ? 10 : 50] ^= 1;
+        const Merged merged = Merge(input);
+        CHECK_EQUAL(merged.bad_checksums, 1);
+        CHECK_EQUAL(merged.chains.size(), broken == 0 || broken == 5 ? 2 : 3);
+        for (const auto& chain : merged.chains) {
+          const bool has_broken = std::find(chain.begin(), chain.end(), broken) != chain.end();
+          CHECK(!has_broken || chain.size() == 1);
+        }
+      }
+    }
+  });
+
   test::Case("a fragment ends the chains of its address pair and of no other", [] {
     for (const uint8_t protocol : {kProtocolTcp, kProtocolUdp}) {
       const Pair pair = Neighbours(protocol);

@@ -46,9 +46,16 @@ size_t BuildIcmpError(uint8_t* to, const IcmpError& error, const uint8_t* packet
   uint8_t* quote = icmp + kIcmpHeader;
   std::memcpy(quote, packet, quoted);
   if (header.total_length != length) {
-    // The first packet of a superpacket: it states its own length.
+    // The first packet of a superpacket, as splitting makes it: it states its own length wherever it states one, and
+    // what TCP says of the end is the last packet's.
     StoreBe16(quote + 2, static_cast<uint32_t>(length));
     WriteIpChecksum(quote, header.header_length);
+    uint8_t* transport = quote + header.header_length;
+    if (header.protocol == kProtocolUdp && quoted >= header.header_length + kUdpHeader) {
+      StoreBe16(transport + 4, static_cast<uint32_t>(length - header.header_length));
+    } else if (header.protocol == kProtocolTcp && quoted >= header.header_length + 20u) {
+      transport[13] &= static_cast<uint8_t>(~(kTcpFin | kTcpPsh));
+    }
   }
   StoreWord(icmp + 2, Finish(Sum(icmp, kIcmpHeader + quoted)));
   return total;

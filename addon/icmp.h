@@ -29,7 +29,8 @@ struct IcmpError {
 bool MayAnswer(const uint8_t* packet, size_t received, const Ipv4Header& header, uint32_t broadcast) noexcept;
 
 // Writes the error to `to`, which has room for kMaxIcmpError bytes, and returns its length. Quotes the packet as it was
-// received, at most up to `length`: the length of the first packet when it is a superpacket.
+// received, at most up to `length`. That is the length of the first packet when it is a superpacket, which is quoted as
+// that packet; its transport checksum, not complete at that point, is not made up.
 size_t BuildIcmpError(uint8_t* to, const IcmpError& error, const uint8_t* packet, size_t length,
                       const Ipv4Header& header) noexcept;
 

@@ -103,6 +103,30 @@ int main() {
     CHECK_EQUAL(test::SlowChecksum(error + 28, 20), 0);
   });
 
+  test::Case("a quoted packet of a superpacket agrees with itself: UDP length, TCP flags", [] {
+    for (const uint8_t protocol : {kProtocolUdp, kProtocolTcp}) {
+      for (const size_t options : {size_t{0}, size_t{40}}) {
+        test::PacketSpec spec;
+        spec.protocol = protocol;
+        spec.flags = kTcpAck | kTcpPsh | kTcpFin;
+        spec.ip_options.assign(options, 1);
+        spec.payload.assign(20000, 1);
+        const auto packet = test::MakePacket(spec);
+        const size_t ip = 20 + options;
+        for (const size_t length : {size_t{1472}, ip + 20 + 1}) {
+          uint8_t error[kMaxIcmpError];
+          const IcmpError about = {kIcmpUnreachable, kIcmpCodeFragmentationNeeded, 1272, 1};
+          BuildIcmpError(error, about, packet.data(), length, test::Parsed(packet));
+          const uint8_t* quote = error + 28;
+          CHECK_EQUAL(LoadBe16(quote + 2), length);
+          CHECK_EQUAL(test::SlowChecksum(quote, ip), 0);
+          if (protocol == kProtocolUdp) CHECK_EQUAL(LoadBe16(quote + ip + 4), length - ip);
+          if (protocol == kProtocolTcp) CHECK_EQUAL(quote[ip + 13], kTcpAck);
+        }
+      }
+    }
+  });
+
   test::Case("one host: a burst of 5, then 20 a second", [] {
     IcmpLimiter limiter;
     int allowed = 0;

@@ -49,7 +49,8 @@ namespace twill {
   X(drop_send_unreachable) \
   X(drop_send_denied)    /* EPERM, EACCES: a firewall rule on this host */ \
   X(drop_send_too_big)   /* EMSGSIZE for a single datagram */ \
-  X(drop_send_failed)    /* any other errno */
+  X(drop_send_failed)    /* any other errno */ \
+  X(drop_stopped)        /* read, but the worker ended before the verdict */
 
 #define TWILL_INBOUND_COUNTERS(X) \
   X(packets_in)          /* datagrams received */ \
@@ -87,7 +88,8 @@ namespace twill {
   X(drop_tun_refused)    /* EINVAL for a single packet */ \
   X(drop_tun_blocked)    /* EAGAIN, ENOBUFS, ENOMEM */ \
   X(drop_tun_gone)       /* device deleted */ \
-  X(drop_tun_failed)     /* any other errno */
+  X(drop_tun_failed)     /* any other errno */ \
+  X(drop_stopped)        /* received, but the worker ended before the verdict */
 // clang-format on
 
 #define TWILL_ENUM_MEMBER(name) k_##name,

@@ -42,23 +42,52 @@ Inbound DropReason(HeaderFault fault) noexcept {
   }
 }
 
+// HOT
+// Bytes of each datagram in a message but the last: what UDP_GRO says, or the whole of one that is not merged.
+size_t PieceBytes(const mmsghdr& message) noexcept {
+  const msghdr& header = message.msg_hdr;
+  if ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) return message.msg_len;
+  for (const cmsghdr* control = CMSG_FIRSTHDR(&header); control != nullptr;
+       control = CMSG_NXTHDR(const_cast<msghdr*>(&header), const_cast<cmsghdr*>(control))) {
+    if (control->cmsg_level == SOL_UDP && control->cmsg_type == kUdpGro) {
+      int size;
+      std::memcpy(&size, CMSG_DATA(control), sizeof size);
+      if (size > 0) return static_cast<size_t>(size);
+    }
+  }
+  return message.msg_len;
+}
+
 }  // namespace
 
 InboundPort::InboundPort(std::shared_ptr<Engine> engine, size_t queue, int32_t* arena)
     : engine_(std::move(engine)),
       queue_(engine_->queue(queue)),
       arena_(arena, kInboundCapacity, inbound_field::kCount),
-      memory_(new uint8_t[kMessageStride * kManyMessages]),
+      memory_(new uint8_t[kMessageStride * kMaxMessages]),
       packets_(new InnerPacket[kPackets]),
       runs_(new Run[kInboundCapacity]),
       coalescer_(packets_.get(), kPackets) {
-  for (uint32_t i = 0; i < kManyMessages; i++) {
+  for (uint32_t i = 0; i < kMaxMessages; i++) {
     parts_[i] = {memory_.get() + i * kMessageStride, kMessageBytes};
     msghdr& header = messages_[i].msg_hdr;
     header.msg_name = &names_[i];
     header.msg_iov = &parts_[i];
     header.msg_iovlen = 1;
     header.msg_control = controls_[i].bytes;
+  }
+}
+
+InboundPort::~InboundPort() {
+  for (int32_t i = 0; i < run_count_; i++) queue_.inbound.Add(Inbound::k_drop_stopped, runs_[i].count);
+  for (; next_message_ < message_count_; next_message_++) {
+    const mmsghdr& message = messages_[next_message_];
+    const size_t piece = PieceBytes(message);
+    const uint64_t packets = message.msg_len <= piece ? 1 : (message.msg_len + piece - 1) / piece;
+    queue_.inbound.Add(Inbound::k_messages, 1);
+    queue_.inbound.Add(Inbound::k_packets_in, packets);
+    queue_.inbound.Add(Inbound::k_bytes_in, message.msg_len);
+    queue_.inbound.Add(Inbound::k_drop_stopped, packets);
   }
 }
 
@@ -72,8 +101,8 @@ int32_t InboundPort::Step() noexcept {
   }
   // A batch may hold nothing but packets that are dropped at once; the next one is fetched then.
   while (run_count_ == 0) {
-    if (engine_->stopping()) return -ECANCELED;
     if (next_message_ == message_count_) {
+      if (engine_->stopping()) return -ECANCELED;
       const int error = Receive();
       if (error != 0) return error == -EAGAIN ? 0 : error;
     }
@@ -84,30 +113,41 @@ int32_t InboundPort::Step() noexcept {
 
 // HOT
 int InboundPort::Receive() noexcept {
-  for (uint32_t i = 0; i < vlen_; i++) {
-    msghdr& header = messages_[i].msg_hdr;
-    header.msg_namelen = sizeof names_[i];
-    header.msg_controllen = sizeof controls_[i].bytes;
-    header.msg_flags = 0;
-  }
   message_count_ = next_message_ = 0;
-  const int received = ::recvmmsg(queue_.udp.get(), messages_.data(), vlen_, MSG_DONTWAIT, nullptr);
-  if (received < 0) {
-    switch (errno) {
-      case EINTR:
-        return 0;
-      case EBADF:
-      case EFAULT:
-      case EINVAL:
-      case ENOTSOCK:
-        return -errno;
-      default:
-        // EAGAIN, or an error that an ICMP message left on the socket: reading it has cleared it.
-        return errno == EAGAIN ? -EAGAIN : 0;
+  size_t bytes = 0;
+  while (message_count_ < kMaxMessages && bytes < kBatchBytes) {
+    const uint32_t first = message_count_;
+    const uint32_t wanted = std::min(vlen_, kMaxMessages - first);
+    for (uint32_t i = first; i < first + wanted; i++) {
+      msghdr& header = messages_[i].msg_hdr;
+      header.msg_namelen = sizeof names_[i];
+      header.msg_controllen = sizeof controls_[i].bytes;
+      header.msg_flags = 0;
     }
+    const int received = ::recvmmsg(queue_.udp.get(), messages_.data() + first, wanted, MSG_DONTWAIT, nullptr);
+    if (received < 0) {
+      if (first > 0) return 0;  // an error that lasts comes back with the next batch
+      switch (errno) {
+        case EINTR:
+          return 0;
+        case EBADF:
+        case EFAULT:
+        case EINVAL:
+        case ENOTSOCK:
+          return -errno;
+        default:
+          // EAGAIN, or an error that an ICMP message left on the socket: reading it has cleared it.
+          return errno == EAGAIN ? -EAGAIN : 0;
+      }
+    }
+    queue_.inbound.Add(Inbound::k_receive_calls, 1);
+    message_count_ += static_cast<uint32_t>(received);
+    size_t got = 0;
+    for (uint32_t i = first; i < message_count_; i++) got += messages_[i].msg_len;
+    vlen_ = got > static_cast<size_t>(received) * kTrainBytes ? kFewMessages : kMoreMessages;
+    bytes += got;
+    if (static_cast<uint32_t>(received) < wanted) break;
   }
-  queue_.inbound.Add(Inbound::k_receive_calls, 1);
-  message_count_ = static_cast<uint32_t>(received);
   return 0;
 }
 
@@ -117,7 +157,6 @@ void InboundPort::DrainErrors() noexcept { ReportPathMtus(queue_.udp.get(), engi
 void InboundPort::ReadMessages() noexcept {
   const uint32_t messages = message_count_;
   while (next_message_ < messages && packet_count_ + kMaxMessagePackets <= kPackets) ReadMessage(next_message_++);
-  if (next_message_ == messages) vlen_ = packet_count_ > messages * 4 ? kFewMessages : kManyMessages;
 }
 
 // HOT
@@ -134,15 +173,7 @@ void InboundPort::ReadMessage(uint32_t message) noexcept {
     Drop(Inbound::k_drop_truncated, 1, ntohl(from.sin_addr.s_addr), {});
     return;
   }
-  size_t piece = length;
-  for (const cmsghdr* control = CMSG_FIRSTHDR(&header); control != nullptr;
-       control = CMSG_NXTHDR(const_cast<msghdr*>(&header), const_cast<cmsghdr*>(control))) {
-    if (control->cmsg_level == SOL_UDP && control->cmsg_type == kUdpGro) {
-      int size;
-      std::memcpy(&size, CMSG_DATA(control), sizeof size);
-      if (size > 0) piece = static_cast<size_t>(size);
-    }
-  }
+  const size_t piece = PieceBytes(messages_[message]);
   size_t at = 0;
   uint32_t budget = kMaxMessagePackets;
   do {

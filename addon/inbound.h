@@ -21,8 +21,13 @@ class InboundPort {
  public:
   // `arena` has kInboundArenaWords words and outlives the port.
   InboundPort(std::shared_ptr<Engine> engine, size_t queue, int32_t* arena);
+  // What was received and never got its verdict ends in drop_stopped.
+  ~InboundPort();
+  InboundPort(const InboundPort&) = delete;
+  InboundPort& operator=(const InboundPort&) = delete;
 
-  // The number of runs to judge; 0 when there is none; -ECANCELED when stopped; -EBADFD when the TUN is gone; -errno.
+  // The number of runs to judge; 0 when there is none; -ECANCELED when stopped and all that was received is delivered;
+  // -EBADFD when the TUN is gone; -errno.
   int32_t Step() noexcept;
 
   // Reads errors off the socket, so that it polls as quiet again, and reports the path MTUs that fell.
@@ -35,13 +40,20 @@ class InboundPort {
     uint64_t bytes;
     sockaddr_in from;
   };
-  // Messages per receive call: few when each holds a train, so that the buffers stay in cache; many when each holds one
-  // datagram.
+  // Messages per receive call: few when those of the last call were trains (longer than kTrainBytes in the mean), so that the buffers stay in cache. What a call
+  // brings is known only afterwards and each message may be a train of 64 KiB, so more, when they hold one datagram each,
+  // is still few: a call copies 1 MiB at most.
   static constexpr uint32_t kFewMessages = 8;
-  static constexpr uint32_t kManyMessages = 256;
+  static constexpr uint32_t kMoreMessages = 16;
+  static constexpr size_t kTrainBytes = 4096;
+  // A batch takes several calls: until the socket is empty, the messages are used up, or so many bytes are in hand. That
+  // is 256 datagrams of 1,500 bytes, whose packets merge into long superpackets, or 8 trains.
+  static constexpr uint32_t kMaxMessages = 256;
+  static constexpr size_t kBatchBytes = 384 * 1024;
   static constexpr uint32_t kMaxMessagePackets = 128;  // UDP_MAX_SEGMENTS
   static constexpr uint32_t kPackets = kInboundCapacity;
 
+  // Fills the messages: 0, -EAGAIN when there is none, or -errno.
   int Receive() noexcept;
   void ReadMessages() noexcept;
   void ReadMessage(uint32_t message) noexcept;
@@ -65,19 +77,19 @@ class InboundPort {
   std::unique_ptr<InnerPacket[]> packets_;
   std::unique_ptr<Run[]> runs_;
   Coalescer coalescer_;
-  std::array<mmsghdr, kManyMessages> messages_{};
-  std::array<iovec, kManyMessages> parts_{};
-  std::array<sockaddr_in, kManyMessages> names_{};
+  std::array<mmsghdr, kMaxMessages> messages_{};
+  std::array<iovec, kMaxMessages> parts_{};
+  std::array<sockaddr_in, kMaxMessages> names_{};
   struct alignas(cmsghdr) Control {
     uint8_t bytes[CMSG_SPACE(sizeof(int))];
   };
-  std::array<Control, kManyMessages> controls_{};
+  std::array<Control, kMaxMessages> controls_{};
   std::array<iovec, kMaxChainPackets + 1> pieces_{};
   uint32_t message_count_ = 0;
   uint32_t next_message_ = 0;
   uint32_t packet_count_ = 0;
   int32_t run_count_ = 0;
-  uint32_t vlen_ = kManyMessages;
+  uint32_t vlen_ = kFewMessages;
   uint32_t tcp_refusals_ = 0;
   uint32_t udp_refusals_ = 0;
 };

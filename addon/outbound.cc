@@ -37,6 +37,10 @@ OutboundPort::OutboundPort(std::shared_ptr<Engine> engine, size_t queue, int32_t
       memory_(new uint8_t[kMemoryBytes + kAlign]),
       packets_(new Packet[kOutboundCapacity]) {}
 
+OutboundPort::~OutboundPort() {
+  for (int32_t i = 0; i < count_; i++) queue_.outbound.Add(Outbound::k_drop_stopped, packets_[i].segments);
+}
+
 // HOT
 int32_t OutboundPort::Step() noexcept {
   if (count_ > 0) SendBatch();

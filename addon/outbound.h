@@ -19,6 +19,10 @@ class OutboundPort {
  public:
   // `arena` has kOutboundArenaWords words and outlives the port.
   OutboundPort(std::shared_ptr<Engine> engine, size_t queue, int32_t* arena);
+  // A batch that never got its verdicts ends in drop_stopped.
+  ~OutboundPort();
+  OutboundPort(const OutboundPort&) = delete;
+  OutboundPort& operator=(const OutboundPort&) = delete;
 
   // The number of descriptors to judge; 0 when there is nothing to read; -ECANCELED when stopped; -errno when the TUN
   // failed (EBADFD: deleted).

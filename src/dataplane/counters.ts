@@ -36,6 +36,7 @@ export const OUTBOUND_COUNTERS = [
   'drop_send_denied',
   'drop_send_too_big',
   'drop_send_failed',
+  'drop_stopped',
 ] as const;
 
 export const INBOUND_COUNTERS = [
@@ -75,6 +76,7 @@ export const INBOUND_COUNTERS = [
   'drop_tun_blocked',
   'drop_tun_gone',
   'drop_tun_failed',
+  'drop_stopped',
 ] as const;
 
 export type OutboundCounter = (typeof OUTBOUND_COUNTERS)[number];
@@ -131,6 +133,7 @@ export const DROP_MEANINGS: Readonly<Record<DropReason, string>> = {
   drop_tun_blocked: 'the TUN device had no memory or queue space',
   drop_tun_gone: 'the TUN device was deleted',
   drop_tun_failed: 'the TUN device refused the packet for another reason',
+  drop_stopped: 'read or received by a worker that failed before it could judge the packet',
 };
 
 /** The drop reasons as a Markdown table. */

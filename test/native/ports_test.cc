@@ -432,6 +432,107 @@ int main() {
     CHECK_EQUAL(Count(bench.queue, Inbound::k_packets_out), 3600);
   });
 
+  test::Case("a burst of full trains after single datagrams is not copied whole before the first delivery", [] {
+    InboundBench bench;
+    test::PacketSpec spec;
+    spec.payload.assign(1000, 1);
+    for (int i = 0; i < 600; i++) bench.Add(test::MakePacket(spec));
+    CHECK(bench.port.Step() > 0);
+    CHECK_EQUAL(Count(bench.queue, Inbound::k_packets_in), 256);
+    CHECK_EQUAL(bench.kernel.udp_input.size(), 600 - 256);
+    bench.kernel.udp_input.clear();
+    for (int i = 0; i < 256; i++) bench.AddTrain(44, 1400);
+    CHECK(bench.port.Step() > 0);
+    CHECK(bench.kernel.udp_input.size() >= 256 - 16);
+    CHECK_EQUAL(bench.port.Step() > 0, true);
+    // The next call expects trains again.
+    const size_t left = bench.kernel.udp_input.size();
+    CHECK(left >= 256 - 24);
+    bench.Run();
+    CHECK_EQUAL(Count(bench.queue, Inbound::k_packets_out), 256 + 256 * 44);
+  });
+
+  test::Case("a new port receives few messages before it knows what they hold", [] {
+    InboundBench bench;
+    for (int i = 0; i < 256; i++) bench.AddTrain(44, 1400);
+    CHECK(bench.port.Step() > 0);
+    CHECK_EQUAL(bench.kernel.udp_input.size(), 256 - 8);
+    bench.Run();
+  });
+
+  test::Case("a stopped inbound port delivers all it has received, and receives no more", [] {
+    InboundBench bench;
+    for (int i = 0; i < 20; i++) bench.AddTrain(120, 50);
+    bench.Add(Bytes(10, 0));
+    const int32_t first = bench.port.Step();
+    CHECK(first > 0);
+    const size_t unread = bench.kernel.udp_input.size();
+    bench.engine->Stop();
+    CHECK_EQUAL(bench.Run(), -ECANCELED);
+    CHECK_EQUAL(bench.kernel.udp_input.size(), unread);
+    CHECK_EQUAL(Count(bench.queue, Inbound::k_drop_stopped), 0);
+    CHECK_EQUAL(Count(bench.queue, Inbound::k_packets_in), Count(bench.queue, Inbound::k_packets_out) +
+                                                               Count(bench.queue, Inbound::k_drop_short));
+    CHECK_EQUAL(Count(bench.queue, Inbound::k_messages), 21 - unread);
+  });
+
+  for (const bool gone : {false, true}) {
+    test::Case(gone ? "a port whose device is gone counts what it has received"
+                    : "a port that is closed before the verdicts counts what it has received", [gone] {
+      test::FakeKernel kernel;
+      const std::shared_ptr<Engine> engine = test::OpenFakeEngine();
+      Queue& queue = engine->queue(0);
+      std::vector<int32_t> words(kInboundArenaWords);
+      size_t messages = 0;
+      {
+        InboundPort port(engine, 0, words.data());
+        test::PacketSpec spec;
+        spec.payload.assign(60, 1);
+        const size_t length = test::MakePacket(spec).size();
+        for (; messages < 40; messages++) {
+          Bytes data;
+          for (int i = 0; i < 127; i++) {
+            const Bytes packet = test::MakePacket(spec);
+            data.insert(data.end(), packet.begin(), packet.end());
+          }
+          data.resize(data.size() + 30);  // a shorter last one
+          kernel.udp_input.push_back({kPeer, 8285, std::move(data), static_cast<int>(length)});
+        }
+        CHECK(port.Step() > 0);
+        if (gone) {
+          kernel.write_errors.assign(20000, EBADFD);
+          CHECK_EQUAL(port.Step(), -EBADFD);
+        }
+        messages -= kernel.udp_input.size();
+      }
+      CHECK(messages > 16);
+      CHECK_EQUAL(Count(queue, Inbound::k_messages), messages);
+      CHECK_EQUAL(Count(queue, Inbound::k_packets_in), messages * 128);
+      CHECK(Count(queue, Inbound::k_drop_stopped) > 0);
+      CHECK(test::CountersAddUp(queue));
+      CloseEngine(engine->id());
+    });
+  }
+
+  test::Case("an outbound port that is closed before the verdicts counts what it has read", [] {
+    test::FakeKernel kernel;
+    const std::shared_ptr<Engine> engine = test::OpenFakeEngine();
+    Queue& queue = engine->queue(0);
+    std::vector<int32_t> words(kOutboundArenaWords);
+    {
+      OutboundPort port(engine, 0, words.data());
+      test::PacketSpec spec;
+      spec.payload.assign(40 * 1000, 5);
+      const VnetHeader vnet{kVnetNeedsCsum, kVnetGsoTcpV4, 40, 1000, 20, 16};
+      kernel.tun_input.push_back(test::TunFrame(test::MakePacket(spec), vnet));
+      kernel.tun_input.push_back(test::TunFrame(test::MakePacket({})));
+      CHECK_EQUAL(port.Step(), 2);
+    }
+    CHECK_EQUAL(Count(queue, Outbound::k_drop_stopped), 41);
+    CHECK(test::CountersAddUp(queue));
+    CloseEngine(engine->id());
+  });
+
   test::Case("an inbound TTL of 1 is answered to the peer, at its port, from our address", [] {
     InboundBench bench;
     test::PacketSpec spec;

@@ -91,7 +91,8 @@ std::shared_ptr<Engine> EngineOf(const Napi::CallbackInfo& info, size_t count, c
   return FindEngine(info[0].ToNumber().Int32Value());
 }
 
-// probe(id) → {result, tcp, udp}: which superpackets the device takes. The device must be up.
+// probe(id) → {result, tcp, udp}: which superpackets the device takes. The device must be up; a result other than 0 asks
+// for another call. Cheap once the answer is known, and tells whether it still holds.
 Napi::Value Probe(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const auto engine = EngineOf(info, 1, "probe(id)");

@@ -65,12 +65,23 @@ void Engine::Stop() noexcept {
 int Engine::ProbeMerging() noexcept {
   if (!options_.offload) return 0;
   const int fd = queues_[0]->tun.get();
-  const int tcp = WriteProbe(fd, options_.own_address, kProtocolTcp);
-  tcp_merge_.store(tcp == 0, std::memory_order_relaxed);
+  int result = 0;
+  const auto settle = [&result](int answer, bool* settled, std::atomic<bool>* merge) {
+    // Any other error is of the moment (EIO: the device is down; ENOBUFS, EAGAIN) and says nothing about superpackets.
+    *settled = answer == 0 || answer == -EINVAL || answer == -EOPNOTSUPP;
+    if (*settled) {
+      merge->store(answer == 0, std::memory_order_relaxed);
+    } else {
+      result = answer;
+    }
+  };
+  if (!tcp_settled_) settle(WriteProbe(fd, options_.own_address, kProtocolTcp), &tcp_settled_, &tcp_merge_);
   // Without USO the device has no way to hand a UDP superpacket on as one.
-  const int udp = (granted_.tun & kTunUso4) != 0 ? WriteProbe(fd, options_.own_address, kProtocolUdp) : -EOPNOTSUPP;
-  udp_merge_.store(udp == 0, std::memory_order_relaxed);
-  return tcp == 0 || tcp == -EINVAL ? 0 : tcp;
+  const bool uso = (granted_.tun & kTunUso4) != 0;
+  if (!udp_settled_) {
+    settle(uso ? WriteProbe(fd, options_.own_address, kProtocolUdp) : -EOPNOTSUPP, &udp_settled_, &udp_merge_);
+  }
+  return result;
 }
 
 struct EngineOpener {

@@ -85,7 +85,8 @@ class Engine {
   void RefuseUdpMerge() noexcept { udp_merge_.store(false, std::memory_order_relaxed); }
 
   // Writes a two-segment TCP and UDP superpacket that the stack throws away, and stops merging what the device refuses
-  // (kernels with a stricter virtio_net_hdr check do). The device must be up. 0 or -errno.
+  // (kernels with a stricter virtio_net_hdr check do). The device must be up. 0 once the answer is known, and then
+  // nothing is written any more; -errno when it must be asked again. On the main thread only.
   int ProbeMerging() noexcept;
 
  private:
@@ -99,6 +100,9 @@ class Engine {
   std::atomic<bool> stopping_{false};
   std::atomic<bool> tcp_merge_{false};
   std::atomic<bool> udp_merge_{false};
+  // Whether the device has answered the probe; the main thread's.
+  bool tcp_settled_ = false;
+  bool udp_settled_ = false;
 };
 
 struct OpenResult {

@@ -188,6 +188,12 @@ class UdpBackend implements Backend {
         values: [{ labels: {}, value: snapshot.socketDrops }],
       },
       {
+        name: 'merging',
+        help: 'Whether received packets of one flow are written to the device as one, by protocol.',
+        type: 'gauge',
+        values: this.#mergingValues(),
+      },
+      {
         name: 'peers',
         help: 'Leases of other hosts in the route table.',
         type: 'gauge',
@@ -242,7 +248,7 @@ class UdpBackend implements Backend {
     const dataplane = Dataplane.open(options);
     try {
       await Promise.all([this.#configureDevice(), dataplane.start()]);
-      dataplane.probe();
+      this.#probe(dataplane);
     } catch (error) {
       // Half a device is worse than none; one that was there before is not ours to take away.
       await dataplane.close({ forgetDevice: isNew });
@@ -254,6 +260,11 @@ class UdpBackend implements Backend {
       { device: UDP_DEVICE, mtuBytes: this.#mtuBytes, ...dataplane.granted() },
       `data path open on ${UDP_DEVICE} and UDP ${formatIpv4(this.#iface.address)}:${this.#port}`,
     );
+  }
+
+  /** What it says about merging changes when the device was down at first, or stops to take superpackets. */
+  #probe(dataplane: Dataplane): void {
+    for (const news of dataplane.probe()) this.#log.warn({ device: UDP_DEVICE }, news);
   }
 
   async #closeDataplane(): Promise<void> {
@@ -436,6 +447,7 @@ class UdpBackend implements Backend {
       if (expiresAtMs <= nowMs) this.pathMtuChanged(peer, this.#iface.mtuBytes);
     }
     this.#table.publish();
+    if (this.#dataplane !== undefined) this.#probe(this.#dataplane);
     const snapshot = this.#counterSnapshot();
     if (snapshot === undefined) return;
     for (const { direction, reason, packets, text } of this.#dropLog.take(snapshot, nowMs)) {
@@ -449,6 +461,14 @@ class UdpBackend implements Backend {
     const current = this.#dataplane?.counters();
     if (current === undefined) return this.#retired;
     return this.#retired === undefined ? current : addSnapshots(this.#retired, current);
+  }
+
+  #mergingValues(): BackendCounter['values'] {
+    const { mergeTcp = false, mergeUdp = false } = this.#dataplane?.granted() ?? {};
+    return [
+      { labels: { protocol: 'tcp' }, value: Number(mergeTcp) },
+      { labels: { protocol: 'udp' }, value: Number(mergeUdp) },
+    ];
   }
 
   #peerStatus(): Record<string, unknown>[] {

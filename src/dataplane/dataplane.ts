@@ -92,7 +92,7 @@ export class Dataplane {
   readonly #engine: NativeEngine;
   readonly #workers: Worker[] = [];
   readonly #ended: Promise<void>[] = [];
-  #merge = { tcp: false, udp: false };
+  #merge: { result: number; tcp: boolean; udp: boolean } = { result: 0, tcp: false, udp: false };
   #isClosing = false;
   #hasFailed = false;
 
@@ -133,9 +133,25 @@ export class Dataplane {
     await Promise.all(ready);
   }
 
-  /** Finds out which superpackets the device takes, and lets the workers write those. The device must be up. */
-  probe(): void {
-    this.#merge = native.probe(this.#engine.id);
+  /**
+   * Finds out which superpackets the device takes, and lets the workers write those. Asks again when the device could not
+   * answer (it is down), and notices that it takes them no longer; returns what is new since the last call, in words.
+   */
+  probe(): readonly string[] {
+    const before = this.#merge;
+    const now = (this.#merge = native.probe(this.#engine.id));
+    const news: string[] = [];
+    if (now.result !== 0 && now.result !== before.result)
+      news.push(
+        `the device cannot be asked whether it takes superpackets: ${getSystemErrorName(now.result)}`,
+      );
+    for (const kind of ['tcp', 'udp'] as const) {
+      if (before[kind] && !now[kind])
+        news.push(`the device refuses superpackets of ${kind} now: received packets are written one by one`);
+      if (!before[kind] && now[kind] && before.result !== 0)
+        news.push(`the device takes superpackets of ${kind}`);
+    }
+    return news;
   }
 
   granted(): GrantedOffloads {

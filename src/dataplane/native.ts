@@ -76,7 +76,7 @@ export interface NativeLayout {
 export interface Native {
   /** Opens TUN queues and sockets: all or nothing. */
   open(options: NativeOpenOptions): NativeEngine | NativeFailure;
-  /** Finds out which superpackets the device takes. The device must be up. */
+  /** Finds out which superpackets the device takes; to be called again while `result` is an -errno (it is down, say). */
   probe(id: number): { readonly result: number; readonly tcp: boolean; readonly udp: boolean };
   /** Wakes every port of the engine: their step() returns -ECANCELED from now on. */
   stop(id: number): number;

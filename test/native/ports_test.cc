@@ -533,6 +533,36 @@ int main() {
     CloseEngine(engine->id());
   });
 
+  for (const int error : {EIO, ENOBUFS, EAGAIN}) {
+    test::Case(("a probe of merging that fails for a moment is made again: " + std::to_string(error)).c_str(), [error] {
+      test::FakeKernel kernel;
+      const std::shared_ptr<Engine> engine = test::OpenFakeEngine(true, false);
+      kernel.write_errors = {error, error, 0, error, 0};
+      CHECK_EQUAL(engine->ProbeMerging(), -error);
+      CHECK(!engine->tcp_merge() && !engine->udp_merge());
+      CHECK_EQUAL(engine->ProbeMerging(), -error);
+      CHECK(engine->tcp_merge() && !engine->udp_merge());
+      CHECK_EQUAL(engine->ProbeMerging(), 0);
+      CHECK(engine->tcp_merge() && engine->udp_merge());
+      CHECK_EQUAL(engine->ProbeMerging(), 0);
+      CHECK_EQUAL(kernel.tun_output.size(), 2);
+      CloseEngine(engine->id());
+    });
+  }
+
+  test::Case("a probe of merging that is refused is not made again, nor is a kind that was given up", [] {
+    test::FakeKernel kernel;
+    const std::shared_ptr<Engine> engine = test::OpenFakeEngine(true, false);
+    kernel.write_errors = {EINVAL};
+    CHECK_EQUAL(engine->ProbeMerging(), 0);
+    CHECK(!engine->tcp_merge() && engine->udp_merge());
+    engine->RefuseUdpMerge();
+    CHECK_EQUAL(engine->ProbeMerging(), 0);
+    CHECK(!engine->tcp_merge() && !engine->udp_merge());
+    CHECK_EQUAL(kernel.tun_output.size(), 1);
+    CloseEngine(engine->id());
+  });
+
   test::Case("an inbound TTL of 1 is answered to the peer, at its port, from our address", [] {
     InboundBench bench;
     test::PacketSpec spec;

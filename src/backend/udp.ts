@@ -10,6 +10,7 @@
 
 import { performance } from 'node:perf_hooks';
 import type { PathMtuEvent } from '../dataplane/arena.js';
+import { QUEUE_DROP } from '../dataplane/counters.js';
 import { Dataplane, type CounterSnapshot, type DirectionCounters } from '../dataplane/dataplane.js';
 import { DropLog } from '../dataplane/drop-log.js';
 import { RouteTable } from '../dataplane/route-table.js';
@@ -18,6 +19,7 @@ import { OverlayError } from '../errors.js';
 import { parseUdpBackend } from '../config/backend-config.js';
 import { addAddress, deleteAddress, deleteLink, findLink, hasCarrier, setLink } from '../kernel/link.js';
 import { ip } from '../kernel/ip.js';
+import { QueueDrops } from '../kernel/queue-drops.js';
 import { listRoutes, lookupRoutes } from '../kernel/route.js';
 import { writeInterfaceSysctl } from '../kernel/sysctl.js';
 import type { Lease, LeaseDiff } from '../lease/lease.js';
@@ -61,6 +63,7 @@ class UdpBackend implements Backend {
   readonly #port: number;
   readonly #table: RouteTable;
   readonly #dropLog = new DropLog();
+  readonly #queueDrops = new QueueDrops(UDP_DEVICE);
   readonly #pathMtus = new Map<Ipv4, { mtuBytes: number; expiresAtMs: number }>();
   /** Leases of peers that must not be sent to, with the reason. */
   readonly #refused = new Map<string, { lease: Lease; reason: string }>();
@@ -97,6 +100,7 @@ class UdpBackend implements Backend {
 
   async open(ownSubnet: Prefix): Promise<{ mtuBytes: number }> {
     this.#ownSubnet = ownSubnet;
+    this.#queueDrops.start();
     await this.#enqueue(() => this.#openDataplane());
     this.#housekeeping = setInterval(() => this.#keepHouse(), HOUSEKEEPING_MS);
     return { mtuBytes: this.#mtuBytes };
@@ -457,10 +461,13 @@ class UdpBackend implements Backend {
 
   // --- what operators see --------------------------------------------------------------------------------------
 
-  #counterSnapshot(): CounterSnapshot | undefined {
+  #counterSnapshot() {
     const current = this.#dataplane?.counters();
-    if (current === undefined) return this.#retired;
-    return this.#retired === undefined ? current : addSnapshots(this.#retired, current);
+    if (current === undefined || this.#retired === undefined) {
+      const only = current ?? this.#retired;
+      return only && withQueueDrops(only, this.#queueDrops.total());
+    }
+    return withQueueDrops(addSnapshots(this.#retired, current), this.#queueDrops.total());
   }
 
   #mergingValues(): BackendCounter['values'] {
@@ -510,6 +517,13 @@ function addSnapshots(a: CounterSnapshot, b: CounterSnapshot): CounterSnapshot {
     inbound: addDirections(a.inbound, b.inbound),
     socketDrops: a.socketDrops + b.socketDrops,
   };
+}
+
+/** What the device dropped was on its way in too: so packets_in still equals packets_out plus all drops. */
+function withQueueDrops({ outbound, ...others }: CounterSnapshot, packets: number) {
+  const values = { ...outbound.values, [QUEUE_DROP]: packets };
+  values.packets_in += packets;
+  return { ...others, outbound: { ...outbound, values } };
 }
 
 /** packets_in → dataplane_packets_in_total{direction}; drop_x → dropped_packets_total{direction, reason="x"}. */

@@ -79,9 +79,15 @@ export const INBOUND_COUNTERS = [
   'drop_stopped',
 ] as const;
 
+/**
+ * Drops that the device counts, before a worker sees the packet: shown among the outbound ones, but no counter of the
+ * addon's. Unit: packets of the device, so a superpacket is one.
+ */
+export const QUEUE_DROP = 'drop_tun_queue';
+
 export type OutboundCounter = (typeof OUTBOUND_COUNTERS)[number];
 export type InboundCounter = (typeof INBOUND_COUNTERS)[number];
-export type DropReason = Extract<OutboundCounter | InboundCounter, `drop_${string}`>;
+export type DropReason = Extract<typeof QUEUE_DROP | OutboundCounter | InboundCounter, `drop_${string}`>;
 
 /** Index of an outbound counter: the verdict that drops a packet under that name. */
 export function outboundIndex(name: OutboundCounter): number {
@@ -95,6 +101,8 @@ export function inboundIndex(name: InboundCounter): number {
 
 /** What each drop means and what to do about it: for logs, `twill drops` and docs/operations.md. */
 export const DROP_MEANINGS: Readonly<Record<DropReason, string>> = {
+  drop_tun_queue:
+    'the queue of the TUN device was full, as the worker did not keep up; counted by the device: a superpacket is one',
   drop_vnet_header: 'the kernel handed over a packet whose offload header contradicts it',
   drop_too_many_pieces:
     'a superpacket cut into more than 1,024 pieces, as raw sockets can make; counted as one packet',
@@ -139,7 +147,7 @@ export const DROP_MEANINGS: Readonly<Record<DropReason, string>> = {
 /** The drop reasons as a Markdown table. */
 export function countersMarkdown(): string {
   const directions = (name: DropReason): string => {
-    const isOutbound = (OUTBOUND_COUNTERS as readonly string[]).includes(name);
+    const isOutbound = name === QUEUE_DROP || (OUTBOUND_COUNTERS as readonly string[]).includes(name);
     const isInbound = (INBOUND_COUNTERS as readonly string[]).includes(name);
     return [isOutbound ? 'outbound' : '', isInbound ? 'inbound' : '']
       .filter((part) => part !== '')

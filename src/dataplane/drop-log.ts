@@ -2,7 +2,7 @@
 
 import { formatIpv4 } from '../net/ipv4.js';
 import { DROP_MEANINGS, type DropReason } from './counters.js';
-import type { CounterSnapshot, DirectionCounters } from './dataplane.js';
+import type { DirectionCounters } from './dataplane.js';
 
 const INTERVAL_MS = 10_000;
 
@@ -15,8 +15,16 @@ export interface DropLine {
   readonly text: string;
 }
 
-/** Refusals that an option can lift. */
-const ALLOWED_BY: Partial<Record<DropReason, string>> = {
+/** The counters of both directions, by name. */
+export interface DropSnapshot {
+  readonly outbound: DirectionCounters<string>;
+  readonly inbound: DirectionCounters<string>;
+}
+
+/** What an operator can do about it, where there is something. */
+const CURES: Partial<Record<DropReason, string>> = {
+  drop_tun_queue:
+    'a worker that has a core to itself keeps up; if it has one, --queues=2 and more spread the load',
   drop_unowned_source: '--source-check=loose would let it in',
   drop_unknown_peer: 'only --source-check=off would let it in',
   drop_spoofed_source: 'only --source-check=off would let it in',
@@ -32,26 +40,26 @@ export class DropLog {
   readonly #told = new Map<string, Told>();
 
   /** Lines that are due at `nowMs` (monotonic milliseconds). */
-  take(snapshot: CounterSnapshot, nowMs: number): DropLine[] {
+  take(snapshot: DropSnapshot, nowMs: number): DropLine[] {
     return [
       ...this.#takeDirection('outbound', snapshot.outbound, nowMs),
       ...this.#takeDirection('inbound', snapshot.inbound, nowMs),
     ];
   }
 
-  #takeDirection<Name extends string>(
+  #takeDirection(
     direction: 'outbound' | 'inbound',
-    counters: DirectionCounters<Name>,
+    counters: DirectionCounters<string>,
     nowMs: number,
   ): DropLine[] {
     const lines: DropLine[] = [];
-    for (const [name, count] of Object.entries<number>(counters.values)) {
+    for (const [name, count] of Object.entries(counters.values)) {
       if (!isDropReason(name)) continue;
       const key = `${direction} ${name}`;
       const told = this.#told.get(key) ?? { count: 0, atMs: -Infinity };
       if (count === told.count || nowMs - told.atMs < INTERVAL_MS) continue;
       this.#told.set(key, { count, atMs: nowMs });
-      const offender = counters.offenders.get(name as string as Name);
+      const offender = counters.offenders.get(name);
       const parts = [DROP_MEANINGS[name]];
       if (offender !== undefined) {
         const outer =
@@ -62,8 +70,8 @@ export class DropLog {
           `last ${outer}inner ${formatIpv4(offender.source)} to ${formatIpv4(offender.destination)}`,
         );
       }
-      const allowedBy = ALLOWED_BY[name];
-      if (allowedBy !== undefined) parts.push(allowedBy);
+      const cure = CURES[name];
+      if (cure !== undefined) parts.push(cure);
       lines.push({ direction, reason: name, packets: count - told.count, text: parts.join('; ') });
     }
     return lines;

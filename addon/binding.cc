@@ -77,6 +77,7 @@ Napi::Value Open(const Napi::CallbackInfo& info) {
   env.GetInstanceData<Environment>()->opened.push_back(opened.engine->id());
   const Granted& granted = opened.engine->granted();
   result.Set("id", opened.engine->id());
+  result.Set("deviceIndex", granted.device_index);
   result.Set("tunOffloads", granted.tun);
   result.Set("udpGro", granted.udp_gro);
   result.Set("udpSegments", granted.udp_segments);

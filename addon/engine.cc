@@ -1,5 +1,6 @@
 #include "engine.h"
 
+#include <net/if.h>
 #include <sys/eventfd.h>
 
 #include <cerrno>
@@ -118,6 +119,7 @@ struct EngineOpener {
       queue->tun = std::move(tun.fd);
       // Offloads belong to the device, not to the queue; asking again for each queue changes nothing.
       engine->granted_.tun = GrantTunOffloads(queue->tun.get(), wanted.offload);
+      engine->granted_.device_index = ::if_nametoindex(wanted.device.c_str());
       engine->granted_.udp_gro = udp.gro;
       engine->granted_.udp_segments = udp.segments;
       engine->granted_.receive_bytes = udp.receive_bytes;

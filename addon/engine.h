@@ -30,6 +30,7 @@ struct EngineOptions {
 };
 
 struct Granted {
+  unsigned device_index = 0;  // of the TUN in this network namespace
   unsigned tun = 0;         // bits of TUNSETOFFLOAD
   bool udp_gro = false;
   uint16_t udp_segments = 1;

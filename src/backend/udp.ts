@@ -5,7 +5,10 @@
 // breaks no connection and nothing leaks to the default route meanwhile.
 //
 // The data path is one piece: when the device is deleted or a worker fails, it is closed and opened anew, with backoff,
-// while the route table lives on. Peers are looked up in the kernel's routes before they enter the table, because a
+// while the route table lives on. So it is when the device is renamed or moved to another network namespace: its file
+// stays open and looks healthy, but nothing that is addressed to the overlay reaches it. We made that device, and without
+// a reader it is of no use, yet it would keep our address and route: it goes with the data path. A new one cannot be made
+// first, because both need the same UDP port. Peers are looked up in the kernel's routes before they enter the table, because a
 // public IP that is reached through our own device would encapsulate itself without end.
 
 import { performance } from 'node:perf_hooks';
@@ -115,7 +118,7 @@ class UdpBackend implements Backend {
       if (this.#closing.signal.aborted) return;
       // It may be closed because it could not be opened on an interface that had changed.
       if (this.#dataplane === undefined) await this.#openDataplane();
-      else await this.#configureDevice();
+      else if (!(await this.#hasLostDevice(this.#dataplane))) await this.#configureDevice(this.#dataplane);
       await this.#recheckPeers();
       if (this.#hasSnapshot && !this.#isAlone) {
         await removeLeftovers({ device: UDP_DEVICE, ownsRoutes: false, log: this.#log });
@@ -132,7 +135,7 @@ class UdpBackend implements Backend {
         await this.#closeDataplane();
         await this.#openDataplane();
       } else if (this.#dataplane !== undefined) {
-        await this.#configureDevice();
+        await this.#configureDevice(this.#dataplane);
       }
       this.#pathMtus.clear();
       for (const lease of this.#leases.values()) this.#setRow(lease);
@@ -156,6 +159,8 @@ class UdpBackend implements Backend {
   degraded(): readonly string[] {
     const reasons: string[] = [];
     if (this.#failure !== undefined) reasons.push(this.#failure);
+    else if (this.#dataplane === undefined && this.#ownSubnet !== undefined)
+      reasons.push('the data path is closed');
     for (const { lease, reason } of this.#refused.values())
       reasons.push(`lease ${formatPrefix(lease.subnet)}: ${reason}`);
     return reasons;
@@ -246,12 +251,12 @@ class UdpBackend implements Backend {
       ownSubnet,
       table: this.#table,
       onPathMtu: (event: PathMtuEvent) => this.#notePathMtu(event),
-      onFailure: (reason: string) => this.#reopen(reason),
+      onFailure: (reason: string) => this.#reopen(dataplane, reason),
     };
     const isNew = !(await this.#adoptDevice());
-    const dataplane = Dataplane.open(options);
+    const dataplane: Dataplane = Dataplane.open(options);
     try {
-      await Promise.all([this.#configureDevice(), dataplane.start()]);
+      await Promise.all([this.#configureDevice(dataplane), dataplane.start()]);
       this.#probe(dataplane);
     } catch (error) {
       // Half a device is worse than none; one that was there before is not ours to take away.
@@ -271,10 +276,10 @@ class UdpBackend implements Backend {
     for (const news of dataplane.probe()) this.#log.warn({ device: UDP_DEVICE }, news);
   }
 
-  async #closeDataplane(): Promise<void> {
+  async #closeDataplane(options: { readonly forgetDevice?: boolean } = {}): Promise<void> {
     const dataplane = this.#dataplane;
     if (dataplane === undefined) return;
-    const last = await dataplane.close();
+    const last = await dataplane.close(options);
     this.#retired = this.#retired === undefined ? last : addSnapshots(this.#retired, last);
     this.#dataplane = undefined;
   }
@@ -298,17 +303,37 @@ class UdpBackend implements Backend {
     return false;
   }
 
-  #reopen(reason: string): void {
-    this.#failure = reason;
-    this.#log.warn(`data path failed: ${reason}; opening it again`);
+  /**
+   * Whether our device is no longer the one of its name; the data path is opened anew then.
+   *
+   * @throws OverlayError E_TUN when the name belongs to something that is no TUN device: that is for an operator to mend.
+   */
+  async #hasLostDevice(dataplane: Dataplane): Promise<boolean> {
+    const link = await findLink(UDP_DEVICE);
+    if (link?.index === dataplane.deviceIndex) return false;
+    if (link !== undefined) await this.#adoptDevice();
+    const what =
+      link === undefined
+        ? 'is gone: deleted, renamed or moved to another network namespace'
+        : `is another device now, with index ${link.index} instead of ${dataplane.deviceIndex}`;
+    this.#reopen(dataplane, `device ${UDP_DEVICE} ${what}`, { forgetDevice: true });
+    return true;
+  }
+
+  /** Closes a data path that failed and opens a new one, unless that has happened meanwhile. */
+  #reopen(failed: Dataplane, reason: string, closing: { readonly forgetDevice?: boolean } = {}): void {
+    if (failed === this.#dataplane) this.#failure = reason;
     void this.#enqueue(async () => {
+      if (failed !== this.#dataplane) return;
+      this.#failure = reason;
+      this.#log.warn(`data path failed: ${reason}; opening it again`);
       for (
         let delayMs = REOPEN_MIN_MS;
         !this.#closing.signal.aborted;
         delayMs = Math.min(2 * delayMs, REOPEN_MAX_MS)
       ) {
         try {
-          await this.#closeDataplane();
+          await this.#closeDataplane(closing);
           await this.#openDataplane();
           return;
         } catch (error) {
@@ -323,9 +348,10 @@ class UdpBackend implements Backend {
   // --- the device ----------------------------------------------------------------------------------------------
 
   /** Makes the device what it must be; changes, and says, only what differs. */
-  async #configureDevice(): Promise<void> {
+  async #configureDevice(dataplane: Dataplane): Promise<void> {
     const link = await findLink(UDP_DEVICE);
-    if (link === undefined) return; // deleted: the data path notices and comes back here with a new one
+    // Deleted, or not ours: the data path is opened anew and comes back here.
+    if (link?.index !== dataplane.deviceIndex) return;
     const own = { address: this.#ownSubnet!.address, length: 32 };
     const settings = {
       disable_ipv6: 'ipv6',

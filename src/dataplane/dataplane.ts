@@ -44,7 +44,7 @@ export interface DataplaneOptions {
   readonly ownSubnet: Prefix;
   readonly table: RouteTable;
   readonly onPathMtu: (event: PathMtuEvent) => void;
-  /** The device is gone or a worker ended. Called at most once. */
+  /** The device is gone or a worker ended. Called at most once, between start() and close(); before, start() rejects. */
   readonly onFailure: (reason: string) => void;
 }
 
@@ -93,8 +93,9 @@ export class Dataplane {
   readonly #workers: Worker[] = [];
   readonly #ended: Promise<void>[] = [];
   #merge: { result: number; tcp: boolean; udp: boolean } = { result: 0, tcp: false, udp: false };
+  #isStarted = false;
   #isClosing = false;
-  #hasFailed = false;
+  #failure: string | undefined;
 
   private constructor(options: DataplaneOptions, engine: NativeEngine) {
     this.#options = options;
@@ -124,13 +125,25 @@ export class Dataplane {
     return new Dataplane(options, result);
   }
 
-  /** Starts the workers; they may wait before the device is up. Resolves when all of them do. */
+  /** Of the device, which keeps it when it is renamed. */
+  get deviceIndex(): number {
+    return this.#engine.deviceIndex;
+  }
+
+  /**
+   * Starts the workers; they may wait before the device is up. Resolves when all of them do.
+   *
+   * @throws OverlayError E_TUN when one of them ended. What runs is to be closed then.
+   */
   async start(): Promise<void> {
     const ready: Promise<void>[] = [];
     for (let queue = 0; queue < this.#options.queues; queue++) {
       for (const direction of DIRECTIONS) ready.push(this.#spawn(queue, direction));
     }
     await Promise.all(ready);
+    if (this.#failure !== undefined)
+      throw new OverlayError('E_TUN', `The data path failed while it started: ${this.#failure}`);
+    this.#isStarted = true;
   }
 
   /**
@@ -225,7 +238,7 @@ export class Dataplane {
     return { values: record as Record<Name, number>, offenders };
   }
 
-  #spawn(queue: number, direction: Direction): Promise<void> {
+  async #spawn(queue: number, direction: Direction): Promise<void> {
     const options = this.#options;
     const reader = options.table.takeReader();
     const task: WorkerTask = {
@@ -251,7 +264,7 @@ export class Dataplane {
     this.#workers.push(worker);
     worker.once('exit', () => options.table.returnReader(reader));
     this.#ended.push(new Promise((resolve) => worker.once('exit', () => resolve())));
-    return new Promise((resolve, reject) => {
+    await new Promise<void>((resolve, reject) => {
       worker.on('message', (message: WorkerMessage) => {
         if (message.kind === 'ready') resolve();
         else if (message.kind === 'path-mtu') options.onPathMtu(message.event);
@@ -284,9 +297,9 @@ export class Dataplane {
   }
 
   #failWith(reason: string): void {
-    if (this.#isClosing || this.#hasFailed) return;
-    this.#hasFailed = true;
-    this.#options.onFailure(reason);
+    if (this.#isClosing || this.#failure !== undefined) return;
+    this.#failure = reason;
+    if (this.#isStarted) this.#options.onFailure(reason);
   }
 }
 

@@ -26,6 +26,8 @@ export interface NativeOpenOptions {
 /** What was granted. `tunOffloads` holds the bits of TUNSETOFFLOAD. */
 export interface NativeEngine {
   readonly id: number;
+  /** Interface index of the device. */
+  readonly deviceIndex: number;
   readonly tunOffloads: number;
   readonly udpGro: boolean;
   /** Datagrams one message may carry; 1 without UDP_SEGMENT. */

@@ -1,0 +1,123 @@
+// The owner of a data path on an addon and worker threads that are fakes: starts that fail, failures that come late.
+
+import { EventEmitter } from 'node:events';
+import t, { type Test } from 'tap';
+import type * as dataplaneModule from '../../../src/dataplane/dataplane.js';
+import { RouteTable } from '../../../src/dataplane/route-table.js';
+import { parsePrefix } from '../../../src/net/ipv4.js';
+
+const EIO = 5;
+
+/** A thread that does what the test says, and ends when the engine is stopped unless it hangs. */
+class FakeWorker extends EventEmitter {
+  static all: FakeWorker[] = [];
+  hangs = false;
+  isTerminated = false;
+  #hasEnded = false;
+
+  constructor() {
+    super();
+    FakeWorker.all.push(this);
+  }
+
+  ready(): void {
+    this.emit('message', { kind: 'ready' });
+  }
+
+  end(error: number): void {
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
+    this.emit('message', { kind: 'ended', error });
+    this.emit('exit', 0);
+  }
+
+  terminate(): Promise<number> {
+    this.isTerminated = true;
+    return new Promise(() => undefined);
+  }
+
+  unref(): void {
+    // nothing keeps the test alive
+  }
+}
+
+const native = {
+  layout: {},
+  open: () => ({ id: 1, deviceIndex: 7 }),
+  stop: () => {
+    for (const worker of FakeWorker.all) if (!worker.hangs) worker.end(-125);
+    return 0;
+  },
+  close: () => undefined,
+  readCounters: () => 0,
+  socketDrops: () => 0,
+};
+
+async function load(t: Test): Promise<typeof dataplaneModule> {
+  FakeWorker.all = [];
+  return await t.mockImport<typeof dataplaneModule>('../../../src/dataplane/dataplane.js', {
+    '../../../src/dataplane/native.js': { native },
+    'node:worker_threads': { Worker: FakeWorker },
+  });
+}
+
+function optionsOf(failures: string[]): dataplaneModule.DataplaneOptions {
+  return {
+    device: 'flannel0',
+    listenAddress: 0xc0000201,
+    publicIp: 0xc0000201,
+    port: 8285,
+    queues: 1,
+    offload: 'auto',
+    sourceCheck: 'strict',
+    network: parsePrefix('10.5.0.0/16')!,
+    ownSubnet: parsePrefix('10.5.1.0/24')!,
+    table: new RouteTable(parsePrefix('10.5.0.0/16')!),
+    onPathMtu: () => undefined,
+    onFailure: (reason) => failures.push(reason),
+  };
+}
+
+t.test('a start that fails rejects, and is no failure of a running data path', async (t) => {
+  const { Dataplane } = await load(t);
+  for (const [how, act] of [
+    ['a worker throws', ([first]: FakeWorker[]) => first.emit('error', new Error('no memory'))],
+    ['a worker ends', ([first]: FakeWorker[]) => first.end(-EIO)],
+    [
+      'a worker ends after it was ready',
+      ([first, second]: FakeWorker[]) => {
+        first.ready();
+        first.end(-EIO);
+        second.ready();
+      },
+    ],
+  ] as const) {
+    FakeWorker.all = [];
+    const failures: string[] = [];
+    const dataplane = Dataplane.open(optionsOf(failures));
+    const started = dataplane.start();
+    act(FakeWorker.all);
+    await t.rejects(started, { code: 'E_TUN' }, how);
+    await dataplane.close();
+    t.same(failures, [], how);
+  }
+});
+
+t.test('a failure is told once, and never of a data path that is closed', async (t) => {
+  const { Dataplane } = await load(t);
+  const failures: string[] = [];
+  const dataplane = Dataplane.open(optionsOf(failures));
+  const started = dataplane.start();
+  for (const worker of FakeWorker.all) worker.ready();
+  await started;
+  FakeWorker.all[0].end(-EIO);
+  FakeWorker.all[1].emit('error', new Error('late'));
+  t.same(failures, ['outbound worker of queue 0: EIO']);
+  await dataplane.close();
+  const second = Dataplane.open(optionsOf(failures));
+  const restarted = second.start();
+  for (const worker of FakeWorker.all.slice(2)) worker.ready();
+  await restarted;
+  await second.close();
+  t.equal(failures.length, 1);
+});

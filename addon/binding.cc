@@ -163,7 +163,8 @@ Napi::Value ReadCounters(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, 0);
 }
 
-// readPeers(id, values: Float64Array) → 0 or -errno. Four values per row, for as many rows as fit: packets and bytes
+// readPeers(id, values: Float64Array, first = 0) → 0 or -errno. Four values per row, from `first` on, for as many rows as
+// fit: packets and bytes
 // outbound, packets and bytes inbound.
 Napi::Value ReadPeers(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -173,12 +174,13 @@ Napi::Value ReadPeers(const Napi::CallbackInfo& info) {
     return Napi::Number::New(env, -EINVAL);
   }
   auto values = info[1].As<Napi::Float64Array>();
-  const size_t rows = std::min<size_t>(values.ElementLength() / 4, kMaxRows);
+  const size_t first = std::min<size_t>(info[2].IsNumber() ? info[2].As<Napi::Number>().Uint32Value() : 0, kMaxRows);
+  const size_t rows = std::min<size_t>(values.ElementLength() / 4, kMaxRows - first);
   for (size_t q = 0; q < engine->queue_count(); q++) {
     Queue& queue = engine->queue(q);
     for (size_t row = 0; row < rows; row++) {
-      const PeerCounter& out = queue.outbound_peers[row];
-      const PeerCounter& in = queue.inbound_peers[row];
+      const PeerCounter& out = queue.outbound_peers[first + row];
+      const PeerCounter& in = queue.inbound_peers[first + row];
       values[4 * row] += static_cast<double>(out.packets.load(std::memory_order_relaxed));
       values[4 * row + 1] += static_cast<double>(out.bytes.load(std::memory_order_relaxed));
       values[4 * row + 2] += static_cast<double>(in.packets.load(std::memory_order_relaxed));

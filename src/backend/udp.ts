@@ -39,6 +39,7 @@ import type { Logger } from '../ops/log.js';
 import type { Backend, BackendContext, BackendCounter, ExternalInterface } from './backend.js';
 import { UDP_DEVICE } from './device-names.js';
 import { removeLeftovers } from './leftovers.js';
+import { PeerTraffic } from './peer-traffic.js';
 
 // Packets or superpackets that wait for the worker. The device drops what does not fit (it never pushes back), and a worker
 // that waits for its core misses some thousand single packets: with 1000, four TCP streams without segmentation offload
@@ -67,6 +68,7 @@ class UdpBackend implements Backend {
   readonly #table: RouteTable;
   readonly #dropLog = new DropLog();
   readonly #queueDrops = new QueueDrops(UDP_DEVICE);
+  readonly #traffic = new PeerTraffic((row) => this.#dataplane?.peerCounters(1, row) ?? []);
   readonly #pathMtus = new Map<Ipv4, { mtuBytes: number; expiresAtMs: number }>();
   /** Leases of peers that must not be sent to, with the reason. */
   readonly #refused = new Map<string, { lease: Lease; reason: string }>();
@@ -281,6 +283,7 @@ class UdpBackend implements Backend {
     if (dataplane === undefined) return;
     const last = await dataplane.close(options);
     this.#retired = this.#retired === undefined ? last : addSnapshots(this.#retired, last);
+    this.#traffic.closed(last.peers);
     this.#dataplane = undefined;
   }
 
@@ -399,6 +402,7 @@ class UdpBackend implements Backend {
       this.#leases.delete(key);
       this.#refused.delete(key);
       this.#table.delete(lease.subnet);
+      this.#traffic.forget(key);
     }
     const wanted = [...diff.added, ...diff.changed];
     const routable = await this.#areRoutable(wanted);
@@ -433,6 +437,7 @@ class UdpBackend implements Backend {
     if (this.#refused.get(key)?.reason !== reason) this.#log.warn(`lease ${key} is not used: ${reason}`);
     this.#refused.set(key, { lease, reason });
     this.#table.delete(lease.subnet);
+    this.#traffic.release(key);
   }
 
   /** Whether each lease's public IP is reached by another way than the overlay. */
@@ -451,15 +456,17 @@ class UdpBackend implements Backend {
   }
 
   #setRow(lease: Lease): void {
-    if (this.#refused.has(formatPrefix(lease.subnet))) return;
+    const key = formatPrefix(lease.subnet);
+    if (this.#refused.has(key)) return;
     const address = lease.attributes.publicIp;
     const mtuBytes = Math.min(this.#pathMtus.get(address)?.mtuBytes ?? this.#mtuBytes, this.#mtuBytes);
-    this.#table.set(lease.subnet, { address, port: this.#port, mtuBytes });
+    const row = this.#table.set(lease.subnet, { address, port: this.#port, mtuBytes });
+    this.#traffic.assign(key, address, row);
   }
 
   #publish(): void {
     // A reader stopped in the middle of a lookup holds it up; housekeeping tries again.
-    this.#table.publish();
+    if (this.#table.publish()) this.#traffic.published();
   }
 
   #notePathMtu({ peer, mtuBytes }: PathMtuEvent): void {
@@ -476,7 +483,7 @@ class UdpBackend implements Backend {
     for (const [peer, { expiresAtMs }] of this.#pathMtus) {
       if (expiresAtMs <= nowMs) this.pathMtuChanged(peer, this.#iface.mtuBytes);
     }
-    this.#table.publish();
+    this.#publish();
     if (this.#dataplane !== undefined) this.#probe(this.#dataplane);
     const snapshot = this.#counterSnapshot();
     if (snapshot === undefined) return;
@@ -506,8 +513,7 @@ class UdpBackend implements Backend {
 
   #peerStatus(): Record<string, unknown>[] {
     const rows = [...this.#leases.values()].map((lease) => ({ lease, row: this.#table.rowOf(lease.subnet) }));
-    const highest = rows.reduce((most, { row }) => Math.max(most, row ?? -1), -1);
-    const counts = this.#dataplane?.peerCounters(highest + 1);
+    const counts = this.#dataplane?.peerCounters(this.#table.rowLimit) ?? [];
     return rows.map(({ lease, row }) => {
       const entry: Record<string, unknown> = {
         subnet: formatPrefix(lease.subnet),
@@ -519,10 +525,8 @@ class UdpBackend implements Backend {
       }
       const { peer } = this.#table.row(row)!;
       Object.assign(entry, { row, port: peer.port, mtuBytes: peer.mtuBytes });
-      if (counts !== undefined) {
-        const [packetsOut, bytesOut, packetsIn, bytesIn] = counts.subarray(4 * row, 4 * row + 4);
-        Object.assign(entry, { packetsOut, bytesOut, packetsIn, bytesIn });
-      }
+      const [packetsOut, bytesOut, packetsIn, bytesIn] = this.#traffic.of(formatPrefix(lease.subnet), counts);
+      Object.assign(entry, { packetsOut, bytesOut, packetsIn, bytesIn });
       return entry;
     });
   }

@@ -67,6 +67,12 @@ export interface CounterSnapshot {
   readonly socketDrops: number;
 }
 
+/** What is left of a data path that is closed. */
+export interface LastCounters extends CounterSnapshot {
+  /** Four values for each row of the table, as peerCounters() gives them. */
+  readonly peers: Float64Array;
+}
+
 /** What the kernel granted, for the one log line and for /status. */
 export interface GrantedOffloads {
   readonly tso4: boolean;
@@ -193,10 +199,13 @@ export class Dataplane {
     };
   }
 
-  /** Four values for each of the first `rows` rows: packets and bytes outbound, packets and bytes inbound. */
-  peerCounters(rows: number): Float64Array {
+  /**
+   * Four values for each of `rows` rows from `first` on: packets and bytes outbound, packets and bytes inbound. A row's
+   * counters go on when its lease changes (backend/peer-traffic.ts).
+   */
+  peerCounters(rows: number, first = 0): Float64Array {
     const values = new Float64Array(4 * Math.min(rows, MAX_ROWS));
-    native.readPeers(this.#engine.id, values);
+    native.readPeers(this.#engine.id, values, first);
     return values;
   }
 
@@ -210,12 +219,12 @@ export class Dataplane {
    * Stops at once; packets already read are sent first. The last counters. The device stays, without a reader, unless
    * `forgetDevice` is set. Not to be called twice.
    */
-  async close(options: { readonly forgetDevice?: boolean } = {}): Promise<CounterSnapshot> {
+  async close(options: { readonly forgetDevice?: boolean } = {}): Promise<LastCounters> {
     this.#isClosing = true;
     native.stop(this.#engine.id);
     await Promise.all(this.#ended);
     if (options.forgetDevice === true) native.forgetDevice(this.#engine.id);
-    const last = this.counters();
+    const last = { ...this.counters(), peers: this.peerCounters(this.#options.table.rowLimit) };
     native.close(this.#engine.id);
     return last;
   }

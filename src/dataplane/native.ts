@@ -88,8 +88,8 @@ export interface Native {
   forgetDevice(id: number): number;
   /** Adds the counters of all queues to `values`; `offenders` gets outer, inner source, inner destination each. */
   readCounters(id: number, outbound: boolean, values: Float64Array, offenders: Uint32Array): number;
-  /** Adds four values a row: packets and bytes outbound, packets and bytes inbound. */
-  readPeers(id: number, values: Float64Array): number;
+  /** Adds four values a row, from row `first` on: packets and bytes outbound, packets and bytes inbound. */
+  readPeers(id: number, values: Float64Array, first?: number): number;
   /** Datagrams the kernel dropped because a receive buffer was full. */
   socketDrops(id: number): number;
   /** The largest inner packet that the kernel now believes to reach `peer` in one piece; -errno without a route. */

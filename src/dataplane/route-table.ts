@@ -133,6 +133,11 @@ export class RouteTable {
     return this.#rows.size;
   }
 
+  /** All rows in use are below it. */
+  get rowLimit(): number {
+    return this.#peers.length;
+  }
+
   /** Row of a lease, or undefined. */
   rowOf(prefix: Prefix): number | undefined {
     return this.#rows.get(prefixKey(prefix));

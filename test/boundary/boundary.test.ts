@@ -39,6 +39,7 @@ t.test('wrong calls are refused, and do no harm', (t) => {
   t.equal(native.forgetDevice(999999), -2);
   t.equal(native.readCounters(999999, true, new Float64Array(1), new Uint32Array(1)), -2);
   t.equal(native.readPeers(999999, new Float64Array(4)), -2);
+  t.equal(native.readPeers(999999, new Float64Array(4), 5), -2);
   t.equal(native.socketDrops(999999), 0);
   t.doesNotThrow(() => native.close(999999));
   t.equal(native.sdNotify('/nonexistent/socket', 'READY=1'), -2);

@@ -2,7 +2,15 @@
 
 import t from 'tap';
 import { type Host, Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
-import { HEALTH_PORT, startCluster, startDaemon, statusOf } from '../../bench/lab/twill-hosts.js';
+import {
+  HEALTH_PORT,
+  startCluster,
+  startDaemon,
+  type StaticLease,
+  statusOf,
+  tableOf,
+  writeTable,
+} from '../../bench/lab/twill-hosts.js';
 
 const skip = labUnavailable();
 
@@ -64,5 +72,60 @@ t.test('packets lost in the queue of the device are counted', { skip }, async (t
     t.ok(dropped() >= SENT);
     daemons[0] = await startDaemon(lab, a, staticFile, ['--path-probes=false']);
     t.equal((await outbound()).drop_tun_queue, 0);
+  });
+});
+
+t.test('counters of a peer are those of one host', { skip }, async (t) => {
+  const lab = Lab.open('peer-');
+  t.teardown(() => lab.close());
+  const { hosts, daemons, staticFile } = await startCluster(lab, 2, ['--path-probes=false']);
+  const [a, b] = hosts;
+  const [own] = tableOf(hosts).leases;
+  const peer = async () => (await statusOf(lab, a)).peers[0];
+  /** Replaces all peers by one lease, or by none. */
+  const setPeer = async (lease?: StaticLease): Promise<void> => {
+    writeTable(staticFile, { ...tableOf(hosts), leases: [own, ...(lease === undefined ? [] : [lease])] });
+    await waitFor(async () => {
+      const { peers } = await statusOf(lab, a);
+      const wanted = lease === undefined ? [] : [{ subnet: lease.subnet, publicIp: lease.publicIP }];
+      return (
+        JSON.stringify(peers.map(({ subnet, publicIp }) => ({ subnet, publicIp }))) === JSON.stringify(wanted)
+      );
+    }, 'the table');
+  };
+  const ping = async (count: number): Promise<void> => {
+    await lab.run(a.containerNs, 'ping', ['-c', String(count), '-i', '0.05', b.containerIp]);
+  };
+  const ofPeer2 = { subnet: '10.5.2.0/24', publicIP: b.underlayIp };
+  const none = { packetsOut: 0, bytesOut: 0, packetsIn: 0, bytesIn: 0 };
+
+  await ping(10);
+  const ten = { packetsOut: 10, bytesOut: 840, packetsIn: 10, bytesIn: 840 };
+  const first = await peer();
+  t.match(first, ten);
+
+  await t.test('they outlive the data path', async (t) => {
+    lab.ip(a.ns, 'link delete flannel0');
+    await waitFor(() => /data path open[^]*data path open/.test(daemons[0].log()), 'a new device');
+    t.match(await peer(), ten);
+    await ping(10);
+    t.match(await peer(), { packetsOut: 20, bytesOut: 1680, packetsIn: 20, bytesIn: 1680 });
+  });
+
+  await t.test('a lease that gets the row of another starts at 0', async (t) => {
+    await setPeer();
+    await setPeer({ subnet: '10.5.7.0/24', publicIP: '172.20.0.7' });
+    t.match(await peer(), { ...none, row: first.row });
+  });
+
+  await t.test('so does another host with the same subnet, and the first one when it is back', async (t) => {
+    await setPeer(ofPeer2);
+    t.match(await peer(), none);
+    await ping(5);
+    t.match(await peer(), { packetsOut: 5, packetsIn: 5 });
+    await setPeer({ ...ofPeer2, publicIP: '172.20.0.8' });
+    t.match(await peer(), { ...none, row: first.row });
+    await setPeer(ofPeer2);
+    t.match(await peer(), none);
   });
 });

@@ -43,6 +43,8 @@ bool CheckArguments(const Napi::CallbackInfo& info, size_t count, const char* us
 
 uint32_t Word(const Napi::Object& from, const char* key) { return from.Get(key).ToNumber().Uint32Value(); }
 
+bool Flag(const Napi::Object& from, const char* key) { return from.Get(key).ToBoolean().Value(); }
+
 // open(options) → {id, ...granted} or {errno, operation}
 Napi::Value Open(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -57,7 +59,9 @@ Napi::Value Open(const Napi::CallbackInfo& info) {
   options.listen_address = Word(from, "listenAddress");
   options.port = static_cast<uint16_t>(Word(from, "port"));
   options.queues = static_cast<int32_t>(Word(from, "queues"));
-  options.offload = from.Get("offload").ToBoolean().Value();
+  const auto offload = from.Get("offload").ToObject();
+  options.offload = {Flag(offload, "udpSegment"), Flag(offload, "udpGro"),   Flag(offload, "tunTso"),
+                     Flag(offload, "tunUso"),     Flag(offload, "mergeTcp"), Flag(offload, "mergeUdp")};
   options.reply_source = Word(from, "replySource");
   options.own_address = Word(from, "ownAddress");
   options.broadcast = Word(from, "broadcast");

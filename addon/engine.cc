@@ -64,7 +64,6 @@ void Engine::Stop() noexcept {
 }
 
 int Engine::ProbeMerging() noexcept {
-  if (!options_.offload) return 0;
   const int fd = queues_[0]->tun.get();
   int result = 0;
   const auto settle = [&result](int answer, bool* settled, std::atomic<bool>* merge) {
@@ -76,12 +75,13 @@ int Engine::ProbeMerging() noexcept {
       result = answer;
     }
   };
-  if (!tcp_settled_) settle(WriteProbe(fd, options_.own_address, kProtocolTcp), &tcp_settled_, &tcp_merge_);
-  // Without USO the device has no way to hand a UDP superpacket on as one.
-  const bool uso = (granted_.tun & kTunUso4) != 0;
-  if (!udp_settled_) {
-    settle(uso ? WriteProbe(fd, options_.own_address, kProtocolUdp) : -EOPNOTSUPP, &udp_settled_, &udp_merge_);
-  }
+  // Each is asked for by itself: what may be written to the device does not depend on what it was told to let us read.
+  // A kernel that knows no UDP superpackets (before 6.2) answers EINVAL.
+  const auto probe = [this, fd](bool wanted, uint8_t protocol) {
+    return wanted ? WriteProbe(fd, options_.own_address, protocol) : -EOPNOTSUPP;
+  };
+  if (!tcp_settled_) settle(probe(options_.offload.merge_tcp, kProtocolTcp), &tcp_settled_, &tcp_merge_);
+  if (!udp_settled_) settle(probe(options_.offload.merge_udp, kProtocolUdp), &udp_settled_, &udp_merge_);
   return result;
 }
 
@@ -103,7 +103,8 @@ struct EngineOpener {
     for (int32_t i = 0; i < wanted.queues; i++) {
       auto queue = std::make_unique<Queue>();
       // The socket first: a port that is taken must not leave a device behind.
-      UdpResult udp = OpenUdp({wanted.listen_address, wanted.port, wanted.queues > 1, wanted.offload, wanted.buffer_bytes});
+      UdpResult udp = OpenUdp({wanted.listen_address, wanted.port, wanted.queues > 1, wanted.offload.udp_segment,
+                               wanted.offload.udp_gro, wanted.buffer_bytes});
       if (udp.error != 0) {
         result.error = udp.error;
         result.operation = udp.operation;
@@ -118,7 +119,7 @@ struct EngineOpener {
       queue->udp = std::move(udp.fd);
       queue->tun = std::move(tun.fd);
       // Offloads belong to the device, not to the queue; asking again for each queue changes nothing.
-      engine->granted_.tun = GrantTunOffloads(queue->tun.get(), wanted.offload);
+      engine->granted_.tun = GrantTunOffloads(queue->tun.get(), wanted.offload.tun_tso, wanted.offload.tun_uso);
       engine->granted_.device_index = ::if_nametoindex(wanted.device.c_str());
       engine->granted_.udp_gro = udp.gro;
       engine->granted_.udp_segments = udp.segments;

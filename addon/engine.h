@@ -17,12 +17,22 @@
 
 namespace twill {
 
+// What is used where the kernel grants it: OFFLOAD_FEATURES of src/config/options.ts.
+struct OffloadSwitches {
+  bool udp_segment;
+  bool udp_gro;
+  bool tun_tso;
+  bool tun_uso;
+  bool merge_tcp;
+  bool merge_udp;
+};
+
 struct EngineOptions {
   std::string device;
   uint32_t listen_address;  // host order
   uint16_t port;
   int32_t queues;
-  bool offload;
+  OffloadSwitches offload;
   uint32_t reply_source;    // source of an ICMP error that belongs to no peer, host order
   uint32_t own_address;     // of the TUN: source of time-exceeded sent to a peer
   uint32_t broadcast;       // of the overlay Network: never answered by ICMP

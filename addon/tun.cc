@@ -44,7 +44,9 @@ TunResult OpenTun(const std::string& name, bool multi_queue) noexcept {
   return result;
 }
 
-unsigned GrantTunOffloads(int fd, bool wanted) noexcept {
+unsigned GrantTunOffloads(int fd, bool tso, bool uso) noexcept {
+  const unsigned wanted = (tso || uso ? kTunCsum : 0) | (tso ? kTunTso4 | kTunTso6 | kTunTsoEcn : 0) |
+                          (uso ? kTunUso4 | kTunUso6 : 0);
   // Each step gives up what older kernels lack first: USO (6.2), then ECN, then segmentation.
   static constexpr unsigned kSteps[] = {
       kTunCsum | kTunTso4 | kTunTso6 | kTunTsoEcn | kTunUso4 | kTunUso6,
@@ -52,10 +54,9 @@ unsigned GrantTunOffloads(int fd, bool wanted) noexcept {
       kTunCsum | kTunTso4 | kTunTso6,
       kTunCsum,
   };
-  if (wanted) {
-    for (unsigned step : kSteps) {
-      if (::ioctl(fd, TUNSETOFFLOAD, static_cast<unsigned long>(step)) == 0) return step;
-    }
+  for (unsigned step : kSteps) {
+    const unsigned asked = step & wanted;
+    if (::ioctl(fd, TUNSETOFFLOAD, static_cast<unsigned long>(asked)) == 0) return asked;
   }
   ::ioctl(fd, TUNSETOFFLOAD, 0ul);
   return 0;

@@ -26,8 +26,9 @@ struct TunResult {
 // be opened with the same `multi_queue`.
 TunResult OpenTun(const std::string& name, bool multi_queue) noexcept;
 
-// The largest set of offload bits the device takes, from everything down to none; 0 asks for none.
-unsigned GrantTunOffloads(int fd, bool wanted) noexcept;
+// The largest set of the wanted offload bits that the device takes, down to none; without any wanted it is asked for
+// none, so that an adopted device forgets those of an earlier run.
+unsigned GrantTunOffloads(int fd, bool tso, bool uso) noexcept;
 
 // Removes the persistence, so that the device goes when its last queue closes. 0 or -errno.
 int ForgetTun(int fd) noexcept;

@@ -90,8 +90,8 @@ UdpResult OpenUdp(const UdpOptions& options) noexcept {
     fail("bind");
     return result;
   }
-  if (options.offload) {
-    result.gro = ::setsockopt(fd.get(), SOL_UDP, kUdpGro, &on, sizeof on) == 0;
+  if (options.gro) result.gro = ::setsockopt(fd.get(), SOL_UDP, kUdpGro, &on, sizeof on) == 0;
+  if (options.segment) {
     const int none = 0;
     if (::setsockopt(fd.get(), SOL_UDP, kUdpSegment, &none, sizeof none) == 0) {
       result.segments = SegmentsAccepted(options.address, 128) ? 128 : 64;

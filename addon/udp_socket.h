@@ -18,7 +18,8 @@ struct UdpOptions {
   uint32_t address;  // host order
   uint16_t port;
   bool reuse_port;   // several queues share the address
-  bool offload;
+  bool segment;      // UDP_SEGMENT
+  bool gro;          // UDP_GRO
   int buffer_bytes;
 };
 

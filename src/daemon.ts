@@ -14,6 +14,7 @@ import { DiffPacer } from './backend/diff-pacer.js';
 import { BACKENDS } from './backend/registry.js';
 import type { Flags } from './config/flags.js';
 import type { NetworkConfig } from './config/network-config.js';
+import { offloadSwitches } from './config/options.js';
 import { OverlayError } from './errors.js';
 import { Firewall } from './firewall/firewall.js';
 import { chooseExternalInterface, type ExternalInterface } from './kernel/external-interface.js';
@@ -202,7 +203,8 @@ class Daemon {
         `Unknown backend type "${config.backendType}": expected one of ${known}`,
       );
     }
-    const { sourceCheck, queues, offload } = this.#flags;
+    const { sourceCheck, queues } = this.#flags;
+    const offload = offloadSwitches(this.#flags);
     const factory = await load();
     this.#backend = factory({ config, iface, sourceCheck, queues, offload, log: this.#log });
     this.#opened.push({ name: 'backend', resource: this.#backend });

@@ -5,7 +5,7 @@
 // and forgotten.
 
 import type { LeaseAttributes, LeaseDiff } from '../lease/lease.js';
-import type { Offload, SourceCheck } from '../config/options.js';
+import type { OffloadSwitches, SourceCheck } from '../config/options.js';
 import type { NetworkConfig } from '../config/network-config.js';
 import type { ExternalInterface } from '../kernel/external-interface.js';
 import type { Ipv4, Prefix } from '../net/ipv4.js';
@@ -17,7 +17,8 @@ export interface BackendContext {
   readonly sourceCheck: SourceCheck;
   /** Queues of the TUN device (udp only). */
   readonly queues: number;
-  readonly offload: Offload;
+  /** What may be used where the kernel grants it (udp only). */
+  readonly offload: OffloadSwitches;
   readonly log: Logger;
 }
 

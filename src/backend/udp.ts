@@ -506,8 +506,8 @@ class UdpBackend implements Backend {
   #mergingValues(): BackendCounter['values'] {
     const { mergeTcp = false, mergeUdp = false } = this.#dataplane?.granted() ?? {};
     return [
-      { labels: { protocol: 'tcp' }, value: Number(mergeTcp) },
-      { labels: { protocol: 'udp' }, value: Number(mergeUdp) },
+      { labels: { protocol: 'tcp' }, value: Number(mergeTcp === true) },
+      { labels: { protocol: 'udp' }, value: Number(mergeUdp === true) },
     ];
   }
 

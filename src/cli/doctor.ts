@@ -234,13 +234,15 @@ async function checkDaemon(socketPath: string): Promise<{ status?: DaemonStatus;
 function checkOffloads({ backend }: DaemonStatus): Finding[] {
   if (backend.offloads === undefined) return [];
   const missing = Object.entries(backend.offloads).filter(([, value]) => value === false);
-  if (missing.length === 0) return [ok('offloads', 'all granted')];
+  const off = Object.entries(backend.offloads).flatMap(([name, value]) => (value === 'off' ? [name] : []));
+  const switchedOff = off.length === 0 ? '' : `, switched off: ${off.join(', ')}`;
+  if (missing.length === 0) return [ok('offloads', `all granted${switchedOff}`)];
   const names = missing.map(([name]) => name).join(', ');
   return [
     warn(
       'offloads',
-      `not granted: ${names}`,
-      'a newer kernel may have them, or --offload is off; the path is slower then, not wrong',
+      `not granted: ${names}${switchedOff}`,
+      'a newer kernel may have them; the path is slower then, not wrong',
     ),
   ];
 }

@@ -9,6 +9,7 @@ import {
   DEFAULT_CONTROL_SOCKET,
   MAX_QUEUES,
   type Offload,
+  type OffloadFlags,
   OFFLOADS,
   type SourceCheck,
   SOURCE_CHECKS,
@@ -20,7 +21,7 @@ export type StoreKind = (typeof STORES)[number];
 export const LOG_FORMATS = ['text', 'json'] as const;
 export type LogFormat = (typeof LOG_FORMATS)[number];
 
-export interface Flags {
+export interface Flags extends OffloadFlags {
   readonly etcdEndpoints: string;
   readonly etcdPrefix: string;
   readonly etcdKeyfile: string;
@@ -201,7 +202,19 @@ export const FLAGS: readonly FlagSpec[] = [
     'offload',
     OFFLOADS,
     'auto',
-    'use segmentation offloads where granted, or none at all (udp backend)',
+    'use the offloads below where granted, or none at all (udp backend)',
+  ),
+  choice('udp-segment', 'udpSegment', OFFLOADS, 'auto', 'send many datagrams in one message (UDP_SEGMENT)'),
+  choice('udp-gro', 'udpGro', OFFLOADS, 'auto', 'receive many datagrams in one message (UDP_GRO)'),
+  choice('tun-tso', 'tunTso', OFFLOADS, 'auto', 'take TCP superpackets from the TUN device (TSO)'),
+  choice('tun-uso', 'tunUso', OFFLOADS, 'auto', 'take UDP superpackets from the TUN device (USO)'),
+  choice('merge-tcp', 'mergeTcp', OFFLOADS, 'auto', 'deliver TCP segments that join up as superpackets'),
+  choice(
+    'merge-udp',
+    'mergeUdp',
+    OFFLOADS,
+    'off',
+    'deliver UDP datagrams of a flow as superpackets, which raw and packet sockets see whole',
   ),
   choice('source-check', 'sourceCheck', SOURCE_CHECKS, 'strict', 'which received packets are let in'),
   choice('log-format', 'logFormat', LOG_FORMATS, 'text', 'how log lines look'),

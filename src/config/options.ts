@@ -4,9 +4,24 @@
 export const SOURCE_CHECKS = ['strict', 'loose', 'audit', 'off'] as const;
 export type SourceCheck = (typeof SOURCE_CHECKS)[number];
 
-/** Whether segmentation offloads are used where the kernel grants them. */
+/** Whether an offload is used where the kernel grants it. */
 export const OFFLOADS = ['auto', 'off'] as const;
 export type Offload = (typeof OFFLOADS)[number];
+
+/** What can be switched off alone, because there are kernels and cards with one of them broken. Each has a flag. */
+export const OFFLOAD_FEATURES = ['udpSegment', 'udpGro', 'tunTso', 'tunUso', 'mergeTcp', 'mergeUdp'] as const;
+export type OffloadFeature = (typeof OFFLOAD_FEATURES)[number];
+export type OffloadFlags = Readonly<Record<OffloadFeature, Offload>>;
+export type OffloadSwitches = Readonly<Record<OffloadFeature, boolean>>;
+
+/** Which features are wanted: `offload` off is all of them off. */
+export function offloadSwitches(flags: OffloadFlags & { readonly offload: Offload }): OffloadSwitches {
+  const entries = OFFLOAD_FEATURES.map((feature) => [
+    feature,
+    flags.offload === 'auto' && flags[feature] === 'auto',
+  ]);
+  return Object.fromEntries(entries) as OffloadSwitches;
+}
 
 /** Where the program `twill` asks the daemon. */
 export const DEFAULT_CONTROL_SOCKET = '/run/twill/twilld.sock';

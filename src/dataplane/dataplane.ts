@@ -8,7 +8,7 @@
 
 import { getSystemErrorName } from 'node:util';
 import { Worker } from 'node:worker_threads';
-import type { Offload, SourceCheck } from '../config/options.js';
+import type { OffloadFeature, OffloadSwitches, SourceCheck } from '../config/options.js';
 import { OverlayError } from '../errors.js';
 import { type Ipv4, type Prefix, formatIpv4, maskOf, sizeOf } from '../net/ipv4.js';
 import type { PathMtuEvent } from './arena.js';
@@ -38,7 +38,7 @@ export interface DataplaneOptions {
   readonly publicIp: Ipv4;
   readonly port: number;
   readonly queues: number;
-  readonly offload: Offload;
+  readonly offload: OffloadSwitches;
   readonly sourceCheck: SourceCheck;
   readonly network: Prefix;
   readonly ownSubnet: Prefix;
@@ -73,16 +73,20 @@ export interface LastCounters extends CounterSnapshot {
   readonly peers: Float64Array;
 }
 
-/** What the kernel granted, for the one log line and for /status. */
+/** Whether the kernel has granted something, or 'off' when it was not asked. */
+export type Grant = boolean | 'off';
+
+/** What is in use, for the one log line and for /status. */
 export interface GrantedOffloads {
-  readonly tso4: boolean;
-  readonly tso6: boolean;
-  readonly ecn: boolean;
-  readonly uso: boolean;
-  readonly udpSegments: number;
-  readonly udpGro: boolean;
-  readonly mergeTcp: boolean;
-  readonly mergeUdp: boolean;
+  readonly tso4: Grant;
+  readonly tso6: Grant;
+  readonly ecn: Grant;
+  readonly uso: Grant;
+  /** Datagrams one message may carry; 1 without UDP_SEGMENT. */
+  readonly udpSegments: number | 'off';
+  readonly udpGro: Grant;
+  readonly mergeTcp: Grant;
+  readonly mergeUdp: Grant;
   readonly checksum: string;
   readonly receiveBufferBytes: number;
   readonly sendBufferBytes: number;
@@ -121,7 +125,7 @@ export class Dataplane {
       listenAddress: options.listenAddress,
       port: options.port,
       queues: options.queues,
-      offload: options.offload === 'auto',
+      offload: options.offload,
       replySource: replySourceOf(network, ownSubnet),
       ownAddress: ownSubnet.address,
       broadcast: (network.address | ~maskOf(network.length)) >>> 0,
@@ -176,15 +180,17 @@ export class Dataplane {
   granted(): GrantedOffloads {
     const { layout } = native;
     const tun = this.#engine.tunOffloads;
+    const { offload } = this.#options;
+    const grant = <T>(feature: OffloadFeature, got: T): T | 'off' => (offload[feature] ? got : 'off');
     return {
-      tso4: (tun & layout.tunTso4) !== 0,
-      tso6: (tun & layout.tunTso6) !== 0,
-      ecn: (tun & layout.tunTsoEcn) !== 0,
-      uso: (tun & layout.tunUso4) !== 0,
-      udpSegments: this.#engine.udpSegments,
-      udpGro: this.#engine.udpGro,
-      mergeTcp: this.#merge.tcp,
-      mergeUdp: this.#merge.udp,
+      tso4: grant('tunTso', (tun & layout.tunTso4) !== 0),
+      tso6: grant('tunTso', (tun & layout.tunTso6) !== 0),
+      ecn: grant('tunTso', (tun & layout.tunTsoEcn) !== 0),
+      uso: grant('tunUso', (tun & layout.tunUso4) !== 0),
+      udpSegments: grant('udpSegment', this.#engine.udpSegments),
+      udpGro: grant('udpGro', this.#engine.udpGro),
+      mergeTcp: grant('mergeTcp', this.#merge.tcp),
+      mergeUdp: grant('mergeUdp', this.#merge.udp),
       checksum: this.#engine.checksum,
       receiveBufferBytes: this.#engine.receiveBufferBytes,
       sendBufferBytes: this.#engine.sendBufferBytes,

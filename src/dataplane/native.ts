@@ -4,6 +4,7 @@
 
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
+import type { OffloadSwitches } from '../config/options.js';
 
 /** What open() needs. Addresses are unsigned, host order. */
 export interface NativeOpenOptions {
@@ -12,7 +13,8 @@ export interface NativeOpenOptions {
   readonly port: number;
   /** 1 to 256; more than one makes the device multi-queue. */
   readonly queues: number;
-  readonly offload: boolean;
+  /** What is used where the kernel grants it. */
+  readonly offload: OffloadSwitches;
   /** Source of ICMP errors about destinations that no lease covers. */
   readonly replySource: number;
   /** Address of the TUN device. */

@@ -3,11 +3,14 @@
 import { readdirSync } from 'node:fs';
 import t from 'tap';
 import * as arena from '../../src/dataplane/arena.js';
+import { OFFLOAD_FEATURES, type OffloadSwitches } from '../../src/config/options.js';
 import { INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../../src/dataplane/counters.js';
 import { native } from '../../src/dataplane/native.js';
 import { MAX_ROWS } from '../../src/dataplane/route-table.js';
 import { UDP_OVERHEAD_BYTES } from '../../src/net/mtu.js';
 import { Lab, labUnavailable } from '../../bench/lab/lab.js';
+
+const ALL_ON = Object.fromEntries(OFFLOAD_FEATURES.map((feature) => [feature, true])) as OffloadSwitches;
 
 t.test('constants are equal on both sides', (t) => {
   const { layout } = native;
@@ -49,7 +52,7 @@ t.test('wrong calls are refused, and do no harm', (t) => {
     listenAddress: 0,
     port: 0,
     queues: 0,
-    offload: true,
+    offload: ALL_ON,
     replySource: 0,
     ownAddress: 0,
     broadcast: 0,
@@ -63,7 +66,8 @@ const LIVES = `
   import { readdirSync } from 'node:fs';
   import { Worker } from 'node:worker_threads';
   const { native } = await import(process.argv[1] + '/dist/dataplane/native.js');
-  const options = { device: 'flannel0', listenAddress: 0x7f000001, port: 8285, queues: 2, offload: true, replySource: 0,
+  const options = { device: 'flannel0', listenAddress: 0x7f000001, port: 8285, queues: 2,
+    offload: ${JSON.stringify(ALL_ON)}, replySource: 0,
     ownAddress: 0x0a050100, broadcast: 0, bufferBytes: 65536 };
   const count = (what) => readdirSync('/proc/self/' + what).length;
   const life = () => {

@@ -14,10 +14,15 @@ import { openMonitor } from '../../src/kernel/monitor.js';
 import { openLogger } from '../../src/ops/log.js';
 import { parsePrefix, parseIpv4 } from '../../src/net/ipv4.js';
 import type { Backend } from '../../src/backend/backend.js';
-import type { SourceCheck } from '../../src/config/options.js';
+import { OFFLOAD_FEATURES, type OffloadSwitches, type SourceCheck } from '../../src/config/options.js';
 import type { FirewallOptions } from '../../src/firewall/firewall.js';
 import type { Monitor } from '../../src/kernel/monitor.js';
 import type { Lease } from '../../src/lease/lease.js';
+
+// The kernel carries the packets of these modes.
+const NO_OFFLOADS = Object.fromEntries(
+  OFFLOAD_FEATURES.map((feature) => [feature, false]),
+) as OffloadSwitches;
 
 interface LeaseText {
   readonly subnet: string;
@@ -67,7 +72,7 @@ async function perform(command: Command): Promise<unknown> {
         log,
         sourceCheck: command.sourceCheck ?? 'strict',
         queues: 1,
-        offload: 'auto' as const,
+        offload: NO_OFFLOADS,
       };
       backend = type === 'vxlan' ? openVxlanBackend(context) : openHostGwBackend(context);
       return backend.type;

@@ -156,6 +156,10 @@ FakeKernel::FakeKernel() { kernel = this; }
 FakeKernel::~FakeKernel() { kernel = nullptr; }
 
 std::shared_ptr<twill::Engine> OpenFakeEngine(bool offload, bool probed) {
+  return OpenFakeEngine({offload, offload, offload, offload, offload, offload}, probed);
+}
+
+std::shared_ptr<twill::Engine> OpenFakeEngine(const twill::OffloadSwitches& offload, bool probed) {
   twill::EngineOptions options;
   options.device = "flannel0";
   options.listen_address = 0;  // any: the real socket is only bound, to a port of its own

@@ -40,8 +40,10 @@ struct FakeKernel {
   ~FakeKernel();
 };
 
-// An engine on the fake kernel: offloads granted, merging on unless it is not to be probed. Own address 10.5.1.0, listening on 172.20.0.1:8285.
+// An engine on the fake kernel: offloads granted, merging on unless it is not to be probed. Own address 10.5.1.0,
+// listening on 172.20.0.1:8285.
 std::shared_ptr<twill::Engine> OpenFakeEngine(bool offload = true, bool probe = true);
+std::shared_ptr<twill::Engine> OpenFakeEngine(const twill::OffloadSwitches& offload, bool probe = true);
 
 // virtio_net_hdr and packet, as a TUN gives them.
 Bytes TunFrame(const Bytes& packet, const twill::VnetHeader& vnet = {});

@@ -4,6 +4,7 @@
 
 #include "../../addon/inbound.h"
 #include "../../addon/outbound.h"
+#include "../../addon/tun.h"
 #include "check.h"
 #include "fake_kernel.h"
 #include "make_packet.h"
@@ -549,6 +550,29 @@ int main() {
       CloseEngine(engine->id());
     });
   }
+
+  test::Case("each offload is off alone when it is switched off", [] {
+    bool OffloadSwitches::* const switches[] = {&OffloadSwitches::udp_segment, &OffloadSwitches::udp_gro,
+                                                &OffloadSwitches::tun_tso,     &OffloadSwitches::tun_uso,
+                                                &OffloadSwitches::merge_tcp,   &OffloadSwitches::merge_udp};
+    constexpr unsigned kTso = kTunTso4 | kTunTso6 | kTunTsoEcn, kUso = kTunUso4 | kTunUso6;
+    for (bool OffloadSwitches::* const off : switches) {
+      test::FakeKernel kernel;
+      OffloadSwitches wanted = {true, true, true, true, true, true};
+      wanted.*off = false;
+      const std::shared_ptr<Engine> engine = test::OpenFakeEngine(wanted);
+      const Granted& granted = engine->granted();
+      CHECK_EQUAL(granted.udp_segments > 1, wanted.udp_segment);
+      CHECK_EQUAL(granted.udp_gro, wanted.udp_gro);
+      CHECK_EQUAL(granted.tun, kTunCsum | (wanted.tun_tso ? kTso : 0) | (wanted.tun_uso ? kUso : 0));
+      CHECK_EQUAL(engine->tcp_merge(), wanted.merge_tcp);
+      CHECK_EQUAL(engine->udp_merge(), wanted.merge_udp);
+      CloseEngine(engine->id());
+    }
+    const std::shared_ptr<Engine> engine = test::OpenFakeEngine(false);
+    CHECK_EQUAL(engine->granted().tun, 0);
+    CloseEngine(engine->id());
+  });
 
   test::Case("a probe of merging that is refused is not made again, nor is a kind that was given up", [] {
     test::FakeKernel kernel;

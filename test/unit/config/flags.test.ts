@@ -1,4 +1,5 @@
 import t from 'tap';
+import { OFFLOAD_FEATURES, offloadSwitches } from '../../../src/config/options.js';
 import { FLAGS, parseFlags, usageText, variableOf } from '../../../src/config/flags.js';
 
 function flagsOf(args: string[], env: Record<string, string> = {}): Record<string, unknown> {
@@ -46,7 +47,38 @@ t.test('parseFlags() has flannel’s defaults', (t) => {
     store: 'etcd',
     sourceCheck: 'strict',
     offload: 'auto',
+    udpSegment: 'auto',
+    udpGro: 'auto',
+    tunTso: 'auto',
+    tunUso: 'auto',
+    mergeTcp: 'auto',
+    mergeUdp: 'off',
   });
+  t.end();
+});
+
+t.test('offloadSwitches() wants what no flag has switched off', (t) => {
+  const switchesOf = (args: string[], env: Record<string, string> = {}) =>
+    offloadSwitches(flagsOf(args, env) as unknown as Parameters<typeof offloadSwitches>[0]);
+  const usual = {
+    udpSegment: true,
+    udpGro: true,
+    tunTso: true,
+    tunUso: true,
+    mergeTcp: true,
+    mergeUdp: false,
+  };
+  const none = Object.fromEntries(OFFLOAD_FEATURES.map((feature) => [feature, false]));
+  t.strictSame(switchesOf([]), usual);
+  t.strictSame(switchesOf(['--offload=off']), none);
+  t.strictSame(switchesOf(['--offload=off', '--merge-udp=auto']), none, '--offload=off is all of them');
+  t.strictSame(switchesOf(['--merge-udp=auto']), { ...usual, mergeUdp: true });
+  for (const feature of OFFLOAD_FEATURES) {
+    const name = feature.replace(/[A-Z]/, (letter) => `-${letter.toLowerCase()}`);
+    t.strictSame(switchesOf([`--${name}=off`]), { ...usual, [feature]: false }, name);
+    const variable = `FLANNELD_${name.toUpperCase().replace('-', '_')}`;
+    t.strictSame(switchesOf([], { [variable]: 'off' }), { ...usual, [feature]: false }, variable);
+  }
   t.end();
 });
 

@@ -2,6 +2,7 @@
 
 import { EventEmitter } from 'node:events';
 import t, { type Test } from 'tap';
+import { OFFLOAD_FEATURES, type OffloadSwitches } from '../../../src/config/options.js';
 import type * as dataplaneModule from '../../../src/dataplane/dataplane.js';
 import { RouteTable } from '../../../src/dataplane/route-table.js';
 import { parsePrefix } from '../../../src/net/ipv4.js';
@@ -68,7 +69,7 @@ function optionsOf(failures: string[]): dataplaneModule.DataplaneOptions {
     publicIp: 0xc0000201,
     port: 8285,
     queues: 1,
-    offload: 'auto',
+    offload: Object.fromEntries(OFFLOAD_FEATURES.map((feature) => [feature, true])) as OffloadSwitches,
     sourceCheck: 'strict',
     network: parsePrefix('10.5.0.0/16')!,
     ownSubnet: parsePrefix('10.5.1.0/24')!,

@@ -8,5 +8,5 @@ export function vxlanDeviceName(vni: number): string {
   return `flannel.${vni}`;
 }
 
-/** Alias of VXLAN devices of ours, or taken over by us. */
+/** Alias of VXLAN devices of ours, or taken over by us; first word of the alias of the TUN, its address is the second. */
 export const DEVICE_ALIAS = 'twill';

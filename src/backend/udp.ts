@@ -31,13 +31,14 @@ import {
   type Prefix,
   formatIpv4,
   formatPrefix,
+  parseCidr,
   prefixContains,
   prefixEquals,
 } from '../net/ipv4.js';
 import { UDP_OVERHEAD_BYTES } from '../net/mtu.js';
 import type { Logger } from '../ops/log.js';
 import type { Backend, BackendContext, BackendCounter, ExternalInterface } from './backend.js';
-import { UDP_DEVICE } from './device-names.js';
+import { DEVICE_ALIAS, UDP_DEVICE } from './device-names.js';
 import { removeLeftovers } from './leftovers.js';
 import { PeerTraffic } from './peer-traffic.js';
 
@@ -374,9 +375,12 @@ class UdpBackend implements Backend {
       this.#log.warn({ settings: unset.join(' ') }, `settings of ${UDP_DEVICE} that cannot be made here`);
     }
     this.#unset = unset;
-    for (const { address, length } of link.addresses) {
-      if (!prefixEquals({ address, length }, own)) await deleteAddress(UDP_DEVICE, { address, length });
-    }
+    // The alias says which address is ours: it lives as long as the device, over restarts with another subnet. Addresses
+    // that somebody else has put there stay.
+    const former = addressOfAlias(link.alias);
+    if (former !== undefined && !prefixEquals(former, own)) await deleteAddress(UDP_DEVICE, former);
+    const alias = `${DEVICE_ALIAS} ${formatPrefix(own)}`;
+    if (link.alias !== alias) await setLink(UDP_DEVICE, { alias });
     if (!link.addresses.some((known) => prefixEquals(known, own))) await addAddress(UDP_DEVICE, own);
     if (!link.isUp || link.mtuBytes !== this.#mtuBytes || link.txQueueLength !== TX_QUEUE_LENGTH) {
       await setLink(UDP_DEVICE, { mtuBytes: this.#mtuBytes, txQueueLength: TX_QUEUE_LENGTH, isUp: true });
@@ -530,6 +534,12 @@ class UdpBackend implements Backend {
       return entry;
     });
   }
+}
+
+/** The address that this program, now or in an earlier run, gave to a device with this alias. */
+function addressOfAlias(alias: string): Prefix | undefined {
+  const [mark, address = ''] = alias.split(' ');
+  return mark === DEVICE_ALIAS ? parseCidr(address) : undefined;
 }
 
 function addDirections<Name extends string>(

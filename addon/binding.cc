@@ -7,8 +7,10 @@
 
 #include <napi.h>
 #include <poll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -194,6 +196,36 @@ Napi::Value ReadPeers(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, 0);
 }
 
+// readBeats(id, values: Uint32Array) → 0 or -errno. Two values a queue: the heartbeats of its outbound and inbound worker.
+Napi::Value ReadBeats(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto engine = EngineOf(info, 2, "readBeats(id, values)");
+  if (!engine) return Napi::Number::New(env, -ENOENT);
+  if (!info[1].IsTypedArray() || info[1].As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array) {
+    return Napi::Number::New(env, -EINVAL);
+  }
+  auto values = info[1].As<Napi::Uint32Array>();
+  if (values.ElementLength() < 2 * engine->queue_count()) return Napi::Number::New(env, -EINVAL);
+  for (size_t q = 0; q < engine->queue_count(); q++) {
+    values[2 * q] = engine->queue(q).outbound_beats.load(std::memory_order_relaxed);
+    values[2 * q + 1] = engine->queue(q).inbound_beats.load(std::memory_order_relaxed);
+  }
+  return Napi::Number::New(env, 0);
+}
+
+// nameThread(name): the name of the calling thread, of which the kernel keeps 15 bytes; for top -H and /proc.
+Napi::Value NameThread(const Napi::CallbackInfo& info) {
+  if (!CheckArguments(info, 1, "nameThread(name)")) return Undefined(info.Env());
+  ::prctl(PR_SET_NAME, info[0].ToString().Utf8Value().c_str(), 0, 0, 0);
+  return Undefined(info.Env());
+}
+
+// exitNow(code): ends the process without waiting for its threads, which exit() of Node joins.
+Napi::Value ExitNow(const Napi::CallbackInfo& info) {
+  if (CheckArguments(info, 1, "exitNow(code)")) ::_exit(info[0].ToNumber().Int32Value());
+  return Undefined(info.Env());
+}
+
 // socketDrops(id) → datagrams lost to full receive buffers
 Napi::Value ReadSocketDrops(const Napi::CallbackInfo& info) {
   const auto engine = EngineOf(info, 1, "socketDrops(id)");
@@ -367,6 +399,9 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("forgetDevice", Napi::Function::New(env, ForgetDevice, "forgetDevice"));
   exports.Set("readCounters", Napi::Function::New(env, ReadCounters, "readCounters"));
   exports.Set("readPeers", Napi::Function::New(env, ReadPeers, "readPeers"));
+  exports.Set("readBeats", Napi::Function::New(env, ReadBeats, "readBeats"));
+  exports.Set("nameThread", Napi::Function::New(env, NameThread, "nameThread"));
+  exports.Set("exitNow", Napi::Function::New(env, ExitNow, "exitNow"));
   exports.Set("socketDrops", Napi::Function::New(env, ReadSocketDrops, "socketDrops"));
   exports.Set("innerPathMtu", Napi::Function::New(env, InnerPathMtu, "innerPathMtu"));
   exports.Set("sdNotify", Napi::Function::New(env, SdNotify, "sdNotify"));

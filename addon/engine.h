@@ -61,12 +61,20 @@ struct Offender {
   }
 };
 
+// One more beat: one writer, so no locked increment.
+inline void Beat(std::atomic<uint32_t>& beats) noexcept {
+  beats.store(beats.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+}
+
 // One queue. The outbound worker writes the outbound half, the inbound worker the other.
 struct Queue {
   UniqueFd tun;
   UniqueFd udp;
   CounterBlock<Outbound> outbound;
   CounterBlock<Inbound> inbound;
+  // Each worker's heartbeat: it grows with every step, which a sleeping one makes every kMaxWaitMs at least.
+  alignas(64) std::atomic<uint32_t> outbound_beats{0};
+  alignas(64) std::atomic<uint32_t> inbound_beats{0};
   Offender outbound_offenders[CounterBlock<Outbound>::kSize];
   Offender inbound_offenders[CounterBlock<Inbound>::kSize];
   // kMaxRows each, 1 MiB.

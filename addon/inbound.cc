@@ -93,6 +93,7 @@ InboundPort::~InboundPort() {
 
 // HOT
 int32_t InboundPort::Step() noexcept {
+  Beat(queue_.inbound_beats);
   if (run_count_ > 0) {
     const int error = DeliverBatch();
     run_count_ = 0;

@@ -43,6 +43,7 @@ OutboundPort::~OutboundPort() {
 
 // HOT
 int32_t OutboundPort::Step() noexcept {
+  Beat(queue_.outbound_beats);
   if (count_ > 0) SendBatch();
   count_ = 0;
   if (engine_->stopping()) return -ECANCELED;

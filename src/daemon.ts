@@ -149,7 +149,7 @@ class Daemon {
     this.#watchKernel();
     this.#health.setReady(true);
     notifier.ready(`forwarding for ${formatPrefix(ownSubnet)} (${backend.type})`);
-    notifier.startWatchdog();
+    notifier.startWatchdog(() => backend.isAlive?.() ?? true);
     this.#log.info(`ready after ${Math.round(performance.now() - this.#startedMs)} ms`);
 
     await Promise.race([leaseLost, aborted(this.#signal)]);

@@ -41,6 +41,8 @@ export interface Backend {
   /** The largest IPv4 packet that reaches a peer was measured: its inner packets must not make larger ones. */
   pathMtuChanged?(peer: Ipv4, mtuBytes: number): void;
   degraded(): readonly string[];
+  /** False while a thread of it is hung, which only a restart mends: the service manager's watchdog is not fed then. */
+  isAlive?(): boolean;
   /** For /status. `peers` is what the backend holds for each peer, by subnet. */
   status(): { readonly detail: Record<string, unknown>; readonly peers: readonly Record<string, unknown>[] };
   /** Prometheus metrics are registered by ops/metrics.ts from this: name without prefix → value by label set. */

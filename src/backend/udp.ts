@@ -82,6 +82,8 @@ class UdpBackend implements Backend {
   #tunnelled: readonly Prefix[] = [];
   #dataplane: Dataplane | undefined;
   #failure: string | undefined;
+  /** Workers that do not move any more. Only a restart mends that: they hold the device and the socket. */
+  #hung: readonly string[] = [];
   #hasSnapshot = false;
   /** Settings of the device that the kernel does not have, or does not let us make. */
   #unset: readonly string[] = [];
@@ -164,9 +166,14 @@ class UdpBackend implements Backend {
     if (this.#failure !== undefined) reasons.push(this.#failure);
     else if (this.#dataplane === undefined && this.#ownSubnet !== undefined)
       reasons.push('the data path is closed');
+    for (const worker of this.#hung) reasons.push(`${worker} does not move: restart if it lasts`);
     for (const { lease, reason } of this.#refused.values())
       reasons.push(`lease ${formatPrefix(lease.subnet)}: ${reason}`);
     return reasons;
+  }
+
+  isAlive(): boolean {
+    return this.#hung.length === 0;
   }
 
   status(): { detail: Record<string, unknown>; peers: Record<string, unknown>[] } {
@@ -274,6 +281,15 @@ class UdpBackend implements Backend {
     );
   }
 
+  #watchWorkers(dataplane: Dataplane, nowMs: number): void {
+    const before = this.#hung;
+    this.#hung = dataplane.hungWorkers(nowMs);
+    for (const worker of this.#hung)
+      if (!before.includes(worker))
+        this.#log.error(`${worker} does not move: nothing flows in its direction`);
+    for (const worker of before) if (!this.#hung.includes(worker)) this.#log.info(`${worker} moves again`);
+  }
+
   /** What it says about merging changes when the device was down at first, or stops to take superpackets. */
   #probe(dataplane: Dataplane): void {
     for (const news of dataplane.probe()) this.#log.warn({ device: UDP_DEVICE }, news);
@@ -282,7 +298,10 @@ class UdpBackend implements Backend {
   async #closeDataplane(options: { readonly forgetDevice?: boolean } = {}): Promise<void> {
     const dataplane = this.#dataplane;
     if (dataplane === undefined) return;
-    const last = await dataplane.close(options);
+    const onStuck = (worker: string): void =>
+      this.#log.error(`${worker} does not end: it is left behind, with the device and the socket`);
+    const last = await dataplane.close({ ...options, onStuck });
+    this.#hung = [];
     this.#retired = this.#retired === undefined ? last : addSnapshots(this.#retired, last);
     this.#traffic.closed(last.peers);
     this.#dataplane = undefined;
@@ -488,7 +507,10 @@ class UdpBackend implements Backend {
       if (expiresAtMs <= nowMs) this.pathMtuChanged(peer, this.#iface.mtuBytes);
     }
     this.#publish();
-    if (this.#dataplane !== undefined) this.#probe(this.#dataplane);
+    if (this.#dataplane !== undefined) {
+      this.#probe(this.#dataplane);
+      this.#watchWorkers(this.#dataplane, nowMs);
+    }
     const snapshot = this.#counterSnapshot();
     if (snapshot === undefined) return;
     for (const { direction, reason, packets, text } of this.#dropLog.take(snapshot, nowMs)) {

@@ -18,6 +18,7 @@ import {
   OUTBOUND_COUNTERS,
   type OutboundCounter,
 } from './counters.js';
+import { Heartbeats } from './heartbeats.js';
 import { type NativeEngine, native } from './native.js';
 import { MAX_ROWS, type RouteTable } from './route-table.js';
 import type { Direction } from './loop.js';
@@ -25,6 +26,11 @@ import type { WorkerMessage, WorkerTask } from './worker.js';
 
 // Enough for some 60 ms of single datagrams at 1 Gbit/s; the kernel counts about 2,300 bytes for each.
 const SOCKET_BUFFER_BYTES = 8 << 20;
+
+// A worker wakes at once and needs a moment for its last batch; terminate() helps where it is JavaScript that does not end.
+// Together less than the second in which SIGTERM is to be obeyed.
+const STOP_MS = 500;
+const TERMINATE_MS = 250;
 
 const DIRECTIONS: readonly Direction[] = ['outbound', 'inbound'];
 
@@ -100,8 +106,9 @@ export function replySourceOf(network: Prefix, ownSubnet: Prefix): Ipv4 {
 export class Dataplane {
   readonly #options: DataplaneOptions;
   readonly #engine: NativeEngine;
-  readonly #workers: Worker[] = [];
-  readonly #ended: Promise<void>[] = [];
+  /** Running workers, with the end of each. */
+  readonly #workers = new Map<Worker, { readonly name: string; readonly ended: Promise<void> }>();
+  readonly #heartbeats: Heartbeats;
   #merge: { result: number; tcp: boolean; udp: boolean } = { result: 0, tcp: false, udp: false };
   #isStarted = false;
   #isClosing = false;
@@ -110,6 +117,7 @@ export class Dataplane {
   private constructor(options: DataplaneOptions, engine: NativeEngine) {
     this.#options = options;
     this.#engine = engine;
+    this.#heartbeats = new Heartbeats(DIRECTIONS.length * options.queues);
   }
 
   /**
@@ -197,6 +205,16 @@ export class Dataplane {
     };
   }
 
+  /** Looks at the heartbeats, about once a second; returns the workers that have not moved for HUNG_MS. */
+  hungWorkers(nowMs: number): readonly string[] {
+    const beats = new Uint32Array(DIRECTIONS.length * this.#options.queues);
+    native.readBeats(this.#engine.id, beats);
+    this.#heartbeats.observe(beats, nowMs);
+    return this.#heartbeats
+      .hung()
+      .map((i) => workerName(DIRECTIONS[i % DIRECTIONS.length], Math.floor(i / DIRECTIONS.length)));
+  }
+
   counters(): CounterSnapshot {
     return {
       outbound: this.#read(true, OUTBOUND_COUNTERS),
@@ -223,16 +241,37 @@ export class Dataplane {
 
   /**
    * Stops at once; packets already read are sent first. The last counters. The device stays, without a reader, unless
-   * `forgetDevice` is set. Not to be called twice.
+   * `forgetDevice` is set. Resolves within a second: a worker that does not end by then is told to `onStuck` and left
+   * behind with the descriptors, and the process will not wait for it when it exits. Not to be called twice.
    */
-  async close(options: { readonly forgetDevice?: boolean } = {}): Promise<LastCounters> {
+  async close(
+    options: { readonly forgetDevice?: boolean; readonly onStuck?: (worker: string) => void } = {},
+  ): Promise<LastCounters> {
     this.#isClosing = true;
     native.stop(this.#engine.id);
-    await Promise.all(this.#ended);
+    await this.#workersEnd(STOP_MS);
+    for (const worker of this.#workers.keys()) void worker.terminate();
+    await this.#workersEnd(TERMINATE_MS);
+    for (const [worker, { name }] of this.#workers) {
+      options.onStuck?.(name);
+      worker.unref();
+    }
+    // Node joins every thread when it exits.
+    if (this.#workers.size > 0) process.once('exit', (code) => native.exitNow(code));
     if (options.forgetDevice === true) native.forgetDevice(this.#engine.id);
     const last = { ...this.counters(), peers: this.peerCounters(this.#options.table.rowLimit) };
     native.close(this.#engine.id);
     return last;
+  }
+
+  /** Waits until all workers have ended, or as long as that. */
+  async #workersEnd(timeoutMs: number): Promise<void> {
+    if (this.#workers.size === 0) return;
+    const ended = Array.from(this.#workers.values(), (worker) => worker.ended);
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, timeoutMs)));
+    await Promise.race([Promise.all(ended), late]);
+    clearTimeout(timer);
   }
 
   #read<Name extends string>(outbound: boolean, names: readonly Name[]): DirectionCounters<Name> {
@@ -276,38 +315,42 @@ export class Dataplane {
       name: `${direction}-${queue}`,
       resourceLimits: { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 32 },
     });
-    this.#workers.push(worker);
-    worker.once('exit', () => options.table.returnReader(reader));
-    this.#ended.push(new Promise((resolve) => worker.once('exit', () => resolve())));
+    const name = workerName(direction, queue);
+    const ended = new Promise<void>((resolve) =>
+      worker.once('exit', () => {
+        this.#workers.delete(worker);
+        options.table.returnReader(reader);
+        resolve();
+      }),
+    );
+    this.#workers.set(worker, { name, ended });
     await new Promise<void>((resolve, reject) => {
       worker.on('message', (message: WorkerMessage) => {
         if (message.kind === 'ready') resolve();
         else if (message.kind === 'path-mtu') options.onPathMtu(message.event);
-        else this.#fail(direction, queue, message.error);
+        else this.#fail(name, message.error);
       });
       worker.on('error', (error) => {
         reject(
-          new OverlayError('E_TUN', `The ${direction} worker of queue ${queue} failed: ${String(error)}`, {
+          new OverlayError('E_TUN', `The ${name} failed: ${String(error)}`, {
             cause: error,
           }),
         );
-        this.#failWith(`${direction} worker of queue ${queue}: ${String(error)}`);
+        this.#failWith(`${name}: ${String(error)}`);
       });
       worker.once('exit', () => {
-        reject(
-          new OverlayError('E_TUN', `The ${direction} worker of queue ${queue} ended before it was ready`),
-        );
-        this.#failWith(`${direction} worker of queue ${queue} ended`);
+        reject(new OverlayError('E_TUN', `The ${name} ended before it was ready`));
+        this.#failWith(`${name} ended`);
       });
     });
   }
 
-  #fail(direction: string, queue: number, error: number): void {
+  #fail(worker: string, error: number): void {
     if (error === -ECANCELED) return;
     this.#failWith(
       error === -EBADFD
         ? `device ${this.#options.device} was deleted`
-        : `${direction} worker of queue ${queue}: ${getSystemErrorName(error)}`,
+        : `${worker}: ${getSystemErrorName(error)}`,
     );
   }
 
@@ -316,6 +359,10 @@ export class Dataplane {
     this.#failure = reason;
     if (this.#isStarted) this.#options.onFailure(reason);
   }
+}
+
+function workerName(direction: Direction, queue: number): string {
+  return `${direction} worker of queue ${queue}`;
 }
 
 function openError(options: DataplaneOptions, errno: number, operation: string): OverlayError {

@@ -92,6 +92,12 @@ export interface Native {
   readCounters(id: number, outbound: boolean, values: Float64Array, offenders: Uint32Array): number;
   /** Adds four values a row, from row `first` on: packets and bytes outbound, packets and bytes inbound. */
   readPeers(id: number, values: Float64Array, first?: number): number;
+  /** Two values a queue: the heartbeats of its outbound and its inbound worker. */
+  readBeats(id: number, values: Uint32Array): number;
+  /** Names the calling thread, for `top -H`. */
+  nameThread(name: string): void;
+  /** Ends the process without waiting for its threads; process.exit() joins them. */
+  exitNow(code: number): void;
   /** Datagrams the kernel dropped because a receive buffer was full. */
   socketDrops(id: number): number;
   /** The largest inner packet that the kernel now believes to reach `peer` in one piece; -errno without a route. */

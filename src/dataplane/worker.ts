@@ -34,6 +34,7 @@ function run(task: WorkerTask, post: (message: WorkerMessage) => void): number {
     sourceCheck: task.sourceCheck,
     report: (event: PathMtuEvent) => post({ kind: 'path-mtu', event }),
   };
+  native.nameThread(`${task.direction}-${task.queue}`);
   post({ kind: 'ready' });
   return runLoop(native, task.engine, task.queue, task.direction, context);
 }

@@ -25,10 +25,12 @@ export class ServiceNotifier {
     this.#notify('STOPPING=1');
   }
 
-  /** Reports at half the interval that the event loop turns; that is what the watchdog watches. */
-  startWatchdog(): void {
+  /** Reports at half the interval that the event loop turns, and that what `isAlive` looks at does so, too. */
+  startWatchdog(isAlive: () => boolean = () => true): void {
     if (!(this.#watchdogMs > 0)) return;
-    this.#timer = setInterval(() => this.#notify('WATCHDOG=1'), this.#watchdogMs / 2);
+    this.#timer = setInterval(() => {
+      if (isAlive()) this.#notify('WATCHDOG=1');
+    }, this.#watchdogMs / 2);
   }
 
   /** Idempotent. */

@@ -35,6 +35,8 @@ t.test('wrong calls are refused, and do no harm', (t) => {
     ['probe()', () => (native.probe as () => unknown)()],
     ['new Port()', () => new (native.Port as unknown as new () => unknown)()],
     ['new Port of no engine', () => new native.Port(999999, 0, new ArrayBuffer(8), null)],
+    ['nameThread()', () => (native.nameThread as () => unknown)()],
+    ['exitNow()', () => (native.exitNow as () => unknown)()],
     ['sdNotify()', () => (native.sdNotify as () => unknown)()],
   ];
   for (const [name, call] of calls) t.throws(call, TypeError, name);
@@ -43,6 +45,7 @@ t.test('wrong calls are refused, and do no harm', (t) => {
   t.equal(native.readCounters(999999, true, new Float64Array(1), new Uint32Array(1)), -2);
   t.equal(native.readPeers(999999, new Float64Array(4)), -2);
   t.equal(native.readPeers(999999, new Float64Array(4), 5), -2);
+  t.equal(native.readBeats(999999, new Uint32Array(2)), -2);
   t.equal(native.socketDrops(999999), 0);
   t.doesNotThrow(() => native.close(999999));
   t.equal(native.sdNotify('/nonexistent/socket', 'READY=1'), -2);

@@ -42,6 +42,8 @@ class FakeWorker extends EventEmitter {
   }
 }
 
+let beats = [0, 0];
+
 const native = {
   layout: {},
   open: () => ({ id: 1, deviceIndex: 7 }),
@@ -51,6 +53,9 @@ const native = {
   },
   close: () => undefined,
   readCounters: () => 0,
+  readPeers: () => 0,
+  readBeats: (_id: number, values: Uint32Array) => values.set(beats),
+  exitNow: () => undefined,
   socketDrops: () => 0,
 };
 
@@ -121,4 +126,47 @@ t.test('a failure is told once, and never of a data path that is closed', async 
   await restarted;
   await second.close();
   t.equal(failures.length, 1);
+});
+
+t.test('close() does not wait for a worker that hangs', async (t) => {
+  const { Dataplane } = await load(t);
+  const options = optionsOf([]);
+  const dataplane = Dataplane.open(options);
+  const started = dataplane.start();
+  const [outbound, inbound] = FakeWorker.all;
+  for (const worker of FakeWorker.all) worker.ready();
+  await started;
+  outbound.hangs = true;
+  const listeners = process.listeners('exit');
+  const startedMs = performance.now();
+  const stuck: string[] = [];
+  await dataplane.close({ onStuck: (worker) => stuck.push(worker) });
+  t.ok(performance.now() - startedMs < 1_000, 'within a second');
+  t.same(stuck, ['outbound worker of queue 0']);
+  t.ok(outbound.isTerminated);
+  t.notOk(inbound.isTerminated);
+  t.equal(
+    options.table.takeReader(),
+    1,
+    'the number of the thread that is left behind is not given out again',
+  );
+  t.equal(options.table.takeReader(), 2);
+  const added = process.listeners('exit').filter((listener) => !listeners.includes(listener));
+  t.equal(added.length, 1, 'the exit will not join it');
+  for (const listener of added) process.off('exit', listener);
+});
+
+t.test('hungWorkers() names the worker that stands still', async (t) => {
+  const { Dataplane } = await load(t);
+  const dataplane = Dataplane.open(optionsOf([]));
+  const started = dataplane.start();
+  for (const worker of FakeWorker.all) worker.ready();
+  await started;
+  const seen: (readonly string[])[] = [];
+  for (let second = 0; second < 5; second++) {
+    beats = [second, second === 4 ? 1 : 0];
+    seen.push(dataplane.hungWorkers(second * 1000));
+  }
+  t.same(seen, [[], [], [], ['inbound worker of queue 0'], []]);
+  await dataplane.close();
 });

@@ -47,3 +47,25 @@ t.test('without a socket, or for another process, it is silent', (t) => {
   t.same(sent, []);
   t.end();
 });
+
+t.test('the watchdog is fed only while what it watches is alive', async (t) => {
+  const sent: string[] = [];
+  const send = (_path: string, text: string): number => sent.push(text);
+  const notifier = new ServiceNotifier({ NOTIFY_SOCKET: '/x', WATCHDOG_USEC: '10000' }, send);
+  t.teardown(() => notifier.close());
+  let asked = 0;
+  let isAlive = false;
+  await new Promise<void>((resolve) =>
+    notifier.startWatchdog(() => {
+      asked++;
+      if (asked === 5) {
+        t.same(sent, []);
+        isAlive = true;
+      }
+      if (asked === 7) resolve();
+      return isAlive;
+    }),
+  );
+  t.ok(sent.length >= 2);
+  t.ok(sent.every((text) => text === 'WATCHDOG=1'));
+});

@@ -3,12 +3,17 @@
 // Inputs are structure-aware: right packets, superpackets and trains of every kind the parsers know, which are then
 // spoiled (or not): flipped bits, lengths that lie, truncation, splices of two packets, virtio_net_hdr of pure chance,
 // GRO sizes that do not fit. After every batch, whatever came out is checked: each datagram is exactly one IPv4 packet,
-// each TUN write is one well-formed packet or superpacket, every packet is in one counter; and where nothing was
-// spoiled, every checksum is right. The same count and seed always give the same inputs.
+// each TUN write is one well-formed packet or superpacket, every packet is in one counter, and what a superpacket holds
+// came in with right checksums; where nothing was spoiled, every checksum is right and every flow, of every protocol,
+// has kept its order. The same count and seed always give the same inputs.
 
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <map>
+#include <set>
+#include <string>
+#include <tuple>
 
 #include "../../addon/inbound.h"
 #include "../../addon/outbound.h"
@@ -26,7 +31,12 @@ constexpr uint32_t kBatch = 64;
 
 test::PacketSpec RandomSpec(Random& random) {
   test::PacketSpec spec;
-  spec.protocol = random.OneIn(2) ? kProtocolTcp : kProtocolUdp;
+  static constexpr uint8_t kOthers[] = {
+      kProtocolUdpLite, kProtocolSctp, kProtocolDccp, kProtocolIcmp, 4, 41, 47, 50, 51};
+  spec.protocol = random.OneIn(2)   ? kProtocolTcp
+                  : random.OneIn(2) ? kProtocolUdp
+                  : random.OneIn(8) ? static_cast<uint8_t>(random.Word())
+                                    : kOthers[random.Below(std::size(kOthers))];
   spec.source = 0x0a050100 + random.Below(4);
   spec.destination = 0x0a050200 + random.Below(4);
   spec.source_port = static_cast<uint16_t>(random.Below(4));
@@ -74,7 +84,7 @@ VnetHeader RandomVnet(Random& random, const test::PacketSpec& spec, bool spoil) 
   VnetHeader vnet{};
   const auto ip = static_cast<uint16_t>(kMinIpHeader + spec.ip_options.size());
   const bool tcp = spec.protocol == kProtocolTcp;
-  if ((spec.fragment & 0x3fff) == 0 && random.OneIn(2)) {
+  if ((tcp || spec.protocol == kProtocolUdp) && (spec.fragment & 0x3fff) == 0 && random.OneIn(2)) {
     vnet = {kVnetNeedsCsum, tcp ? kVnetGsoTcpV4 : kVnetGsoUdpL4, 0, static_cast<uint16_t>(random.Between(1, 1460)), ip,
             static_cast<uint16_t>(tcp ? kTcpCsumOffset : kUdpCsumOffset)};
     if (tcp && random.OneIn(10)) vnet.gso_type |= kVnetGsoEcn;
@@ -94,6 +104,60 @@ Bytes Unfinished(Bytes packet, const VnetHeader& vnet) {
   return packet;
 }
 
+// Where the payload of a packet of MakePacket begins.
+size_t PayloadAt(const uint8_t* packet, const Ipv4Header& header) {
+  const size_t at = header.header_length;
+  switch (header.protocol) {
+    case kProtocolTcp:
+      return at + (packet[at + 12] >> 4) * 4u;
+    case kProtocolUdp:
+      return at + kUdpHeader;
+    case kProtocolUdpLite:
+    case kProtocolSctp:
+    case kProtocolDccp:
+      return at + 12;
+    default:
+      return at;
+  }
+}
+
+// What a flow is, told without the code under test; `number` rises with every packet that comes in.
+class OrderCheck {
+ public:
+  void See(const uint8_t* packet, const Ipv4Header& header, uint32_t number) {
+    const Pair pair = {header.source, header.destination};
+    const bool fragment = (header.fragment & 0x3fff) != 0;
+    const bool ports = header.protocol == 6 || header.protocol == 17 || header.protocol == 33 ||
+                       header.protocol == 132 || header.protocol == 136;
+    const uint32_t port_word = ports && !fragment ? LoadBe32(packet + header.header_length) : 0;
+    if (fragment) {
+      CHECK(IsNext(&pairs_, pair, number));
+    } else {
+      CHECK(IsNext(&flows_, Flow{pair, header.protocol, port_word}, number));
+      const auto found = fragments_.find(pair);
+      CHECK(found == fragments_.end() || found->second < number);
+    }
+    uint32_t& of_pair = pairs_[pair];
+    of_pair = std::max(of_pair, number);
+    if (fragment) fragments_[pair] = number;
+  }
+
+ private:
+  using Pair = std::tuple<uint32_t, uint32_t>;
+  using Flow = std::tuple<Pair, uint8_t, uint32_t>;
+
+  template <typename Key>
+  static bool IsNext(std::map<Key, uint32_t>* last, const Key& key, uint32_t number) {
+    const auto [found, is_new] = last->try_emplace(key, number);
+    if (!is_new && found->second >= number) return false;
+    found->second = number;
+    return true;
+  }
+
+  std::map<Pair, uint32_t> pairs_, fragments_;
+  std::map<Flow, uint32_t> flows_;
+};
+
 struct Ports {
   std::shared_ptr<Engine> engine = test::OpenFakeEngine();
   std::vector<int32_t> out_words = std::vector<int32_t>(kOutboundArenaWords);
@@ -105,7 +169,7 @@ struct Ports {
   ~Ports() { CloseEngine(engine->id()); }
 };
 
-void CheckSent(const test::Message& message, bool clean) {
+void CheckSent(const test::Message& message, OrderCheck* clean) {
   const size_t step = message.segment == 0 ? message.data.size() : static_cast<size_t>(message.segment);
   CHECK(step > 0);
   for (size_t at = 0; at < message.data.size(); at += step) {
@@ -114,11 +178,38 @@ void CheckSent(const test::Message& message, bool clean) {
     Ipv4Header header{};
     CHECK(ParseIpv4(datagram.data(), datagram.size(), &header) == HeaderFault::kNone);
     CHECK_EQUAL(header.total_length, datagram.size());
-    if (clean) CHECK(test::ChecksumsRight(datagram.data(), datagram.size()));
+    if (clean == nullptr) continue;
+    CHECK(test::ChecksumsRight(datagram.data(), datagram.size()));
+    clean->See(datagram.data(), header, header.id);
   }
 }
 
-void CheckWritten(const Bytes& frame) {
+// What must be the same in a packet that came in and in the piece of a superpacket that it has become.
+std::string Essence(const uint8_t* packet, const uint8_t* payload, size_t length) {
+  std::string essence(reinterpret_cast<const char*>(packet) + 9, 1);
+  essence.append(reinterpret_cast<const char*>(packet) + 12, 12);
+  return essence.append(reinterpret_cast<const char*>(payload), length);
+}
+
+// The packets of a received message that could be merged: TCP and UDP with right checksums.
+void NoteRight(const test::Message& message, std::set<std::string>* right) {
+  const size_t step = message.segment > 0 ? static_cast<size_t>(message.segment) : message.data.size();
+  for (size_t at = 0; at < message.data.size(); at += step) {
+    const uint8_t* packet = message.data.data() + at;
+    Ipv4Header header{};
+    if (ParseIpv4(packet, std::min(step, message.data.size() - at), &header) != HeaderFault::kNone) continue;
+    if ((header.protocol != kProtocolTcp && header.protocol != kProtocolUdp) || header.header_length != kMinIpHeader ||
+        header.total_length < kMinIpHeader + (header.protocol == kProtocolTcp ? 20 : kUdpHeader) ||
+        !test::ChecksumsRight(packet, header.total_length)) {
+      continue;
+    }
+    const size_t payload = PayloadAt(packet, header);
+    if (payload >= header.total_length) continue;
+    right->insert(Essence(packet, packet + payload, header.total_length - payload));
+  }
+}
+
+void CheckWritten(const Bytes& frame, const std::set<std::string>* right = nullptr, OrderCheck* clean = nullptr) {
   CHECK(frame.size() > sizeof(VnetHeader) + kMinIpHeader - 1);
   VnetHeader vnet;
   std::memcpy(&vnet, frame.data(), sizeof vnet);
@@ -130,6 +221,9 @@ void CheckWritten(const Bytes& frame) {
   CHECK(header.ttl >= 1);
   if (vnet.gso_type == 0) {
     CHECK_EQUAL(vnet.flags, 0);
+    if (clean == nullptr) return;
+    CHECK(test::ChecksumsRight(packet, length));
+    clean->See(packet, header, LoadBe32(packet + PayloadAt(packet, header)));
     return;
   }
   // What the kernel demands (include/linux/virtio_net.h).
@@ -142,13 +236,25 @@ void CheckWritten(const Bytes& frame) {
   const size_t payload = length - vnet.hdr_len;
   CHECK(payload > vnet.gso_size && payload <= size_t{vnet.gso_size} * kMaxChainPackets);
   CHECK_EQUAL(test::SlowChecksum(packet, 20), 0);
+  for (size_t at = vnet.hdr_len; at < length; at += vnet.gso_size) {
+    const size_t piece = std::min<size_t>(vnet.gso_size, length - at);
+    CHECK(right != nullptr && right->count(Essence(packet, packet + at, piece)) == 1);
+    if (clean != nullptr) clean->See(packet, header, LoadBe32(packet + at));
+  }
 }
 
 void FuzzOutbound(Random& random, Ports& ports, test::FakeKernel& kernel) {
   const bool clean = random.OneIn(2);
+  uint16_t id = 0;  // of a piece: counts up through all that is sent, for no packet has more than kMaxPieces
   for (uint32_t i = 0; i < kBatch; i++) {
-    const test::PacketSpec spec = RandomSpec(random);
-    const VnetHeader vnet = RandomVnet(random, spec, !clean);
+    test::PacketSpec spec = RandomSpec(random);
+    VnetHeader vnet = RandomVnet(random, spec, !clean);
+    if (clean) {
+      const size_t payload = spec.payload.size();
+      if (vnet.gso_size != 0) vnet.gso_size = static_cast<uint16_t>(std::max<size_t>(vnet.gso_size, payload / 900));
+      spec.id = id;
+      id = static_cast<uint16_t>(id + 1 + (vnet.gso_size == 0 ? 0 : payload / vnet.gso_size));
+    }
     Bytes packet = test::MakePacket(spec);
     if (clean) packet = Unfinished(std::move(packet), vnet);
     else Spoil(random, &packet);
@@ -167,11 +273,19 @@ void FuzzOutbound(Random& random, Ports& ports, test::FakeKernel& kernel) {
       ports.out.At(outbound_field::kPeerId, i) = static_cast<int32_t>(random.Below(10));
     }
   }
-  for (const test::Message& message : kernel.udp_output) CheckSent(message, clean);
+  OrderCheck order;
+  for (const test::Message& message : kernel.udp_output) CheckSent(message, clean ? &order : nullptr);
   for (const Bytes& frame : kernel.tun_output) CheckWritten(frame);  // ICMP errors
 }
 
 void FuzzInbound(Random& random, Ports& ports, test::FakeKernel& kernel) {
+  const bool clean = random.OneIn(2);
+  std::set<std::string> right;
+  uint32_t number = 0;  // the first word of each payload
+  const auto next = [&random, &number](test::PacketSpec* spec) {
+    if (spec->payload.size() < 4) spec->payload.resize(4 + random.Below(4));
+    StoreBe32(spec->payload.data(), ++number);
+  };
   uint32_t left = kBatch;
   while (left > 0) {
     test::Message message;
@@ -180,18 +294,39 @@ void FuzzInbound(Random& random, Ports& ports, test::FakeKernel& kernel) {
     uint32_t pieces = std::min(left, random.OneIn(2) ? 1 : random.Between(2, 30));
     left -= pieces;
     for (bool first = true; pieces > 0; pieces--, first = false) {
-      Bytes packet = test::MakePacket(spec);
+      // Now and then a stranger between two neighbours: of another flow, a fragment, or of this flow and not to merge.
+      const bool stranger = !first && random.OneIn(6);
+      test::PacketSpec one = stranger ? RandomSpec(random) : spec;
+      if (stranger && random.OneIn(2)) {
+        one.protocol = spec.protocol;
+        one.source = spec.source;
+        one.destination = spec.destination;
+        one.source_port = spec.source_port;
+        one.destination_port = spec.destination_port;
+      }
+      next(&one);
+      Bytes packet = test::MakePacket(one);
       if (first) message.segment = pieces > 1 ? static_cast<int>(packet.size()) : 0;
-      if (random.OneIn(3)) Spoil(random, &packet);
-      if (random.OneIn(4) && !first) packet.resize(static_cast<size_t>(message.segment));
+      const auto segment = static_cast<size_t>(message.segment);
+      if (clean) {
+        // Padded to the length of its train, or the first packet of another.
+        if (!first && packet.size() > segment) break;
+        if (!first) packet.resize(segment);
+      } else {
+        if (random.OneIn(3)) Spoil(random, &packet);
+        if (random.OneIn(4) && !first) packet.resize(segment);
+      }
       if (message.data.size() + packet.size() > 65000) break;
       message.data.insert(message.data.end(), packet.begin(), packet.end());
+      if (stranger) continue;
+      spec.payload = one.payload;
       spec.sequence += static_cast<uint32_t>(spec.payload.size());
       spec.id++;
       if (random.OneIn(10)) spec = RandomSpec(random);
     }
-    if (random.OneIn(20)) message.segment = static_cast<int>(random.Below(2000));
+    if (!clean && random.OneIn(20)) message.segment = static_cast<int>(random.Below(2000));
     message.truncated = random.OneIn(200);
+    NoteRight(message, &right);
     kernel.udp_input.push_back(std::move(message));
   }
   if (random.OneIn(16)) kernel.refuse_superpackets = EINVAL;
@@ -202,8 +337,9 @@ void FuzzInbound(Random& random, Ports& ports, test::FakeKernel& kernel) {
       ports.in.At(inbound_field::kAudit, i) = 0;
     }
   }
-  for (const Bytes& frame : kernel.tun_output) CheckWritten(frame);
-  for (const test::Message& message : kernel.udp_output) CheckSent(message, false);  // ICMP errors
+  OrderCheck order;
+  for (const Bytes& frame : kernel.tun_output) CheckWritten(frame, &right, clean ? &order : nullptr);
+  for (const test::Message& message : kernel.udp_output) CheckSent(message, nullptr);  // ICMP errors
 }
 
 }  // namespace

@@ -234,12 +234,13 @@ Napi::Value ReadSocketDrops(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), drops);
 }
 
-// innerPathMtu(peer, port) → bytes, or -errno
+// innerPathMtu(source, peer, port) → bytes, or -errno
 Napi::Value InnerPathMtu(const Napi::CallbackInfo& info) {
-  if (!CheckArguments(info, 2, "innerPathMtu(peer, port)")) return info.Env().Undefined();
-  const uint32_t peer = info[0].ToNumber().Uint32Value();
-  const auto port = static_cast<uint16_t>(info[1].ToNumber().Uint32Value());
-  return Napi::Number::New(info.Env(), QueryInnerPathMtu(peer, port));
+  if (!CheckArguments(info, 3, "innerPathMtu(source, peer, port)")) return info.Env().Undefined();
+  const uint32_t source = info[0].ToNumber().Uint32Value();
+  const uint32_t peer = info[1].ToNumber().Uint32Value();
+  const auto port = static_cast<uint16_t>(info[2].ToNumber().Uint32Value());
+  return Napi::Number::New(info.Env(), QueryInnerPathMtu(source, peer, port));
 }
 
 // sdNotify(path, text) → 0 or -errno. sd_notify(3): one datagram to an AF_UNIX socket, "@" meaning the abstract space.
@@ -322,7 +323,7 @@ class Port : public Napi::ObjectWrap<Port> {
 
   int Sleep() {
     Queue& queue = engine_->queue(queue_);
-    // poll() ignores a negative descriptor. A socket error is for whoever receives, or else sends.
+    // poll() ignores a negative descriptor. A socket error wakes it too, and is gone once the step has received.
     pollfd wait[3] = {{engine_->stop_fd(), POLLIN, 0},
                       {outbound_ ? queue.tun.get() : -1, POLLIN, 0},
                       {inbound_ ? queue.udp.get() : -1, POLLIN, 0}};
@@ -331,8 +332,6 @@ class Port : public Napi::ObjectWrap<Port> {
     if ((wait[0].revents & POLLIN) != 0) return -ECANCELED;
     // A deleted device polls as an error for ever.
     if ((wait[1].revents & (POLLERR | POLLHUP | POLLNVAL)) != 0) return -EBADFD;
-    // Left alone, the error queue would wake this poll for ever.
-    if ((wait[2].revents & POLLERR) != 0) inbound_->DrainErrors();
     return 0;
   }
 

@@ -117,6 +117,7 @@ struct EngineOpener {
         return result;
       }
       queue->udp = std::move(udp.fd);
+      queue->mtu_discovery = udp.mtu_discovery;
       queue->tun = std::move(tun.fd);
       // Offloads belong to the device, not to the queue; asking again for each queue changes nothing.
       engine->granted_.tun = GrantTunOffloads(queue->tun.get(), wanted.offload.tun_tso, wanted.offload.tun_uso);

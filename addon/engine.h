@@ -70,6 +70,10 @@ inline void Beat(std::atomic<uint32_t>& beats) noexcept {
 struct Queue {
   UniqueFd tun;
   UniqueFd udp;
+  int mtu_discovery = 0;  // IP_MTU_DISCOVER as the host sets it
+
+  int send_fd() const noexcept { return udp.get(); }
+
   CounterBlock<Outbound> outbound;
   CounterBlock<Inbound> inbound;
   // Each worker's heartbeat: it grows with every step, which a sleeping one makes every kMaxWaitMs at least.

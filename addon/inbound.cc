@@ -137,7 +137,7 @@ int InboundPort::Receive() noexcept {
         case ENOTSOCK:
           return -errno;
         default:
-          // EAGAIN, or an error that an ICMP message left on the socket: reading it has cleared it.
+          // EAGAIN, or an error left on the socket (by `ss -K`, not by ICMP: udp_socket.h): receiving has cleared it.
           return errno == EAGAIN ? -EAGAIN : 0;
       }
     }
@@ -151,8 +151,6 @@ int InboundPort::Receive() noexcept {
   }
   return 0;
 }
-
-void InboundPort::DrainErrors() noexcept { ReportPathMtus(queue_.udp.get(), engine_->options().port, arena_); }
 
 // HOT
 void InboundPort::ReadMessages() noexcept {

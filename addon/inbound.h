@@ -30,9 +30,6 @@ class InboundPort {
   // -EBADFD when the TUN is gone; -errno.
   int32_t Step() noexcept;
 
-  // Reads errors off the socket, so that it polls as quiet again, and reports the path MTUs that fell.
-  void DrainErrors() noexcept;
-
  private:
   struct Run {
     uint32_t first;  // packet

@@ -45,14 +45,14 @@ enum : int32_t {
 };
 }  // namespace inbound_field
 
-// Control words: path MTU events, (peer address, inner MTU) pairs. The worker reads and zeroes the count.
+// Control words, outbound only: path MTU events, (peer address, inner MTU) pairs. The worker reads and zeroes the count.
 namespace control {
 inline constexpr int32_t kMaxEvents = 16;
 enum : int32_t { kEventCount = 0, kEvents = 1, kWords = 1 + 2 * kMaxEvents };
 }  // namespace control
 
 inline constexpr size_t kOutboundArenaWords = outbound_field::kCount * kOutboundCapacity + control::kWords;
-inline constexpr size_t kInboundArenaWords = inbound_field::kCount * kInboundCapacity + control::kWords;
+inline constexpr size_t kInboundArenaWords = inbound_field::kCount * kInboundCapacity;
 
 class ArenaView {
  public:

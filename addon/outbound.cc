@@ -206,10 +206,15 @@ void OutboundPort::SendPacket(const Packet& packet, int32_t index, uint64_t now_
     if (packet.header.ttl == 1) Answer(packet, {kIcmpTimeExceeded, kIcmpCodeTtl, 0, reply_source}, now_ms);
     return;
   }
-  Destination to = {peer, static_cast<uint16_t>(arena_.At(outbound_field::kPeerPort, index)),
-                    sender_.SegmentLimit(peer, now_ms), arena_.At(outbound_field::kPeerId, index)};
+  const int32_t length = arena_.At(outbound_field::kLength, index);
+  Destination to = {peer,
+                    static_cast<uint16_t>(arena_.At(outbound_field::kPeerPort, index)),
+                    sender_.SegmentLimit(peer, length, now_ms),
+                    arena_.At(outbound_field::kPeerId, index),
+                    false,
+                    reply_source};
   const int32_t mtu = arena_.At(outbound_field::kPeerMtu, index);
-  if (arena_.At(outbound_field::kLength, index) > mtu) {
+  if (length > mtu) {
     if (packet.header.DontFragment()) {
       Drop(packet, Outbound::k_drop_too_big, peer);
       Answer(packet, {kIcmpUnreachable, kIcmpCodeFragmentationNeeded, static_cast<uint16_t>(mtu), reply_source},
@@ -217,6 +222,7 @@ void OutboundPort::SendPacket(const Packet& packet, int32_t index, uint64_t now_
       return;
     }
     to.limit = 1;  // the kernel fragments the outer datagram, which it does not do for a train
+    to.may_fragment = true;
   }
 
   const FlowKey flow = FlowKeyOf(packet.data, packet.header);
@@ -279,6 +285,7 @@ uint8_t* OutboundPort::Reserve(const Destination& to, uint16_t length, bool foll
 void OutboundPort::Flush() noexcept {
   if (trains_.size() == 0) return;
   sender_.Send(trains_);
+  for (uint32_t i = 0; i < sender_.too_big_count(); i++) AnswerTooBig(sender_.too_big(i));
   trains_.Clear();
   flows_.Clear();
 }
@@ -300,6 +307,16 @@ void OutboundPort::Answer(const Packet& packet, const IcmpError& error, uint64_t
   const size_t built = BuildIcmpError(buffer + sizeof(VnetHeader), error, packet.data, length, packet.header);
   const ssize_t written = ::write(queue_.tun.get(), buffer, sizeof(VnetHeader) + built);
   queue_.outbound.Add(written < 0 ? Outbound::k_icmp_failed : Outbound::k_icmp_sent, 1);
+}
+
+// The path became narrower than the table knows. Without an answer TCP would wait for its timeout, with all it has in
+// flight lost at once.
+void OutboundPort::AnswerTooBig(const Sender::TooBig& refused) noexcept {
+  Packet packet{};
+  packet.data = refused.data;
+  packet.segments = 1;
+  if (ParseIpv4(packet.data, refused.length, &packet.header) != HeaderFault::kNone) return;
+  Answer(packet, {kIcmpUnreachable, kIcmpCodeFragmentationNeeded, refused.mtu, refused.reply_source}, MonotonicMs());
 }
 
 }  // namespace twill

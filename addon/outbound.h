@@ -28,9 +28,6 @@ class OutboundPort {
   // failed (EBADFD: deleted).
   int32_t Step() noexcept;
 
-  // Reads errors off the socket, so that it polls as quiet again.
-  void DrainErrors() noexcept { sender_.DrainErrors(); }
-
  private:
   struct Packet {
     uint8_t* data;  // IPv4 header
@@ -55,6 +52,7 @@ class OutboundPort {
   void Flush() noexcept;
   void Drop(const Packet& packet, Outbound reason, uint32_t outer) noexcept;
   void Answer(const Packet& packet, const IcmpError& error, uint64_t now_ms) noexcept;
+  void AnswerTooBig(const Sender::TooBig& refused) noexcept;
   bool IsOwnTunnelTraffic(const Packet& packet) const noexcept;
 
   std::shared_ptr<Engine> engine_;

@@ -17,6 +17,7 @@ namespace {
 constexpr uint64_t kRefusalMs = 5 * 60 * 1000;
 constexpr int kMaxAttempts = 4;
 constexpr int kBlockedWaitMs = 1;
+constexpr uint32_t kFlagsOffset = 6;  // of the IPv4 header: flags and fragment offset
 
 Outbound DropReason(int error) noexcept {
   switch (error) {
@@ -44,12 +45,6 @@ Outbound DropReason(int error) noexcept {
   }
 }
 
-// Errors that an ICMP message about an earlier datagram, to any peer, can have left on the socket.
-bool MayBeOlder(int error) noexcept {
-  const Outbound reason = DropReason(error);
-  return reason == Outbound::k_drop_send_unreachable || reason == Outbound::k_drop_send_denied || error == EMSGSIZE;
-}
-
 }  // namespace
 
 Sender::Sender(Engine& engine, Queue& queue, ArenaView arena) noexcept
@@ -68,9 +63,9 @@ Sender::Sender(Engine& engine, Queue& queue, ArenaView arena) noexcept
   }
 }
 
-uint16_t Sender::SegmentLimit(uint32_t peer, uint64_t now_ms) const noexcept {
+uint16_t Sender::SegmentLimit(uint32_t peer, int32_t length, uint64_t now_ms) const noexcept {
   const Refusal& refusal = refusals_[Mix(peer, 0) % kRefusalSlots];
-  if (refusal.peer == peer && now_ms < refusal.until_ms) return 1;
+  if (refusal.confirmed && refusal.peer == peer && length >= refusal.length && now_ms < refusal.until_ms) return 1;
   return engine_.granted().udp_segments;
 }
 
@@ -97,10 +92,15 @@ void Sender::Prepare(const TrainSet& trains) noexcept {
 // HOT
 void Sender::Send(const TrainSet& trains) noexcept {
   Prepare(trains);
+  too_big_count_ = 0;
   uint32_t at = 0;
   int attempt = 0;
   while (at < trains.size()) {
-    const int sent = ::sendmmsg(queue_.udp.get(), &messages_[at], trains.size() - at, MSG_DONTWAIT);
+    const bool may_fragment = trains[at].to.may_fragment;
+    uint32_t end = at + 1;
+    while (end < trains.size() && trains[end].to.may_fragment == may_fragment) end++;
+    SetFragmenting(may_fragment);
+    const int sent = ::sendmmsg(queue_.send_fd(), &messages_[at], end - at, MSG_DONTWAIT);
     if (sent > 0) {
       queue_.outbound.Add(Outbound::k_send_calls, 1);
       for (int i = 0; i < sent; i++) Sent(trains[at++]);
@@ -125,88 +125,108 @@ void Sender::Sent(const Train& train) noexcept {
 }
 
 Sender::Next Sender::Refused(const Train& train, int error, int attempt) noexcept {
+  if (error == EMSGSIZE && train.count == 1 && !train.to.may_fragment) {
+    SendAlone(train, train.data, train.bytes, ReportPathMtu(train.to.address), true);
+    return Next::kDone;
+  }
   if (train.count > 1 && (error == EMSGSIZE || error == EINVAL || error == EIO)) {
-    if (error == EIO) {
-      refusals_[Mix(train.to.address, 0) % kRefusalSlots] = {train.to.address, MonotonicMs() + kRefusalMs};
-    } else if (error == EMSGSIZE && attempt == 0) {
-      DrainErrors();  // the error may be an older one
-      return Next::kRetry;
-    } else {
-      ReportPathMtu(train.to.address);
-    }
-    SendSingles(train);
+    const int32_t mtu = error == EIO ? 0 : ReportPathMtu(train.to.address);
+    if (mtu <= 0 || train.size <= mtu) NoteRefusal(train, error);
+    SendSingles(train, mtu);
     return Next::kDone;
   }
   if (Recover(error, attempt) == Next::kRetry) return Next::kRetry;
-  if (error == EMSGSIZE) ReportPathMtu(train.to.address);
-  Drop(train, DropReason(error), train.count);
+  Drop(train, DropReason(error), train.count, train.data);
   return Next::kDone;
 }
 
 Sender::Next Sender::Recover(int error, int attempt) noexcept {
   if (error == EINTR) return Next::kRetry;
-  if (attempt >= kMaxAttempts) return Next::kDone;
-  if (error == EAGAIN) {
-    pollfd wait[2] = {{queue_.udp.get(), POLLOUT, 0}, {engine_.stop_fd(), POLLIN, 0}};
+  if (error == EAGAIN && attempt < kMaxAttempts) {
+    pollfd wait[2] = {{queue_.send_fd(), POLLOUT, 0}, {engine_.stop_fd(), POLLIN, 0}};
     ::poll(wait, 2, kBlockedWaitMs);
-    if ((wait[0].revents & POLLERR) != 0) DrainErrors();
     return Next::kRetry;
   }
-  if (error == ENOBUFS || error == ENOMEM) return Next::kRetry;
-  if (attempt == 0 && MayBeOlder(error)) {
-    DrainErrors();
-    return Next::kRetry;
-  }
+  if ((error == ENOBUFS || error == ENOMEM) && attempt < kMaxAttempts) return Next::kRetry;
   return Next::kDone;
 }
 
-void Sender::SendSingles(const Train& train) noexcept {
+// EIO is about the path to the peer, whatever the length. The others are believed when they come again.
+void Sender::NoteRefusal(const Train& train, int error) noexcept {
+  Refusal& refusal = refusals_[Mix(train.to.address, 0) % kRefusalSlots];
+  const uint64_t now_ms = MonotonicMs();
+  const int32_t length = error == EIO ? 0 : train.size;
+  const bool is_known = refusal.peer == train.to.address && now_ms < refusal.until_ms && length >= refusal.length;
+  refusal = {train.to.address, is_known ? refusal.length : length, now_ms + kRefusalMs, is_known || error == EIO};
+}
+
+void Sender::SendSingles(const Train& train, int32_t mtu) noexcept {
   queue_.outbound.Add(Outbound::k_gso_refused, 1);
-  uint32_t at = 0;
-  while (at < train.bytes) {
-    const uint32_t length = std::min<uint32_t>(train.size, train.bytes - at);
-    const Outbound end = SendOne(train, train.data + at, length);
-    if (end == Outbound::k_packets_out) {
-      queue_.outbound.Add(Outbound::k_packets_out, 1);
-      queue_.outbound.Add(Outbound::k_bytes_out, length);
-      queue_.outbound.Add(Outbound::k_messages, 1);
-      if (train.to.peer_id >= 0) queue_.outbound_peers[train.to.peer_id].Add(1, length);
-    } else {
-      Drop(train, end, 1);
-    }
-    at += length;
+  for (uint32_t at = 0; at < train.bytes; at += train.size) {
+    SendAlone(train, train.data + at, std::min<uint32_t>(train.size, train.bytes - at), mtu, false);
   }
 }
 
-Outbound Sender::SendOne(const Train& train, uint8_t* data, size_t length) noexcept {
+void Sender::SendAlone(const Train& train, uint8_t* data, uint32_t length, int32_t mtu, bool is_refused) noexcept {
+  const bool is_too_big = mtu > 0 && length > static_cast<uint32_t>(mtu);
+  int error = is_refused || is_too_big ? EMSGSIZE : SendOne(train, data, length, false);
+  if (error == EMSGSIZE && is_too_big && (LoadBe16(data + kFlagsOffset) & kDontFragment) != 0) {
+    if (too_big_count_ < kMaxTooBig) {
+      too_big_[too_big_count_++] = {data, length, static_cast<uint16_t>(mtu), train.to.reply_source};
+    }
+    Drop(train, Outbound::k_drop_too_big, 1, data);
+    return;
+  }
+  if (error == EMSGSIZE) error = SendOne(train, data, length, true);
+  if (error != 0) {
+    Drop(train, DropReason(error), 1, data);
+    return;
+  }
+  queue_.outbound.Add(Outbound::k_packets_out, 1);
+  queue_.outbound.Add(Outbound::k_bytes_out, length);
+  queue_.outbound.Add(Outbound::k_messages, 1);
+  if (train.to.peer_id >= 0) queue_.outbound_peers[train.to.peer_id].Add(1, length);
+}
+
+// 0 or errno.
+int Sender::SendOne(const Train& train, const uint8_t* data, uint32_t length, bool may_fragment) noexcept {
+  SetFragmenting(may_fragment);
   const sockaddr_in name = SocketAddress(train.to.address, train.to.port);
   for (int attempt = 0;; attempt++) {
     queue_.outbound.Add(Outbound::k_send_calls, 1);
-    if (::sendto(queue_.udp.get(), data, length, MSG_DONTWAIT, reinterpret_cast<const sockaddr*>(&name),
+    if (::sendto(queue_.send_fd(), data, length, MSG_DONTWAIT, reinterpret_cast<const sockaddr*>(&name),
                  sizeof name) >= 0) {
-      return Outbound::k_packets_out;
+      return 0;
     }
     const int error = errno;
-    if (Recover(error, attempt) == Next::kDone) return DropReason(error);
+    if (Recover(error, attempt) == Next::kDone) return error;
   }
 }
 
-void Sender::Drop(const Train& train, Outbound reason, uint64_t packets) noexcept {
+// HOT
+// The inbound worker sends by this socket too, ICMP errors only: shorter than any path MTU, so both settings suit them.
+void Sender::SetFragmenting(bool may_fragment) noexcept {
+  if (may_fragment == fragmenting_) return;
+  fragmenting_ = may_fragment;
+  if (queue_.mtu_discovery != IP_PMTUDISC_WANT) return;
+  const int discovery = may_fragment ? IP_PMTUDISC_WANT : IP_PMTUDISC_DO;
+  ::setsockopt(queue_.send_fd(), IPPROTO_IP, IP_MTU_DISCOVER, &discovery, sizeof discovery);
+}
+
+void Sender::Drop(const Train& train, Outbound reason, uint64_t packets, const uint8_t* data) noexcept {
   queue_.outbound.Add(reason, packets);
-  queue_.outbound_offenders[static_cast<size_t>(reason)].Set(train.to.address, LoadBe32(train.data + 12),
-                                                             LoadBe32(train.data + 16));
+  queue_.outbound_offenders[static_cast<size_t>(reason)].Set(train.to.address, LoadBe32(data + 12),
+                                                             LoadBe32(data + 16));
 }
 
-void Sender::DrainErrors() noexcept {
-  const int found = ReportPathMtus(queue_.udp.get(), engine_.options().port, arena_);
-  queue_.outbound.Add(Outbound::k_path_mtu_events, static_cast<uint64_t>(found));
-}
-
-void Sender::ReportPathMtu(uint32_t peer) noexcept {
-  const int32_t mtu = QueryInnerPathMtu(peer, engine_.options().port);
-  if (mtu <= 0) return;
+// Asks the kernel for the inner path MTU and tells the table; not positive when there is no way.
+int32_t Sender::ReportPathMtu(uint32_t peer) noexcept {
+  const EngineOptions& own = engine_.options();
+  const int32_t mtu = QueryInnerPathMtu(own.listen_address, peer, own.port);
+  if (mtu <= 0) return mtu;
   queue_.outbound.Add(Outbound::k_path_mtu_events, 1);
   arena_.PushPathMtu(peer, mtu);
+  return mtu;
 }
 
 }  // namespace twill

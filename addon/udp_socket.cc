@@ -1,6 +1,5 @@
 #include "udp_socket.h"
 
-#include <linux/errqueue.h>
 #include <linux/sock_diag.h>
 #include <netinet/udp.h>
 #include <sys/socket.h>
@@ -80,11 +79,7 @@ UdpResult OpenUdp(const UdpOptions& options) noexcept {
   SetBuffer(fd.get(), SO_SNDBUFFORCE, SO_SNDBUF, options.buffer_bytes);
   result.receive_bytes = GetInt(fd.get(), SOL_SOCKET, SO_RCVBUF);
   result.send_bytes = GetInt(fd.get(), SOL_SOCKET, SO_SNDBUF);
-  // Without it an unconnected socket never learns that a path became narrower.
-  if (::setsockopt(fd.get(), IPPROTO_IP, IP_RECVERR, &on, sizeof on) < 0) {
-    fail("IP_RECVERR");
-    return result;
-  }
+  result.mtu_discovery = GetInt(fd.get(), IPPROTO_IP, IP_MTU_DISCOVER);
   const sockaddr_in name = SocketAddress(options.address, options.port);
   if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name) < 0) {
     fail("bind");
@@ -101,46 +96,17 @@ UdpResult OpenUdp(const UdpOptions& options) noexcept {
   return result;
 }
 
-int32_t QueryInnerPathMtu(uint32_t peer, uint16_t port) noexcept {
+int32_t QueryInnerPathMtu(uint32_t source, uint32_t peer, uint16_t port) noexcept {
   UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid()) return -errno;
+  const sockaddr_in own = SocketAddress(source, 0);
   const sockaddr_in name = SocketAddress(peer, port);
-  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name) < 0) return -errno;
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&own), sizeof own) < 0 ||
+      ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name) < 0) {
+    return -errno;
+  }
   const int mtu = GetInt(fd.get(), IPPROTO_IP, IP_MTU);
   return mtu > kOuterHeaders ? mtu - kOuterHeaders : -EINVAL;
-}
-
-int ReportPathMtus(int fd, uint16_t port, const ArenaView& arena) noexcept {
-  // Bounded: the queue refills while it is read when a path refuses everything.
-  static constexpr int kMaxErrors = 64;
-  int found = 0;
-  for (int i = 0; i < kMaxErrors; i++) {
-    sockaddr_in peer{};
-    alignas(cmsghdr) uint8_t control[CMSG_SPACE(sizeof(sock_extended_err) + sizeof(sockaddr_in))];
-    uint8_t unused[1];
-    iovec part = {unused, sizeof unused};
-    msghdr message{};
-    message.msg_name = &peer;
-    message.msg_namelen = sizeof peer;
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    if (::recvmsg(fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0) break;
-    for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
-      if (header->cmsg_level != IPPROTO_IP || header->cmsg_type != IP_RECVERR) continue;
-      sock_extended_err error;
-      std::memcpy(&error, CMSG_DATA(header), sizeof error);
-      if (error.ee_errno != EMSGSIZE || message.msg_namelen < sizeof peer) continue;
-      // What the kernel believes now, not what the message claims: it has refused the absurd ones.
-      const uint32_t address = ntohl(peer.sin_addr.s_addr);
-      const int32_t mtu = QueryInnerPathMtu(address, port);
-      if (mtu <= 0) continue;
-      arena.PushPathMtu(address, mtu);
-      found++;
-    }
-  }
-  return found;
 }
 
 uint32_t SocketDrops(int fd) noexcept {

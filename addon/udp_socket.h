@@ -1,11 +1,14 @@
-// The UDP socket between hosts: opening, offload probes, and what the kernel says about a path afterwards.
+// The UDP sockets between hosts: opening, offload probes, and what the kernel says about a path afterwards.
+//
+// None asks for errors (IP_RECVERR). An unconnected socket that does not ask ignores ICMP (udp(7), __udp4_lib_err), so
+// that a message about one peer, forged or not, fails no call that concerns another: what a send returns is about the
+// datagram it was given. The kernel still keeps what ICMP says of a path's MTU, and QueryInnerPathMtu asks for that.
 #pragma once
 
 #include <netinet/in.h>
 
 #include <cstdint>
 
-#include "layout.h"
 #include "unique_fd.h"
 
 namespace twill {
@@ -29,6 +32,7 @@ struct UdpResult {
   uint16_t segments = 1;   // datagrams one message may carry; 1 without UDP_SEGMENT
   int receive_bytes = 0;   // what the kernel granted (it reports the double of what is asked)
   int send_bytes = 0;
+  int mtu_discovery = 0;   // IP_MTU_DISCOVER as the host sets it for new sockets (sysctl net.ipv4.ip_no_pmtu_disc)
   int error = 0;
   const char* operation = "";
 };
@@ -43,12 +47,9 @@ inline sockaddr_in SocketAddress(uint32_t address, uint16_t port) noexcept {
   return name;
 }
 
-// Largest inner packet that reaches `peer` unfragmented: the kernel's path MTU less the outer headers; -errno.
-int32_t QueryInnerPathMtu(uint32_t peer, uint16_t port) noexcept;
-
-// Reads pending errors off the socket, which IP_RECVERR made visible, and puts the path MTUs that fell into the arena's
-// events; returns their number. Never blocks. Every other error is dropped: a datagram may be lost at any time.
-int ReportPathMtus(int fd, uint16_t port, const ArenaView& arena) noexcept;
+// Largest inner packet that reaches `peer` from `source` unfragmented: the kernel's path MTU less the outer headers;
+// -errno. `source` decides as well: rules and routes may send another address of this host another way.
+int32_t QueryInnerPathMtu(uint32_t source, uint32_t peer, uint16_t port) noexcept;
 
 // Datagrams the kernel dropped because the receive buffer was full (SK_MEMINFO_DROPS).
 uint32_t SocketDrops(int fd) noexcept;

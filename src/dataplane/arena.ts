@@ -41,10 +41,9 @@ export const MAX_EVENTS = 16;
 export const CONTROL_WORDS = 1 + 2 * MAX_EVENTS;
 
 export const OUTBOUND_CONTROL = OUTBOUND_FIELDS * OUTBOUND_CAPACITY;
-export const INBOUND_CONTROL = INBOUND_FIELDS * INBOUND_CAPACITY;
 
 export const OUTBOUND_ARENA_WORDS = OUTBOUND_CONTROL + CONTROL_WORDS;
-export const INBOUND_ARENA_WORDS = INBOUND_CONTROL + CONTROL_WORDS;
+export const INBOUND_ARENA_WORDS = INBOUND_FIELDS * INBOUND_CAPACITY;
 
 /** A path MTU the kernel reported: the largest inner packet that reaches `peer` in one piece. */
 export interface PathMtuEvent {

@@ -119,7 +119,7 @@ export const DROP_MEANINGS: Readonly<Record<DropReason, string>> = {
   drop_ttl_expired: 'TTL used up; the sender is told "time exceeded"',
   drop_too_big: 'larger than the path to that host takes, with DF set; the sender is told the MTU',
   drop_send_blocked: 'the UDP send buffer stayed full',
-  drop_send_no_buffer: 'the kernel had no memory or queue space for the datagram',
+  drop_send_no_buffer: 'the kernel had no memory for the datagram',
   drop_send_unreachable: 'the kernel has no way to the host that owns the destination',
   drop_send_denied: 'a firewall rule on this host refused the datagram',
   drop_send_too_big: 'the kernel refused the datagram as too long',

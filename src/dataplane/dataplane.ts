@@ -235,7 +235,7 @@ export class Dataplane {
 
   /** The largest inner packet that reaches `peer` in one piece, as far as the kernel knows; undefined without a route. */
   innerPathMtu(peer: Ipv4): number | undefined {
-    const bytes = native.innerPathMtu(peer, this.#options.port);
+    const bytes = native.innerPathMtu(this.#options.listenAddress, peer, this.#options.port);
     return bytes > 0 ? bytes : undefined;
   }
 

@@ -3,7 +3,7 @@
 // A batch that was judged is sent or delivered by the next step, before that step reads more.
 
 import type { SourceCheck } from '../config/options.js';
-import { INBOUND_CONTROL, OUTBOUND_CONTROL, type PathMtuEvent, takePathMtuEvents } from './arena.js';
+import { OUTBOUND_CONTROL, type PathMtuEvent, takePathMtuEvents } from './arena.js';
 import { judgeInbound, newInboundArena, type OwnHost } from './inbound.js';
 import type { Native, NativePort } from './native.js';
 import { judgeOutbound, newOutboundArena } from './outbound.js';
@@ -65,6 +65,5 @@ function runInbound(port: NativePort, arena: Int32Array, context: LoopContext): 
       judgeInbound(arena, count, context.table, context.own, context.sourceCheck);
       context.table.leave();
     }
-    if (arena[INBOUND_CONTROL] !== 0) takePathMtuEvents(arena, INBOUND_CONTROL).forEach(context.report);
   }
 }

@@ -100,8 +100,8 @@ export interface Native {
   exitNow(code: number): void;
   /** Datagrams the kernel dropped because a receive buffer was full. */
   socketDrops(id: number): number;
-  /** The largest inner packet that the kernel now believes to reach `peer` in one piece; -errno without a route. */
-  innerPathMtu(peer: number, port: number): number;
+  /** The largest inner packet the kernel now believes to reach `peer` from `source` in one piece; -errno without a route. */
+  innerPathMtu(source: number, peer: number, port: number): number;
   /** One datagram to a systemd notification socket (sd_notify(3)). */
   sdNotify(path: string, text: string): number;
   readonly layout: NativeLayout;

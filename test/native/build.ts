@@ -11,7 +11,10 @@ const run = promisify(execFile);
 const FLAGS = ['-std=c++17', '-O1', '-g', '-Wall', '-Wextra', '-Werror', '-fno-omit-frame-pointer'];
 const SANITIZERS = ['-fsanitize=address,undefined', '-fno-sanitize-recover=all'];
 // The system calls of the ports go to test/native/fake_kernel.cc.
-const WRAPPED = ['read', 'write', 'writev', 'sendmmsg', 'sendto', 'recvmmsg', 'ioctl', 'open'];
+const WRAPPED = [
+  ...['read', 'write', 'writev', 'sendmmsg', 'sendto', 'recvmmsg', 'recvmsg', 'ioctl', 'open'],
+  ...['socket', 'bind', 'connect', 'setsockopt', 'getsockopt'],
+];
 const LINK = `-Wl,${WRAPPED.map((name) => `--wrap=${name}`).join(',')}`;
 const PARALLEL = 2;
 

@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "../../addon/udp_socket.h"
 
@@ -27,6 +28,39 @@ int Next(std::deque<int>* errors) {
 int Fail(int error) {
   errno = error;
   return -1;
+}
+
+constexpr int kOuterHeaders = 28;
+
+int PathMtu(uint32_t peer) {
+  const auto found = kernel->path_mtu.find(peer);
+  return found == kernel->path_mtu.end() ? 65535 : found->second;
+}
+
+// An ICMP error for a socket that is not connected: heard by one that asked for errors, ignored by any other.
+void ReceiveIcmp(int error) {
+  for (auto& [fd, socket] : kernel->sockets) {
+    if (!socket.wants_errors) continue;
+    socket.error = error;
+    socket.error_queue.push_back(error);
+  }
+}
+
+// What fails a call to send before its datagram is looked at.
+int SendFault(int fd) {
+  kernel->sends++;
+  if (kernel->icmp_flood != 0) ReceiveIcmp(kernel->icmp_flood);
+  if (const int error = std::exchange(kernel->sockets[fd].error, 0)) return error;
+  return Next(&kernel->send_errors);
+}
+
+// What the IP stack says of one message: 0 or errno.
+int TooLong(int fd, test::Message* message) {
+  const bool dont_fragment = kernel->sockets[fd].mtu_discovery == IP_PMTUDISC_DO;
+  message->dont_fragment = dont_fragment;
+  const int mtu = PathMtu(message->address);
+  if (message->segment != 0) return message->segment + kOuterHeaders > mtu ? EINVAL : 0;
+  return dont_fragment && static_cast<int>(message->data.size()) + kOuterHeaders > mtu ? EMSGSIZE : 0;
 }
 
 test::Message Taken(const msghdr& header) {
@@ -52,11 +86,67 @@ ssize_t __real_read(int fd, void* buffer, size_t length);
 ssize_t __real_write(int fd, const void* buffer, size_t length);
 ssize_t __real_writev(int fd, const iovec* parts, int count);
 int __real_open(const char* path, int flags, ...);
+int __real_socket(int domain, int type, int protocol);
+int __real_bind(int fd, const sockaddr* name, socklen_t length);
+int __real_connect(int fd, const sockaddr* name, socklen_t length);
+int __real_setsockopt(int fd, int level, int name, const void* value, socklen_t length);
+int __real_getsockopt(int fd, int level, int name, void* value, socklen_t* length);
+ssize_t __real_recvmsg(int fd, msghdr* message, int flags);
 
 int __wrap_open(const char* path, int flags, ...) {
   if (std::strcmp(path, "/dev/net/tun") != 0) return __real_open(path, flags, 0600);
   tun_fd = __real_open("/dev/null", O_RDWR | O_CLOEXEC);
   return tun_fd;
+}
+
+int __wrap_socket(int domain, int type, int protocol) {
+  const int fd = __real_socket(domain, type, protocol);
+  if (kernel != nullptr && fd >= 0) kernel->sockets[fd] = {};
+  return fd;
+}
+
+int __wrap_bind(int fd, const sockaddr* name, socklen_t length) {
+  sockaddr_in address;
+  std::memcpy(&address, name, sizeof address);
+  if (kernel != nullptr) kernel->sockets[fd].bound = ntohl(address.sin_addr.s_addr);
+  return __real_bind(fd, name, length);
+}
+
+int __wrap_connect(int fd, const sockaddr* name, socklen_t length) {
+  if (kernel == nullptr) return __real_connect(fd, name, length);
+  sockaddr_in address;
+  std::memcpy(&address, name, sizeof address);
+  kernel->sockets[fd].connected = ntohl(address.sin_addr.s_addr);
+  return 0;
+}
+
+int __wrap_setsockopt(int fd, int level, int name, const void* value, socklen_t length) {
+  if (kernel != nullptr && level == IPPROTO_IP) {
+    int number;
+    std::memcpy(&number, value, sizeof number);
+    if (name == IP_RECVERR) kernel->sockets[fd].wants_errors = number != 0;
+    if (name == IP_MTU_DISCOVER) kernel->sockets[fd].mtu_discovery = number;
+  }
+  return __real_setsockopt(fd, level, name, value, length);
+}
+
+int __wrap_getsockopt(int fd, int level, int name, void* value, socklen_t* length) {
+  if (kernel == nullptr || level != IPPROTO_IP || name != IP_MTU) {
+    return __real_getsockopt(fd, level, name, value, length);
+  }
+  const test::FakeSocket& socket = kernel->sockets[fd];
+  const int mtu = socket.bound == test::kListenAddress ? PathMtu(socket.connected) : 65535;
+  std::memcpy(value, &mtu, sizeof mtu);
+  return 0;
+}
+
+ssize_t __wrap_recvmsg(int fd, msghdr* message, int flags) {
+  if (kernel == nullptr || (flags & MSG_ERRQUEUE) == 0) return __real_recvmsg(fd, message, flags);
+  test::FakeSocket& socket = kernel->sockets[fd];
+  const int error = Next(&socket.error_queue);
+  socket.error = socket.error_queue.empty() ? 0 : socket.error_queue.front();
+  message->msg_controllen = 0;
+  return error == 0 ? Fail(EAGAIN) : 0;
 }
 
 int __wrap_ioctl(int, unsigned long, ...) { return 0; }
@@ -92,22 +182,22 @@ ssize_t __wrap_write(int fd, const void* buffer, size_t length) {
   return __wrap_writev(fd, &part, 1);
 }
 
-int __wrap_sendmmsg(int, mmsghdr* messages, unsigned int count, int) {
-  kernel->sends++;
-  if (const int error = Next(&kernel->send_errors)) return Fail(error);
+int __wrap_sendmmsg(int fd, mmsghdr* messages, unsigned int count, int) {
+  if (const int error = SendFault(fd)) return Fail(error);
   unsigned int sent = 0;
+  int error = 0;
   const unsigned int most = kernel->send_at_most == 0 ? count : static_cast<unsigned int>(kernel->send_at_most);
   for (; sent < count && sent < most; sent++) {
     test::Message message = Taken(messages[sent].msg_hdr);
-    if (kernel->refuse_trains != 0 && message.segment != 0) break;
+    error = kernel->refuse_trains != 0 && message.segment != 0 ? kernel->refuse_trains : TooLong(fd, &message);
+    if (error != 0) break;
     kernel->udp_output.push_back(std::move(message));
   }
-  return sent == 0 ? Fail(kernel->refuse_trains) : static_cast<int>(sent);
+  return sent == 0 ? Fail(error) : static_cast<int>(sent);
 }
 
-ssize_t __wrap_sendto(int, const void* data, size_t length, int, const sockaddr* to, socklen_t) {
-  kernel->sends++;
-  if (const int error = Next(&kernel->send_errors)) return Fail(error);
+ssize_t __wrap_sendto(int fd, const void* data, size_t length, int, const sockaddr* to, socklen_t) {
+  if (const int error = SendFault(fd)) return Fail(error);
   sockaddr_in name;
   std::memcpy(&name, to, sizeof name);
   test::Message message;
@@ -115,6 +205,7 @@ ssize_t __wrap_sendto(int, const void* data, size_t length, int, const sockaddr*
   message.port = ntohs(name.sin_port);
   const auto* bytes = static_cast<const uint8_t*>(data);
   message.data.assign(bytes, bytes + length);
+  if (const int error = TooLong(fd, &message)) return Fail(error);
   kernel->udp_output.push_back(std::move(message));
   return static_cast<ssize_t>(length);
 }
@@ -162,7 +253,7 @@ std::shared_ptr<twill::Engine> OpenFakeEngine(bool offload, bool probed) {
 std::shared_ptr<twill::Engine> OpenFakeEngine(const twill::OffloadSwitches& offload, bool probed) {
   twill::EngineOptions options;
   options.device = "flannel0";
-  options.listen_address = 0;  // any: the real socket is only bound, to a port of its own
+  options.listen_address = kListenAddress;
   options.port = 0;
   options.queues = 1;
   options.offload = offload;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -20,6 +21,17 @@ struct Message {
   Bytes data;
   int segment = 0;       // UDP_GRO or UDP_SEGMENT size; 0 without
   bool truncated = false;
+  bool dont_fragment = false;  // sent with IP_PMTUDISC_DO
+};
+
+// What a socket remembers, as far as sending goes.
+struct FakeSocket {
+  uint32_t bound = 0;
+  uint32_t connected = 0;
+  bool wants_errors = false;   // IP_RECVERR
+  int mtu_discovery = 1;       // IP_PMTUDISC_WANT
+  int error = 0;               // sk_err: fails the next call, whatever that is about
+  std::deque<int> error_queue;
 };
 
 // What the code under test sees as the kernel. One at a time; all members may be changed between calls.
@@ -34,14 +46,19 @@ struct FakeKernel {
   int refuse_superpackets = 0;         // errno for each write of one
   int refuse_trains = 0;               // errno for each send of one
   int send_at_most = 0;                // messages per sendmmsg; 0 is all
+  int icmp_flood = 0;                  // errno of the ICMP message about another peer that comes before each send
+  std::map<uint32_t, int> path_mtu;    // by peer, outer; from the listen address only. 65535 without
+  std::map<int, FakeSocket> sockets;   // by descriptor
   uint64_t sends = 0;
 
   FakeKernel();
   ~FakeKernel();
 };
 
+inline constexpr uint32_t kListenAddress = 0x7f000001;  // real sockets are bound to it
+
 // An engine on the fake kernel: offloads granted, merging on unless it is not to be probed. Own address 10.5.1.0,
-// listening on 172.20.0.1:8285.
+// listening on kListenAddress.
 std::shared_ptr<twill::Engine> OpenFakeEngine(bool offload = true, bool probe = true);
 std::shared_ptr<twill::Engine> OpenFakeEngine(const twill::OffloadSwitches& offload, bool probe = true);
 

@@ -28,11 +28,11 @@ struct OutboundBench {
   ~OutboundBench() { CloseEngine(engine->id()); }
 
   // Reads, gives every descriptor the same verdict, and sends.
-  void Run(int32_t verdict = 0, int32_t mtu = 1472) {
+  void Run(int32_t verdict = 0, int32_t mtu = 1472, uint32_t peer = kPeer) {
     for (int32_t count = port.Step(); count > 0; count = port.Step()) {
       for (int32_t i = 0; i < count; i++) {
         arena.At(outbound_field::kVerdict, i) = verdict;
-        arena.At(outbound_field::kPeerAddress, i) = static_cast<int32_t>(kPeer);
+        arena.At(outbound_field::kPeerAddress, i) = static_cast<int32_t>(peer);
         arena.At(outbound_field::kPeerPort, i) = 8285;
         arena.At(outbound_field::kPeerMtu, i) = mtu;
         arena.At(outbound_field::kPeerId, i) = 3;
@@ -125,13 +125,13 @@ int main() {
       {"EINTR is tried again", {EINTR, EINTR, EINTR}, 1, Outbound::kCount},
       {"EAGAIN ends in drop_send_blocked", {EAGAIN, EAGAIN, EAGAIN, EAGAIN, EAGAIN, EAGAIN}, 0, Outbound::k_drop_send_blocked},
       {"EAGAIN that passes loses nothing", {EAGAIN}, 1, Outbound::kCount},
+      {"ENOBUFS that passes loses nothing", {ENOBUFS}, 1, Outbound::kCount},
       {"ENOBUFS is tried again, then drop_send_no_buffer", {ENOBUFS, ENOBUFS, ENOBUFS, ENOBUFS, ENOBUFS}, 0, Outbound::k_drop_send_no_buffer},
-      {"an older ECONNREFUSED is read off", {ECONNREFUSED}, 1, Outbound::kCount},
-      {"a second ECONNREFUSED is ours", {ECONNREFUSED, ECONNREFUSED}, 0, Outbound::k_drop_send_unreachable},
-      {"ENETUNREACH", {ENETUNREACH, ENETUNREACH}, 0, Outbound::k_drop_send_unreachable},
-      {"EPERM", {EPERM, EPERM}, 0, Outbound::k_drop_send_denied},
-      {"EMSGSIZE of another peer", {EMSGSIZE}, 1, Outbound::kCount},
-      {"EMSGSIZE", {EMSGSIZE, EMSGSIZE}, 0, Outbound::k_drop_send_too_big},
+      {"ECONNREFUSED", {ECONNREFUSED}, 0, Outbound::k_drop_send_unreachable},
+      {"ENETUNREACH", {ENETUNREACH}, 0, Outbound::k_drop_send_unreachable},
+      {"EPERM", {EPERM}, 0, Outbound::k_drop_send_denied},
+      {"EMSGSIZE that no path MTU explains is sent to be fragmented", {EMSGSIZE}, 1, Outbound::kCount},
+      {"EMSGSIZE then too", {EMSGSIZE, EMSGSIZE}, 0, Outbound::k_drop_send_too_big},
       {"EIO", {EIO, EIO}, 0, Outbound::k_drop_send_failed},
   };
   for (const SendRow& row : singles) {
@@ -160,7 +160,7 @@ int main() {
   test::Case("an error in the middle concerns its own message only", [] {
     OutboundBench bench;
     bench.kernel.send_at_most = 5;
-    bench.kernel.send_errors = {0, EPERM, EPERM};
+    bench.kernel.send_errors = {0, EPERM};
     bench.AddSingles(20);
     bench.Run();
     CHECK_EQUAL(bench.kernel.udp_output.size(), 19);
@@ -188,6 +188,95 @@ int main() {
       CHECK_EQUAL(Count(bench.queue, Outbound::k_trains) == 0, error == EIO);
     });
   }
+
+  for (const int error : {EMSGSIZE, EINVAL}) {
+    test::Case((std::string("a train refused twice for no known reason is not tried again: ") + std::to_string(error)).c_str(), [&] {
+      OutboundBench bench;
+      bench.kernel.refuse_trains = error;
+      for (int i = 0; i < 2; i++) {
+        bench.AddSuperpacket(40);
+        bench.Run();
+      }
+      CHECK_EQUAL(Count(bench.queue, Outbound::k_gso_refused), 2);
+      CHECK_EQUAL(Count(bench.queue, Outbound::k_path_mtu_events), 2);
+      bench.AddSuperpacket(40);
+      bench.Run();
+      CHECK_EQUAL(bench.DatagramsSent(), 120);
+      CHECK_EQUAL(Count(bench.queue, Outbound::k_gso_refused), 2);
+      CHECK_EQUAL(Count(bench.queue, Outbound::k_path_mtu_events), 2);
+      // Shorter datagrams, and those for another peer, are another matter.
+      bench.kernel.refuse_trains = 0;
+      bench.AddSuperpacket(40, 900);
+      bench.Run();
+      CHECK_EQUAL(Count(bench.queue, Outbound::k_trains), 1);
+      bench.AddSuperpacket(40);
+      bench.Run(0, 1472, kPeer + 1);
+      CHECK_EQUAL(Count(bench.queue, Outbound::k_trains), 2);
+    });
+  }
+
+  for (const int error : {ECONNREFUSED, EHOSTUNREACH, EMSGSIZE, EPROTO}) {
+    test::Case((std::string("ICMP about another peer fails nothing: ") + std::to_string(error)).c_str(), [&] {
+      OutboundBench bench;
+      bench.kernel.icmp_flood = error;
+      bench.AddSingles(100);
+      bench.AddSuperpacket(40);
+      bench.Run();
+      CHECK_EQUAL(bench.DatagramsSent(), 140);
+      CHECK_EQUAL(Count(bench.queue, Outbound::k_packets_out), 140);
+      CHECK_EQUAL(Count(bench.queue, Outbound::k_trains), 1);
+      CHECK_EQUAL(Count(bench.queue, Outbound::k_path_mtu_events), 0);
+    });
+  }
+
+  for (const bool whole : {false, true}) {
+    test::Case(whole ? "a path that became narrower: packets with DF are answered at once"
+                     : "a path that became narrower: superpackets with DF are answered at once", [whole] {
+      OutboundBench bench;
+      bench.kernel.path_mtu[kPeer] = 1000;
+      if (whole) {
+        bench.AddSingles(1, 1000);
+      } else {
+        bench.AddSuperpacket(40);
+      }
+      bench.Run();
+      CHECK_EQUAL(bench.DatagramsSent(), 0);
+      CHECK_EQUAL(Count(bench.queue, Outbound::k_drop_too_big), whole ? 1 : 40);
+      CHECK(!bench.kernel.tun_output.empty());
+      const uint8_t* icmp = bench.kernel.tun_output[0].data() + sizeof(VnetHeader);
+      CHECK_EQUAL(LoadBe32(icmp + 12), 0x0a050200);
+      CHECK_EQUAL(icmp[20], kIcmpUnreachable);
+      CHECK_EQUAL(icmp[21], kIcmpCodeFragmentationNeeded);
+      CHECK_EQUAL(LoadBe16(icmp + 26), 972);
+      const int32_t* control = &bench.words[outbound_field::kCount * kOutboundCapacity];
+      CHECK_EQUAL(control[control::kEventCount], 1);
+      CHECK_EQUAL(control[control::kEvents], static_cast<int32_t>(kPeer));
+      CHECK_EQUAL(control[control::kEvents + 1], 972);
+      // What fits goes on in trains, and so does what fits the wider path of another peer.
+      bench.AddSuperpacket(40, 900);
+      bench.Run(0, 972);
+      CHECK_EQUAL(Count(bench.queue, Outbound::k_trains), 1);
+      bench.AddSuperpacket(40);
+      bench.Run(0, 1472, kPeer + 1);
+      CHECK_EQUAL(Count(bench.queue, Outbound::k_trains), 2);
+    });
+  }
+
+  test::Case("a path that became narrower: packets without DF go out to be fragmented", [] {
+    OutboundBench bench;
+    bench.kernel.path_mtu[kPeer] = 1000;
+    for (const int32_t known : {1472, 972}) {
+      bench.kernel.udp_output.clear();
+      bench.AddSuperpacket(40, 1000, 0);
+      bench.AddSuperpacket(40, 900, 0);
+      bench.Run(0, known);
+      CHECK_EQUAL(bench.DatagramsSent(), 80);
+      for (const test::Message& message : bench.kernel.udp_output) {
+        CHECK_EQUAL(message.dont_fragment, message.segment != 0);
+      }
+    }
+    CHECK_EQUAL(bench.kernel.tun_output.size(), 0);
+  });
 
   test::Case("TTL 0 and 1 are dropped, 1 is answered from the peer's base", [] {
     OutboundBench bench;
@@ -237,7 +326,6 @@ int main() {
     spec.protocol = kProtocolUdp;
     spec.source = bench.engine->options().listen_address;
     spec.source_port = bench.engine->options().port;
-    // The fake engine listens on 0.0.0.0:0, which no packet has as a source: the check is made on its own terms.
     bench.kernel.tun_input.push_back(test::TunFrame(test::MakePacket(spec)));
     bench.Run();
     CHECK_EQUAL(Count(bench.queue, Outbound::k_drop_recursion), 1);

@@ -93,6 +93,7 @@ void Sender::Prepare(const TrainSet& trains) noexcept {
 void Sender::Send(const TrainSet& trains) noexcept {
   Prepare(trains);
   too_big_count_ = 0;
+  has_paused_ = false;
   uint32_t at = 0;
   int attempt = 0;
   while (at < trains.size()) {
@@ -147,7 +148,13 @@ Sender::Next Sender::Recover(int error, int attempt) noexcept {
     ::poll(wait, 2, kBlockedWaitMs);
     return Next::kRetry;
   }
-  if ((error == ENOBUFS || error == ENOMEM) && attempt < kMaxAttempts) return Next::kRetry;
+  if ((error == ENOBUFS || error == ENOMEM) && !has_paused_) {
+    // Room in the socket says nothing about memory, so there is nothing to wait for but time.
+    has_paused_ = true;
+    pollfd stop = {engine_.stop_fd(), POLLIN, 0};
+    ::poll(&stop, 1, kBlockedWaitMs);
+    return Next::kRetry;
+  }
   return Next::kDone;
 }
 

@@ -3,7 +3,7 @@
 //   errno                     train of two or more                single datagram
 //   EINTR                     again                               again
 //   EAGAIN                    wait for room, bounded; then drop_send_blocked
-//   ENOBUFS, ENOMEM           four more tries; then drop_send_no_buffer
+//   ENOBUFS, ENOMEM           once a batch a pause and one more try; else drop_send_no_buffer
 //   EMSGSIZE                  path MTU asked, sent as singles     path MTU asked; when that is the reason and DF is set,
 //                                                                 drop_too_big, which the caller answers; else sent to
 //                                                                 be fragmented; then drop_send_too_big
@@ -86,6 +86,7 @@ class Sender {
   Queue& queue_;
   ArenaView arena_;
   bool fragmenting_ = true;  // as the socket was opened
+  bool has_paused_ = false;  // for memory, in this batch
   uint32_t too_big_count_ = 0;
   std::array<TooBig, kMaxTooBig> too_big_{};
   std::array<Refusal, kRefusalSlots> refusals_{};

@@ -126,7 +126,7 @@ int main() {
       {"EAGAIN ends in drop_send_blocked", {EAGAIN, EAGAIN, EAGAIN, EAGAIN, EAGAIN, EAGAIN}, 0, Outbound::k_drop_send_blocked},
       {"EAGAIN that passes loses nothing", {EAGAIN}, 1, Outbound::kCount},
       {"ENOBUFS that passes loses nothing", {ENOBUFS}, 1, Outbound::kCount},
-      {"ENOBUFS is tried again, then drop_send_no_buffer", {ENOBUFS, ENOBUFS, ENOBUFS, ENOBUFS, ENOBUFS}, 0, Outbound::k_drop_send_no_buffer},
+      {"ENOBUFS is tried once more, then drop_send_no_buffer", {ENOBUFS, ENOBUFS}, 0, Outbound::k_drop_send_no_buffer},
       {"ECONNREFUSED", {ECONNREFUSED}, 0, Outbound::k_drop_send_unreachable},
       {"ENETUNREACH", {ENETUNREACH}, 0, Outbound::k_drop_send_unreachable},
       {"EPERM", {EPERM}, 0, Outbound::k_drop_send_denied},
@@ -214,6 +214,24 @@ int main() {
       CHECK_EQUAL(Count(bench.queue, Outbound::k_trains), 2);
     });
   }
+
+  test::Case("a train refused for lack of memory is sent once more and no oftener", [] {
+    OutboundBench bench;
+    bench.AddSuperpacket(40);
+    bench.kernel.send_errors = {ENOBUFS, ENOBUFS};
+    bench.Run();
+    CHECK_EQUAL(bench.kernel.sends, 2);
+    CHECK_EQUAL(Count(bench.queue, Outbound::k_drop_send_no_buffer), 40);
+  });
+
+  test::Case("a batch pauses once for memory, however many trains it has", [] {
+    OutboundBench bench;
+    bench.AddSingles(20);  // of 20 lengths: 20 trains
+    bench.kernel.send_errors.assign(50, ENOBUFS);
+    bench.Run();
+    CHECK_EQUAL(bench.kernel.sends, 21);
+    CHECK_EQUAL(Count(bench.queue, Outbound::k_drop_send_no_buffer), 20);
+  });
 
   for (const int error : {ECONNREFUSED, EHOSTUNREACH, EMSGSIZE, EPROTO}) {
     test::Case((std::string("ICMP about another peer fails nothing: ") + std::to_string(error)).c_str(), [&] {

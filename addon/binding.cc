@@ -9,10 +9,12 @@
 #include <poll.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <vector>
 
@@ -290,9 +292,18 @@ class Port : public Napi::ObjectWrap<Port> {
     }
     if (has_outbound) outbound_ = std::make_unique<OutboundPort>(engine_, queue_, Hold(info[2], &outbound_arena_));
     if (has_inbound) inbound_ = std::make_unique<InboundPort>(engine_, queue_, Hold(info[3], &inbound_arena_));
+    NameThread(has_outbound ? "outbound" : "inbound");
   }
 
  private:
+  // For `top -H`: Node names a worker's thread from 22 on only. The main thread's name is the process's.
+  void NameThread(const char* direction) const {
+    if (::syscall(SYS_gettid) == ::getpid()) return;
+    char name[16];
+    std::snprintf(name, sizeof name, "%s-%zu", direction, queue_ % 1000);
+    ::prctl(PR_SET_NAME, name);
+  }
+
   static bool IsArena(const Napi::Value& value, size_t words) {
     return value.IsArrayBuffer() && value.As<Napi::ArrayBuffer>().ByteLength() == words * sizeof(int32_t);
   }

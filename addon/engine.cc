@@ -116,6 +116,10 @@ struct EngineOpener {
         result.operation = tun.operation;
         return result;
       }
+      // One port for all would be one path, one receive queue and one thread at the other host, however many are here.
+      if (wanted.queues > 1) {
+        queue->send_only = OpenSendOnly(wanted.listen_address, static_cast<uint8_t>(i), wanted.buffer_bytes);
+      }
       queue->udp = std::move(udp.fd);
       queue->mtu_discovery = udp.mtu_discovery;
       queue->tun = std::move(tun.fd);
@@ -127,6 +131,9 @@ struct EngineOpener {
       engine->granted_.receive_bytes = udp.receive_bytes;
       engine->granted_.send_bytes = udp.send_bytes;
       engine->queues_.push_back(std::move(queue));
+    }
+    if (wanted.queues > 1) {
+      SpreadByQueue(engine->queues_[0]->udp.get(), wanted.port, static_cast<uint32_t>(wanted.queues));
     }
     std::lock_guard<std::mutex> lock(registry_mutex);
     registry.emplace(engine->id(), engine);

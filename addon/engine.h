@@ -69,10 +69,11 @@ inline void Beat(std::atomic<uint32_t>& beats) noexcept {
 // One queue. The outbound worker writes the outbound half, the inbound worker the other.
 struct Queue {
   UniqueFd tun;
-  UniqueFd udp;
+  UniqueFd udp;        // on the shared port: receives, and sends when there is no other
+  UniqueFd send_only;  // on a port of its own, when there are several queues
   int mtu_discovery = 0;  // IP_MTU_DISCOVER as the host sets it
 
-  int send_fd() const noexcept { return udp.get(); }
+  int send_fd() const noexcept { return send_only.valid() ? send_only.get() : udp.get(); }
 
   CounterBlock<Outbound> outbound;
   CounterBlock<Inbound> inbound;

@@ -1,5 +1,6 @@
 #include "udp_socket.h"
 
+#include <linux/filter.h>
 #include <linux/sock_diag.h>
 #include <netinet/udp.h>
 #include <sys/socket.h>
@@ -94,6 +95,52 @@ UdpResult OpenUdp(const UdpOptions& options) noexcept {
   }
   result.fd = std::move(fd);
   return result;
+}
+
+UniqueFd OpenSendOnly(uint32_t address, uint8_t queue, int buffer_bytes) noexcept {
+  // Another process may have the port: so many neighbourhoods of it are tried.
+  static constexpr int kMaxTries = 64;
+  const auto open = [address, buffer_bytes](uint32_t port) {
+    UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!fd.valid()) return fd;
+    // Nobody reads it, so what is sent to that port must not pile up: a filter that takes nothing.
+    sock_filter nothing = {BPF_RET | BPF_K, 0, 0, 0};
+    const sock_fprog program = {1, &nothing};
+    const sockaddr_in name = SocketAddress(address, static_cast<uint16_t>(port));
+    if (::setsockopt(fd.get(), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0 ||
+        ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name) < 0) {
+      return UniqueFd();
+    }
+    SetBuffer(fd.get(), SO_SNDBUFFORCE, SO_SNDBUF, buffer_bytes);
+    return fd;
+  };
+  for (int i = 0; i < kMaxTries; i++) {
+    // The kernel picks a free port where this host wants such ports to be; the one wanted is in the same 256.
+    UniqueFd fd = open(0);
+    sockaddr_in name{};
+    socklen_t length = sizeof name;
+    if (!fd.valid() || ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&name), &length) < 0) break;
+    const uint32_t wanted = (ntohs(name.sin_port) & 0xff00u) | queue;
+    if (wanted != ntohs(name.sin_port)) fd = open(wanted);
+    if (fd.valid()) return fd;
+  }
+  return UniqueFd();
+}
+
+void SpreadByQueue(int fd, uint16_t port, uint32_t queues) noexcept {
+  // Offsets from the IPv4 header. With IP options, which no host of an overlay sends, they hit other bytes: any queue.
+  static constexpr uint32_t kSourceAddress = static_cast<uint32_t>(SKF_NET_OFF) + 12;
+  static constexpr uint32_t kSourcePort = static_cast<uint32_t>(SKF_NET_OFF) + 20;
+  sock_filter steps[] = {
+      BPF_STMT(BPF_LD | BPF_H | BPF_ABS, kSourcePort),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, port, 0, 1),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kSourceAddress),
+      BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xff),
+      BPF_STMT(BPF_ALU | BPF_MOD | BPF_K, queues),
+      BPF_STMT(BPF_RET | BPF_A, 0),
+  };
+  const sock_fprog program = {sizeof steps / sizeof steps[0], steps};
+  ::setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof program);
 }
 
 int32_t QueryInnerPathMtu(uint32_t source, uint32_t peer, uint16_t port) noexcept {

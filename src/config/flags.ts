@@ -196,7 +196,14 @@ export const FLAGS: readonly FlagSpec[] = [
   text('log_backtrace_at', 'logBacktraceAt', '', 'accepted for compatibility; has no effect'),
   choice('store', 'store', STORES, 'etcd', 'where config and leases live'),
   text('static-file', 'staticFile', '', 'file of the static store'),
-  int('queues', 'queues', 1, 1, MAX_QUEUES, 'queues of the TUN device, each with two threads (udp backend)'),
+  int(
+    'queues',
+    'queues',
+    1,
+    1,
+    MAX_QUEUES,
+    'queues of the TUN device, each with two threads and a source port (udp backend)',
+  ),
   choice(
     'offload',
     'offload',

@@ -1,8 +1,9 @@
-// What the sockets between hosts make of the network: forged ICMP, a path that becomes narrower.
+// What the sockets between hosts make of the network: forged ICMP, a path that becomes narrower, several queues.
 
+import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { type Host, Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
+import { type Host, Lab, labUnavailable, type Task, waitFor } from '../../bench/lab/lab.js';
 import { startIperfServer } from '../../bench/lab/measure.js';
 import {
   daemonArguments,
@@ -75,6 +76,52 @@ for (const source of ['preferred', 'second', 'ruled'] as const) {
   });
 }
 
+for (const queues of [2, 4]) {
+  t.test(`--queues=${queues}: each queue has a port, and a thread at the other host`, { skip }, async (t) => {
+    const lab = Lab.open(`mq${queues}-`);
+    t.teardown(() => lab.close());
+    const { hosts, daemons } = await startCluster(lab, 2, [`--queues=${queues}`]);
+    const [a, b] = hosts;
+    const file = join(lab.dir, 'wire.pcap');
+    const filter = `udp and src host ${a.underlayIp} and dst host ${b.underlayIp}`;
+    const capture = await lab.spawnUntil(
+      b.ns,
+      'tcpdump',
+      ['-i', 'eth0', '-nn', '-s', '64', '-U', '-Z', 'root', '-w', file, filter],
+      /listening on/,
+    );
+    await startIperfServer(lab, b.containerNs);
+    const before = threadsOf(daemons[1]);
+    await lab.run(a.containerNs, 'iperf3', ['-c', b.containerIp, '-t', '3', '-P', '32']);
+    const after = threadsOf(daemons[1]);
+    await lab.end(capture);
+    const { stdout } = await lab.run(b.ns, 'tcpdump', ['-nn', '-r', file]);
+    const tuples = [...stdout.matchAll(/\.(\d+) > [\d.]+\.(\d+): /g)];
+    const sources = new Set(tuples.map(([, source]) => source));
+    t.equal(sources.size, queues, `source ports ${[...sources].join(' ')}`);
+    t.same(new Set(tuples.map(([, , target]) => target)), new Set([String(PORT)]));
+    const ticks = (name: string): number => after.get(name)! - before.get(name)!;
+    for (const direction of ['inbound', 'outbound']) {
+      const busy = Array.from({ length: queues }, (_, k) => ticks(`${direction}-${k}`));
+      t.comment(`${direction} threads of the receiver, CPU in 10 ms: ${busy.join(' ')}`);
+      if (direction === 'inbound') t.ok(Math.min(...busy) > 0, 'each inbound thread has worked');
+    }
+    const { outbound, inbound } = (await statusOf(lab, b)).backend.counters;
+    t.equal(dropsOf(outbound) + dropsOf(inbound), 0);
+
+    await t.test('what is sent to such a port is kept by nobody', async (t) => {
+      const [port] = sources;
+      const script = `const s = require('node:dgram').createSocket('udp4'); let n = 0;
+        const next = () => (n++ < 5000 ? s.send(Buffer.alloc(1000), ${port}, '${a.underlayIp}', next) : s.close()); next();`;
+      await lab.run(b.ns, process.execPath, ['-e', script]);
+      const { stdout: sockets } = await lab.run(a.ns, 'ss', ['-Hlnu', 'sport', '=', port]);
+      t.match(sockets.trim().split(/\s+/)[1], /^0$/, 'its receive queue is empty');
+      const { stdout: pings } = await lab.run(a.containerNs, 'ping', ['-c', '3', '-i', '0.1', b.containerIp]);
+      t.match(pings, /3 received/);
+    });
+  });
+}
+
 /**
  * Host 1 reaches host 2 through a router whose link to it is as wide as theirs, so far. Host 1 listens on its only
  * address, on a second one, or on one for which a rule has a table of its own.
@@ -107,4 +154,17 @@ async function startRouted(
     await waitFor(async () => (await statusOf(lab, host)).peers.length === 1, 'the peer to be known');
   }
   return { a, b, router };
+}
+
+/** CPU of each thread of a daemon by name, in 10 ms (proc(5), /proc/<pid>/task/<tid>/stat). */
+function threadsOf(daemon: Task): ReadonlyMap<string, number> {
+  // setpriv, ip and env have become the daemon: the pid is the same.
+  const folder = `/proc/${daemon.child.pid}/task`;
+  const threads = new Map<string, number>();
+  for (const tid of readdirSync(folder)) {
+    const [, name, rest] = /\((.*)\) (.*)/.exec(readFileSync(join(folder, tid, 'stat'), 'utf8'))!;
+    const fields = rest.split(' ');
+    threads.set(name, Number(fields[11]) + Number(fields[12]));
+  }
+  return threads;
 }

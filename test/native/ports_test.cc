@@ -345,8 +345,12 @@ int main() {
     spec.source = bench.engine->options().listen_address;
     spec.source_port = bench.engine->options().port;
     bench.kernel.tun_input.push_back(test::TunFrame(test::MakePacket(spec)));
+    // Queues send from ports of their own; the destination port gives those away.
+    spec.source_port = 40000;
+    spec.destination_port = bench.engine->options().port;
+    bench.kernel.tun_input.push_back(test::TunFrame(test::MakePacket(spec)));
     bench.Run();
-    CHECK_EQUAL(Count(bench.queue, Outbound::k_drop_recursion), 1);
+    CHECK_EQUAL(Count(bench.queue, Outbound::k_drop_recursion), 2);
   });
 
   const std::vector<std::pair<const char*, VnetHeader>> lies = {

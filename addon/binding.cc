@@ -70,6 +70,9 @@ Napi::Value Open(const Napi::CallbackInfo& info) {
   options.own_address = Word(from, "ownAddress");
   options.broadcast = Word(from, "broadcast");
   options.buffer_bytes = static_cast<int32_t>(Word(from, "bufferBytes"));
+  options.rules.reserved = from.Get("reserved").ToBoolean().Value();
+  options.rules.any_option = from.Get("anyOption").ToBoolean().Value();
+  options.audit_options = from.Get("auditOptions").ToBoolean().Value();
   auto result = Napi::Object::New(env);
   if (options.queues < 1 || options.queues > 256 || options.device.empty() || options.device.size() > 15) {
     result.Set("errno", EINVAL);

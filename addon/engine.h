@@ -13,6 +13,7 @@
 
 #include "counters.h"
 #include "layout.h"
+#include "packet.h"
 #include "unique_fd.h"
 
 namespace twill {
@@ -37,6 +38,8 @@ struct EngineOptions {
   uint32_t own_address;     // of the TUN: source of time-exceeded sent to a peer
   uint32_t broadcast;       // of the overlay Network: never answered by ICMP
   int32_t buffer_bytes;     // of the socket, each direction
+  ReceivedRules rules = {};    // for packets of other hosts
+  bool audit_options = false;  // count packets that are let in only for rules.any_option
 };
 
 struct Granted {

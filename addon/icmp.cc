@@ -18,9 +18,10 @@ bool IsIcmpError(uint8_t type) noexcept { return type == 3 || type == 4 || type 
 
 }  // namespace
 
-bool MayAnswer(const uint8_t* packet, size_t received, const Ipv4Header& header, uint32_t broadcast) noexcept {
+bool MayAnswer(const uint8_t* packet, size_t received, const Ipv4Header& header, uint32_t broadcast,
+               bool reserved) noexcept {
   if (header.IsLaterFragment()) return false;
-  if (!IsUnicast(header.source) || !IsUnicast(header.destination)) return false;
+  if (!IsUnicast(header.source, reserved) || !IsUnicast(header.destination, reserved)) return false;
   if (header.destination == broadcast || header.source == broadcast) return false;
   if (header.protocol != kProtocolIcmp) return true;
   return received > header.header_length && !IsIcmpError(packet[header.header_length]);

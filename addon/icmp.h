@@ -26,7 +26,8 @@ struct IcmpError {
 
 // Never about an ICMP error, a later fragment, or a packet that was not sent from one host to one host.
 // `received` bytes of the packet are in the buffer.
-bool MayAnswer(const uint8_t* packet, size_t received, const Ipv4Header& header, uint32_t broadcast) noexcept;
+bool MayAnswer(const uint8_t* packet, size_t received, const Ipv4Header& header, uint32_t broadcast,
+               bool reserved = false) noexcept;
 
 // Writes the error to `to`, which has room for kMaxIcmpError bytes, and returns its length. Quotes the packet as it was
 // received, at most up to `length`. That is the length of the first packet when it is a superpacket, which is quoted as

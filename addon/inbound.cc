@@ -190,7 +190,7 @@ void InboundPort::ReadPacket(uint8_t* data, size_t length, const sockaddr_in& fr
   InnerPacket& packet = packets_[packet_count_];
   packet.data = data;
   HeaderFault fault = ParseIpv4(data, length, &packet.header);
-  if (fault == HeaderFault::kNone) fault = CheckReceived(data, packet.header);
+  if (fault == HeaderFault::kNone) fault = CheckReceived(data, packet.header, engine_->options().rules);
   if (fault != HeaderFault::kNone) {
     const bool parsed = fault > HeaderFault::kTotalLength;
     Drop(DropReason(fault), 1, ntohl(from.sin_addr.s_addr), parsed ? packet.header : Ipv4Header{});
@@ -240,13 +240,18 @@ void InboundPort::DeliverRun(const Run& run, int32_t index, uint64_t now_ms) noe
     Drop(static_cast<Inbound>(verdict), run.count, outer, packets_[run.first].header);
     return;
   }
-  if (arena_.At(inbound_field::kAudit, index) != 0) queue_.inbound.Add(Inbound::k_audit_would_drop, run.count);
+  const bool audited = arena_.At(inbound_field::kAudit, index) != 0;
+  if (audited) queue_.inbound.Add(Inbound::k_audit_would_drop, run.count);
+  const bool audit_options = !audited && engine_->options().audit_options;
   const int32_t peer = arena_.At(inbound_field::kPeerId, index);
   if (peer >= 0) queue_.inbound_peers[peer].Add(run.count, run.bytes);
   const bool merge_tcp = engine_->tcp_merge();
   const bool merge_udp = engine_->udp_merge();
   for (uint32_t i = run.first; i < run.first + run.count; i++) {
     const InnerPacket& packet = packets_[i];
+    if (audit_options && !OptionsAreHarmless(packet.data, packet.header)) {
+      queue_.inbound.Add(Inbound::k_audit_would_drop, 1);
+    }
     if (packet.header.ttl <= 1) {
       Drop(Inbound::k_drop_ttl_expired, 1, outer, packet.header);
       if (peer >= 0) AnswerExpired(run, packet, now_ms);
@@ -362,7 +367,7 @@ void InboundPort::Drop(Inbound reason, uint64_t packets, uint32_t outer, const I
 // not routed into it again. Only ever to an outer source that the verdict has found to be a live peer.
 void InboundPort::AnswerExpired(const Run& run, const InnerPacket& packet, uint64_t now_ms) noexcept {
   const EngineOptions& own = engine_->options();
-  if (!MayAnswer(packet.data, packet.header.total_length, packet.header, own.broadcast)) return;
+  if (!MayAnswer(packet.data, packet.header.total_length, packet.header, own.broadcast, own.rules.reserved)) return;
   if (!limiter_.Allow(packet.header.source, now_ms)) {
     queue_.inbound.Add(Inbound::k_icmp_limited, 1);
     return;

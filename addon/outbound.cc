@@ -110,7 +110,7 @@ bool OutboundPort::Describe(uint8_t* buffer, size_t length) noexcept {
     } else if (packet.segments > kMaxPieces) {
       packet.segments = 1;
       fault = Outbound::k_drop_too_many_pieces;
-    } else if (!IsUnicast(packet.header.destination)) {
+    } else if (!IsUnicast(packet.header.destination, engine_->options().rules.reserved)) {
       fault = Outbound::k_drop_not_unicast;
     } else if (IsOwnTunnelTraffic(packet)) {
       fault = Outbound::k_drop_recursion;
@@ -298,7 +298,8 @@ void OutboundPort::Drop(const Packet& packet, Outbound reason, uint32_t outer) n
 void OutboundPort::Answer(const Packet& packet, const IcmpError& error, uint64_t now_ms) noexcept {
   const size_t length =
       packet.segments == 1 ? packet.header.total_length : size_t{packet.headers_length} + packet.gso_size;
-  if (!MayAnswer(packet.data, length, packet.header, engine_->options().broadcast)) return;
+  const EngineOptions& own = engine_->options();
+  if (!MayAnswer(packet.data, length, packet.header, own.broadcast, own.rules.reserved)) return;
   if (!limiter_.Allow(packet.header.source, now_ms)) {
     queue_.outbound.Add(Outbound::k_icmp_limited, 1);
     return;

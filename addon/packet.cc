@@ -4,25 +4,48 @@ namespace twill {
 
 namespace {
 
-// Options that neither route nor record: end of list, no operation, router alert (RFC 2113).
-bool OptionsAreHarmless(const uint8_t* options, size_t length) noexcept {
-  size_t at = 0;
-  while (at < length) {
-    const uint8_t type = options[at];
-    if (type == 0) return true;
-    if (type == 1) {
-      at++;
-      continue;
-    }
-    if (type != 148 || at + 1 >= length) return false;
-    const uint8_t option_length = options[at + 1];
-    if (option_length != 4 || at + option_length > length) return false;
-    at += option_length;
+// By option number, whatever the copied flag says (RFC 791 section 3.1). The class for debugging and measurement holds
+// those that record: timestamp, traceroute (RFC 1393), experiments (RFC 4727). Of the class for control, source routes
+// and selective directed broadcast (RFC 6814) route, and record route, MTU probe and reply (RFC 1063) and Quick-Start
+// (RFC 4782) are written to on the way.
+bool RoutesOrRecords(uint8_t type) noexcept {
+  constexpr uint8_t kControl = 0;
+  constexpr uint8_t kMeasurement = 2;
+  const int option_class = (type >> 5) & 3;
+  if (option_class == kMeasurement) return true;
+  if (option_class != kControl) return false;
+  switch (type & 31) {
+    case 3:   // loose source route
+    case 7:   // record route
+    case 9:   // strict source route
+    case 11:  // MTU probe
+    case 12:  // MTU reply
+    case 21:  // selective directed broadcast
+    case 25:  // Quick-Start
+      return true;
+    default:
+      return false;
   }
-  return true;
 }
 
 }  // namespace
+
+bool OptionsAreHarmless(const uint8_t* packet, const Ipv4Header& header) noexcept {
+  size_t at = kMinIpHeader;
+  while (at < header.header_length) {
+    const uint8_t type = packet[at];
+    if (type == 0) return true;  // end of the list
+    if (type == 1) {             // no operation
+      at++;
+      continue;
+    }
+    if (at + 1 >= header.header_length || RoutesOrRecords(type)) return false;
+    const uint8_t length = packet[at + 1];
+    if (length < 2 || at + length > header.header_length) return false;
+    at += length;
+  }
+  return true;
+}
 
 // HOT
 HeaderFault ParseIpv4(const uint8_t* packet, size_t length, Ipv4Header* header) noexcept {
@@ -44,9 +67,8 @@ HeaderFault ParseIpv4(const uint8_t* packet, size_t length, Ipv4Header* header) 
 }
 
 // HOT
-HeaderFault CheckReceived(const uint8_t* packet, const Ipv4Header& header) noexcept {
-  if (header.header_length > kMinIpHeader &&
-      !OptionsAreHarmless(packet + kMinIpHeader, header.header_length - kMinIpHeader)) {
+HeaderFault CheckReceived(const uint8_t* packet, const Ipv4Header& header, ReceivedRules rules) noexcept {
+  if (header.header_length > kMinIpHeader && !rules.any_option && !OptionsAreHarmless(packet, header)) {
     return HeaderFault::kOptions;
   }
   const uint32_t offset = (header.fragment & kFragmentOffset) * 8u;
@@ -55,8 +77,8 @@ HeaderFault CheckReceived(const uint8_t* packet, const Ipv4Header& header) noexc
     return HeaderFault::kFragmentOverflow;
   }
   if (header.ttl == 0) return HeaderFault::kTtlZero;
-  if (!IsUnicast(header.source)) return HeaderFault::kMartianSource;
-  if (!IsUnicast(header.destination)) return HeaderFault::kMartianDestination;
+  if (!IsUnicast(header.source, rules.reserved)) return HeaderFault::kMartianSource;
+  if (!IsUnicast(header.destination, rules.reserved)) return HeaderFault::kMartianDestination;
   return HeaderFault::kNone;
 }
 

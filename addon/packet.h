@@ -105,13 +105,24 @@ enum class HeaderFault : uint8_t {
 // Reads the header of a packet of `length` bytes. On kNone, total_length <= length and header_length <= total_length.
 HeaderFault ParseIpv4(const uint8_t* packet, size_t length, Ipv4Header* header) noexcept;
 
-// The further conditions for a packet that came from another host, in the order of the members of HeaderFault.
-HeaderFault CheckReceived(const uint8_t* packet, const Ipv4Header& header) noexcept;
+// What may be let in besides.
+struct ReceivedRules {
+  bool reserved = false;     // as in IsUnicast
+  bool any_option = false;   // also options that are not harmless
+};
 
-// Whether an address can be the source or destination of a unicast packet between hosts.
-inline bool IsUnicast(uint32_t address) noexcept {
+// The further conditions for a packet that came from another host, in the order of the members of HeaderFault.
+HeaderFault CheckReceived(const uint8_t* packet, const Ipv4Header& header, ReceivedRules rules = {}) noexcept;
+
+// Whether no option of the header routes or records, and each ends inside it. Options that nobody knows are harmless:
+// a router passes them on (RFC 1812 section 4.2.2.6), and hosts use some among themselves.
+bool OptionsAreHarmless(const uint8_t* packet, const Ipv4Header& header) noexcept;
+
+// Whether an address can be the source or destination of a unicast packet between hosts. The reserved range 240/4
+// counts only with `reserved`, when the overlay Network lies there. The network config refuses the other ranges.
+inline bool IsUnicast(uint32_t address, bool reserved = false) noexcept {
   const uint32_t first = address >> 24;
-  return first != 0 && first != 127 && first < 224;
+  return first != 0 && first != 127 && (first < 224 || (reserved && first >= 240 && address != 0xffffffff));
 }
 
 // One step of RFC 1624 for the high byte of the TTL and protocol word. The TTL must not be 0.

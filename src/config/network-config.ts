@@ -9,6 +9,7 @@ import {
   formatIpv4,
   formatPrefix,
   type Ipv4,
+  NEVER_UNICAST,
   parseCidr,
   parseIpv4,
   type Prefix,
@@ -80,6 +81,17 @@ export function networkConfigFromValue(value: unknown, source: string): NetworkC
   if (subnetMin > subnetMax) {
     const bounds = `SubnetMin ${formatIpv4(subnetMin)} is above SubnetMax ${formatIpv4(subnetMax)}`;
     throw new OverlayError('E_CONFIG', `${source}: ${bounds}`);
+  }
+  const lastAddress = subnetMax + size - 1;
+  if (
+    NEVER_UNICAST.some(
+      ({ address, length }) => subnetMin < address + sizeOf(length) && address <= lastAddress,
+    )
+  ) {
+    throw read.error(
+      'Network',
+      `subnets outside ${NEVER_UNICAST.map(formatPrefix).join(', ')}: no host is there`,
+    );
   }
   return {
     network,

@@ -10,7 +10,15 @@ import { getSystemErrorName } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import type { OffloadFeature, OffloadSwitches, SourceCheck } from '../config/options.js';
 import { OverlayError } from '../errors.js';
-import { type Ipv4, type Prefix, formatIpv4, maskOf, sizeOf } from '../net/ipv4.js';
+import {
+  type Ipv4,
+  type Prefix,
+  RESERVED_RANGE,
+  formatIpv4,
+  maskOf,
+  prefixesOverlap,
+  sizeOf,
+} from '../net/ipv4.js';
 import type { PathMtuEvent } from './arena.js';
 import {
   INBOUND_COUNTERS,
@@ -137,6 +145,9 @@ export class Dataplane {
       replySource: replySourceOf(network, ownSubnet),
       ownAddress: ownSubnet.address,
       broadcast: (network.address | ~maskOf(network.length)) >>> 0,
+      reserved: prefixesOverlap(network, RESERVED_RANGE),
+      anyOption: options.sourceCheck === 'off' || options.sourceCheck === 'audit',
+      auditOptions: options.sourceCheck === 'audit',
       bufferBytes: SOCKET_BUFFER_BYTES,
     });
     if ('errno' in result) throw openError(options, result.errno, result.operation);

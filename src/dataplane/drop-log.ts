@@ -25,6 +25,7 @@ export interface DropSnapshot {
 const CURES: Partial<Record<DropReason, string>> = {
   drop_tun_queue:
     'a worker that has a core to itself keeps up; if it has one, --queues=2 and more spread the load',
+  drop_options: 'only --source-check=off would let it in',
   drop_unowned_source: '--source-check=loose would let it in',
   drop_unknown_peer: 'only --source-check=off would let it in',
   drop_spoofed_source: 'only --source-check=off would let it in',

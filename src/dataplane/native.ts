@@ -21,6 +21,11 @@ export interface NativeOpenOptions {
   readonly ownAddress: number;
   /** Broadcast address of the overlay network: never answered. */
   readonly broadcast: number;
+  /** Whether addresses of the reserved range 240/4 are hosts'. */
+  readonly reserved: boolean;
+  /** Whether received packets may have IP options that route or record, and whether those are counted. */
+  readonly anyOption: boolean;
+  readonly auditOptions: boolean;
   /** Wanted size of each socket buffer. */
   readonly bufferBytes: number;
 }

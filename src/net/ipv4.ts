@@ -90,12 +90,17 @@ export function prefixesOverlap(a: Prefix, b: Prefix): boolean {
   return prefixCovers(a, b) || prefixCovers(b, a);
 }
 
-const BOGONS: readonly Prefix[] = [
+/** 240/4 (RFC 1112 section 4): Linux carries it and a Network may lie there; its last address is broadcast. */
+export const RESERVED_RANGE: Prefix = { address: 0xf0000000, length: 4 };
+
+/** No packet between hosts has such an address: IsUnicast of addon/packet.h, and no Network lies there. */
+export const NEVER_UNICAST: readonly Prefix[] = [
   { address: 0x00000000, length: 8 }, // "this network", RFC 1122 section 3.2.1.3
   { address: 0x7f000000, length: 8 }, // loopback, RFC 1122 section 3.2.1.3
   { address: 0xe0000000, length: 4 }, // multicast, RFC 5771
-  { address: 0xf0000000, length: 4 }, // reserved and limited broadcast, RFC 1112 section 4, RFC 919
 ];
+
+const BOGONS: readonly Prefix[] = [...NEVER_UNICAST, RESERVED_RANGE];
 
 /** Whether no host can own this address as a unicast address on a network: 0/8, 127/8, 224/4, 240/4. */
 export function isBogon(address: Ipv4): boolean {

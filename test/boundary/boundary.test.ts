@@ -59,6 +59,9 @@ t.test('wrong calls are refused, and do no harm', (t) => {
     replySource: 0,
     ownAddress: 0,
     broadcast: 0,
+    reserved: false,
+    anyOption: false,
+    auditOptions: false,
     bufferBytes: 0,
   });
   t.match(bad, { errno: 22 });

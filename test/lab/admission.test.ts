@@ -157,6 +157,7 @@ t.test('malformed packets are counted by reason, and nothing else happens', { sk
     ['drop_options', buildPacket({ ...good, options: Buffer.from([7, 7, 4, 0, 0, 0, 0, 0]) })],
     ['drop_options', buildPacket({ ...good, options: Buffer.from([68, 4, 5, 0]) })],
     ['packets_out', buildPacket({ ...good, options: Buffer.from([148, 4, 0, 0]) })],
+    ['packets_out', buildPacket({ ...good, options: Buffer.from([136, 4, 0, 1]) })],
     ['packets_out', buildPacket({ ...good, options: Buffer.from([1, 1, 1, 0]) })],
     ['drop_fragment_overflow', buildPacket({ ...good, fragment: 0x1fff, payload: Buffer.alloc(100) })],
     ['packets_out', buildPacket({ ...good, fragment: 0x2000 })],

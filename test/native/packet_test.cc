@@ -70,11 +70,46 @@ int main() {
       {"timestamp", WithOptions({68, 8, 5, 0, 0, 0, 0, 0}), HeaderFault::kOptions},
       {"router alert cut off", WithOptions({1, 1, 1, 148}), HeaderFault::kOptions},
       {"router alert of a wrong length", WithOptions({148, 8, 0, 0}), HeaderFault::kOptions},
-      {"unknown option", WithOptions({200, 4, 0, 0}), HeaderFault::kOptions},
+      {"unknown option for measurement", WithOptions({200, 4, 0, 0}), HeaderFault::kOptions},
+      {"traceroute", WithOptions({82, 4, 0, 0}), HeaderFault::kOptions},
+      {"Quick-Start", WithOptions({25, 8, 0, 0, 0, 0, 0, 0}), HeaderFault::kOptions},
+      {"record route with the copied flag", WithOptions({135, 7, 4, 0, 0, 0, 0, 0}), HeaderFault::kOptions},
+      {"record route after a stream ID", WithOptions({136, 4, 0, 1, 7, 7, 4, 0, 0, 0, 0, 0}), HeaderFault::kOptions},
+      {"record route after the end of the list", WithOptions({0, 7, 7, 4}), HeaderFault::kNone},
+      {"stream ID", WithOptions({136, 4, 0, 1}), HeaderFault::kNone},
+      {"CIPSO", WithOptions({134, 10, 0, 0, 0, 1, 1, 4, 0, 1, 0, 0}), HeaderFault::kNone},
+      {"security", WithOptions({130, 3, 171, 0}), HeaderFault::kNone},
+      {"unknown option for control", WithOptions({154, 8, 0, 1, 10, 5, 1, 2}), HeaderFault::kNone},
+      {"option of length 1", WithOptions({136, 1, 0, 0}), HeaderFault::kOptions},
+      {"option of length 0", WithOptions({136, 0, 0, 0}), HeaderFault::kOptions},
+      {"option past the end of the header", WithOptions({136, 5, 0, 0}), HeaderFault::kOptions},
   };
   for (const Row& row : rows) {
     test::Case(row.name, [&] { CHECK_EQUAL(Judge(row.packet), row.expected); });
   }
+
+  test::Case("any option may be let in, and all else is still checked", [] {
+    auto packet = WithOptions({7, 7, 4, 0, 0, 0, 0, 0});
+    const ReceivedRules rules{false, true};
+    CHECK_EQUAL(CheckReceived(packet.data(), test::Parsed(packet), rules), HeaderFault::kNone);
+    packet[8] = 0;
+    CHECK_EQUAL(CheckReceived(packet.data(), test::Parsed(packet), rules), HeaderFault::kTtlZero);
+  });
+
+  // test/unit/config/network-config.test.ts has the same ranges.
+  test::Case("addresses of hosts by range, with the Network in 240/4 and elsewhere", [] {
+    for (uint32_t first = 0; first < 256; first++) {
+      const uint32_t address = first << 24 | 0x050102;
+      const bool ordinary = first != 0 && first != 127 && first < 224;
+      CHECK_EQUAL(IsUnicast(address), ordinary);
+      CHECK_EQUAL(IsUnicast(address, true), ordinary || first >= 240);
+    }
+    CHECK(!IsUnicast(0xffffffff, true));
+    CHECK(IsUnicast(0xfffffffe, true));
+    auto packet = Edited([](auto& p) { p[12] = p[16] = 240; });
+    CHECK_EQUAL(CheckReceived(packet.data(), test::Parsed(packet)), HeaderFault::kMartianSource);
+    CHECK_EQUAL(CheckReceived(packet.data(), test::Parsed(packet), {true, false}), HeaderFault::kNone);
+  });
 
   test::Case("random bytes are judged without reading past them", [] {
     test::Random random(7);

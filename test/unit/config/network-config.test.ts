@@ -86,3 +86,35 @@ t.test('unknown keys are ignored and named; "__proto__" is a key like any other'
   t.equal(({} as Record<string, unknown>)['Network'], undefined);
   t.end();
 });
+
+// addon/packet.h has the same ranges, checked by test/native/packet_test.cc.
+t.test('parseNetworkConfig() takes a Network if, and only if, the data path carries it', (t) => {
+  const isTaken = (text: string): boolean => {
+    try {
+      parseNetworkConfig(text, 'test');
+      return true;
+    } catch (error) {
+      t.match(error, {
+        code: 'E_CONFIG',
+        message: /Network is ".*": expected subnets outside 0\.0\.0\.0\/8, 127/,
+      });
+      return false;
+    }
+  };
+  for (let first = 0; first < 256; first++) {
+    const isCarried = first !== 0 && first !== 127 && !(first >= 224 && first < 240);
+    t.equal(isTaken(`{"Network":"${first}.5.0.0/16"}`), isCarried, `${first}.5.0.0/16`);
+  }
+  const rows: [string, boolean][] = [
+    ['{"Network":"240.0.0.0/4"}', true],
+    ['{"Network":"240.0.0.0/12"}', true],
+    ['{"Network":"255.255.0.0/16"}', true],
+    ['{"Network":"169.254.0.0/16"}', true],
+    ['{"Network":"192.0.0.0/2"}', false],
+    ['{"Network":"126.0.0.0/7"}', false],
+    ['{"Network":"126.0.0.0/7","SubnetMax":"126.9.0.0"}', true],
+    ['{"Network":"64.0.0.0/2","SubnetMin":"126.0.0.0"}', false],
+  ];
+  for (const [text, expected] of rows) t.equal(isTaken(text), expected, text);
+  t.end();
+});

@@ -12,6 +12,7 @@
         "addon/inbound.cc",
         "addon/outbound.cc",
         "addon/packet.cc",
+        "addon/queue_bound.cc",
         "addon/sender.cc",
         "addon/split.cc",
         "addon/trains.cc",

@@ -65,7 +65,8 @@ Napi::Value Open(const Napi::CallbackInfo& info) {
   options.queues = static_cast<int32_t>(Word(from, "queues"));
   const auto offload = from.Get("offload").ToObject();
   options.offload = {Flag(offload, "udpSegment"), Flag(offload, "udpGro"),   Flag(offload, "tunTso"),
-                     Flag(offload, "tunUso"),     Flag(offload, "mergeTcp"), Flag(offload, "mergeUdp")};
+                     Flag(offload, "tunUso"),     Flag(offload, "mergeTcp"), Flag(offload, "mergeUdp"),
+                     Flag(offload, "tunQueueBound")};
   options.reply_source = Word(from, "replySource");
   options.own_address = Word(from, "ownAddress");
   options.broadcast = Word(from, "broadcast");
@@ -94,6 +95,7 @@ Napi::Value Open(const Napi::CallbackInfo& info) {
   result.Set("udpSegments", granted.udp_segments);
   result.Set("receiveBufferBytes", granted.receive_bytes);
   result.Set("sendBufferBytes", granted.send_bytes);
+  result.Set("queueBytes", granted.queue_bytes);
   result.Set("checksum", ChecksumVariant());
   return result;
 }

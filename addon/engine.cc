@@ -132,6 +132,13 @@ struct EngineOpener {
       engine->granted_.send_bytes = udp.send_bytes;
       engine->queues_.push_back(std::move(queue));
     }
+    const int first = engine->queues_[0]->tun.get();
+    // An adopted device may have the program of a daemon that was killed.
+    QueueBound::Detach(first);
+    if (wanted.offload.tun_queue_bound) {
+      engine->bound_ = QueueBound::Attach(first, static_cast<uint32_t>(wanted.queues));
+      engine->granted_.queue_bytes = engine->bound_ ? kQueueBytes : 0;
+    }
     if (wanted.queues > 1) {
       SpreadByQueue(engine->queues_[0]->udp.get(), wanted.port, static_cast<uint32_t>(wanted.queues));
     }

@@ -14,6 +14,7 @@
 #include "counters.h"
 #include "layout.h"
 #include "packet.h"
+#include "queue_bound.h"
 #include "unique_fd.h"
 
 namespace twill {
@@ -26,6 +27,7 @@ struct OffloadSwitches {
   bool tun_uso;
   bool merge_tcp;
   bool merge_udp;
+  bool tun_queue_bound;
 };
 
 struct EngineOptions {
@@ -49,6 +51,7 @@ struct Granted {
   uint16_t udp_segments = 1;
   int receive_bytes = 0;
   int send_bytes = 0;
+  uint32_t queue_bytes = 0;  // bound of each queue of the TUN; 0 without
 };
 
 // Who was refused last, per counter: for the one log line per cause.
@@ -97,6 +100,10 @@ class Engine {
   const EngineOptions& options() const noexcept { return options_; }
   const Granted& granted() const noexcept { return granted_; }
   int32_t id() const noexcept { return id_; }
+  // nullptr without a bound.
+  QueueLoad* load(size_t queue) const noexcept {
+    return bound_ ? bound_->load(static_cast<uint32_t>(queue)) : nullptr;
+  }
   size_t queue_count() const noexcept { return queues_.size(); }
   Queue& queue(size_t index) noexcept { return *queues_[index]; }
   int stop_fd() const noexcept { return stop_.get(); }
@@ -123,6 +130,7 @@ class Engine {
   int32_t id_;
   Granted granted_;
   std::vector<std::unique_ptr<Queue>> queues_;
+  std::unique_ptr<QueueBound> bound_;  // after queues_, so that it goes before they close
   UniqueFd stop_;
   std::atomic<bool> stopping_{false};
   std::atomic<bool> tcp_merge_{false};

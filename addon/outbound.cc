@@ -34,6 +34,7 @@ OutboundPort::OutboundPort(std::shared_ptr<Engine> engine, size_t queue, int32_t
       queue_(engine_->queue(queue)),
       arena_(arena, kOutboundCapacity, outbound_field::kCount),
       sender_(*engine_, queue_, arena_),
+      waiting_(engine_->load(queue)),
       memory_(new uint8_t[kMemoryBytes + kAlign]),
       packets_(new Packet[kOutboundCapacity]) {}
 
@@ -60,13 +61,18 @@ int32_t OutboundPort::ReadBatch() noexcept {
   size_t at = kLead;
   int32_t reads = 0;
   uint32_t pieces = 0;
+  waiting_.Look(MonotonicMs() * 1'000'000);
   while (reads < kOutboundCapacity && at < kBatchBytes && pieces < kBatchPieces) {
+    waiting_.Note();
     const ssize_t length = ::read(queue_.tun.get(), base + at, kReadRoom);
     if (length < 0) {
       if (errno == EINTR) continue;
-      return errno == EAGAIN ? 0 : -errno;
+      if (errno != EAGAIN) return -errno;
+      waiting_.Empty();
+      return 0;
     }
     reads++;
+    waiting_.Read(static_cast<size_t>(length) - std::min(static_cast<size_t>(length), sizeof(VnetHeader)));
     queue_.outbound.Add(Outbound::k_reads, 1);
     if (Describe(base + at, static_cast<size_t>(length))) {
       pieces += packets_[count_ - 1].segments;

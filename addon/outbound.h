@@ -59,6 +59,7 @@ class OutboundPort {
   Queue& queue_;
   ArenaView arena_;
   Sender sender_;
+  QueueReader waiting_;
   TrainSet trains_;
   FlowOrder flows_;
   IcmpLimiter limiter_;

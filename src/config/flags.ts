@@ -223,6 +223,13 @@ export const FLAGS: readonly FlagSpec[] = [
     'off',
     'deliver UDP datagrams of a flow as superpackets, which raw and packet sockets see whole',
   ),
+  choice(
+    'tun-queue-bound',
+    'tunQueueBound',
+    OFFLOADS,
+    'auto',
+    'bound the queue of the TUN device in bytes too (5 MiB), by a BPF program',
+  ),
   choice('source-check', 'sourceCheck', SOURCE_CHECKS, 'strict', 'which received packets are let in'),
   choice('log-format', 'logFormat', LOG_FORMATS, 'text', 'how log lines look'),
   text(

@@ -9,7 +9,15 @@ export const OFFLOADS = ['auto', 'off'] as const;
 export type Offload = (typeof OFFLOADS)[number];
 
 /** What can be switched off alone, because there are kernels and cards with one of them broken. Each has a flag. */
-export const OFFLOAD_FEATURES = ['udpSegment', 'udpGro', 'tunTso', 'tunUso', 'mergeTcp', 'mergeUdp'] as const;
+export const OFFLOAD_FEATURES = [
+  'udpSegment',
+  'udpGro',
+  'tunTso',
+  'tunUso',
+  'mergeTcp',
+  'mergeUdp',
+  'tunQueueBound',
+] as const;
 export type OffloadFeature = (typeof OFFLOAD_FEATURES)[number];
 export type OffloadFlags = Readonly<Record<OffloadFeature, Offload>>;
 export type OffloadSwitches = Readonly<Record<OffloadFeature, boolean>>;

@@ -101,6 +101,8 @@ export interface GrantedOffloads {
   readonly udpGro: Grant;
   readonly mergeTcp: Grant;
   readonly mergeUdp: Grant;
+  /** Bytes that may wait in each queue of the device; 0 when only packets are counted. */
+  readonly queueBytes: number | 'off';
   readonly checksum: string;
   readonly receiveBufferBytes: number;
   readonly sendBufferBytes: number;
@@ -210,6 +212,7 @@ export class Dataplane {
       udpGro: grant('udpGro', this.#engine.udpGro),
       mergeTcp: grant('mergeTcp', this.#merge.tcp),
       mergeUdp: grant('mergeUdp', this.#merge.udp),
+      queueBytes: grant('tunQueueBound', this.#engine.queueBytes),
       checksum: this.#engine.checksum,
       receiveBufferBytes: this.#engine.receiveBufferBytes,
       sendBufferBytes: this.#engine.sendBufferBytes,

@@ -41,6 +41,8 @@ export interface NativeEngine {
   readonly udpSegments: number;
   readonly receiveBufferBytes: number;
   readonly sendBufferBytes: number;
+  /** Bytes that may wait in each queue of the device; 0 without a bound. */
+  readonly queueBytes: number;
   /** "avx2" or "portable". */
   readonly checksum: string;
 }

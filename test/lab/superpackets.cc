@@ -68,7 +68,7 @@ int main(int argc, char** argv) {
   const auto gso_size = static_cast<uint16_t>(std::atoi(argv[5]));
   const auto payload = static_cast<size_t>(std::atoi(argv[6]));
   const int64_t rate = std::atoll(argv[7]);
-  const int64_t count = rate * std::atoll(argv[8]);
+  const auto count = static_cast<int64_t>(static_cast<double>(rate) * std::atof(argv[8]));
 
   const int fd = ::socket(AF_PACKET, SOCK_RAW, htons(ETH_P_IP));
   if (fd < 0) Fail("socket");

@@ -247,7 +247,7 @@ FakeKernel::FakeKernel() { kernel = this; }
 FakeKernel::~FakeKernel() { kernel = nullptr; }
 
 std::shared_ptr<twill::Engine> OpenFakeEngine(bool offload, bool probed) {
-  return OpenFakeEngine({offload, offload, offload, offload, offload, offload}, probed);
+  return OpenFakeEngine({offload, offload, offload, offload, offload, offload, offload}, probed);
 }
 
 std::shared_ptr<twill::Engine> OpenFakeEngine(const twill::OffloadSwitches& offload, bool probed) {

@@ -664,17 +664,19 @@ int main() {
   test::Case("each offload is off alone when it is switched off", [] {
     bool OffloadSwitches::* const switches[] = {&OffloadSwitches::udp_segment, &OffloadSwitches::udp_gro,
                                                 &OffloadSwitches::tun_tso,     &OffloadSwitches::tun_uso,
-                                                &OffloadSwitches::merge_tcp,   &OffloadSwitches::merge_udp};
+                                                &OffloadSwitches::merge_tcp,   &OffloadSwitches::merge_udp,
+                                                &OffloadSwitches::tun_queue_bound};
     constexpr unsigned kTso = kTunTso4 | kTunTso6 | kTunTsoEcn, kUso = kTunUso4 | kTunUso6;
     for (bool OffloadSwitches::* const off : switches) {
       test::FakeKernel kernel;
-      OffloadSwitches wanted = {true, true, true, true, true, true};
+      OffloadSwitches wanted = {true, true, true, true, true, true, true};
       wanted.*off = false;
       const std::shared_ptr<Engine> engine = test::OpenFakeEngine(wanted);
       const Granted& granted = engine->granted();
       CHECK_EQUAL(granted.udp_segments > 1, wanted.udp_segment);
       CHECK_EQUAL(granted.udp_gro, wanted.udp_gro);
       CHECK_EQUAL(granted.tun, kTunCsum | (wanted.tun_tso ? kTso : 0) | (wanted.tun_uso ? kUso : 0));
+      if (!wanted.tun_queue_bound) CHECK_EQUAL(granted.queue_bytes, 0);  // else it needs privileges
       CHECK_EQUAL(engine->tcp_merge(), wanted.merge_tcp);
       CHECK_EQUAL(engine->udp_merge(), wanted.merge_udp);
       CloseEngine(engine->id());

@@ -53,6 +53,7 @@ t.test('parseFlags() has flannel’s defaults', (t) => {
     tunUso: 'auto',
     mergeTcp: 'auto',
     mergeUdp: 'off',
+    tunQueueBound: 'auto',
   });
   t.end();
 });
@@ -67,6 +68,7 @@ t.test('offloadSwitches() wants what no flag has switched off', (t) => {
     tunUso: true,
     mergeTcp: true,
     mergeUdp: false,
+    tunQueueBound: true,
   };
   const none = Object.fromEntries(OFFLOAD_FEATURES.map((feature) => [feature, false]));
   t.strictSame(switchesOf([]), usual);
@@ -74,9 +76,9 @@ t.test('offloadSwitches() wants what no flag has switched off', (t) => {
   t.strictSame(switchesOf(['--offload=off', '--merge-udp=auto']), none, '--offload=off is all of them');
   t.strictSame(switchesOf(['--merge-udp=auto']), { ...usual, mergeUdp: true });
   for (const feature of OFFLOAD_FEATURES) {
-    const name = feature.replace(/[A-Z]/, (letter) => `-${letter.toLowerCase()}`);
+    const name = feature.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
     t.strictSame(switchesOf([`--${name}=off`]), { ...usual, [feature]: false }, name);
-    const variable = `FLANNELD_${name.toUpperCase().replace('-', '_')}`;
+    const variable = `FLANNELD_${name.toUpperCase().replaceAll('-', '_')}`;
     t.strictSame(switchesOf([], { [variable]: 'off' }), { ...usual, [feature]: false }, variable);
   }
   t.end();

@@ -35,6 +35,9 @@ import type { WorkerMessage, WorkerTask } from './worker.js';
 // Enough for some 60 ms of single datagrams at 1 Gbit/s; the kernel counts about 2,300 bytes for each.
 const SOCKET_BUFFER_BYTES = 8 << 20;
 
+// A worker is ready some 50 ms after it was made; on a machine without a free core it may take a second.
+const READY_MS = 10_000;
+
 // A worker wakes at once and needs a moment for its last batch; terminate() helps where it is JavaScript that does not end.
 // Together less than the second in which SIGTERM is to be obeyed.
 const STOP_MS = 500;
@@ -164,7 +167,7 @@ export class Dataplane {
   /**
    * Starts the workers; they may wait before the device is up. Resolves when all of them do.
    *
-   * @throws OverlayError E_TUN when one of them ended. What runs is to be closed then.
+   * @throws OverlayError E_TUN when one of them ended, or is not ready within 10 s. What runs is to be closed then.
    */
   async start(): Promise<void> {
     const ready: Promise<void>[] = [];
@@ -338,7 +341,12 @@ export class Dataplane {
       }),
     );
     this.#workers.set(worker, { name, ended });
+    let late: NodeJS.Timeout | undefined;
     await new Promise<void>((resolve, reject) => {
+      late = setTimeout(
+        () => reject(new OverlayError('E_TUN', `The ${name} was not ready within ${READY_MS} ms`)),
+        READY_MS,
+      );
       worker.on('message', (message: WorkerMessage) => {
         if (message.kind === 'ready') resolve();
         else if (message.kind === 'path-mtu') options.onPathMtu(message.event);
@@ -356,7 +364,7 @@ export class Dataplane {
         reject(new OverlayError('E_TUN', `The ${name} ended before it was ready`));
         this.#failWith(`${name} ended`);
       });
-    });
+    }).finally(() => clearTimeout(late));
   }
 
   #fail(worker: string, error: number): void {

@@ -1,6 +1,7 @@
 // The owner of a data path on an addon and worker threads that are fakes: starts that fail, failures that come late.
 
 import { EventEmitter } from 'node:events';
+import { mock } from 'node:test';
 import t, { type Test } from 'tap';
 import { OFFLOAD_FEATURES, type OffloadSwitches } from '../../../src/config/options.js';
 import type * as dataplaneModule from '../../../src/dataplane/dataplane.js';
@@ -107,6 +108,19 @@ t.test('a start that fails rejects, and is no failure of a running data path', a
     await dataplane.close();
     t.same(failures, [], how);
   }
+});
+
+t.test('start() does not wait for a worker that hangs', async (t) => {
+  const { Dataplane } = await load(t);
+  const dataplane = Dataplane.open(optionsOf([]));
+  mock.timers.enable({ apis: ['setTimeout'] });
+  t.teardown(() => mock.timers.reset());
+  const started = dataplane.start();
+  FakeWorker.all[0].ready();
+  mock.timers.tick(10_000);
+  await t.rejects(started, { code: 'E_TUN', message: /inbound worker of queue 0 was not ready/ });
+  mock.timers.reset();
+  await dataplane.close();
 });
 
 t.test('a failure is told once, and never of a data path that is closed', async (t) => {

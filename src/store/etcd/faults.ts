@@ -84,6 +84,13 @@ const TEXT_KINDS: readonly (readonly [RegExp, FaultKind])[] = [
   [/etcdserver: request timed out|too many requests/i, 'timeout'],
   [/certificate|EPROTO|altname|\bssl|\btls|ERR_TLS|ERR_SSL|self-signed|secure TLS connection/i, 'tls'],
   [/client was already closed|Channel closed/i, 'closed'],
+  // The way to etcd speaks, not etcd: a stream or connection that was ended, or a web proxy's page. gRPC gives these
+  // the status of whatever is nearest, from INTERNAL to RESOURCE_EXHAUSTED. 404 is a gateway that lacks the method.
+  [
+    /Received RST_STREAM|Received HTTP status code (?!404)|Bandwidth exhausted|not secure enough/i,
+    'unreachable',
+  ],
+  [/\bE(?:CONN(?:RESET|REFUSED|ABORTED)|HOSTUNREACH|NETUNREACH|NETDOWN|PIPE|TIMEDOUT)\b/, 'unreachable'],
 ];
 
 const CLASS_KINDS: Readonly<Record<string, FaultKind>> = {
@@ -107,6 +114,16 @@ const CODE_KINDS: Readonly<Record<number, FaultKind>> = {
   16: 'auth',
 };
 
+// gRPC's statuses for what went wrong on its own side of a call: UNKNOWN, INTERNAL, DATA_LOSS. etcd uses them too, for
+// its own errors, and these begin with its name.
+const BROKEN_CLASSES: ReadonlySet<string> = new Set([
+  'GRPCUnknownError',
+  'GRPCInternalError',
+  'GRPCDataLossError',
+]);
+const BROKEN_CODES: ReadonlySet<number> = new Set([2, 13, 15]);
+const SAID_BY_ETCD = /\b(?:etcdserver|auth|lease|mvcc): /;
+
 /** The kind that a text of etcd or gRPC stands for. */
 export function kindOfText(text: string): FaultKind | undefined {
   return TEXT_KINDS.find(([pattern]) => pattern.test(text))?.[1];
@@ -118,7 +135,13 @@ export function toFault(error: unknown, action: string, endpoint: string): EtcdF
   const text = shortText(error);
   const code = typeof error === 'object' && error !== null && 'code' in error ? Number(error.code) : NaN;
   const className = error instanceof Error ? error.constructor.name : '';
-  const kind = kindOfText(text) ?? CLASS_KINDS[className] ?? CODE_KINDS[code] ?? 'other';
+  const isBroken = BROKEN_CLASSES.has(className) || BROKEN_CODES.has(code);
+  const kind =
+    kindOfText(text) ??
+    (isBroken && !SAID_BY_ETCD.test(text) ? 'unreachable' : undefined) ??
+    CLASS_KINDS[className] ??
+    CODE_KINDS[code] ??
+    'other';
   return new EtcdFault(kind, `${action} at ${endpoint}: ${text}`, { cause: error });
 }
 

@@ -87,6 +87,47 @@ t.test('toFault() tells the kinds apart by what etcd, gRPC and OpenSSL really sa
   t.end();
 });
 
+t.test('toFault() takes a connection that was killed for unreachable, whatever status gRPC gives it', (t) => {
+  const RST = 'Received RST_STREAM with code';
+  const cases: [code: number, className: string, text: string, kind: FaultKind][] = [
+    [1, 'GRPCCancelledError', '1 CANCELLED: Call cancelled', 'unreachable'],
+    [2, 'GRPCUnknownError', '2 UNKNOWN: Received HTTP status code 418', 'unreachable'],
+    [2, 'GRPCUnknownError', '2 UNKNOWN: something broke', 'unreachable'],
+    [2, 'GRPCUnknownError', '2 UNKNOWN: etcdserver: something of its own', 'other'],
+    [2, 'GRPCUnknownError', '2 UNKNOWN: auth: something of its own', 'other'],
+    [7, 'GRPCGenericError', '7 PERMISSION_DENIED: Received HTTP status code 403', 'unreachable'],
+    [7, 'GRPCGenericError', '7 PERMISSION_DENIED: Protocol not secure enough', 'unreachable'],
+    [8, 'GRPCResourceExhastedError', '8 RESOURCE_EXHAUSTED: Bandwidth exhausted or memory', 'unreachable'],
+    [12, 'GRPCNotImplementedError', '12 UNIMPLEMENTED: Received HTTP status code 404', 'other'],
+    [13, 'GRPCInternalError', `13 INTERNAL: ${RST} 0 (Call ended without gRPC status)`, 'unreachable'],
+    [13, 'GRPCInternalError', `13 INTERNAL: ${RST} 2 (Internal server error)`, 'unreachable'],
+    [
+      13,
+      'GRPCInternalError',
+      `13 INTERNAL: ${RST} 2 triggered by internal client error: read ECONNABORTED`,
+      'unreachable',
+    ],
+    [13, 'GRPCInternalError', `13 INTERNAL: ${RST} 11`, 'unreachable'],
+    [13, 'GRPCInternalError', '13 INTERNAL: Received HTTP status code 400', 'unreachable'],
+    [13, 'GRPCInternalError', '13 INTERNAL: Response message parsing error: x', 'unreachable'],
+    [13, 'GRPCInternalError', '13 INTERNAL: etcdserver: something of its own', 'other'],
+    [15, 'GRPCDataLossError', '15 DATA_LOSS: stream truncated', 'unreachable'],
+    [15, 'GRPCDataLossError', '15 DATA_LOSS: etcdserver: corrupt cluster', 'other'],
+    [14, 'GRPCUnavailableError', '14 UNAVAILABLE: read ECONNRESET', 'unreachable'],
+    [NaN, 'Error', 'connect EHOSTUNREACH 192.0.2.1:2379', 'unreachable'],
+    [NaN, 'Error', 'write EPIPE', 'unreachable'],
+  ];
+  for (const [code, className, text, kind] of cases) {
+    const named = class extends Error {
+      static override readonly name: string = className;
+    };
+    t.equal(toFault(new named(text), 'a', 'b').kind, kind, `class: ${text}`);
+    t.equal(toFault(Object.assign(new Error(text), { code }), 'a', 'b').kind, kind, `stream: ${text}`);
+    if (kind === 'unreachable') t.ok(toFault(new named(text), 'a', 'b').isUncertain);
+  }
+  t.end();
+});
+
 t.test('toFault() shortens the text and leaves an EtcdFault alone', (t) => {
   const fault = new EtcdFault('closed', 'x');
   t.equal(toFault(fault, 'a', 'b'), fault);

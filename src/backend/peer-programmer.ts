@@ -55,6 +55,8 @@ interface Peer {
   done: PeerPlan | undefined;
   /** The lease that `plan` and `refusal` were made from. */
   judged: Lease | undefined;
+  /** Reason of the refusal that was logged last. */
+  said: string | undefined;
 }
 
 const RETRY_MIN_MS = 200;
@@ -179,6 +181,7 @@ export class PeerProgrammer {
         failure: undefined,
         done: undefined,
         judged: undefined,
+        said: undefined,
       });
     } else {
       peer.lease = lease;
@@ -262,6 +265,11 @@ export class PeerProgrammer {
         if (peer.plan !== undefined) addPeerSteps(phases, peer.plan, peer.done);
         return old;
       });
+      if (this.#hasMacConflict) {
+        this.#wantsFullRun = true; // which knows whose it is, and sees what was not removed here
+        return;
+      }
+      for (const peer of peers) this.#sayRefusal(peer);
       olds.forEach((old, index) => {
         if (old !== undefined) removePeerSteps(phases, old, peers[index].plan, isMacWanted);
       });
@@ -269,7 +277,6 @@ export class PeerProgrammer {
         const successor = this.#peers.get(prefixKey(plan.subnet))?.plan;
         removePeerSteps(phases, plan, successor, isMacWanted);
       }
-      if (this.#hasMacConflict) this.#wantsFullRun = true; // which decides by age
       await this.#perform(phases, peers);
     } catch (error) {
       // Nothing is known about how far it came.
@@ -283,8 +290,9 @@ export class PeerProgrammer {
     this.#wantsFullRun = false;
     try {
       await this.#options.prepare?.();
-      // The oldest lease comes first and so owns a MAC that two claim.
-      const peers = [...this.#peers.values()].sort((a, b) => compareAge(a.lease, b.lease));
+      // The lease that was written last comes first and so owns a MAC that two claim: the other is one that its host has
+      // left, with an address it had before, and that stands until it expires.
+      const peers = [...this.#peers.values()].sort((a, b) => compareRecency(a.lease, b.lease));
       const { network, tunnelDevice } = this.#options;
       const [state, lookups] = await Promise.all([
         readKernelState({ network, tunnelDevice, withElsewhere: !this.#hasFullRun }),
@@ -298,6 +306,7 @@ export class PeerProgrammer {
       peers.forEach((peer, index) => {
         if (this.#peers.get(prefixKey(peer.lease.subnet)) !== peer) return; // left while we were listing
         this.#plan(peer, lookups[index], current.get(prefixKey(peer.lease.subnet)) ?? []);
+        this.#sayRefusal(peer);
         if (peer.plan !== undefined) plans.push(peer.plan);
       });
       const { phases, replaced } = diffKernel(plans, state, { tunnelDevice, removeStale: hasSnapshot });
@@ -331,7 +340,6 @@ export class PeerProgrammer {
   /** Decides what `peer` gets now. */
   #plan(peer: Peer, lookup: RouteLookup | undefined, current: readonly Route[]): void {
     const key = prefixKey(peer.lease.subnet);
-    const before = peer.refusal?.reason;
     peer.judged = peer.lease;
     this.#disown(peer.plan, key);
     let result = findConflict(current) ?? this.#options.planPeer(peer.lease, lookup);
@@ -343,7 +351,7 @@ export class PeerProgrammer {
         const by = other === undefined ? '' : ` by ${formatPrefix(other.lease.subnet)}`;
         result = {
           code: 'invalid',
-          reason: `publishes VtepMAC ${result.vtep.mac}, which is used${by} already`,
+          reason: `publishes VtepMAC ${result.vtep.mac}, which was published later${by}`,
         };
       } else {
         this.#macOwners.set(result.vtep.mac, key);
@@ -353,12 +361,13 @@ export class PeerProgrammer {
     peer.plan = 'code' in result ? undefined : result;
     peer.refusal = 'code' in result ? result : undefined;
     if (isRefused) peer.failure = peer.done = undefined;
-    if (peer.refusal !== undefined && peer.refusal.reason !== before) {
-      this.#log.warn(
-        { subnet: formatPrefix(peer.lease.subnet), reason: peer.refusal.reason },
-        'peer left out',
-      );
-    }
+  }
+
+  #sayRefusal(peer: Peer): void {
+    const reason = peer.refusal?.reason;
+    if (reason !== undefined && reason !== peer.said)
+      this.#log.warn({ subnet: formatPrefix(peer.lease.subnet), reason }, 'peer left out');
+    peer.said = reason;
   }
 
   #disown(plan: PeerPlan | undefined, key: number): void {
@@ -441,7 +450,8 @@ function stateOf(peer: Peer): 'programmed' | 'waiting' | 'failed' | PeerRefusal[
   return peer.done !== undefined && peer.done === peer.plan ? 'programmed' : 'waiting';
 }
 
-function compareAge(a: Lease, b: Lease): number {
-  if (a.createRevision !== b.createRevision) return a.createRevision < b.createRevision ? -1 : 1;
+function compareRecency(a: Lease, b: Lease): number {
+  const [writtenA, writtenB] = [a.modRevision ?? a.createRevision, b.modRevision ?? b.createRevision];
+  if (writtenA !== writtenB) return writtenA > writtenB ? -1 : 1;
   return a.subnet.address - b.subnet.address;
 }

@@ -146,6 +146,10 @@ export class LeaseView {
     }
     this.#refused.delete(key);
     const before = this.#accepted.get(key);
+    if (before !== undefined && isSame(before, lease)) {
+      before.modRevision = lease.modRevision; // a renewal: the backend, which holds the same object, learns of it so
+      return;
+    }
     if (!work.before.has(key)) work.before.set(key, before);
     this.#accepted.set(key, lease);
     if (before === undefined) this.#countLength(lease.subnet.length, 1);

@@ -19,6 +19,11 @@ export interface Lease {
   readonly attributes: LeaseAttributes;
   /** Revision at which the key was created; the older of two overlapping leases wins. 0n when the store has none. */
   readonly createRevision: bigint;
+  /**
+   * Revision of the last write, renewals included: of two leases with one MAC the later holds. Moves in place, since a
+   * renewal changes nothing else. Undefined when the store has none.
+   */
+  modRevision?: bigint | undefined;
 }
 
 /** What the store says happened. A snapshot replaces everything known; events amend it, in order. */

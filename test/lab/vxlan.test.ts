@@ -265,12 +265,26 @@ t.test('vxlan: start takes over, replaces and removes what it finds', { skip: LA
       'peer 10.5.4.0/24 has its subnet 10.5.4.0/24 routed via 192.0.2.4 by protocol 12 on eth0',
     );
 
-    // A MAC that two leases claim belongs to the older one, whatever the order of events; then a change of MAC and host.
-    await node.driver.call('apply', { added: [{ ...peer(7), backendData: peer(2).backendData }] });
-    t.match(
-      (await node.driver.call<DriverState>('state')).degraded.join(),
-      'peer 10.5.7.0/24 publishes VtepMAC 02:00:00:00:00:02',
+    // A MAC that two leases claim belongs to the one written last, whatever the order of events: the other is one that
+    // its host has left. Then a change of MAC and host.
+    const claims = (number: number, revision: number): LeaseText => ({
+      ...peer(number, revision),
+      backendData: peer(2).backendData,
+    });
+    await node.driver.call('apply', { added: [claims(7, 7), claims(8, 1)] });
+    await waitFor('the later lease to hold the MAC', async () =>
+      (await lab.sh('h1', 'bridge fdb show dev flannel.1')).includes('02:00:00:00:00:02 dst 192.0.2.7'),
     );
+    const refused = (await node.driver.call<DriverState>('state')).degraded.join();
+    for (const number of [2, 8]) {
+      t.match(
+        refused,
+        `peer 10.5.${number}.0/24 publishes VtepMAC 02:00:00:00:00:02, which was published later by 10.5.7.0/24`,
+      );
+    }
+    t.match(await lab.sh('h1', 'ip route show'), '10.5.7.0/24 via 10.5.7.0 dev flannel.1');
+    t.notMatch(await lab.sh('h1', 'ip route show'), '10.5.2.0/24');
+    await node.driver.call('apply', { removed: [claims(8, 1)] });
     const moved = { ...peer(2), publicIp: '192.0.2.22', backendData: { VtepMAC: '02:00:00:00:00:22' } };
     await node.driver.call('apply', { changed: [moved], removed: [peer(5)] });
     const fdb = await waitFor('settled', async () => {

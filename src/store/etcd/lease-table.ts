@@ -9,7 +9,7 @@
 // Work per event does not grow with the table, except while vanished leases are being kept.
 
 import type { Lease, LeaseEvent, LeaseUpdate } from '../../lease/lease.js';
-import { MAX_VALUE_BYTES, parseLeaseKey, parseLeaseValue } from '../../lease/lease-codec.js';
+import { MAX_VALUE_BYTES, parseLeaseKey, parseLeaseValue, sameAttributes } from '../../lease/lease-codec.js';
 import { formatPrefix, prefixEquals } from '../../net/ipv4.js';
 import type { Ipv4, Prefix } from '../../net/ipv4.js';
 import type { Logger } from '../../ops/log.js';
@@ -107,8 +107,9 @@ export class LeaseTable {
   }
 
   #put(entry: KvEntry, out: LeaseEvent[]): void {
-    const lease = this.#decode(entry);
-    if (lease === undefined) return; // the last good value of this key stays
+    const decoded = this.#decode(entry);
+    if (decoded === undefined) return; // the last good value of this key stays
+    const lease = renewed(this.#leases.get(entry.key), decoded);
     this.#endGrace(entry.key);
     if (this.#vanished.size > 0) this.#dropVanishedOf(lease.attributes.publicIp, lease.subnet, out);
     this.#leases.set(entry.key, lease);
@@ -169,11 +170,20 @@ export class LeaseTable {
       return undefined;
     }
     this.#warner.forget(shown);
-    return { subnet: subnet.value, attributes: attributes.value, createRevision: entry.createRevision };
+    const { createRevision, modRevision } = entry;
+    return { subnet: subnet.value, attributes: attributes.value, createRevision, modRevision };
   }
 
   #bad(shownKey: string, problem: string): undefined {
     this.#warner.warn(shownKey, problem);
     return undefined;
   }
+}
+
+/** The lease as it was known when only its last write differs, as after a renewal: one object for all who hold it. */
+function renewed(known: Lease | undefined, lease: Lease): Lease {
+  if (known?.createRevision !== lease.createRevision || !sameAttributes(known.attributes, lease.attributes))
+    return lease;
+  known.modRevision = lease.modRevision;
+  return known;
 }

@@ -65,6 +65,20 @@ t.test('LeaseView.apply() refuses what cannot be another host’s subnet, each w
   t.end();
 });
 
+t.test(
+  'LeaseView.apply() of a renewal: nothing changed, and the lease that the backend holds knows of it',
+  (t) => {
+    const leases = view();
+    const known = { ...lease('10.5.2.0/24', '172.20.0.2'), modRevision: 5n };
+    t.same(leases.apply({ kind: 'snapshot', leases: [known] }).diff.added, [known]);
+    const renewed = { ...lease('10.5.2.0/24', '172.20.0.2'), modRevision: 9n };
+    t.same(leases.apply({ kind: 'events', events: [{ kind: 'put', lease: renewed }] }).diff.changed, []);
+    t.equal(known.modRevision, 9n);
+    t.equal([...leases.accepted()][0], known);
+    t.end();
+  },
+);
+
 t.test('LeaseView.apply() says what changed, once', (t) => {
   const leases = view();
   const two = lease('10.5.2.0/24', '172.20.0.2');

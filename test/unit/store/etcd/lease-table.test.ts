@@ -137,3 +137,17 @@ t.test('LeaseTable logs each bad key once and never floods', async (t) => {
   t.equal(log.length, 6);
   t.match(log[5], /"\/net\/subnets\/another"/);
 });
+
+t.test('LeaseTable keeps one object for a lease that was only renewed', (t) => {
+  const { table } = open();
+  const first = entry('10.5.2.0-24', '172.20.0.2');
+  table.applySnapshot(new Map([[first.key, first]]));
+  const [lease] = table.leases();
+  table.applyEvents([{ kind: 'put', entry: { ...first, modRevision: 7n, leaseId: 9n } }]);
+  t.equal([...table.leases()][0], lease);
+  t.equal(lease.modRevision, 7n);
+  table.applyEvents([{ kind: 'put', entry: { ...entry('10.5.2.0-24', '172.20.0.3'), modRevision: 8n } }]);
+  t.equal([...table.leases()][0].modRevision, 8n);
+  t.equal(lease.modRevision, 7n, 'another lease is another object');
+  t.end();
+});

@@ -3,7 +3,8 @@
 // One file beside subnet.env, mode 0600, replaced atomically (temporary file, fsync, rename). Format:
 //
 //   twill-table 1 <sha256 of the rest, hex>\n
-//   {"source":…,"savedAt":…,"config":…,"own":[key,value],"leases":[[key,value,createRevision],…]}\n
+//   {"source":…,"savedAt":…,"config":…,"own":[key,value,etcdLease],
+//    "leases":[[key,value,createRevision,modRevision],…]}\n
 //
 // Keys and values are flannel's texts and go through the same bounded decoding as those from the store. A file that is
 // not a plain file of our own, is too large, of another version, damaged, or of another store is ignored with a
@@ -35,6 +36,8 @@ export interface SavedTable {
   readonly configText: string;
   readonly ownSubnet: Prefix;
   readonly ownAttributes: LeaseAttributes;
+  /** The etcd lease of the own key, which proves after a restart that the key is ours. 0n: none, or not known. */
+  readonly ownLeaseId: bigint;
   readonly leases: readonly Lease[];
 }
 
@@ -55,11 +58,16 @@ export function formatTable(table: SavedTable): string {
     source: table.source,
     savedAt: table.savedAt,
     config: table.configText,
-    own: [formatLeaseKey(table.ownSubnet), formatLeaseValue(table.ownAttributes)],
+    own: [
+      formatLeaseKey(table.ownSubnet),
+      formatLeaseValue(table.ownAttributes),
+      table.ownLeaseId.toString(),
+    ],
     leases: table.leases.map((lease) => [
       formatLeaseKey(lease.subnet),
       formatLeaseValue(lease.attributes),
       lease.createRevision.toString(),
+      ...(lease.modRevision === undefined ? [] : [lease.modRevision.toString()]),
     ]),
   })}\n`;
   return `${MAGIC}${digest(body)}\n${body}`;
@@ -77,13 +85,14 @@ export function parseTable(text: string, source: string): SavedTable {
   if (typeof savedAt !== 'string' || typeof config !== 'string' || !isRow(own) || !Array.isArray(leases)) {
     throw new Error('fields are missing');
   }
-  const ownLease = parseRow(own);
+  const ownLease = parseRow([own[0], own[1]]);
   return {
     source,
     savedAt,
     configText: config,
     ownSubnet: ownLease.subnet,
     ownAttributes: ownLease.attributes,
+    ownLeaseId: BigInt(own[2] ?? 0),
     leases: leases.map((row: unknown) => {
       if (!isRow(row)) throw new Error('a lease is not a row of texts');
       return parseRow(row);
@@ -205,12 +214,17 @@ function isRow(value: unknown): value is Row {
   return Array.isArray(value) && value.length >= 2 && value.every((item) => typeof item === 'string');
 }
 
-function parseRow([key, value, createRevision]: Row): Lease {
+function parseRow([key, value, createRevision, modRevision]: Row): Lease {
   const subnet = parseLeaseKey(key);
   const attributes = parseLeaseValue(value);
   if (!subnet.ok) throw new Error(`bad lease key "${key}": ${subnet.problem}`);
   if (!attributes.ok) throw new Error(`bad lease value of "${key}": ${attributes.problem}`);
-  return { subnet: subnet.value, attributes: attributes.value, createRevision: BigInt(createRevision ?? 0) };
+  return {
+    subnet: subnet.value,
+    attributes: attributes.value,
+    createRevision: BigInt(createRevision ?? 0),
+    modRevision: modRevision === undefined ? undefined : BigInt(modRevision),
+  };
 }
 
 function digest(body: string): string {

@@ -9,6 +9,7 @@ import { startEtcd } from './etcd-server.js';
 import {
   attributesOf,
   converged,
+  leaseValue,
   makeStore,
   putConfig,
   putLease,
@@ -64,3 +65,40 @@ t.test('E18 etcd absent at the start: the saved table, flagged; reconciled when 
   t.strictSame(store.degraded(), []);
   await store.close();
 });
+
+t.test(
+  'A host whose address changed while its daemon was down keeps its subnet, by its saved etcd lease',
+  async (t) => {
+    const dir = mkdtempSync(join(tmpdir(), `twill-table-${process.pid}-`));
+    t.teardown(() => rmSync(dir, { recursive: true }));
+    const store = { tablePath: join(dir, 'subnet.env.leases') };
+    const etcd = await startEtcd();
+    t.teardown(() => etcd.remove());
+    await putConfig(etcd);
+    const key = '/coreos.com/network/subnets/10.5.1.0-24';
+    const first = await startStore({ endpoints: etcd.url, ...OWN, store });
+    await first.store.close();
+    // Twice: what the second start saved must hold for the third. And once after a renewal, which changes the etcd lease.
+    for (const [publicIp, leaseTtlSeconds] of [
+      ['172.20.0.7', 86_400],
+      ['172.20.0.8', 4],
+      ['172.20.0.9', 86_400],
+    ] as const) {
+      const again = await startStore({ endpoints: etcd.url, publicIp, store, tuning: { leaseTtlSeconds } });
+      t.equal(formatPrefix(again.subnet), '10.5.1.0/24');
+      await until(() => again.recorder.lines()[0] === `10.5.1.0/24 ${leaseValue(publicIp)}`, 'published');
+      if (leaseTtlSeconds === 4) {
+        const renewals = (): number =>
+          again.store.counters().find(({ name }) => name === 'lease_renewals_total')!.values[0].value;
+        await until(() => renewals() > 0, 'renewed');
+      }
+      t.match(await etcd.ctl('lease', 'list'), 'found 1 leases', 'the etcd lease before is gone');
+      t.equal((await etcd.ctl('get', '--prefix', '/coreos.com/network/subnets/', '--keys-only')).trim(), key);
+      await again.store.close();
+    }
+    rmSync(store.tablePath);
+    const fresh = await startStore({ endpoints: etcd.url, publicIp: '172.20.0.10', store, ...OWN });
+    t.not(formatPrefix(fresh.subnet), '10.5.1.0/24', 'without the table there is no proof');
+    await fresh.store.close();
+  },
+);

@@ -1,5 +1,5 @@
-// Getting the own lease: by public IP, else the previous subnet, else a random free one. One pass of flannel's
-// algorithm, repeated on a lost race.
+// Getting the own lease: by the etcd lease id that this host saved, by public IP, else the previous subnet, else a random
+// free one. One pass of flannel's algorithm, repeated on a lost race.
 //
 //   list ─► own, fits the config ─► write over it (if unchanged since)            ─► done
 //        ├► own, does not fit    ─► delete it (if unchanged; never a reservation)
@@ -9,13 +9,14 @@
 // What differs from flannel, each because the original loses subnets or addresses: every write is conditional; a lost
 // race is retried; a key without etcd lease is a reservation and stays one; the previous subnet is not taken when any
 // range in use overlaps it; a write without answer is read back; the etcd lease granted for a write that did not happen
-// is revoked, and so is the one the key was moved off.
+// is revoked, and so is the one the key was moved off; a key attached to the etcd lease that this host was granted last
+// is its own under whatever public IP, so a host whose address changed keeps its subnet. A reservation has no such proof.
 
 import { OverlayError } from '../../errors.js';
 import type { LeaseAttributes } from '../../lease/lease.js';
 import { blockedRange, formatLeaseValue, parseLeaseKey, parseLeaseValue } from '../../lease/lease-codec.js';
 import { countSlots, fitsConfig, pickFreeSubnet } from '../../lease/subnet-picker.js';
-import { formatIpv4, formatPrefix, prefixesOverlap } from '../../net/ipv4.js';
+import { formatIpv4, formatPrefix, prefixEquals, prefixesOverlap } from '../../net/ipv4.js';
 import type { Prefix } from '../../net/ipv4.js';
 import type { Logger } from '../../ops/log.js';
 import type { AcquireRequest } from '../store.js';
@@ -39,6 +40,8 @@ export interface AcquireContext {
   readonly clock: Clock;
   readonly random: () => number;
   readonly leaseTtlSeconds: number;
+  /** The etcd lease id that this host saved with its own lease; 0n: none. Asked for only when it can matter. */
+  savedLeaseId(): bigint;
 }
 
 export interface Acquired {
@@ -52,6 +55,13 @@ interface Row {
   readonly subnet: Prefix | undefined;
   readonly attributes: LeaseAttributes | undefined;
   readonly blocked: Prefix | undefined;
+}
+
+/** An own lease that was found, and by what. Writing over it publishes what is new. */
+interface Found {
+  readonly subnet: Prefix;
+  readonly entry: KvEntry;
+  readonly by: string;
 }
 
 /**
@@ -88,10 +98,11 @@ async function tryOnce(
   if (reuse !== undefined) {
     const own = await write(context, request, reuse.subnet, reuse.entry, signal);
     if (own !== undefined)
-      log.info({ subnet: formatPrefix(reuse.subnet) }, 'found own lease by public IP: using it again');
+      log.info({ subnet: formatPrefix(reuse.subnet) }, `found own lease by ${reuse.by}: using it again`);
     return own;
   }
-  const taken = rows.filter((row) => !isOwn(row, request)).flatMap((row) => row.blocked ?? []);
+  const ours = ownRows(context, request, rows).map(({ row }) => row);
+  const taken = rows.filter((row) => !ours.includes(row)).flatMap((row) => row.blocked ?? []);
   const subnet =
     previousIfFree(context, request, taken) ?? pickFreeSubnet(request.config, taken, context.random);
   if (subnet === undefined) {
@@ -110,11 +121,9 @@ async function findOwn(
   request: AcquireRequest,
   rows: readonly Row[],
   signal: AbortSignal,
-): Promise<{ subnet: Prefix; entry: KvEntry } | 'lost-race' | undefined> {
-  // The list is in byte order of the keys, so "the first" is the same for everybody.
-  for (const row of rows) {
-    if (row.subnet === undefined || !isOwn(row, request)) continue;
-    if (fitsConfig(request.config, row.subnet)) return { subnet: row.subnet, entry: row.entry };
+): Promise<Found | 'lost-race' | undefined> {
+  for (const { row, subnet, by } of ownRows(context, request, rows)) {
+    if (fitsConfig(request.config, subnet)) return { subnet, entry: row.entry, by };
     const key = showKey(row.entry.key);
     if (row.entry.leaseId === 0n) {
       context.log.warn(
@@ -127,6 +136,36 @@ async function findOwn(
     if (!(await context.kv.remove(row.entry.key, row.entry.modRevision, signal)).isDone) return 'lost-race';
   }
   return undefined;
+}
+
+/** Our rows, the one to use first: the lease that this host held last, then those with its public IP. */
+function ownRows(
+  context: AcquireContext,
+  { attributes, previousSubnet }: AcquireRequest,
+  rows: readonly Row[],
+): { readonly row: Row; readonly subnet: Prefix; readonly by: string }[] {
+  // The list is in byte order of the keys, so "the first" is the same for everybody.
+  const own = rows.flatMap((row) =>
+    row.subnet !== undefined && row.attributes?.publicIp === attributes.publicIp
+      ? [{ row, subnet: row.subnet, by: 'public IP' }]
+      : [],
+  );
+  // The saved table may be large, and a plain restart needs no proof.
+  const first = own.at(0)?.subnet;
+  if (first !== undefined && previousSubnet !== undefined && prefixEquals(first, previousSubnet)) return own;
+  const savedId = context.savedLeaseId();
+  const held = rows.filter(({ entry, subnet }) => entry.leaseId === savedId && subnet !== undefined);
+  if (savedId === 0n || held.length === 0) return own;
+  // Somebody may have attached a key of another host to our etcd lease.
+  const isPrevious = ({ subnet }: Row): boolean =>
+    previousSubnet !== undefined && prefixEquals(subnet!, previousSubnet);
+  const row = held.find(isPrevious) ?? held[0];
+  const was = row.attributes?.publicIp;
+  const by =
+    was === attributes.publicIp
+      ? 'public IP'
+      : `its etcd lease (public IP ${was === undefined ? 'unknown' : formatIpv4(was)}, now ${formatIpv4(attributes.publicIp)})`;
+  return [{ row, subnet: row.subnet!, by }, ...own.filter((other) => other.row !== row)];
 }
 
 function previousIfFree(
@@ -179,8 +218,4 @@ function rowOf(layout: KeyLayout, entry: KvEntry): Row {
     attributes: attributes?.ok === true ? attributes.value : undefined,
     blocked: name === undefined ? undefined : blockedRange(name),
   };
-}
-
-function isOwn(row: Row, request: AcquireRequest): boolean {
-  return row.attributes?.publicIp === request.attributes.publicIp && row.subnet !== undefined;
 }

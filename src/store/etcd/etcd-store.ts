@@ -108,6 +108,8 @@ export class EtcdStore implements LeaseStore {
   #request: AcquireRequest | undefined;
   #acquired: Acquired | undefined;
   #usesCache: CachedTable | undefined;
+  /** undefined: the saved table was not looked at. */
+  #savedId: bigint | undefined;
   #leases: RangeMirror | undefined;
   #config: ConfigWatch | undefined;
   #table: LeaseTable | undefined;
@@ -149,6 +151,7 @@ export class EtcdStore implements LeaseStore {
     const { tablePath } = this.#options;
     if (tablePath === undefined) return undefined;
     const saved = loadTable(tablePath, this.#source, this.#log);
+    this.#savedId = saved?.ownLeaseId ?? 0n;
     if (saved === undefined) return undefined;
     try {
       const config = parseNetworkConfig(saved.configText, `saved table "${tablePath}"`);
@@ -193,7 +196,9 @@ export class EtcdStore implements LeaseStore {
   async acquire(request: AcquireRequest, signal: AbortSignal): Promise<Prefix> {
     const until = AbortSignal.any([signal, this.#closing.signal]);
     const { clock, random, leaseTtlSeconds } = this.#tuning;
-    const context = { kv: this.#kv, layout: this.#layout, log: this.#log, clock, random, leaseTtlSeconds };
+    const savedLeaseId = (): bigint => this.#savedLeaseId();
+    const shared = { kv: this.#kv, layout: this.#layout, log: this.#log, clock, random };
+    const context = { ...shared, leaseTtlSeconds, savedLeaseId };
     const backoff = new Backoff(50, 5000, random);
     for (;;) {
       try {
@@ -249,6 +254,7 @@ export class EtcdStore implements LeaseStore {
       subnet: acquired.subnet,
       attributes: request.attributes,
       own: acquired.own,
+      onWritten: () => this.#cache?.changed(() => this.#tableToSave()),
       onLost: (reason) => listener.onOwnLeaseLost(reason),
     });
     this.#leases = new RangeMirror({
@@ -339,6 +345,13 @@ export class EtcdStore implements LeaseStore {
     this.#table!.applyEvents(events);
   }
 
+  #savedLeaseId(): bigint {
+    const { tablePath } = this.#options;
+    if (tablePath === undefined) return 0n;
+    this.#savedId ??= loadTable(tablePath, this.#source, this.#log)?.ownLeaseId ?? 0n;
+    return this.#savedId;
+  }
+
   #noteConfigProblem(problem: string): void {
     if (problem !== this.#configProblem) this.#log.warn(problem);
     this.#configProblem = problem;
@@ -353,6 +366,7 @@ export class EtcdStore implements LeaseStore {
       configText: this.#configText,
       ownSubnet: this.#acquired.subnet,
       ownAttributes: this.#request.attributes,
+      ownLeaseId: this.#own?.etcdLease ?? this.#acquired.own.leaseId,
       leases: [...this.#table!.leases()],
     };
   }

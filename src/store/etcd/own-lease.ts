@@ -38,6 +38,8 @@ export interface OwnLeaseOptions {
   readonly subnet: Prefix;
   readonly attributes: LeaseAttributes;
   readonly own: OwnKey;
+  /** The key was written: its etcd lease is another one now. */
+  onWritten(): void;
   /** The subnet is somebody else's now. Called once; nothing is done afterwards. */
   onLost(reason: string): void;
 }
@@ -92,6 +94,11 @@ export class OwnLease {
 
   get key(): string {
     return this.#own.key;
+  }
+
+  /** Id of the etcd lease that keeps the key; 0n for a reservation. */
+  get etcdLease(): bigint {
+    return this.#own.leaseId;
   }
 
   /** What the watch shows under the own key; undefined: nothing. */
@@ -284,6 +291,7 @@ export class OwnLease {
     this.#own = own;
     this.#renewAtMs = this.#renewalTime(own);
     this.#clearAlarm();
+    this.#options.onWritten();
   }
 
   /** The key holds what we wrote, perhaps at a later revision than we know. */

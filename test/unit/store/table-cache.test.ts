@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import {
   chmodSync,
   mkdirSync,
@@ -27,6 +28,7 @@ const lease = (i: number): SavedTable['leases'][number] => ({
     backendData: { VNI: 1, VtepMAC: `02:00:00:00:00:${i}` },
   },
   createRevision: 9_007_199_254_740_993n + BigInt(i),
+  modRevision: 9_007_199_254_740_994n + BigInt(i),
 });
 const TABLE: SavedTable = {
   source: 'etcd:/net',
@@ -34,6 +36,7 @@ const TABLE: SavedTable = {
   configText: '{"Network":"10.5.0.0/16"}',
   ownSubnet: lease(10).subnet,
   ownAttributes: lease(10).attributes,
+  ownLeaseId: 0x7fff_ffff_ffff_fff1n,
   leases: [lease(10), lease(11), lease(12)],
 };
 
@@ -47,6 +50,27 @@ t.test('formatTable() and parseTable() are inverse', (t) => {
   t.equal(formatTable(parseTable(formatTable(TABLE), TABLE.source)), formatTable(TABLE));
   t.end();
 });
+
+t.test(
+  'parseTable() reads a table without etcd lease and last revisions, as earlier versions wrote it',
+  (t) => {
+    const body = formatTable(TABLE).split('\n')[1];
+    const json = JSON.parse(body) as { own: string[]; leases: string[][] };
+    json.own.length = 2;
+    for (const row of json.leases) row.length = 3;
+    const old = `${JSON.stringify(json)}\n`;
+    const table = parseTable(
+      `twill-table 1 ${createHash('sha256').update(old).digest('hex')}\n${old}`,
+      TABLE.source,
+    );
+    t.equal(table.ownLeaseId, 0n);
+    t.strictSame(
+      table.leases.map(({ createRevision, modRevision }) => [createRevision, modRevision]),
+      TABLE.leases.map(({ createRevision }) => [createRevision, undefined]),
+    );
+    t.end();
+  },
+);
 
 t.test('parseTable() refuses every truncation and every flipped byte', (t) => {
   const text = formatTable(TABLE);

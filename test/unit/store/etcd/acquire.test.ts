@@ -22,7 +22,7 @@ const valueOf = (publicIp: string): string =>
   formatLeaseValue({ publicIp: parseIpv4(publicIp)!, backendType: '' });
 const SUBNETS = '/net/subnets/';
 
-async function acquire(kv: FakeKv, previous?: string): Promise<string> {
+async function acquire(kv: FakeKv, previous?: string, savedLeaseId = 0n): Promise<string> {
   const clock = new FakeClock();
   const context = {
     kv,
@@ -31,6 +31,7 @@ async function acquire(kv: FakeKv, previous?: string): Promise<string> {
     log: pino({ level: 'silent' }),
     random: () => 0,
     leaseTtlSeconds: 60,
+    savedLeaseId: () => savedLeaseId,
   };
   const previousSubnet = previous === undefined ? undefined : parsePrefix(previous)!;
   const acquiring = acquireLease(
@@ -154,4 +155,111 @@ t.test('acquireLease() whose answer is lost reads back', async (t) => {
   t.equal(await acquire(kv, '10.5.2.0/24'), '10.5.2.0/24');
   t.equal(kv.leases.size, 1);
   t.equal(kv.calls.filter((call) => call === 'create').length, 1);
+});
+
+t.test(
+  'acquireLease() takes the key of its saved etcd lease for its own, under whatever public IP',
+  async (t) => {
+    const [OURS, OTHERS] = [7n, 8n];
+    const cases: {
+      name: string;
+      rows: [key: string, publicIp: string, leaseId: bigint][];
+      saved?: bigint;
+      previous?: string;
+      expected: string;
+      gone?: string[];
+    }[] = [
+      {
+        name: 'the address changed',
+        rows: [['10.5.3.0-24', '172.20.0.9', OURS]],
+        expected: '10.5.3.0/24',
+      },
+      {
+        name: 'the address changed, and another host has a lease',
+        rows: [
+          ['10.5.1.0-24', '172.20.0.2', OTHERS],
+          ['10.5.3.0-24', '172.20.0.9', OURS],
+        ],
+        previous: '10.5.3.0/24',
+        expected: '10.5.3.0/24',
+      },
+      {
+        name: 'the address changed back: not the subnet that it had before',
+        rows: [
+          ['10.5.2.0-24', '172.20.0.1', OTHERS],
+          ['10.5.3.0-24', '172.20.0.9', OURS],
+        ],
+        previous: '10.5.3.0/24',
+        expected: '10.5.3.0/24',
+      },
+      {
+        name: "another host's key on our etcd lease",
+        rows: [
+          ['10.5.2.0-24', '172.20.0.2', OURS],
+          ['10.5.3.0-24', '172.20.0.9', OURS],
+        ],
+        previous: '10.5.3.0/24',
+        expected: '10.5.3.0/24',
+      },
+      {
+        name: 'the etcd lease is another now: somebody else has the subnet',
+        rows: [['10.5.3.0-24', '172.20.0.9', OTHERS]],
+        previous: '10.5.3.0/24',
+        expected: '10.5.1.0/24',
+      },
+      {
+        name: 'no id was saved: a reservation is no proof',
+        rows: [['10.5.3.0-24', '172.20.0.9', 0n]],
+        saved: 0n,
+        previous: '10.5.3.0/24',
+        expected: '10.5.1.0/24',
+      },
+      {
+        name: 'a damaged value is ours still',
+        rows: [['10.5.3.0-24', '', OURS]],
+        expected: '10.5.3.0/24',
+      },
+      {
+        name: 'it does not fit the config any more',
+        rows: [['10.5.9.0-24', '172.20.0.9', OURS]],
+        expected: '10.5.1.0/24',
+        gone: ['10.5.9.0-24'],
+      },
+      {
+        name: 'a plain restart',
+        rows: [['10.5.3.0-24', '172.20.0.1', OURS]],
+        previous: '10.5.3.0/24',
+        expected: '10.5.3.0/24',
+      },
+    ];
+    for (const { name, rows, saved = OURS, previous, expected, gone = [] } of cases) {
+      const kv = new FakeKv();
+      for (const [key, publicIp, leaseId] of rows) {
+        kv.leases.add(leaseId);
+        kv.put(SUBNETS + key, publicIp === '' ? 'x' : valueOf(publicIp), leaseId);
+      }
+      t.equal(await acquire(kv, previous, saved), expected, name);
+      const own = kv.entries.get(SUBNETS + expected.replace('/', '-'))!;
+      t.equal(own.value, valueOf('172.20.0.1'), 'in place');
+      t.ok(own.leaseId !== OURS && own.leaseId !== 0n, 'on a new etcd lease');
+      for (const [key, publicIp] of rows) {
+        if (gone.includes(key)) t.notOk(kv.entries.has(SUBNETS + key));
+        else if (!expected.startsWith(key.slice(0, -3)))
+          t.equal(kv.entries.get(SUBNETS + key)!.value, valueOf(publicIp), 'the others are left alone');
+      }
+    }
+  },
+);
+
+t.test('acquireLease() that lost the race for its saved key takes another subnet', async (t) => {
+  const kv = new FakeKv();
+  kv.leases.add(7n);
+  kv.put(`${SUBNETS}10.5.3.0-24`, valueOf('172.20.0.9'), 7n);
+  kv.interfere = (method) => {
+    if (method !== 'replace') return;
+    kv.interfere = () => undefined;
+    kv.put(`${SUBNETS}10.5.3.0-24`, valueOf('172.20.0.8'), 0n);
+  };
+  t.equal(await acquire(kv, '10.5.3.0/24', 7n), '10.5.1.0/24');
+  t.equal(kv.entries.get(`${SUBNETS}10.5.3.0-24`)!.value, valueOf('172.20.0.8'));
 });

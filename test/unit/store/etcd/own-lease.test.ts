@@ -41,6 +41,7 @@ async function open(leaseId = 7n): Promise<Bench> {
     subnet,
     attributes,
     own: written!,
+    onWritten: () => undefined,
     onLost: (reason) => lost.push(reason),
   });
   return { kv, clock, own, lost };

@@ -13,13 +13,18 @@ import type { Backend, BackendCounter } from './backend/backend.js';
 import { DiffPacer } from './backend/diff-pacer.js';
 import { BACKENDS } from './backend/registry.js';
 import type { Flags } from './config/flags.js';
-import type { NetworkConfig } from './config/network-config.js';
+import { isLeasable, type NetworkConfig } from './config/network-config.js';
 import { offloadSwitches } from './config/options.js';
 import { OverlayError } from './errors.js';
 import { Firewall } from './firewall/firewall.js';
-import { chooseExternalInterface, type ExternalInterface } from './kernel/external-interface.js';
-import { findLink } from './kernel/link.js';
+import {
+  chooseExternalInterface,
+  type ExternalInterface,
+  type Overlay,
+} from './kernel/external-interface.js';
+import { listLinks } from './kernel/link.js';
 import { openMonitor } from './kernel/monitor.js';
+import { UnderlayWatch } from './kernel/underlay-watch.js';
 import { readNetstat } from './kernel/netstat.js';
 import type { LeaseAttributes, LeaseDiff, LeaseUpdate } from './lease/lease.js';
 import { LeaseView } from './lease/lease-view.js';
@@ -81,6 +86,7 @@ class Daemon {
   #firewall: Firewall | undefined;
   #config: NetworkConfig | undefined;
   #iface: ExternalInterface | undefined;
+  readonly #underlay = new UnderlayWatch();
   #ownSubnet: Prefix | undefined;
   #mtuBytes = 0;
   #view: LeaseView | undefined;
@@ -115,7 +121,7 @@ class Daemon {
 
     const first = await firstConfig(this.#store, this.#log, this.#signal);
     this.#signal.throwIfAborted();
-    const iface = await chooseExternalInterface(flags, this.#signal);
+    const iface = await chooseExternalInterface(flags, overlayOf(first.config), this.#signal);
     this.#iface = iface;
     const cached = usableTable(first.cached, iface);
     const config = first.cached === cached ? first.config : await first.fromStore();
@@ -379,28 +385,35 @@ class Daemon {
     const before = this.#iface!;
     let fault: string | undefined;
     try {
-      const link = await findLink(before.name);
-      const iface = await chooseExternalInterface(this.#flags, this.#signal);
-      if (link?.isUp === false) fault = `external interface ${before.name} is down`;
-      if (JSON.stringify(iface) !== JSON.stringify(before)) {
-        this.#log.warn({ before: describe(before), now: describe(iface) }, 'external interface changed');
-        this.#iface = iface;
-        if (iface.mtuBytes !== before.mtuBytes) this.#prober?.restart();
-        const { mtuBytes } = await this.#backend!.interfaceChanged(iface);
-        if (mtuBytes !== this.#mtuBytes) {
-          this.#mtuBytes = mtuBytes;
-          await this.#writeSubnetFile();
-        }
+      const state = this.#underlay.observe(before, await listLinks(this.#signal), performance.now());
+      if (state.kind === 'faulty' || state.kind === 'gone') ({ fault } = state);
+      if (state.kind === 'changed') await this.#changeInterface(state.iface);
+      if (state.kind === 'gone') {
+        const iface = await chooseExternalInterface(this.#flags, overlayOf(this.#config!), this.#signal);
+        await this.#changeInterface(iface);
+        fault = undefined;
       }
       const published = this.#view!.ownPublicIp;
-      if (iface.publicIp !== published) {
-        fault = `public IP is now ${formatIpv4(iface.publicIp)}, but the lease says ${formatIpv4(published)}: restart to publish it`;
+      const { publicIp } = this.#iface!;
+      if (publicIp !== published) {
+        fault = `public IP is now ${formatIpv4(publicIp)}, but the lease says ${formatIpv4(published)}: restart to publish it`;
       }
     } catch (error) {
-      fault = `external interface ${before.name}: ${messageOf(error)}`;
+      fault = `${fault ?? `external interface ${before.name}`}: ${messageOf(error)}`;
     }
     if (fault !== undefined && fault !== this.#interfaceFault) this.#log.error(fault);
     this.#interfaceFault = fault;
+  }
+
+  async #changeInterface(iface: ExternalInterface): Promise<void> {
+    const before = this.#iface!;
+    this.#log.warn({ before: describe(before), now: describe(iface) }, 'external interface changed');
+    this.#iface = iface;
+    if (iface.mtuBytes !== before.mtuBytes) this.#prober?.restart();
+    const { mtuBytes } = await this.#backend!.interfaceChanged(iface);
+    if (mtuBytes === this.#mtuBytes) return;
+    this.#mtuBytes = mtuBytes;
+    await this.#writeSubnetFile();
   }
 
   // --- what operators see --------------------------------------------------------------------------------------
@@ -471,6 +484,10 @@ function reversePathFamily(value: number): BackendCounter {
 /** A saved table holds for the address it was saved with; with another, this is another host. */
 function usableTable(table: CachedTable | undefined, iface: ExternalInterface): CachedTable | undefined {
   return table?.ownAttributes.publicIp === iface.publicIp ? table : undefined;
+}
+
+function overlayOf(config: NetworkConfig): Overlay {
+  return { isLeasable: (address) => isLeasable(config, address) };
 }
 
 function describe(iface: ExternalInterface): Record<string, unknown> {

@@ -49,6 +49,11 @@ const KEYS = [
   'Backend',
 ];
 
+/** Whether a subnet that may be leased holds this address: none of a host's own can be there. */
+export function isLeasable(config: NetworkConfig, address: Ipv4): boolean {
+  return address >= config.subnetMin && address < config.subnetMax + sizeOf(config.subnetLength);
+}
+
 /** Parses and checks a config. `source` says where it came from. Throws OverlayError E_CONFIG. */
 export function parseNetworkConfig(text: string, source: string): NetworkConfig {
   let value: unknown;

@@ -2,7 +2,10 @@
 //
 // --iface values are tried in order, then --iface-regex patterns, then --iface-can-reach; the first that gives an
 // interface with a usable address wins. With none of them, the interface that owns --public-ip is taken, or else the
-// one of the default route.
+// one of the default route that the kernel would follow.
+//
+// Chosen once, at the start; underlay-watch.ts says when it must be chosen anew. The devices of an overlay, and
+// addresses that a lease may hold, are never candidates, whoever made them: they come and go with us.
 
 import { OverlayError } from '../errors.js';
 import { formatIpv4, type Ipv4, isBogon, parseIpv4 } from '../net/ipv4.js';
@@ -31,6 +34,12 @@ export interface InterfaceOptions {
   readonly publicIp: string;
 }
 
+/** What no choice may take. */
+export interface Overlay {
+  /** Whether a lease may hold this address. */
+  readonly isLeasable: (address: Ipv4) => boolean;
+}
+
 interface Choice {
   readonly link: Link;
   readonly address: Ipv4;
@@ -39,6 +48,7 @@ interface Choice {
 /** Chooses. Rejects with OverlayError E_INTERFACE saying what was tried and what there is. */
 export async function chooseExternalInterface(
   options: InterfaceOptions,
+  overlay: Overlay,
   signal?: AbortSignal,
 ): Promise<ExternalInterface> {
   const publicIp = options.publicIp === '' ? undefined : parseIpv4(options.publicIp);
@@ -48,7 +58,7 @@ export async function chooseExternalInterface(
       `--public-ip is "${options.publicIp}": expected a unicast IPv4 address`,
     );
   }
-  const links = await listLinks(signal);
+  const links = candidates(await listLinks(signal), overlay);
   const { link, address } = await choose(links, options, signal);
   if (link.mtuBytes <= 0) {
     throw new OverlayError(
@@ -136,15 +146,25 @@ async function byReachability(links: readonly Link[], value: string, signal?: Ab
 }
 
 async function byDefaultRoute(links: readonly Link[], signal?: AbortSignal): Promise<Choice> {
-  const routes = await listRoutes({ exact: { address: 0, length: 0 } }, signal);
-  const link = links.find(({ name }) => routes.some((route) => route.device === name));
-  if (link === undefined) {
-    throw new OverlayError(
-      'E_INTERFACE',
-      `No default route: name the interface with --iface; interfaces here: ${describeAll(links)}`,
-    );
+  const routes = (await listRoutes({ exact: { address: 0, length: 0 } }, signal))
+    .filter(({ type, devices }) => type === 'unicast' && devices.length > 0)
+    // The kernel keeps routes of one metric in the order in which it tries them, and so does sort().
+    .sort((a, b) => a.metric - b.metric);
+  const failures: string[] = [];
+  for (const { devices } of routes) {
+    const [name] = devices;
+    const link = links.find((known) => known.name === name);
+    if (devices.length > 1) failures.push(`it is multipath, over ${devices.join(' and ')}`);
+    else if (link === undefined) failures.push(`${name} is no device that leads to other hosts`);
+    else if (usable(link).length === 0) failures.push(`${name} has no usable IPv4 address`);
+    else return withAddress(link, 'default route');
   }
-  return withAddress(link, 'default route');
+  const what =
+    failures.length === 0 ? 'No default route' : `The default route does not tell (${failures.join('; ')})`;
+  throw new OverlayError(
+    'E_INTERFACE',
+    `${what}: name the interface with --iface; interfaces here: ${describeAll(links)}`,
+  );
 }
 
 function withAddress(link: Link, origin: string): Choice {
@@ -154,13 +174,24 @@ function withAddress(link: Link, origin: string): Choice {
   return { link, address: first.address };
 }
 
-/** Addresses a host can be reached under, the best first: global before link-local, permanent before dynamic. */
+/** Links without those of an overlay, and their addresses without those that a lease may hold. */
+function candidates(links: readonly Link[], { isLeasable }: Overlay): Link[] {
+  return links
+    .filter(({ name, kind }) => !(/^flannel[-.\d]/.test(name) && (kind === 'tun' || kind === 'vxlan')))
+    .map((link) => ({ ...link, addresses: link.addresses.filter(({ address }) => !isLeasable(address)) }));
+}
+
+/**
+ * Addresses a host can be reached under, the best first: global before link-local, one with a prefix before a lone /32
+ * beside it (a virtual address of keepalived or kube-vip, which moves between hosts), permanent before dynamic.
+ */
 function usable(link: Link): LinkAddress[] {
-  const rank = (address: LinkAddress): number =>
-    (address.scope === 'global' ? 0 : 2) + (address.isPermanent ? 0 : 1);
-  return link.addresses
-    .filter(({ address, isDeprecated, scope }) => !isDeprecated && !isBogon(address) && scope !== 'host')
-    .sort((a, b) => rank(a) - rank(b));
+  const found = link.addresses.filter(
+    ({ address, isDeprecated, scope }) => !isDeprecated && !isBogon(address) && scope !== 'host',
+  );
+  const rank = ({ scope, length, isPermanent }: LinkAddress): number =>
+    (scope === 'global' ? 0 : 4) + (length < 32 ? 0 : 2) + (isPermanent ? 0 : 1);
+  return found.sort((a, b) => rank(a) - rank(b));
 }
 
 function describeAll(links: readonly Link[]): string {

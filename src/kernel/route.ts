@@ -25,6 +25,8 @@ export interface Route {
   readonly gateway: Ipv4 | undefined;
   /** undefined for a blackhole or a multipath route. */
   readonly device: string | undefined;
+  /** Devices of all next hops, each once; empty for a blackhole. */
+  readonly devices: readonly string[];
   readonly protocol: number;
   readonly metric: number;
   readonly isOnlink: boolean;
@@ -44,6 +46,7 @@ interface RawRoute {
   readonly scope?: string;
   readonly prefsrc?: string;
   readonly flags?: readonly string[];
+  readonly nexthops?: readonly { readonly dev?: string }[];
 }
 
 /** Which routes of the main table to list; all that is given must match. */
@@ -213,6 +216,11 @@ function routeWords(route: WantedRoute): string[] {
   return words;
 }
 
+function devicesOf(row: RawRoute): string[] {
+  const devices = [row.dev, ...(row.nexthops ?? []).map(({ dev }) => dev)];
+  return [...new Set(devices.filter((device) => device !== undefined))];
+}
+
 function toRoute(row: RawRoute): Route | undefined {
   const destination = row.dst === 'default' ? '0.0.0.0/0' : row.dst.includes('/') ? row.dst : `${row.dst}/32`;
   const prefix = parseCidr(destination);
@@ -222,6 +230,7 @@ function toRoute(row: RawRoute): Route | undefined {
     type: row.type === RTN_UNICAST ? 'unicast' : row.type === RTN_BLACKHOLE ? 'blackhole' : 'other',
     gateway: row.gateway === undefined ? undefined : parseIpv4(row.gateway),
     device: row.dev,
+    devices: devicesOf(row),
     protocol: Number(row.protocol ?? PROTOCOL_BOOT),
     metric: row.metric ?? 0,
     isOnlink: row.flags?.includes('onlink') ?? false,

@@ -34,7 +34,14 @@ function direct(number: number): PeerPlan {
 function routeOf(plan: PeerPlan, change: Partial<Route> = {}): Route {
   const { prefix, gateway, device } = plan.route;
   const isOnlink = plan.route.isOnlink ?? false;
-  const fixed = { type: 'unicast' as const, protocol: 94, metric: 0, source: undefined, scope: 0 };
+  const fixed = {
+    type: 'unicast' as const,
+    protocol: 94,
+    metric: 0,
+    source: undefined,
+    scope: 0,
+    devices: [],
+  };
   return { prefix, gateway, device, isOnlink, ...fixed, ...change };
 }
 

@@ -1,0 +1,49 @@
+// Whether the external interface that was chosen at the start is still there.
+//
+// It stays as long as its link (by index) has its address, whatever else comes beside it: a second address, a second
+// default route, a link that would be chosen today. A new name or MTU of the same link is followed; so is a link that
+// was made anew with the same name and address. An address that is away for GONE_MS, longer than a DHCP client or a
+// network manager takes to put it back, is gone, and the interface is to be chosen again.
+
+import type { ExternalInterface } from './external-interface.js';
+import type { Link } from './link.js';
+import { formatIpv4 } from '../net/ipv4.js';
+
+/** How long an address may be away before another one is taken. */
+export const GONE_MS = 5_000;
+
+export type UnderlayState =
+  | { readonly kind: 'same' }
+  /** The same link and address, with another name, index or MTU. */
+  | { readonly kind: 'changed'; readonly iface: ExternalInterface }
+  /** There, but it does not carry packets at the moment; or away, but not for long. */
+  | { readonly kind: 'faulty'; readonly fault: string }
+  /** To be chosen anew. */
+  | { readonly kind: 'gone'; readonly fault: string };
+
+export class UnderlayWatch {
+  #awaySinceMs: number | undefined;
+
+  /** Compares `chosen` with the links of this moment. `nowMs` is monotonic. */
+  observe(chosen: ExternalInterface, links: readonly Link[], nowMs: number): UnderlayState {
+    const hasAddress = (link: Link): boolean =>
+      link.addresses.some(({ address }) => address === chosen.address);
+    const link =
+      links.find((known) => known.index === chosen.index && hasAddress(known)) ??
+      links.find((known) => known.name === chosen.name && hasAddress(known));
+    if (link === undefined) {
+      this.#awaySinceMs ??= nowMs;
+      const isThere = links.some(({ index }) => index === chosen.index);
+      const fault = isThere
+        ? `external interface ${chosen.name} has lost its address ${formatIpv4(chosen.address)}`
+        : `external interface ${chosen.name} is gone`;
+      return { kind: nowMs - this.#awaySinceMs >= GONE_MS ? 'gone' : 'faulty', fault };
+    }
+    this.#awaySinceMs = undefined;
+    if (!link.isUp) return { kind: 'faulty', fault: `external interface ${link.name} is down` };
+    const { index, name, mtuBytes } = link;
+    if (index === chosen.index && name === chosen.name && mtuBytes === chosen.mtuBytes)
+      return { kind: 'same' };
+    return { kind: 'changed', iface: { ...chosen, index, name, mtuBytes } };
+  }
+}

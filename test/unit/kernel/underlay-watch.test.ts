@@ -1,0 +1,70 @@
+// What was chosen at the start stays until it is really gone.
+
+import t from 'tap';
+import type { ExternalInterface } from '../../../src/kernel/external-interface.js';
+import type { Link } from '../../../src/kernel/link.js';
+import { GONE_MS, UnderlayWatch } from '../../../src/kernel/underlay-watch.js';
+import { parseIpv4 } from '../../../src/net/ipv4.js';
+
+const ADDRESS = parseIpv4('172.20.0.1')!;
+const CHOSEN: ExternalInterface = {
+  name: 'eth0',
+  index: 2,
+  mtuBytes: 1500,
+  address: ADDRESS,
+  publicIp: parseIpv4('198.51.100.1')!,
+};
+
+function link(settings: Partial<Link> = {}, addresses: readonly string[] = ['172.20.0.1']): Link {
+  return {
+    index: 2,
+    name: 'eth0',
+    mac: '02:00:00:00:00:01',
+    mtuBytes: 1500,
+    txQueueLength: 1000,
+    isUp: true,
+    isLoopback: false,
+    alias: '',
+    kind: '',
+    data: {},
+    addresses: addresses.map((address) => ({
+      address: parseIpv4(address)!,
+      length: 24,
+      scope: 'global',
+      isDeprecated: false,
+      isPermanent: true,
+    })),
+    ...settings,
+  };
+}
+
+t.test('UnderlayWatch.observe() stays with the link and address that were chosen', (t) => {
+  const rows: [string, Link[], object][] = [
+    ['nothing new', [link()], { kind: 'same' }],
+    ['a virtual address beside it', [link({}, ['172.20.0.100', '172.20.0.1'])], { kind: 'same' }],
+    ['a better link beside it', [link({ index: 1, name: 'ens1' }, ['192.0.2.9']), link()], { kind: 'same' }],
+    ['a new MTU', [link({ mtuBytes: 9000 })], { kind: 'changed', iface: { ...CHOSEN, mtuBytes: 9000 } }],
+    ['a new name', [link({ name: 'lan0' })], { kind: 'changed', iface: { ...CHOSEN, name: 'lan0' } }],
+    ['the link made anew', [link({ index: 9 })], { kind: 'changed', iface: { ...CHOSEN, index: 9 } }],
+    ['down', [link({ isUp: false })], { kind: 'faulty', fault: 'external interface eth0 is down' }],
+  ];
+  for (const [what, links, state] of rows) {
+    t.strictSame(new UnderlayWatch().observe(CHOSEN, links, 0), state, what);
+  }
+  t.end();
+});
+
+t.test('UnderlayWatch.observe() calls an address gone after it was away for a while', (t) => {
+  const watch = new UnderlayWatch();
+  const bare = [link({}, ['172.20.0.100'])];
+  const lost = 'external interface eth0 has lost its address 172.20.0.1';
+  t.strictSame(watch.observe(CHOSEN, bare, 1000), { kind: 'faulty', fault: lost });
+  t.equal(watch.observe(CHOSEN, bare, 1000 + GONE_MS - 1).kind, 'faulty');
+  t.equal(watch.observe(CHOSEN, [link()], 1000 + GONE_MS).kind, 'same', 'it came back');
+  t.equal(watch.observe(CHOSEN, [], 20_000).kind, 'faulty', 'a new absence');
+  t.strictSame(watch.observe(CHOSEN, [], 20_000 + GONE_MS), {
+    kind: 'gone',
+    fault: 'external interface eth0 is gone',
+  });
+  t.end();
+});

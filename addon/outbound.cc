@@ -27,6 +27,14 @@ constexpr size_t kAlign = 64;
 constexpr size_t kLead = 6;
 constexpr size_t kMemoryBytes = kBatchBytes + kReadRoom + 2 * kAlign;
 
+// Of what was read; 0 for a single packet. The kernel gives a type to what had a gso_size in its queue.
+size_t SuperpacketBytes(const uint8_t* buffer, size_t length) noexcept {
+  if (length < sizeof(VnetHeader)) return 0;
+  VnetHeader vnet;
+  std::memcpy(&vnet, buffer, sizeof vnet);
+  return vnet.gso_type == kVnetGsoNone ? 0 : length - sizeof(VnetHeader);
+}
+
 }  // namespace
 
 OutboundPort::OutboundPort(std::shared_ptr<Engine> engine, size_t queue, int32_t* arena)
@@ -72,7 +80,7 @@ int32_t OutboundPort::ReadBatch() noexcept {
       return 0;
     }
     reads++;
-    waiting_.Read(static_cast<size_t>(length) - std::min(static_cast<size_t>(length), sizeof(VnetHeader)));
+    waiting_.Read(SuperpacketBytes(base + at, static_cast<size_t>(length)));
     queue_.outbound.Add(Outbound::k_reads, 1);
     if (Describe(base + at, static_cast<size_t>(length))) {
       pieces += packets_[count_ - 1].segments;

@@ -62,7 +62,7 @@ constexpr bpf_insn Exit() noexcept { return Instruction(BPF_JMP | BPF_EXIT, 0, 0
 
 // Returns the bytes of the packet to keep: all, or 0 for a packet that is to be dropped.
 UniqueFd LoadProgram(int map) noexcept {
-  enum { kR0, kR1, kR2, kR6 = 6, kPacket = 7, kLoad = 8, kFrame = 10 };
+  enum { kR0, kR1, kR2, kGsoSize, kR6 = 6, kPacket = 7, kLoad = 8, kFrame = 10 };
   const bpf_insn program[] = {
       Copy(kR6, kR1),
       Load(BPF_W, kPacket, kR1, offsetof(__sk_buff, len)),
@@ -74,24 +74,26 @@ UniqueFd LoadProgram(int map) noexcept {
       Instruction(BPF_LD | BPF_DW | BPF_IMM, kR1, BPF_PSEUDO_MAP_FD, 0, map),
       Instruction(0, 0, 0, 0, 0),
       Call(BPF_FUNC_map_lookup_elem),
-      JumpIf(BPF_JEQ, kR0, 0, 15),  // no such queue: pass
+      JumpIf(BPF_JEQ, kR0, 0, 17),  // no such queue: pass
       Copy(kLoad, kR0),
       // now - looked_ns > kStaleNs: pass
       Call(BPF_FUNC_ktime_get_ns),
       Load(BPF_DW, kR1, kLoad, offsetof(QueueLoad, looked_ns)),
       Subtract(kR0, kR1),
-      JumpIf(BPF_JGT, kR0, kStaleNs, 10),
+      JumpIf(BPF_JGT, kR0, kStaleNs, 12),
+      Load(BPF_W, kGsoSize, kR6, offsetof(__sk_buff, gso_size)),  // 0 for a single packet
       // queued - read + (a superpacket's: kReserveBytes) > kQueueBytes: drop. Signed, for the worker may be ahead.
       Load(BPF_DW, kR1, kLoad, offsetof(QueueLoad, queued)),
       Load(BPF_DW, kR2, kLoad, offsetof(QueueLoad, read)),
       Subtract(kR1, kR2),
-      JumpIf(BPF_JLE, kPacket, kLeastCharge, 1),
+      JumpIf(BPF_JEQ, kGsoSize, 0, 1),
       Instruction(BPF_ALU64 | BPF_ADD | BPF_K, kR1, 0, 0, kReserveBytes),
-      JumpIf(BPF_JSGT, kR1, kQueueBytes, 6),
-      // queued += max(len, kLeastCharge)
-      Copy(kR2, kPacket),
-      JumpIf(BPF_JGE, kR2, kLeastCharge, 1),
+      JumpIf(BPF_JSGT, kR1, kQueueBytes, 7),
+      // queued += a superpacket's: max(len, kLeastCharge); a single packet's: kLeastCharge
       Set(kR2, kLeastCharge),
+      JumpIf(BPF_JEQ, kGsoSize, 0, 2),
+      JumpIf(BPF_JLE, kPacket, kLeastCharge, 1),
+      Copy(kR2, kPacket),
       // BPF_XADD: the device transmits on several CPUs at once
       Instruction(BPF_STX | BPF_DW | 0xc0, kLoad, kR2, offsetof(QueueLoad, queued), BPF_ADD),
       Copy(kR0, kPacket),  // pass

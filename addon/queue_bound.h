@@ -6,9 +6,10 @@
 // adds to, and bytes read, which the worker adds to. A packet that finds more than kQueueBytes between the two, less
 // a reserve if it is a superpacket, is dropped, and the device counts it in tx_dropped, as when its queue is full.
 //
-//   - A packet weighs kLeastCharge at least, so that single packets reach the bound just before the queue is full: what
-//     the queue itself drops is in the sum of queued bytes already. A worker that finds the queue empty makes the sums
-//     equal again, so no such error lasts.
+//   - A single packet weighs kLeastCharge, whatever its length, and a superpacket that at least. So single packets reach
+//     the bound just before the queue is full, at an MTU of 9000 as well, where 5 MiB are 600 of them: what the queue
+//     itself drops is in the sum of queued bytes already. A worker that finds the queue empty makes the sums equal
+//     again, so no such error lasts.
 //   - Without a worker that has looked at the queue within a second, everything passes: the device outlives the daemon,
 //     and whoever reads it then knows nothing of sums.
 //
@@ -75,6 +76,7 @@ class QueueReader {
   void Note() noexcept {
     if (load_ != nullptr) queued_ = load_->queued.load(std::memory_order_relaxed);
   }
+  // A superpacket of so many bytes, or a single packet: 0.
   void Read(size_t bytes) noexcept {
     if (load_ == nullptr) return;
     const uint64_t charge = bytes < kLeastCharge ? kLeastCharge : bytes;

@@ -2,7 +2,7 @@
 
 import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { DAEMON, type Host, type Lab, type Task, waitFor } from './lab.js';
+import { DAEMON, type Host, type HostOptions, type Lab, type Task, waitFor } from './lab.js';
 
 export const HEALTH_PORT = 9180;
 
@@ -76,8 +76,9 @@ export async function startCluster(
   lab: Lab,
   count: number,
   extra: readonly string[] = [],
+  options: HostOptions = {},
 ): Promise<{ hosts: Host[]; daemons: Task[]; staticFile: string }> {
-  const hosts = Array.from({ length: count }, (_, i) => lab.addHost(i + 1));
+  const hosts = Array.from({ length: count }, (_, i) => lab.addHost(i + 1, options));
   const staticFile = join(lab.dir, 'static.json');
   writeTable(staticFile, tableOf(hosts));
   const daemons = await Promise.all(hosts.map((host) => startDaemon(lab, host, staticFile, extra)));

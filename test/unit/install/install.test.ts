@@ -68,6 +68,14 @@ t.test('npm pack, then install in an empty folder', { timeout: 110_000 }, async 
   t.match(loaded.stdout, /^\d+$/m, loaded.stderr);
 });
 
+t.test('the unit may load the program that bounds the queue', (t) => {
+  const unit = readFileSync(join(INSTALL, 'twilld.service'), 'utf8');
+  for (const set of ['CapabilityBoundingSet', 'AmbientCapabilities'])
+    t.match(unit, new RegExp(`^${set}=.*\\bCAP_BPF\\b`, 'm'));
+  t.match(unit, /^SystemCallFilter=.*\bbpf\b/m);
+  t.end();
+});
+
 t.test('systemd-analyze takes the unit', { skip: needs('systemd-analyze') }, (t) => {
   const folder = t.testdir();
   const unit = readFileSync(join(INSTALL, 'twilld.service'), 'utf8');

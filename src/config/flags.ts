@@ -7,6 +7,8 @@
 import { OverlayError } from '../errors.js';
 import {
   DEFAULT_CONTROL_SOCKET,
+  ETCD_PROXIES,
+  type EtcdProxy,
   MAX_QUEUES,
   type Offload,
   type OffloadFlags,
@@ -56,6 +58,7 @@ export interface Flags extends OffloadFlags {
   readonly logBacktraceAt: string;
   readonly store: StoreKind;
   readonly staticFile: string;
+  readonly etcdProxy: EtcdProxy;
   readonly queues: number;
   readonly offload: Offload;
   readonly sourceCheck: SourceCheck;
@@ -196,6 +199,13 @@ export const FLAGS: readonly FlagSpec[] = [
   text('log_backtrace_at', 'logBacktraceAt', '', 'accepted for compatibility; has no effect'),
   choice('store', 'store', STORES, 'etcd', 'where config and leases live'),
   text('static-file', 'staticFile', '', 'file of the static store'),
+  choice(
+    'etcd-proxy',
+    'etcdProxy',
+    ETCD_PROXIES,
+    'off',
+    'ask etcd through the proxy that https_proxy or http_proxy names, except what no_proxy names',
+  ),
   int(
     'queues',
     'queues',

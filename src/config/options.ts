@@ -31,6 +31,10 @@ export function offloadSwitches(flags: OffloadFlags & { readonly offload: Offloa
   return Object.fromEntries(entries) as OffloadSwitches;
 }
 
+/** Whether etcd is asked through the web proxy that http_proxy and its like name. */
+export const ETCD_PROXIES = ['off', 'environment'] as const;
+export type EtcdProxy = (typeof ETCD_PROXIES)[number];
+
 /** Where the program `twill` asks the daemon. */
 export const DEFAULT_CONTROL_SOCKET = '/run/twill/twilld.sock';
 

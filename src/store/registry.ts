@@ -19,6 +19,7 @@ export function openStore(flags: Flags, log: Logger): LeaseStore {
     tls: { keyFile: flags.etcdKeyfile, certFile: flags.etcdCertfile, caFile: flags.etcdCafile },
     username: flags.etcdUsername,
     password: flags.etcdPassword,
+    proxy: flags.etcdProxy,
     renewMarginMinutes: flags.subnetLeaseRenewMargin,
     tablePath: `${flags.subnetFile}.leases`,
     log,

@@ -11,6 +11,7 @@
 
 import type { Interceptor } from '@grpc/grpc-js';
 import type { Etcd3, IDuplexStream, IOptions, IWatchRequest, IWatchResponse } from 'etcd3';
+import type { EtcdProxy } from '../../config/options.js';
 import type { Logger } from '../../ops/log.js';
 import type { Endpoint } from './endpoints.js';
 import { EtcdFault, toFault } from './faults.js';
@@ -18,6 +19,7 @@ import { hasTlsFiles, readTlsFiles, tlsSignature } from './tls-files.js';
 import type { TlsFiles, TlsMaterial } from './tls-files.js';
 import { Backoff, orAbort, sleep } from './waiting.js';
 import type { Clock } from './waiting.js';
+import { adoptUpperCase, mayUseProxy } from './web-proxy.js';
 
 /** Longest wait for the answer to one call (no request may hang longer than 5 s). */
 export const CALL_TIMEOUT_MS = 5000;
@@ -33,6 +35,7 @@ export interface ConnectionOptions {
   readonly tls: TlsFiles;
   /** Never logged and never shown. */
   readonly auth: { readonly username: string; readonly password: string } | undefined;
+  readonly proxy: EtcdProxy;
   readonly log: Logger;
   readonly clock: Clock;
   readonly random: () => number;
@@ -107,6 +110,7 @@ export class EtcdConnection implements SessionSource {
     this.#backoff = new Backoff(MIN_BACKOFF_MS, MAX_BACKOFF_MS, options.random);
     this.#tlsSignature = tlsSignature(options.tls);
     this.#tlsMaterial = readTlsFiles(options.tls);
+    if (options.proxy === 'environment') adoptUpperCase(process.env);
     this.#scheduleRecheck();
   }
 
@@ -296,6 +300,7 @@ export class EtcdConnection implements SessionSource {
         'grpc.keepalive_timeout_ms': 3000,
         'grpc.keepalive_permit_without_calls': 1,
         'grpc.enable_retries': 0,
+        'grpc.enable_http_proxy': this.#usesProxy(endpoint) ? 1 : 0, // its default is 1, for loopback too
         'grpc.service_config_disable_resolution': 1, // no TXT look-ups for what etcd never publishes
         'grpc.initial_reconnect_backoff_ms': MIN_BACKOFF_MS,
         'grpc.max_reconnect_backoff_ms': MAX_BACKOFF_MS,
@@ -304,6 +309,10 @@ export class EtcdConnection implements SessionSource {
         'twill.session': ++sessionSerial,
       },
     };
+  }
+
+  #usesProxy({ target }: Endpoint): boolean {
+    return this.#options.proxy === 'environment' && mayUseProxy(target, process.env);
   }
 
   // etcd3 answers an invalid token by calling itself again, without limit; this ends our wait, and close() the calls.

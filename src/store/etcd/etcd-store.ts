@@ -9,6 +9,7 @@
 
 import { parseNetworkConfig } from '../../config/network-config.js';
 import type { NetworkConfig } from '../../config/network-config.js';
+import type { EtcdProxy } from '../../config/options.js';
 import { OverlayError } from '../../errors.js';
 import type { Prefix } from '../../net/ipv4.js';
 import type { Logger } from '../../ops/log.js';
@@ -53,6 +54,8 @@ export interface EtcdStoreOptions {
   /** --etcd-username and --etcd-password; "" for none. */
   readonly username: string;
   readonly password: string;
+  /** --etcd-proxy. @default 'off' */
+  readonly proxy?: EtcdProxy;
   /** --subnet-lease-renew-margin. */
   readonly renewMarginMinutes: number;
   /** Where the last good table is kept; undefined: nowhere. */
@@ -133,6 +136,7 @@ export class EtcdStore implements LeaseStore {
       endpoints: this.#endpoints,
       tls: options.tls,
       auth: options.username === '' ? undefined : { username: options.username, password: options.password },
+      proxy: options.proxy ?? 'off',
       log: options.log,
       clock: this.#tuning.clock,
       random: this.#tuning.random,

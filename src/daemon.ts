@@ -13,15 +13,11 @@ import type { Backend, BackendCounter } from './backend/backend.js';
 import { DiffPacer } from './backend/diff-pacer.js';
 import { BACKENDS } from './backend/registry.js';
 import type { Flags } from './config/flags.js';
-import { isLeasable, type NetworkConfig } from './config/network-config.js';
+import { leasableRange, type NetworkConfig } from './config/network-config.js';
 import { offloadSwitches } from './config/options.js';
 import { OverlayError } from './errors.js';
 import { Firewall } from './firewall/firewall.js';
-import {
-  chooseExternalInterface,
-  type ExternalInterface,
-  type Overlay,
-} from './kernel/external-interface.js';
+import { chooseExternalInterface, type ExternalInterface } from './kernel/external-interface.js';
 import { listLinks } from './kernel/link.js';
 import { openMonitor } from './kernel/monitor.js';
 import { UnderlayWatch } from './kernel/underlay-watch.js';
@@ -121,7 +117,7 @@ class Daemon {
 
     const first = await firstConfig(this.#store, this.#log, this.#signal);
     this.#signal.throwIfAborted();
-    const iface = await chooseExternalInterface(flags, overlayOf(first.config), this.#signal);
+    const iface = await chooseExternalInterface(flags, leasableRange(first.config), this.#signal);
     this.#iface = iface;
     const cached = usableTable(first.cached, iface);
     const config = first.cached === cached ? first.config : await first.fromStore();
@@ -144,7 +140,12 @@ class Daemon {
     this.#signal.throwIfAborted();
 
     this.#mtuBytes = (await backend.open(ownSubnet)).mtuBytes;
-    this.#view = new LeaseView({ network: config.network, ownSubnet, ownPublicIp: iface.publicIp });
+    this.#view = new LeaseView({
+      network: config.network,
+      leasable: leasableRange(config),
+      ownSubnet,
+      ownPublicIp: iface.publicIp,
+    });
     // Known peers first: with a saved table the overlay was up a moment ago, and packets are waiting.
     if (cached !== undefined) this.#applyLeases({ kind: 'snapshot', leases: cached.leases });
     await this.#openFirewall(config, ownSubnet);
@@ -389,7 +390,7 @@ class Daemon {
       if (state.kind === 'faulty' || state.kind === 'gone') ({ fault } = state);
       if (state.kind === 'changed') await this.#changeInterface(state.iface);
       if (state.kind === 'gone') {
-        const iface = await chooseExternalInterface(this.#flags, overlayOf(this.#config!), this.#signal);
+        const iface = await chooseExternalInterface(this.#flags, leasableRange(this.#config!), this.#signal);
         await this.#changeInterface(iface);
         fault = undefined;
       }
@@ -484,10 +485,6 @@ function reversePathFamily(value: number): BackendCounter {
 /** A saved table holds for the address it was saved with; with another, this is another host. */
 function usableTable(table: CachedTable | undefined, iface: ExternalInterface): CachedTable | undefined {
   return table?.ownAttributes.publicIp === iface.publicIp ? table : undefined;
-}
-
-function overlayOf(config: NetworkConfig): Overlay {
-  return { isLeasable: (address) => isLeasable(config, address) };
 }
 
 function describe(iface: ExternalInterface): Record<string, unknown> {

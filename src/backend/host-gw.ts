@@ -5,7 +5,7 @@
 
 import { parseHostGwConfig } from '../config/vxlan-config.js';
 import { OverlayError } from '../errors.js';
-import { formatIpv4, prefixContains } from '../net/ipv4.js';
+import { formatIpv4 } from '../net/ipv4.js';
 import { removeLeftovers } from './leftovers.js';
 import { PeerProgrammer } from './peer-programmer.js';
 import type { Backend, BackendContext, BackendCounter, ExternalInterface } from './backend.js';
@@ -21,14 +21,12 @@ export function openHostGwBackend(context: BackendContext): Backend {
 
 class HostGwBackend implements Backend {
   readonly type = 'host-gw';
-  readonly #network: Prefix;
   readonly #programmer: PeerProgrammer;
   #iface: ExternalInterface;
   #interfaceFault: string | undefined;
 
   constructor(context: BackendContext) {
     const { config, log, iface } = context;
-    this.#network = config.network;
     this.#iface = iface;
     const { unknownKeys } = parseHostGwConfig(config.backend);
     if (unknownKeys.length > 0)
@@ -95,9 +93,6 @@ class HostGwBackend implements Backend {
         code: 'other_type',
         reason: `uses backend "${attributes.backendType || 'udp'}", this host uses "host-gw"`,
       };
-    }
-    if (prefixContains(this.#network, publicIp)) {
-      return { code: 'invalid', reason: `has its public IP ${gateway} inside the overlay network` };
     }
     if (publicIp === this.#iface.address || lookup?.isLocal === true) {
       return { code: 'invalid', reason: `has this host's own address ${gateway} as public IP` };

@@ -465,17 +465,12 @@ class UdpBackend implements Backend {
 
   /** Whether each lease's public IP is reached by another way than the overlay. */
   async #areRoutable(leases: readonly Lease[]): Promise<boolean[]> {
-    const { network } = this.#context.config;
-    const doubtful = [...new Set(leases.map((lease) => lease.attributes.publicIp))].filter(
-      (address) =>
-        !prefixContains(network, address) &&
-        this.#tunnelled.some((prefix) => prefixContains(prefix, address)),
+    const doubtful = [...new Set(leases.map((lease) => lease.attributes.publicIp))].filter((address) =>
+      this.#tunnelled.some((prefix) => prefixContains(prefix, address)),
     );
     const found = doubtful.length === 0 ? [] : await lookupRoutes(doubtful);
     const inTunnel = new Set(doubtful.filter((_, i) => found[i]?.device === UDP_DEVICE));
-    return leases.map(
-      ({ attributes: { publicIp } }) => !prefixContains(network, publicIp) && !inTunnel.has(publicIp),
-    );
+    return leases.map(({ attributes: { publicIp } }) => !inTunnel.has(publicIp));
   }
 
   #setRow(lease: Lease): void {

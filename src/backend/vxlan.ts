@@ -7,7 +7,7 @@
 
 import { MemberGuard } from '../firewall/member-guard.js';
 import { parseVtepData, parseVxlanConfig } from '../config/vxlan-config.js';
-import { formatIpv4, prefixContains } from '../net/ipv4.js';
+import { formatIpv4 } from '../net/ipv4.js';
 import { removeLeftovers } from './leftovers.js';
 import { PeerProgrammer } from './peer-programmer.js';
 import { VxlanDevice } from './vxlan-device.js';
@@ -174,13 +174,6 @@ class VxlanBackend implements Backend {
       return {
         code: 'other_type',
         reason: `uses backend "${attributes.backendType || 'udp'}", this host uses "vxlan"`,
-      };
-    }
-    if (prefixContains(this.#context.config.network, publicIp)) {
-      // Its tunnel would lead into itself.
-      return {
-        code: 'invalid',
-        reason: `has its public IP ${formatIpv4(publicIp)} inside the overlay network`,
       };
     }
     if (publicIp === this.#iface.address || publicIp === this.#iface.publicIp) {

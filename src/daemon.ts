@@ -12,6 +12,14 @@ import { performance } from 'node:perf_hooks';
 import type { Backend, BackendCounter } from './backend/backend.js';
 import { DiffPacer } from './backend/diff-pacer.js';
 import { BACKENDS } from './backend/registry.js';
+import {
+  type Condition,
+  condition,
+  conditionOfMany,
+  CONDITIONS,
+  isPermission,
+  makesUnready,
+} from './condition.js';
 import type { Flags } from './config/flags.js';
 import { leasableRange, type NetworkConfig } from './config/network-config.js';
 import { offloadSwitches } from './config/options.js';
@@ -26,7 +34,7 @@ import type { LeaseAttributes, LeaseDiff, LeaseUpdate } from './lease/lease.js';
 import { LeaseView } from './lease/lease-view.js';
 import { formatIpv4, formatPrefix, parseIpv4, type Prefix, prefixEquals } from './net/ipv4.js';
 import { openControlSocket } from './ops/control-socket.js';
-import { Health } from './ops/health.js';
+import { countConditions, Health, type HealthChange, type HealthReport } from './ops/health.js';
 import { type HttpOptions, openHttpServer } from './ops/http.js';
 import type { Logger } from './ops/log.js';
 import { Metrics } from './ops/metrics.js';
@@ -41,6 +49,9 @@ import { readSubnetFile, writeSubnetFile } from './subnet-file.js';
 
 // Events tell of changes at once; this is for what no event tells.
 const RECONCILE_MS = 10_000;
+
+/** How late a condition may be in the log, and its time of beginning. */
+const HEALTH_MS = 1_000;
 
 interface Closable {
   close(): unknown;
@@ -86,10 +97,12 @@ class Daemon {
   #ownSubnet: Prefix | undefined;
   #mtuBytes = 0;
   #view: LeaseView | undefined;
-  #interfaceFault: string | undefined;
+  #interfaceFault: Condition | undefined;
   #configFault: string | undefined;
   #subnetFileFault: string | undefined;
-  #reconcileFault: string | undefined;
+  #reconcileFault: { readonly text: string; readonly attempts: number } | undefined;
+  /** What the start waits for. */
+  #phase: string | undefined = 'starting';
   #hasSnapshot = false;
   #isReconciling = false;
   #isReconcileDue = false;
@@ -112,11 +125,13 @@ class Daemon {
     this.#opened.push({ name: 'systemd notifier', resource: notifier });
     this.#store = openStore(flags, this.#log);
     this.#opened.push({ name: 'store', resource: this.#store });
-    this.#addHealthSources();
+    this.#openHealth();
     await this.#openServers();
 
+    this.#phase = 'waiting for the network config';
     const first = await firstConfig(this.#store, this.#log, this.#signal);
     this.#signal.throwIfAborted();
+    this.#phase = 'waiting for the external interface';
     const iface = await chooseExternalInterface(flags, leasableRange(first.config), this.#signal);
     this.#iface = iface;
     const cached = usableTable(first.cached, iface);
@@ -127,11 +142,13 @@ class Daemon {
       `using interface ${iface.name} with address ${formatIpv4(iface.address)}, public IP ${formatIpv4(iface.publicIp)}`,
     );
 
+    this.#phase = `waiting for the ${config.backendType} device`;
     const backend = await this.#openBackend(config, iface);
     const previous = await readSubnetFile(flags.subnetFile);
     for (const warning of previous.warnings) this.#log.warn(warning);
     const data = await backend.leaseData();
     const attributes = { publicIp: iface.publicIp, ...data };
+    this.#phase = 'waiting for a lease';
     const ownSubnet =
       cached?.ownSubnet ??
       (await this.#store.acquire({ config, attributes, previousSubnet: previous.subnet }, this.#signal));
@@ -139,6 +156,7 @@ class Daemon {
     this.#log.info(`own subnet is ${formatPrefix(ownSubnet)}`);
     this.#signal.throwIfAborted();
 
+    this.#phase = `waiting for the ${backend.type} data path`;
     this.#mtuBytes = (await backend.open(ownSubnet)).mtuBytes;
     this.#view = new LeaseView({
       network: config.network,
@@ -148,23 +166,27 @@ class Daemon {
     });
     // Known peers first: with a saved table the overlay was up a moment ago, and packets are waiting.
     if (cached !== undefined) this.#applyLeases({ kind: 'snapshot', leases: cached.leases });
+    this.#phase = 'waiting for the firewall rules';
     await this.#openFirewall(config, ownSubnet);
     await this.#writeSubnetFile();
     this.#openProber();
     if (cached === undefined) this.#watchStore();
     else this.#rejoinStore(first.fromStore, attributes);
     this.#watchKernel();
-    this.#health.setReady(true);
+    this.#phase = undefined;
     notifier.ready(`forwarding for ${formatPrefix(ownSubnet)} (${backend.type})`);
     notifier.startWatchdog(() => backend.isAlive?.() ?? true);
-    this.#log.info(`ready after ${Math.round(performance.now() - this.#startedMs)} ms`);
+    const afterMs = Math.round(performance.now() - this.#startedMs);
+    this.#health.setStarted(true);
+    if (this.#health.look().isReady) this.#log.info(`ready after ${afterMs} ms`);
+    else this.#log.error(`not ready after ${afterMs} ms: see what is wrong above`);
 
     await Promise.race([leaseLost, aborted(this.#signal)]);
     notifier.stopping();
   }
 
   async close(): Promise<void> {
-    this.#health.setReady(false);
+    this.#health.setStarted(false);
     for (const { name, resource } of this.#opened.reverse()) {
       try {
         await resource.close();
@@ -251,7 +273,6 @@ class Daemon {
     } catch (error) {
       // The data path works without it; reconcile() tries again.
       const fault = messageOf(error);
-      if (fault !== this.#subnetFileFault) this.#log.error(fault);
       this.#subnetFileFault = fault;
     }
   }
@@ -339,7 +360,6 @@ class Daemon {
     this.#configFault = isEqual
       ? undefined
       : 'the network config has changed in the store: restart to apply it';
-    if (this.#configFault !== undefined) this.#log.warn(this.#configFault);
   }
 
   #watchKernel(): void {
@@ -376,18 +396,18 @@ class Daemon {
       if (this.#subnetFileFault !== undefined) await this.#writeSubnetFile();
       this.#reconcileFault = undefined;
     } catch (error) {
-      const fault = messageOf(error);
-      if (fault !== this.#reconcileFault) this.#log.error(`cannot repair the kernel state: ${fault}`);
-      this.#reconcileFault = fault;
+      const text = `cannot repair the kernel state: ${messageOf(error)}`;
+      if (text !== this.#reconcileFault?.text) this.#log.error(text);
+      this.#reconcileFault = { text, attempts: (this.#reconcileFault?.attempts ?? 0) + 1 };
     }
   }
 
   async #checkInterface(): Promise<void> {
     const before = this.#iface!;
-    let fault: string | undefined;
+    let fault: Condition | undefined;
     try {
       const state = this.#underlay.observe(before, await listLinks(this.#signal), performance.now());
-      if (state.kind === 'faulty' || state.kind === 'gone') ({ fault } = state);
+      if (state.kind === 'faulty' || state.kind === 'gone') fault = condition('interface-down', state.fault);
       if (state.kind === 'changed') await this.#changeInterface(state.iface);
       if (state.kind === 'gone') {
         const iface = await chooseExternalInterface(this.#flags, leasableRange(this.#config!), this.#signal);
@@ -397,12 +417,14 @@ class Daemon {
       const published = this.#view!.ownPublicIp;
       const { publicIp } = this.#iface!;
       if (publicIp !== published) {
-        fault = `public IP is now ${formatIpv4(publicIp)}, but the lease says ${formatIpv4(published)}: restart to publish it`;
+        const now = formatIpv4(publicIp);
+        const text = `public IP is now ${now}, but the lease says ${formatIpv4(published)}: restart to publish it`;
+        fault = condition('public-ip-changed', text);
       }
     } catch (error) {
-      fault = `${fault ?? `external interface ${before.name}`}: ${messageOf(error)}`;
+      const what = fault?.text ?? `external interface ${before.name}`;
+      fault = condition('interface-down', `${what}: ${messageOf(error)}`);
     }
-    if (fault !== undefined && fault !== this.#interfaceFault) this.#log.error(fault);
     this.#interfaceFault = fault;
   }
 
@@ -419,15 +441,46 @@ class Daemon {
 
   // --- what operators see --------------------------------------------------------------------------------------
 
-  #addHealthSources(): void {
-    const own = (): string[] =>
-      [this.#interfaceFault, this.#configFault, this.#subnetFileFault, this.#reconcileFault].filter(
-        (reason) => reason !== undefined,
-      );
-    this.#health.addSource('daemon', own);
-    this.#health.addSource('store', () => this.#store.degraded());
-    this.#health.addSource('backend', () => this.#backend?.degraded() ?? []);
-    this.#health.addSource('firewall', () => this.#firewall?.degraded() ?? []);
+  #openHealth(): void {
+    this.#health.addSource('daemon', () => this.#conditions());
+    this.#health.addSource('store', () => this.#store.conditions());
+    this.#health.addSource('backend', () => this.#backend?.conditions() ?? []);
+    this.#health.addSource('firewall', () => this.#firewall?.conditions() ?? []);
+    this.#health.addSource('leases', () => (this.#view === undefined ? [] : leaseConditions(this.#view)));
+    this.#health.onChange = (change) => this.#sayHealth(change);
+    const timer = setInterval(() => this.#health.look(), HEALTH_MS);
+    this.#opened.push({ name: 'health', resource: { close: () => clearInterval(timer) } });
+  }
+
+  #conditions(): Condition[] {
+    const found: Condition[] = [];
+    if (this.#phase !== undefined) found.push(condition('starting', this.#phase));
+    if (this.#interfaceFault !== undefined) found.push(this.#interfaceFault);
+    if (this.#configFault !== undefined) found.push(condition('config-changed', this.#configFault));
+    if (this.#subnetFileFault !== undefined) found.push(condition('subnet-file', this.#subnetFileFault));
+    const { text, attempts } = this.#reconcileFault ?? { text: '', attempts: 0 };
+    // Once may be chance: a link that went away between two commands.
+    if (attempts > 1) found.push(condition(isPermission(text) ? 'no-permission' : 'repair-failed', text));
+    return found;
+  }
+
+  #sayHealth({ report, raised, cleared, wasSinceMs }: HealthChange): void {
+    for (const { code, severity, scope, text, action } of raised) {
+      if (code === 'starting') continue; // each step has a line of its own
+      const fields = { condition: code, scope, do: action };
+      if (severity === 'error') this.#log.error(fields, text);
+      else this.#log.warn(fields, text);
+    }
+    for (const { code, text, sinceMs } of cleared) {
+      if (code === 'starting') continue;
+      const seconds = Math.round((Date.now() - sinceMs) / 1000);
+      this.#log.info({ condition: code, seconds }, `no longer: ${text}`);
+    }
+    if (wasSinceMs === undefined || this.#phase !== undefined) return;
+    const seconds = Math.round((Date.now() - wasSinceMs) / 1000);
+    const codes = report.conditions.filter(makesUnready).map(({ code }) => code);
+    if (report.state === 'degraded') this.#log.error({ conditions: codes.join(' ') }, 'not ready');
+    else if (report.isReady) this.#log.info({ seconds }, 'ready');
   }
 
   #gauges(): BackendCounter[] {
@@ -437,11 +490,23 @@ class Daemon {
       type: 'gauge' as const,
       values: [{ labels: {}, value }],
     });
+    const report = this.#health.look();
+    const unready = report.conditions.filter(makesUnready).length;
     const reversePathDrops = readNetstat('TcpExt', 'IPReversePathFilter');
     return [
       ...(reversePathDrops === undefined ? [] : [reversePathFamily(reversePathDrops)]),
-      gauge('ready', '1 when packets can flow and subnet.env is written.', this.#health.isReady ? 1 : 0),
-      gauge('degraded_reasons', 'Number of reasons /readyz gives.', this.#health.reasons().length),
+      gauge('ready', '1 when /readyz says 200.', report.isReady ? 1 : 0),
+      gauge('degraded_reasons', 'Conditions that make /readyz say 503.', unready),
+      conditionFamily(report),
+      {
+        name: 'condition_since_seconds',
+        help: 'Unix time since when a condition holds.',
+        type: 'gauge',
+        values: report.conditions.map(({ code, part, sinceMs }) => ({
+          labels: { code, part },
+          value: Math.round(sinceMs / 1000),
+        })),
+      },
       gauge('leases_refused', 'Leases in the store that are not used.', this.#view?.refusals().length ?? 0),
     ];
   }
@@ -454,11 +519,17 @@ class Daemon {
 
   #status(): Record<string, unknown> {
     const backend = this.#backend?.status();
+    const { isReady, conditions } = this.#health.look();
     return {
       version: this.#version,
       uptimeSeconds: Math.round((performance.now() - this.#startedMs) / 1000),
-      ready: this.#health.isReady,
-      degraded: this.#health.reasons(),
+      ready: isReady,
+      degraded: conditions.filter(makesUnready).map(({ part, text }) => `${part}: ${text}`),
+      conditions: conditions.map(({ sinceMs, ...rest }) => ({
+        ...rest,
+        since: new Date(sinceMs).toISOString(),
+        seconds: Math.round((Date.now() - sinceMs) / 1000),
+      })),
       network: this.#config && formatPrefix(this.#config.network),
       lease: this.#ownSubnet && { subnet: formatPrefix(this.#ownSubnet), mtuBytes: this.#mtuBytes },
       interface: this.#iface && describe(this.#iface),
@@ -470,6 +541,28 @@ class Daemon {
       alarms: this.#view?.alarms() ?? [],
     };
   }
+}
+
+function conditionFamily(report: HealthReport): BackendCounter {
+  return {
+    name: 'conditions',
+    help: 'Conditions that hold, by code; of peers, how many.',
+    type: 'gauge',
+    values: Array.from(countConditions(report), ([code, value]) => {
+      const { severity, scope } = CONDITIONS[code];
+      return { labels: { code, severity, scope }, value };
+    }),
+  };
+}
+
+/** What is wrong with leases of other hosts, which this host does not send to. */
+function leaseConditions(view: LeaseView): Condition[] {
+  const found: Condition[] = [];
+  const refused = view.refusals().map(({ key, text }) => `lease ${key}: ${text}`);
+  if (refused.length > 0) found.push(conditionOfMany('lease-refused', refused));
+  const alarms = view.alarms();
+  if (alarms.length > 0) found.push(conditionOfMany('lease-nested', alarms));
+  return found;
 }
 
 /** The kernel counts these for all devices together, and drops them before a firewall rule or we see them. */

@@ -3,6 +3,7 @@
 // It takes hosts on one link: a peer behind a router would need that router to know the overlay, so such a peer gets no
 // route and is shown as degraded. Routes carry our protocol number and stay at the end; see docs/kernel-modes.md.
 
+import { type Condition, condition } from '../condition.js';
 import { parseHostGwConfig } from '../config/vxlan-config.js';
 import { OverlayError } from '../errors.js';
 import { formatIpv4 } from '../net/ipv4.js';
@@ -67,9 +68,10 @@ class HostGwBackend implements Backend {
     return { mtuBytes: iface.mtuBytes };
   }
 
-  degraded(): readonly string[] {
+  conditions(): readonly Condition[] {
     const fault = this.#interfaceFault;
-    return fault === undefined ? this.#programmer.degraded() : [fault, ...this.#programmer.degraded()];
+    const own = fault === undefined ? [] : [condition('public-ip-nat', fault)];
+    return [...own, ...this.#programmer.conditions()];
   }
 
   status(): { readonly detail: Record<string, unknown>; readonly peers: readonly Record<string, unknown>[] } {

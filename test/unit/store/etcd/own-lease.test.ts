@@ -6,6 +6,7 @@ import { keyLayout, leaseKey } from '../../../../src/store/etcd/keys.js';
 import { OwnLease } from '../../../../src/store/etcd/own-lease.js';
 import { writeOwnKey } from '../../../../src/store/etcd/own-key.js';
 import { FakeClock, FakeKv, settle } from './fakes.js';
+import { textsOf } from '../../../conditions.js';
 
 const layout = keyLayout('/net');
 const subnet = parsePrefix('10.5.1.0/24')!;
@@ -93,10 +94,10 @@ t.test('OwnLease after a renewal whose answer is lost, or that is refused', asyn
     kv.failures.push(failure);
     await clock.advance(23 * HOUR_MS + 100);
     t.equal(own.counters.renewals, renewedAtOnce ? 1 : 0, JSON.stringify(failure));
-    t.equal(own.degraded().length, renewedAtOnce ? 0 : 1);
+    t.equal(textsOf(own).length, renewedAtOnce ? 0 : 1);
     await clock.advance(60_000);
     t.equal(own.counters.renewals, 1);
-    t.strictSame(own.degraded(), []);
+    t.strictSame(textsOf(own), []);
     t.equal(kv.leases.size, failure.method === 'attachedKeys' ? 2 : 1, 'no etcd lease is left behind');
     t.equal(kv.entries.get(KEY)!.value, VALUE);
     await own.close();
@@ -173,7 +174,7 @@ t.test(
   async (t) => {
     const { kv, clock, own, lost } = await open();
     own.observe(kv.put(KEY, 'garbage'));
-    t.match(own.degraded(), [/was overwritten/]);
+    t.match(textsOf(own), [/was overwritten/]);
     await settle();
     await clock.advance(48 * HOUR_MS);
     t.equal(kv.entries.get(KEY)!.value, 'garbage');
@@ -182,7 +183,7 @@ t.test(
     const entry = kv.put(KEY, VALUE);
     own.observe(entry);
     await clock.advance(0);
-    t.strictSame(own.degraded(), []);
+    t.strictSame(textsOf(own), []);
     await own.close();
   },
 );
@@ -195,7 +196,7 @@ t.test('OwnLease takes its own write for its own before the answer is here', asy
   await clock.advance(23 * HOUR_MS);
   t.equal(own.counters.renewals, 1);
   t.equal(own.counters.twins + own.counters.overwritten, 0);
-  t.strictSame(own.degraded(), []);
+  t.strictSame(textsOf(own), []);
   await own.close();
 });
 

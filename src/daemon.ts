@@ -9,6 +9,7 @@
 
 import { randomBytes } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Backend, BackendCounter } from './backend/backend.js';
 import { DiffPacer } from './backend/diff-pacer.js';
 import { BACKENDS } from './backend/registry.js';
@@ -50,6 +51,11 @@ import { readSubnetFile, writeSubnetFile } from './subnet-file.js';
 // Events tell of changes at once; this is for what no event tells.
 const RECONCILE_MS = 10_000;
 
+// A signal ends the daemon within a second, whatever hangs: what is being done gets the first time, what is to be closed
+// the second, of which a data path with a thread that hangs takes 750 ms.
+const INTERRUPT_MS = 100;
+const CLOSE_MS = 800;
+
 /** How late a condition may be in the log, and its time of beginning. */
 const HEALTH_MS = 1_000;
 
@@ -69,7 +75,7 @@ export async function runDaemon(
 ): Promise<void> {
   const daemon = new Daemon(flags, log, version, signal);
   try {
-    await daemon.run();
+    await Promise.race([daemon.run(), aborted(signal).then(() => delay(INTERRUPT_MS))]);
   } catch (error) {
     if (!signal.aborted) throw error;
   } finally {
@@ -187,12 +193,13 @@ class Daemon {
 
   async close(): Promise<void> {
     this.#health.setStarted(false);
+    const isOver = delay(CLOSE_MS).then(() => 'over');
     for (const { name, resource } of this.#opened.reverse()) {
-      try {
-        await resource.close();
-      } catch (error) {
+      const closing = new Promise((resolve) => resolve(resource.close())).catch((error: unknown) => {
         this.#log.error({ err: error }, `closing the ${name} failed`);
-      }
+      });
+      if ((await Promise.race([closing, isOver])) === 'over')
+        this.#log.error(`closing the ${name} takes longer than the end may: going on without`);
     }
   }
 

@@ -27,6 +27,7 @@ import { offloadSwitches } from './config/options.js';
 import { OverlayError } from './errors.js';
 import { Firewall } from './firewall/firewall.js';
 import { chooseExternalInterface, type ExternalInterface } from './kernel/external-interface.js';
+import { checkHost } from './kernel/host-checks.js';
 import { listLinks } from './kernel/link.js';
 import { openMonitor } from './kernel/monitor.js';
 import { UnderlayWatch } from './kernel/underlay-watch.js';
@@ -46,7 +47,8 @@ import { openRawIcmp } from './probe/raw-icmp.js';
 import { firstConfig } from './store/first-config.js';
 import { openStore } from './store/registry.js';
 import type { CachedTable, LeaseStore } from './store/store.js';
-import { readSubnetFile, writeSubnetFile } from './subnet-file.js';
+import { readSubnetFile } from './subnet-file.js';
+import { SubnetFileKeeper } from './subnet-file-keeper.js';
 
 // Events tell of changes at once; this is for what no event tells.
 const RECONCILE_MS = 10_000;
@@ -105,7 +107,10 @@ class Daemon {
   #view: LeaseView | undefined;
   #interfaceFault: Condition | undefined;
   #configFault: string | undefined;
-  #subnetFileFault: string | undefined;
+  readonly #subnetFile: SubnetFileKeeper;
+  /** The backend's own, once it is open. */
+  #device: string | undefined;
+  #proberFault: string | undefined;
   #reconcileFault: { readonly text: string; readonly attempts: number } | undefined;
   /** What the start waits for. */
   #phase: string | undefined = 'starting';
@@ -118,6 +123,7 @@ class Daemon {
   constructor(flags: Flags, log: Logger, version: string, signal: AbortSignal) {
     this.#flags = flags;
     this.#log = log;
+    this.#subnetFile = new SubnetFileKeeper(flags.subnetFile, log);
     this.#version = version;
     this.#signal = signal;
   }
@@ -164,6 +170,7 @@ class Daemon {
 
     this.#phase = `waiting for the ${backend.type} data path`;
     this.#mtuBytes = (await backend.open(ownSubnet)).mtuBytes;
+    this.#device = backend.status().detail['device'] as string | undefined;
     this.#view = new LeaseView({
       network: config.network,
       leasable: leasableRange(config),
@@ -174,6 +181,7 @@ class Daemon {
     if (cached !== undefined) this.#applyLeases({ kind: 'snapshot', leases: cached.leases });
     this.#phase = 'waiting for the firewall rules';
     await this.#openFirewall(config, ownSubnet);
+    this.#opened.push({ name: 'subnet file', resource: this.#subnetFile });
     await this.#writeSubnetFile();
     this.#openProber();
     if (cached === undefined) this.#watchStore();
@@ -266,22 +274,10 @@ class Daemon {
     await this.#firewall.open();
   }
 
-  async #writeSubnetFile(): Promise<void> {
-    const { subnetFile, ipMasq } = this.#flags;
-    const content = {
-      network: this.#config!.network,
-      subnet: this.#ownSubnet!,
-      mtuBytes: this.#mtuBytes,
-      ipMasq,
-    };
-    try {
-      await writeSubnetFile(subnetFile, content);
-      this.#subnetFileFault = undefined;
-    } catch (error) {
-      // The data path works without it; reconcile() tries again.
-      const fault = messageOf(error);
-      this.#subnetFileFault = fault;
-    }
+  #writeSubnetFile(): Promise<void> {
+    const network = this.#config!.network;
+    const { ipMasq } = this.#flags;
+    return this.#subnetFile.write({ network, subnet: this.#ownSubnet!, mtuBytes: this.#mtuBytes, ipMasq });
   }
 
   /** Without the package or the capability everything else works as it does with them. */
@@ -301,7 +297,7 @@ class Daemon {
       this.#setProbedPeers();
       prober.start();
     } catch (error) {
-      this.#log.warn(`path probes are off: ${messageOf(error)}`);
+      this.#proberFault = `path probes are off: ${messageOf(error)}`;
     }
   }
 
@@ -400,7 +396,7 @@ class Daemon {
     try {
       await this.#checkInterface();
       await this.#backend!.reconcile();
-      if (this.#subnetFileFault !== undefined) await this.#writeSubnetFile();
+      await this.#subnetFile.check();
       this.#reconcileFault = undefined;
     } catch (error) {
       const text = `cannot repair the kernel state: ${messageOf(error)}`;
@@ -453,6 +449,7 @@ class Daemon {
     this.#health.addSource('store', () => this.#store.conditions());
     this.#health.addSource('backend', () => this.#backend?.conditions() ?? []);
     this.#health.addSource('firewall', () => this.#firewall?.conditions() ?? []);
+    this.#health.addSource('host', () => this.#hostConditions());
     this.#health.addSource('leases', () => (this.#view === undefined ? [] : leaseConditions(this.#view)));
     this.#health.onChange = (change) => this.#sayHealth(change);
     const timer = setInterval(() => this.#health.look(), HEALTH_MS);
@@ -464,11 +461,23 @@ class Daemon {
     if (this.#phase !== undefined) found.push(condition('starting', this.#phase));
     if (this.#interfaceFault !== undefined) found.push(this.#interfaceFault);
     if (this.#configFault !== undefined) found.push(condition('config-changed', this.#configFault));
-    if (this.#subnetFileFault !== undefined) found.push(condition('subnet-file', this.#subnetFileFault));
+    found.push(...this.#subnetFile.conditions());
+    if (this.#proberFault !== undefined) found.push(condition('probes-off', this.#proberFault));
     const { text, attempts } = this.#reconcileFault ?? { text: '', attempts: 0 };
     // Once may be chance: a link that went away between two commands.
     if (attempts > 1) found.push(condition(isPermission(text) ? 'no-permission' : 'repair-failed', text));
     return found;
+  }
+
+  /** Once the device stands; before, the kernel has no settings for it. */
+  #hostConditions(): Condition[] {
+    const ownSubnet = this.#ownSubnet;
+    if (this.#phase !== undefined || ownSubnet === undefined) return [];
+    return checkHost({
+      device: this.#device,
+      ownSubnet,
+      usesIptables: !this.#config!.enableNftables,
+    });
   }
 
   #sayHealth({ report, raised, cleared, wasSinceMs }: HealthChange): void {
@@ -513,6 +522,12 @@ class Daemon {
           labels: { code, part },
           value: Math.round(sinceMs / 1000),
         })),
+      },
+      {
+        name: 'subnet_file_repairs_total',
+        help: 'Times subnet.env was missing or changed and written again.',
+        type: 'counter',
+        values: [{ labels: {}, value: this.#subnetFile.repairs }],
       },
       gauge('leases_refused', 'Leases in the store that are not used.', this.#view?.refusals().length ?? 0),
     ];

@@ -1,7 +1,9 @@
 // What /readyz, twill_ready, /status and the log say, and that they say the same: 503 for what this host cannot do.
 
+import { existsSync, mkdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { type Host, Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
+import { DAEMON, type Host, Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
 import { HEALTH_PORT, startCluster, statusOf, tableOf, writeTable } from '../../bench/lab/twill-hosts.js';
 
 const skip = labUnavailable();
@@ -75,6 +77,36 @@ t.test('health is true, and one', { skip }, async (t) => {
     await becomesClean();
   });
 
+  await t.test('the kernel does not forward', async (t) => {
+    for (const key of ['ip_forward', 'conf/flannel0/forwarding']) {
+      const set = (value: string) => lab.run(a.ns, 'sh', ['-c', `echo ${value} > /proc/sys/net/ipv4/${key}`]);
+      await set('0');
+      expectUnready(t, await says(/error node forwarding-off since \S+Z: net\.ipv4\.\S+ is 0.*sysctl -w/));
+      await set('1');
+      await becomesClean();
+    }
+  });
+
+  await t.test('subnet.env is deleted, changed, or cannot be written', async (t) => {
+    const path = join(a.dir, 'subnet.env');
+    const good = readFileSync(path, 'utf8');
+    const isBack = () => existsSync(path) && readFileSync(path, 'utf8') === good;
+    for (let i = 0; i < 5; i++) {
+      rmSync(path);
+      await waitFor(isBack, 'the file to be back', 1_000);
+    }
+    writeFileSync(path, 'FLANNEL_MTU=9000\n');
+    await waitFor(isBack, 'the right text', 1_000);
+    const { body } = await lab.get(a.ns, `http://127.0.0.1:${HEALTH_PORT}/metrics`);
+    t.match(body, /^twill_subnet_file_repairs_total 6$/m);
+    rmSync(path);
+    mkdirSync(path);
+    expectUnready(t, await says(/error node subnet-file since \S+Z: Cannot write subnet file/));
+    rmdirSync(path);
+    await waitFor(isBack, 'the file to be back', 1_000);
+    await becomesClean();
+  });
+
   await t.test('what this host cannot do, in every place, and in the log once', async (t) => {
     lab.ip(a.ns, 'link set eth0 down');
     expectUnready(t, await says(/error node interface-down since \S+Z: .*eth0 is down/));
@@ -85,4 +117,22 @@ t.test('health is true, and one', { skip }, async (t) => {
     t.equal(log().match(/error external interface eth0 is down/g)?.length, 1);
     t.match(log(), / info  ready /);
   });
+});
+
+t.test('what the start waits for', { skip }, async (t) => {
+  const lab = Lab.open('hlw-');
+  t.teardown(() => lab.close());
+  const host = lab.addHost(1);
+  const args = [
+    DAEMON,
+    '--etcd-endpoints=http://127.0.0.1:1',
+    `--healthz-port=${HEALTH_PORT}`,
+    `--subnet-file=${join(host.dir, 'subnet.env')}`,
+  ];
+  await lab.spawnUntil(host.ns, process.execPath, args, /etcd unreachable/);
+  const { status, body } = await lab.get(host.ns, `http://127.0.0.1:${HEALTH_PORT}/readyz`);
+  t.equal(status, 503);
+  t.match(body, /^flanneld is not ready yet\n/);
+  t.match(body, /error node starting since \S+Z: waiting for the network config/);
+  t.match(body, /error node store-unreachable since \S+Z: etcd unreachable: /);
 });

@@ -18,6 +18,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   lease: ['net', 'config', 'errors'],
   'subnet-file': ['net', 'errors', 'folder'],
   'ops/log': ['config'],
+  'subnet-file-keeper': ['condition', 'subnet-file', 'ops/log'],
   kernel: ['net', 'config', 'errors', 'condition', 'ops/log'],
   dataplane: ['net', 'config', 'errors'],
   firewall: ['net', 'config', 'errors', 'condition', 'kernel', 'ops/log'],

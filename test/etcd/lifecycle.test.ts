@@ -14,7 +14,6 @@ import {
   PREFIX,
   putConfig,
   putLease,
-  reasonsOf,
   startStore,
   until,
 } from './store-fixture.js';
@@ -150,7 +149,7 @@ t.test('EtcdStore renews: new etcd lease, same key, old etcd lease revoked', asy
   await pause(4500);
   t.ok((await kvs()).has(key), 'outlives its first etcd lease');
   t.equal(recorder.deletes, 0);
-  t.strictSame(reasonsOf(store), []);
+  t.strictSame(store.degraded(), []);
   await store.close();
 });
 
@@ -180,12 +179,12 @@ t.test('EtcdStore.readConfig() waits for a missing key and says which', async (t
   const { store } = makeStore({ endpoints: etcd.url });
   const reading = store.readConfig(AbortSignal.timeout(10_000));
   await until(
-    () => reasonsOf(store).some((reason) => reason.includes(`"${PREFIX}/config"`)),
+    () => store.degraded().some((reason) => reason.includes(`"${PREFIX}/config"`)),
     'the reason names the key',
   );
   await putConfig(etcd);
   t.equal((await reading).subnetLength, 24);
-  t.strictSame(reasonsOf(store), []);
+  t.strictSame(store.degraded(), []);
   await store.close();
 });
 
@@ -203,13 +202,13 @@ t.test('EtcdStore reports config changes, and keeps the last good one', async (t
   t.equal(recorder.configs[0].subnetLength, 25);
   await putConfig(etcd, '{"Network":');
   await until(
-    () => reasonsOf(store).some((reason) => reason.includes('network config in etcd is invalid')),
+    () => store.degraded().some((reason) => reason.includes('network config in etcd is invalid')),
     'invalid',
   );
   await etcd.ctl('del', `${PREFIX}/config`);
-  await until(() => reasonsOf(store).some((reason) => reason.includes('is gone from etcd')), 'gone');
+  await until(() => store.degraded().some((reason) => reason.includes('is gone from etcd')), 'gone');
   await putConfig(etcd, '{"Network":"10.5.0.0/16","SubnetLen":25}');
-  await until(() => reasonsOf(store).length === 0, 'good again');
+  await until(() => store.degraded().length === 0, 'good again');
   t.equal(recorder.configs.length, 1, 'the same text again is no change');
   await store.close();
 });

@@ -13,7 +13,6 @@ import {
   PREFIX,
   putConfig,
   putLease,
-  reasonsOf,
   startStore,
   until,
 } from './store-fixture.js';
@@ -46,7 +45,7 @@ t.test('E12 own key deleted by an operator: the same subnet again, at once', asy
   await converged(etcd, bench.recorder);
   t.equal(counter(bench, 'lease_recreated_total'), 1);
   t.strictSame(bench.recorder.lost, []);
-  t.strictSame(reasonsOf(bench.store), []);
+  t.strictSame(bench.store.degraded(), []);
   await bench.store.close();
 });
 
@@ -99,7 +98,7 @@ t.test('E13 own key overwritten: alarm within a second, not written over, ends w
   for (const value of [leaseValue('172.20.0.99'), 'garbage']) {
     await etcd.ctl('put', OWN_KEY, value);
     const ms = await until(
-      () => reasonsOf(bench.store).some((reason) => reason.includes('was overwritten')),
+      () => bench.store.degraded().some((reason) => reason.includes('was overwritten')),
       'alarm',
     );
     t.ok(ms < 1000, `${Math.round(ms)} ms`);
@@ -110,7 +109,7 @@ t.test('E13 own key overwritten: alarm within a second, not written over, ends w
   t.equal(await valueOf(OWN_KEY), 'garbage', 'renewal did not write over it');
   t.strictSame(bench.recorder.lost, []);
   await etcd.ctl('del', OWN_KEY);
-  await until(() => reasonsOf(bench.store).length === 0, 'alarm ends');
+  await until(() => bench.store.degraded().length === 0, 'alarm ends');
   t.equal(await valueOf(OWN_KEY), leaseValue('172.20.0.1'));
   await bench.store.close();
 });
@@ -120,7 +119,7 @@ t.test('Two daemons with one public IP: the same subnet, both say so, neither fi
   const two = await startStore({ endpoints: etcd.url });
   t.strictSame(two.subnet, one.subnet);
   const ms = await until(
-    () => reasonsOf(one.store).some((reason) => reason.includes('another daemon publishes')),
+    () => one.store.degraded().some((reason) => reason.includes('another daemon publishes')),
     'alarm',
   );
   t.ok(ms < 1000);
@@ -138,7 +137,7 @@ t.test('An operator turns the lease into a reservation: adopted, and no longer r
   await pause(3500);
   t.equal(await valueOf(OWN_KEY), '{"PublicIP": "172.20.0.1"}');
   t.notMatch(await etcd.ctl('lease', 'list'), etcdLease, 'its old etcd lease is gone');
-  t.strictSame(reasonsOf(bench.store), []);
+  t.strictSame(bench.store.degraded(), []);
   await bench.store.close();
 });
 

@@ -9,7 +9,6 @@
 // The probe is Maintenance.Status: any user may call it, it names a member without leader, and it lists alarms.
 // etcd3 is loaded on first use: a start from the cached table must not wait for it.
 
-import { type Condition, condition } from '../../condition.js';
 import type { Interceptor } from '@grpc/grpc-js';
 import type { Etcd3, IDuplexStream, IOptions, IWatchRequest, IWatchResponse } from 'etcd3';
 import type { EtcdProxy } from '../../config/options.js';
@@ -160,17 +159,15 @@ export class EtcdConnection implements SessionSource {
   }
 
   /** Why etcd cannot be used fully right now; empty when it can. */
-  conditions(): Condition[] {
-    const found: Condition[] = [];
+  degraded(): string[] {
+    const reasons: string[] = [];
     if (this.#session === undefined && this.#fault !== undefined) {
-      const text = `etcd ${FAULT_WORDS[this.#fault.kind] ?? 'failed'}: ${this.#fault.message}`;
-      found.push(condition('store-unreachable', text));
+      reasons.push(`etcd ${FAULT_WORDS[this.#fault.kind] ?? 'failed'}: ${this.#fault.message}`);
     }
-    if (this.#tlsProblem !== undefined)
-      found.push(condition('store-certificates', `etcd certificates not renewed: ${this.#tlsProblem}`));
+    if (this.#tlsProblem !== undefined) reasons.push(`etcd certificates not renewed: ${this.#tlsProblem}`);
     for (const alarm of this.#alarms)
-      found.push(condition('store-alarm', `etcd alarm ${alarm}: writes are refused until it is disarmed`));
-    return found;
+      reasons.push(`etcd alarm ${alarm}: writes are refused until it is disarmed`);
+    return reasons;
   }
 
   status(): Record<string, unknown> {
@@ -179,6 +176,13 @@ export class EtcdConnection implements SessionSource {
       connectedTo: this.#session?.endpoint.url ?? null,
       sessionsOpened: this.#sessionsOpened,
     };
+  }
+
+  /** The host's address changed: a connection from the one before hears nothing more, and only a timeout would tell. */
+  renew(): void {
+    if (this.#session === undefined) return;
+    this.#options.log.info('public IP changed: connecting to etcd again');
+    this.#drop(new EtcdFault('closed', 'the public IP of this host changed'));
   }
 
   close(): void {

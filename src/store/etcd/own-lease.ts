@@ -9,14 +9,16 @@
 // | another value, key made anew since       | lost: the subnet belongs to somebody else                             |
 // | nothing                                  | created again at once; lost if another lease overlaps it by now       |
 //
+// publish() changes what we write: the next write, due at once, carries it, and until then what stands is ours too.
+//
 // One loop does all writing, so no two writes of ours race. What the watch shows only wakes it, except that an alarm is
 // raised at once. The loop reads the key itself before it acts on a deletion: an event may be older than our own write.
 
-import { type Condition, condition } from '../../condition.js';
+import { OverlayError } from '../../errors.js';
 import type { LeaseAttributes } from '../../lease/lease.js';
 import { blockedRange, formatLeaseValue, parseLeaseValue, sameAttributes } from '../../lease/lease-codec.js';
 import { formatIpv4, formatPrefix, prefixCovers, prefixesOverlap } from '../../net/ipv4.js';
-import type { Prefix } from '../../net/ipv4.js';
+import type { Ipv4, Prefix } from '../../net/ipv4.js';
 import type { Logger } from '../../ops/log.js';
 import { newLeaseId } from './etcd-kv.js';
 import type { KvEntry, LeaseKv } from './etcd-kv.js';
@@ -56,7 +58,6 @@ export interface OwnLeaseCounters {
 const MIN_RETRY_MS = 1000; // at most one try a second while etcd refuses writes
 const MAX_RETRY_MS = 30_000; // renewed within a minute after etcd takes writes again
 const RECHECK_MS = 60_000;
-const EXPIRING_MS = 600_000; // less of its life left, or less than a tenth: time to act
 
 type Alarm = { readonly kind: 'overwritten' | 'twin'; readonly text: string };
 
@@ -70,13 +71,18 @@ export class OwnLease {
     twins: 0,
   };
   readonly #options: OwnLeaseOptions;
-  readonly #value: string;
   readonly #closing = new AbortController();
   readonly #backoff: Backoff;
   readonly #done: Promise<void>;
+  #attributes: LeaseAttributes;
+  /** What the next write writes. */
+  #value: string;
+  /** What our last write wrote; another text while something is to be published. */
+  #standing: string;
+  #publishing: { readonly done: () => void; readonly fail: (error: Error) => void }[] = [];
   #own: OwnKey;
-  /** The etcd lease of a write under way: its event may come before the answer. */
-  #pendingLeaseId: bigint | undefined;
+  /** The write under way: its event may come before the answer. */
+  #pending: { readonly leaseId: bigint; readonly value: string } | undefined;
   #renewAtMs: number;
   #checkAtMs = Infinity;
   #retryAtMs = 0;
@@ -88,7 +94,9 @@ export class OwnLease {
   constructor(options: OwnLeaseOptions) {
     this.#options = options;
     this.#own = options.own;
+    this.#attributes = options.attributes;
     this.#value = formatLeaseValue(options.attributes);
+    this.#standing = this.#value;
     this.#backoff = new Backoff(MIN_RETRY_MS, MAX_RETRY_MS, options.random);
     this.#renewAtMs = this.#renewalTime(options.own);
     this.#done = this.#run();
@@ -117,19 +125,30 @@ export class OwnLease {
     this.#wake();
   }
 
-  conditions(): Condition[] {
-    const found: Condition[] = [];
-    if (this.#alarm !== undefined) {
-      const code = this.#alarm.kind === 'twin' ? 'lease-twin' : 'lease-overwritten';
-      found.push(condition(code, this.#alarm.text));
-    }
-    if (this.#problem !== undefined) {
-      const { clock, leaseTtlSeconds } = this.#options;
-      const leftMs = this.#own.expiresAtMs - clock.nowMs();
-      const isSoon = leftMs < Math.max(EXPIRING_MS, 100 * leaseTtlSeconds); // a tenth of its life
-      found.push(condition(isSoon ? 'lease-expiring' : 'lease-not-renewed', this.#problem));
-    }
-    return found;
+  /**
+   * Publishes other attributes under the own key, in place. Resolves when they stand there, which may take as long as
+   * etcd is away; rejects with OverlayError E_LEASE for a reservation, which is the operator's word, and when the lease
+   * is lost or closed first.
+   */
+  publish(attributes: LeaseAttributes): Promise<void> {
+    if (this.#own.leaseId === 0n) return Promise.reject(reservationError(this.#options.subnet));
+    this.#attributes = attributes;
+    this.#value = formatLeaseValue(attributes);
+    return new Promise((resolve, reject) => {
+      this.#publishing.push({ done: resolve, fail: reject });
+      if (this.#isOver())
+        return this.#endPublishing(new OverlayError('E_LEASE', 'the own lease is not held'));
+      this.#renewAtMs = 0;
+      this.#retryAtMs = 0;
+      this.#wake();
+    });
+  }
+
+  degraded(): string[] {
+    const reasons: string[] = [];
+    if (this.#alarm !== undefined) reasons.push(this.#alarm.text);
+    if (this.#problem !== undefined) reasons.push(this.#problem);
+    return reasons;
   }
 
   status(): Record<string, unknown> {
@@ -147,6 +166,7 @@ export class OwnLease {
     this.#closing.abort(new Error('own lease closed'));
     this.#wake();
     await this.#done;
+    this.#endPublishing(new OverlayError('E_LEASE', 'the own lease is not held any more'));
   }
 
   async #run(): Promise<void> {
@@ -207,8 +227,10 @@ export class OwnLease {
     const written = await this.#write(this.#own);
     if (written === undefined) return this.#check();
     this.counters.renewals++;
+    const isNew = written.value !== this.#standing;
     this.#adopt(written);
-    this.#options.log.info({ subnet: formatPrefix(this.#options.subnet) }, 'lease renewed');
+    const what = isNew ? `lease now published with ${this.#holder(written)}` : 'lease renewed';
+    this.#options.log.info({ subnet: formatPrefix(this.#options.subnet) }, what);
   }
 
   /** Looks at the key itself and does what the table above says. */
@@ -263,7 +285,13 @@ export class OwnLease {
   async #adoptReservation(entry: KvEntry): Promise<void> {
     const abandoned = this.#own.leaseId;
     const attributes = parseLeaseValue(entry.value ?? '');
-    const isCurrent = attributes.ok && sameAttributes(attributes.value, this.#options.attributes);
+    if (attributes.ok && attributes.value.publicIp !== this.#attributes.publicIp) {
+      // It names the address that we had: whose subnet it is was decided by somebody else.
+      this.#attributes = { ...this.#attributes, publicIp: attributes.value.publicIp };
+      this.#value = formatLeaseValue(this.#attributes);
+      this.#endPublishing(reservationError(this.#options.subnet));
+    }
+    const isCurrent = attributes.ok && sameAttributes(attributes.value, this.#attributes);
     const asStored: OwnKey = { ...this.#ownFrom(entry), expiresAtMs: Infinity };
     const written = isCurrent ? asStored : await this.#write(asStored);
     if (written === undefined) return void (this.#checkAtMs = 0);
@@ -278,7 +306,8 @@ export class OwnLease {
   }
 
   #acceptTwin(entry: KvEntry): void {
-    const text = `another daemon publishes the own public IP ${formatIpv4(this.#options.attributes.publicIp)} for ${formatPrefix(this.#options.subnet)} (etcd lease ${entry.leaseId.toString(16)})`;
+    const lease = `etcd lease ${entry.leaseId.toString(16)}`;
+    const text = `another daemon publishes the own public IP ${formatIpv4(this.#attributes.publicIp)} for ${formatPrefix(this.#options.subnet)} (${lease})`;
     this.#raise({ kind: 'twin', text });
     // Its etcd lease keeps the key alive as ours did; ours has lost its key and is left to expire. At our own renewal the
     // key becomes ours again, so that the subnet does not end with that other daemon.
@@ -288,27 +317,42 @@ export class OwnLease {
 
   async #write(over: OwnKey | undefined): Promise<OwnKey | undefined> {
     const isReservation = over?.leaseId === 0n;
-    this.#pendingLeaseId = isReservation ? 0n : newLeaseId();
+    const pending = { leaseId: isReservation ? 0n : newLeaseId(), value: this.#value };
+    this.#pending = pending;
     try {
-      const write = { key: this.#own.key, value: this.#value, over, newLeaseId: this.#pendingLeaseId };
+      const write = { key: this.#own.key, value: pending.value, over, newLeaseId: pending.leaseId };
       return await writeOwnKey(this.#options, write, this.#closing.signal);
     } finally {
-      this.#pendingLeaseId = undefined;
+      this.#pending = undefined;
     }
   }
 
   #adopt(own: OwnKey): void {
     this.#own = own;
-    this.#renewAtMs = this.#renewalTime(own);
+    this.#standing = own.value;
     this.#clearAlarm();
     this.#options.onWritten();
+    // Something else may be to be published since this was begun.
+    if (own.value === this.#value) this.#endPublishing();
+    this.#renewAtMs = this.#nextWriteTime();
+  }
+
+  #nextWriteTime(): number {
+    return this.#publishing.length > 0 ? 0 : this.#renewalTime(this.#own);
+  }
+
+  #endPublishing(error?: Error): void {
+    for (const { done, fail } of this.#publishing.splice(0)) {
+      if (error === undefined) done();
+      else fail(error);
+    }
   }
 
   /** The key holds what we wrote, perhaps at a later revision than we know. */
   #accept(entry: KvEntry): void {
     if (entry.leaseId !== this.#own.leaseId) return; // the write is under way; its answer brings the rest
     this.#own = { ...this.#own, modRevision: entry.modRevision, createRevision: entry.createRevision };
-    if (!Number.isFinite(this.#renewAtMs)) this.#renewAtMs = this.#renewalTime(this.#own);
+    if (!Number.isFinite(this.#renewAtMs)) this.#renewAtMs = this.#nextWriteTime();
     this.#clearAlarm();
   }
 
@@ -317,16 +361,15 @@ export class OwnLease {
     return { key: this.#own.key, value: this.#value, createRevision, modRevision, leaseId };
   }
 
-  #isOurs(entry: KvEntry): boolean {
-    return (
-      entry.value === this.#value &&
-      (entry.leaseId === this.#own.leaseId || entry.leaseId === this.#pendingLeaseId)
-    );
+  #isOurs({ leaseId, value }: KvEntry): boolean {
+    if (leaseId === this.#own.leaseId && (value === this.#value || value === this.#standing)) return true;
+    return leaseId === this.#pending?.leaseId && value === this.#pending.value;
   }
 
   #classify(entry: KvEntry): 'reservation' | 'twin' | 'foreign' {
-    const attributes = parseLeaseValue(entry.value ?? '');
-    if (!attributes.ok || attributes.value.publicIp !== this.#options.attributes.publicIp) return 'foreign';
+    const publicIp = publicIpOf(entry.value);
+    const isOurs = publicIp === this.#attributes.publicIp || publicIp === publicIpOf(this.#standing);
+    if (publicIp === undefined || !isOurs) return 'foreign';
     return entry.leaseId === 0n ? 'reservation' : 'twin';
   }
 
@@ -338,7 +381,7 @@ export class OwnLease {
     };
   }
 
-  #holder(entry: KvEntry): string {
+  #holder(entry: Pick<KvEntry, 'value'>): string {
     const attributes = parseLeaseValue(entry.value ?? '');
     return attributes.ok
       ? `PublicIP ${formatIpv4(attributes.value.publicIp)}`
@@ -360,6 +403,7 @@ export class OwnLease {
 
   #lose(reason: string): void {
     this.#lostReason = reason;
+    this.#endPublishing(new OverlayError('E_LEASE', reason));
     this.#options.log.error({ code: 'E_LEASE_LOST' }, reason);
     this.#options.onLost(reason);
   }
@@ -374,4 +418,16 @@ export class OwnLease {
     );
     return own.expiresAtMs - marginMs;
   }
+}
+
+function publicIpOf(value: string | undefined): Ipv4 | undefined {
+  const attributes = parseLeaseValue(value ?? '');
+  return attributes.ok ? attributes.value.publicIp : undefined;
+}
+
+function reservationError(subnet: Prefix): OverlayError {
+  return new OverlayError(
+    'E_LEASE',
+    `the lease ${formatPrefix(subnet)} is a reservation, which only an operator changes`,
+  );
 }

@@ -6,7 +6,6 @@
 // nothing: the last good table stays in force, and the store is degraded until the file is right again. At start there
 // is no last good table, so the same faults are errors.
 
-import { type Condition, condition } from '../../condition.js';
 import { type FSWatcher, watch } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
@@ -83,11 +82,8 @@ export class StaticStore implements LeaseStore {
     this.#poll = setInterval(() => this.#check(), POLL_MS);
   }
 
-  conditions(): readonly Condition[] {
-    const found: Condition[] = [];
-    if (this.#fault !== undefined) found.push(condition('store-file', this.#fault));
-    if (this.#ownFault !== undefined) found.push(condition('lease-overwritten', this.#ownFault));
-    return found;
+  degraded(): readonly string[] {
+    return [this.#fault, this.#ownFault].filter((reason) => reason !== undefined);
   }
 
   status(): Record<string, unknown> {

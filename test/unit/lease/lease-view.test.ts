@@ -16,7 +16,6 @@ import {
 } from '../../../src/net/ipv4.js';
 
 const NETWORK = parsePrefix('10.5.0.0/16')!;
-const LEASABLE = { first: parseIpv4('10.5.1.0')!, last: parseIpv4('10.5.255.255')! };
 const OWN = parsePrefix('10.5.1.0/24')!;
 const OWN_IP = parseIpv4('172.20.0.1')!;
 
@@ -31,7 +30,7 @@ function lease(subnet: string, publicIp: string, backendData?: unknown): Lease {
 }
 
 function view(): LeaseView {
-  return new LeaseView({ network: NETWORK, leasable: LEASABLE, ownSubnet: OWN, ownPublicIp: OWN_IP });
+  return new LeaseView({ network: NETWORK, ownSubnet: OWN, ownPublicIp: OWN_IP });
 }
 
 const names = (leases: readonly Lease[]): string[] => leases.map(({ subnet }) => formatPrefix(subnet));
@@ -79,6 +78,28 @@ t.test(
     t.end();
   },
 );
+
+t.test('LeaseView.ownPublicIpChanged() judges every lease anew', (t) => {
+  const leases = view();
+  const own = lease('10.5.1.0/24', '172.20.0.1');
+  const refused = lease('10.5.2.0/24', '172.20.0.1');
+  const accepted = lease('10.5.3.0/24', '172.20.0.9');
+  const other = lease('10.5.4.0/24', '172.20.0.4');
+  leases.apply({ kind: 'snapshot', leases: [own, refused, accepted, other] });
+  const { diff, refusals } = leases.ownPublicIpChanged(parseIpv4('172.20.0.9')!);
+  t.same(diff, { added: [refused], changed: [], removed: [accepted] });
+  t.match(refusals, [{ code: 'own-public-ip', key: '10.5.3.0-24' }]);
+  t.equal(leases.ownPublicIp, parseIpv4('172.20.0.9'));
+  // The own lease, before and after it is published: no peer, and no refusal.
+  for (const publicIp of ['172.20.0.1', '172.20.0.9']) {
+    const event: LeaseEvent = { kind: 'put', lease: lease('10.5.1.0/24', publicIp) };
+    const change = leases.apply({ kind: 'events', events: [event] });
+    t.same(change, { diff: { added: [], changed: [], removed: [] }, refusals: [] });
+  }
+  const foreign: LeaseEvent = { kind: 'put', lease: lease('10.5.1.0/24', '172.20.0.77') };
+  t.match(leases.apply({ kind: 'events', events: [foreign] }).refusals, [{ code: 'overlaps-own' }]);
+  t.end();
+});
 
 t.test('LeaseView.apply() says what changed, once', (t) => {
   const leases = view();

@@ -6,7 +6,6 @@ import { keyLayout, leaseKey } from '../../../../src/store/etcd/keys.js';
 import { OwnLease } from '../../../../src/store/etcd/own-lease.js';
 import { writeOwnKey } from '../../../../src/store/etcd/own-key.js';
 import { FakeClock, FakeKv, settle } from './fakes.js';
-import { textsOf } from '../../../conditions.js';
 
 const layout = keyLayout('/net');
 const subnet = parsePrefix('10.5.1.0/24')!;
@@ -94,10 +93,10 @@ t.test('OwnLease after a renewal whose answer is lost, or that is refused', asyn
     kv.failures.push(failure);
     await clock.advance(23 * HOUR_MS + 100);
     t.equal(own.counters.renewals, renewedAtOnce ? 1 : 0, JSON.stringify(failure));
-    t.equal(textsOf(own).length, renewedAtOnce ? 0 : 1);
+    t.equal(own.degraded().length, renewedAtOnce ? 0 : 1);
     await clock.advance(60_000);
     t.equal(own.counters.renewals, 1);
-    t.strictSame(textsOf(own), []);
+    t.strictSame(own.degraded(), []);
     t.equal(kv.leases.size, failure.method === 'attachedKeys' ? 2 : 1, 'no etcd lease is left behind');
     t.equal(kv.entries.get(KEY)!.value, VALUE);
     await own.close();
@@ -174,7 +173,7 @@ t.test(
   async (t) => {
     const { kv, clock, own, lost } = await open();
     own.observe(kv.put(KEY, 'garbage'));
-    t.match(textsOf(own), [/was overwritten/]);
+    t.match(own.degraded(), [/was overwritten/]);
     await settle();
     await clock.advance(48 * HOUR_MS);
     t.equal(kv.entries.get(KEY)!.value, 'garbage');
@@ -183,7 +182,7 @@ t.test(
     const entry = kv.put(KEY, VALUE);
     own.observe(entry);
     await clock.advance(0);
-    t.strictSame(textsOf(own), []);
+    t.strictSame(own.degraded(), []);
     await own.close();
   },
 );
@@ -196,7 +195,126 @@ t.test('OwnLease takes its own write for its own before the answer is here', asy
   await clock.advance(23 * HOUR_MS);
   t.equal(own.counters.renewals, 1);
   t.equal(own.counters.twins + own.counters.overwritten, 0);
-  t.strictSame(textsOf(own), []);
+  t.strictSame(own.degraded(), []);
+  await own.close();
+});
+
+const MOVED = { publicIp: 0xac140065, backendType: '' };
+const MOVED_VALUE = formatLeaseValue(MOVED);
+
+/** "done" or the error's message once `promise` settled; "pending" until then. */
+function outcomeOf(promise: Promise<void>): () => string {
+  let outcome = 'pending';
+  promise.then(
+    () => (outcome = 'done'),
+    (error: Error) => (outcome = error.message),
+  );
+  return () => outcome;
+}
+
+t.test('OwnLease.publish() writes other attributes in place, at once, as a renewal', async (t) => {
+  const { kv, clock, own, lost } = await open();
+  const { createRevision } = kv.entries.get(KEY)!;
+  kv.interfere = (method) => {
+    // The event comes before the answer.
+    if (method === 'attachedKeys') own.observe(kv.entries.get(KEY));
+  };
+  const outcome = outcomeOf(own.publish(MOVED));
+  await clock.advance(0);
+  t.equal(outcome(), 'done');
+  t.equal(kv.entries.get(KEY)!.value, MOVED_VALUE);
+  t.equal(kv.entries.get(KEY)!.createRevision, createRevision, 'the same key');
+  t.equal(kv.leases.size, 1, 'the etcd lease before is revoked');
+  t.strictSame(own.degraded(), []);
+  await clock.advance(23 * HOUR_MS + 1000);
+  t.equal(own.counters.renewals, 2, 'renewed as before');
+  t.equal(kv.entries.get(KEY)!.value, MOVED_VALUE);
+  kv.expire(kv.entries.get(KEY)!.leaseId);
+  own.observe(undefined);
+  await clock.advance(0);
+  t.equal(kv.entries.get(KEY)!.value, MOVED_VALUE, 'made again with the new address');
+  t.strictSame(lost, []);
+  await own.close();
+});
+
+t.test(
+  'OwnLease.publish() while etcd refuses: tried until it stands, the lease before is ours',
+  async (t) => {
+    const { kv, clock, own } = await open();
+    for (let i = 0; i < 3; i++) kv.failures.push({ method: 'grant', when: 'before', kind: 'no-space' });
+    const outcome = outcomeOf(own.publish(MOVED));
+    await clock.advance(0);
+    own.observe(kv.entries.get(KEY)); // what stands is the old value
+    await clock.advance(0);
+    t.equal(outcome(), 'pending');
+    t.equal(own.counters.overwritten + own.counters.twins, 0);
+    t.match(own.degraded(), [/not renewed: grant failed/]);
+    await clock.advance(60_000);
+    t.equal(outcome(), 'done');
+    t.equal(kv.entries.get(KEY)!.value, MOVED_VALUE);
+    t.strictSame(own.degraded(), []);
+    await own.close();
+  },
+);
+
+t.test('OwnLease.publish() of another value while one is on its way: the last one stands', async (t) => {
+  for (const last of [attributes, { ...MOVED, publicIp: 0xac140066 }]) {
+    const { kv, clock, own } = await open();
+    const outcomes: (() => string)[] = [];
+    kv.interfere = (method) => {
+      if (method !== 'replace' || outcomes.length === 2) return;
+      outcomes.push(outcomeOf(own.publish(last)));
+    };
+    outcomes.unshift(outcomeOf(own.publish(MOVED)));
+    await clock.advance(100);
+    t.strictSame(
+      outcomes.map((outcome) => outcome()),
+      ['done', 'done'],
+    );
+    t.equal(kv.entries.get(KEY)!.value, formatLeaseValue(last));
+    t.equal(kv.leases.size, 1);
+    t.strictSame(own.degraded(), []);
+    await own.close();
+  }
+});
+
+t.test('OwnLease.publish() never writes over what is not ours', async (t) => {
+  const other = formatLeaseValue({ publicIp: 0xac140063, backendType: '' });
+  const cases: { name: string; act: (kv: FakeKv) => void; expected: string; outcome: string | RegExp }[] = [
+    { name: 'overwritten', act: (kv) => kv.put(KEY, other), expected: other, outcome: 'pending' },
+    {
+      name: 'made anew by another host',
+      act: (kv) => {
+        kv.expire(7n);
+        kv.put(KEY, other);
+      },
+      expected: other,
+      outcome: /held by another host/,
+    },
+    {
+      name: 'made a reservation for the address before',
+      act: (kv) => kv.put(KEY, VALUE),
+      expected: VALUE,
+      outcome: /is a reservation/,
+    },
+  ];
+  for (const { name, act, expected, outcome } of cases) {
+    const { kv, clock, own } = await open();
+    act(kv);
+    const publishing = outcomeOf(own.publish(MOVED));
+    await clock.advance(48 * HOUR_MS);
+    t.match(publishing(), outcome, name);
+    t.equal(kv.entries.get(KEY)!.value, expected, name);
+    await own.close();
+    t.not(publishing(), 'done');
+    t.not(publishing(), 'pending', 'ends with the lease');
+  }
+});
+
+t.test('OwnLease.publish() leaves a reservation to the operator', async (t) => {
+  const { kv, own } = await open(0n);
+  await t.rejects(own.publish(MOVED), { code: 'E_LEASE', message: /is a reservation/ });
+  t.equal(kv.entries.get(KEY)!.value, VALUE);
   await own.close();
 });
 

@@ -436,6 +436,9 @@ class Daemon {
     try {
       const state = this.#underlay.observe(before, await listLinks(this.#signal), performance.now());
       if (state.kind === 'faulty' || state.kind === 'gone') ({ fault } = state);
+      // No event tells that time has passed.
+      if (state.kind === 'faulty' && state.goneInMs !== undefined)
+        setTimeout(() => void this.#reconcileSoon(), state.goneInMs).unref();
       if (state.kind === 'changed') await this.#changeInterface(state.iface);
       if (state.kind === 'gone') {
         const iface = await chooseExternalInterface(this.#flags, overlayOf(this.#config!), this.#signal);

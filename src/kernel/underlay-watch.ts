@@ -16,8 +16,8 @@ export type UnderlayState =
   | { readonly kind: 'same' }
   /** The same link and address, with another name, index or MTU. */
   | { readonly kind: 'changed'; readonly iface: ExternalInterface }
-  /** There, but it does not carry packets at the moment; or away, but not for long. */
-  | { readonly kind: 'faulty'; readonly fault: string }
+  /** There, but it does not carry packets at the moment; or away, and gone in `goneInMs` if nothing comes of it. */
+  | { readonly kind: 'faulty'; readonly fault: string; readonly goneInMs?: number }
   /** To be chosen anew. */
   | { readonly kind: 'gone'; readonly fault: string };
 
@@ -37,7 +37,8 @@ export class UnderlayWatch {
       const fault = isThere
         ? `external interface ${chosen.name} has lost its address ${formatIpv4(chosen.address)}`
         : `external interface ${chosen.name} is gone`;
-      return { kind: nowMs - this.#awaySinceMs >= GONE_MS ? 'gone' : 'faulty', fault };
+      const goneInMs = this.#awaySinceMs + GONE_MS - nowMs;
+      return goneInMs <= 0 ? { kind: 'gone', fault } : { kind: 'faulty', fault, goneInMs };
     }
     this.#awaySinceMs = undefined;
     if (!link.isUp) return { kind: 'faulty', fault: `external interface ${link.name} is down` };

@@ -58,7 +58,7 @@ t.test('UnderlayWatch.observe() calls an address gone after it was away for a wh
   const watch = new UnderlayWatch();
   const bare = [link({}, ['172.20.0.100'])];
   const lost = 'external interface eth0 has lost its address 172.20.0.1';
-  t.strictSame(watch.observe(CHOSEN, bare, 1000), { kind: 'faulty', fault: lost });
+  t.strictSame(watch.observe(CHOSEN, bare, 1000), { kind: 'faulty', fault: lost, goneInMs: GONE_MS });
   t.equal(watch.observe(CHOSEN, bare, 1000 + GONE_MS - 1).kind, 'faulty');
   t.equal(watch.observe(CHOSEN, [link()], 1000 + GONE_MS).kind, 'same', 'it came back');
   t.equal(watch.observe(CHOSEN, [], 20_000).kind, 'faulty', 'a new absence');

@@ -11,6 +11,7 @@
 
 import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { leasableRange } from '../src/config/network-config.js';
 import { openLogger } from '../src/ops/log.js';
 import type { Lease, LeaseUpdate } from '../src/lease/lease.js';
 import { LeaseView } from '../src/lease/lease-view.js';
@@ -57,6 +58,7 @@ function quantile(values: readonly number[], q: number): number {
 function workPerEvent(size: number): number {
   const view = new LeaseView({
     network: parsePrefix('10.0.0.0/8')!,
+    leasable: { first: parseIpv4('10.0.1.0')!, last: parseIpv4('10.255.255.255')! },
     ownSubnet: parsePrefix('10.255.0.0/24')!,
     ownPublicIp: OWN_IP,
   });
@@ -94,7 +96,15 @@ async function openStore(url: string, publicIp: number): Promise<{ store: EtcdSt
   const config = await store.readConfig(signal);
   const attributes = { publicIp, backendType: '' };
   const ownSubnet = await store.acquire({ config, attributes, previousSubnet: undefined }, signal);
-  return { store, view: new LeaseView({ network: config.network, ownSubnet, ownPublicIp: publicIp }) };
+  return {
+    store,
+    view: new LeaseView({
+      network: config.network,
+      leasable: leasableRange(config),
+      ownSubnet,
+      ownPublicIp: publicIp,
+    }),
+  };
 }
 
 /** The process whose memory is measured: nothing but a store and a lease view. Ends with its standard input. */

@@ -9,19 +9,25 @@
 
 import { randomBytes } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Backend, BackendCounter } from './backend/backend.js';
 import { DiffPacer } from './backend/diff-pacer.js';
 import { BACKENDS } from './backend/registry.js';
+import {
+  type Condition,
+  condition,
+  conditionOfMany,
+  CONDITIONS,
+  isPermission,
+  makesUnready,
+} from './condition.js';
 import type { Flags } from './config/flags.js';
-import { isLeasable, type NetworkConfig } from './config/network-config.js';
+import { leasableRange, type NetworkConfig } from './config/network-config.js';
 import { offloadSwitches } from './config/options.js';
 import { OverlayError } from './errors.js';
 import { Firewall } from './firewall/firewall.js';
-import {
-  chooseExternalInterface,
-  type ExternalInterface,
-  type Overlay,
-} from './kernel/external-interface.js';
+import { chooseExternalInterface, type ExternalInterface } from './kernel/external-interface.js';
+import { checkHost } from './kernel/host-checks.js';
 import { listLinks } from './kernel/link.js';
 import { openMonitor } from './kernel/monitor.js';
 import { UnderlayWatch } from './kernel/underlay-watch.js';
@@ -30,7 +36,7 @@ import type { LeaseAttributes, LeaseDiff, LeaseUpdate } from './lease/lease.js';
 import { type LeaseChange, LeaseView } from './lease/lease-view.js';
 import { formatIpv4, formatPrefix, type Ipv4, parseIpv4, type Prefix, prefixEquals } from './net/ipv4.js';
 import { openControlSocket } from './ops/control-socket.js';
-import { Health } from './ops/health.js';
+import { countConditions, Health, type HealthChange, type HealthReport } from './ops/health.js';
 import { type HttpOptions, openHttpServer } from './ops/http.js';
 import type { Logger } from './ops/log.js';
 import { Metrics } from './ops/metrics.js';
@@ -41,10 +47,19 @@ import { openRawIcmp } from './probe/raw-icmp.js';
 import { firstConfig } from './store/first-config.js';
 import { openStore } from './store/registry.js';
 import type { CachedTable, LeaseStore } from './store/store.js';
-import { readSubnetFile, writeSubnetFile } from './subnet-file.js';
+import { readSubnetFile } from './subnet-file.js';
+import { SubnetFileKeeper } from './subnet-file-keeper.js';
 
 // Events tell of changes at once; this is for what no event tells.
 const RECONCILE_MS = 10_000;
+
+// A signal ends the daemon within a second, whatever hangs: what is being done gets the first time, what is to be closed
+// the second, of which a data path with a thread that hangs takes 750 ms.
+const INTERRUPT_MS = 100;
+const CLOSE_MS = 800;
+
+/** How late a condition may be in the log, and its time of beginning. */
+const HEALTH_MS = 1_000;
 
 interface Closable {
   close(): unknown;
@@ -62,7 +77,7 @@ export async function runDaemon(
 ): Promise<void> {
   const daemon = new Daemon(flags, log, version, signal);
   try {
-    await daemon.run();
+    await Promise.race([daemon.run(), aborted(signal).then(() => delay(INTERRUPT_MS))]);
   } catch (error) {
     if (!signal.aborted) throw error;
   } finally {
@@ -96,10 +111,15 @@ class Daemon {
   /** The public IP that is being published. */
   #publishing: Ipv4 | undefined;
   #publishFault: string | undefined;
-  #interfaceFault: string | undefined;
+  #interfaceFault: Condition | undefined;
   #configFault: string | undefined;
-  #subnetFileFault: string | undefined;
-  #reconcileFault: string | undefined;
+  readonly #subnetFile: SubnetFileKeeper;
+  /** The backend's own, once it is open. */
+  #device: string | undefined;
+  #proberFault: string | undefined;
+  #reconcileFault: { readonly text: string; readonly attempts: number } | undefined;
+  /** What the start waits for. */
+  #phase: string | undefined = 'starting';
   #hasSnapshot = false;
   #isReconciling = false;
   #isReconcileDue = false;
@@ -109,6 +129,7 @@ class Daemon {
   constructor(flags: Flags, log: Logger, version: string, signal: AbortSignal) {
     this.#flags = flags;
     this.#log = log;
+    this.#subnetFile = new SubnetFileKeeper(flags.subnetFile, log);
     this.#version = version;
     this.#signal = signal;
   }
@@ -122,12 +143,14 @@ class Daemon {
     this.#opened.push({ name: 'systemd notifier', resource: notifier });
     this.#store = openStore(flags, this.#log);
     this.#opened.push({ name: 'store', resource: this.#store });
-    this.#addHealthSources();
+    this.#openHealth();
     await this.#openServers();
 
+    this.#phase = 'waiting for the network config';
     const first = await firstConfig(this.#store, this.#log, this.#signal);
     this.#signal.throwIfAborted();
-    const iface = await chooseExternalInterface(flags, overlayOf(first.config), this.#signal);
+    this.#phase = 'waiting for the external interface';
+    const iface = await chooseExternalInterface(flags, leasableRange(first.config), this.#signal);
     this.#iface = iface;
     const cached = usableTable(first.cached, iface);
     const config = first.cached === cached ? first.config : await first.fromStore();
@@ -137,11 +160,13 @@ class Daemon {
       `using interface ${iface.name} with address ${formatIpv4(iface.address)}, public IP ${formatIpv4(iface.publicIp)}`,
     );
 
+    this.#phase = `waiting for the ${config.backendType} device`;
     const backend = await this.#openBackend(config, iface);
     const previous = await readSubnetFile(flags.subnetFile);
     for (const warning of previous.warnings) this.#log.warn(warning);
     const data = await backend.leaseData();
     const attributes = { publicIp: iface.publicIp, ...data };
+    this.#phase = 'waiting for a lease';
     this.#attributes = attributes;
     const ownSubnet =
       cached?.ownSubnet ??
@@ -150,33 +175,46 @@ class Daemon {
     this.#log.info(`own subnet is ${formatPrefix(ownSubnet)}`);
     this.#signal.throwIfAborted();
 
+    this.#phase = `waiting for the ${backend.type} data path`;
     this.#mtuBytes = (await backend.open(ownSubnet)).mtuBytes;
-    this.#view = new LeaseView({ network: config.network, ownSubnet, ownPublicIp: iface.publicIp });
+    this.#device = backend.status().detail['device'] as string | undefined;
+    this.#view = new LeaseView({
+      network: config.network,
+      leasable: leasableRange(config),
+      ownSubnet,
+      ownPublicIp: iface.publicIp,
+    });
     // Known peers first: with a saved table the overlay was up a moment ago, and packets are waiting.
     if (cached !== undefined) this.#applyLeases({ kind: 'snapshot', leases: cached.leases });
+    this.#phase = 'waiting for the firewall rules';
     await this.#openFirewall(config, ownSubnet);
+    this.#opened.push({ name: 'subnet file', resource: this.#subnetFile });
     await this.#writeSubnetFile();
     this.#openProber();
     if (cached === undefined) this.#watchStore();
     else this.#rejoinStore(first.fromStore);
     this.#watchKernel();
-    this.#health.setReady(true);
+    this.#phase = undefined;
     notifier.ready(`forwarding for ${formatPrefix(ownSubnet)} (${backend.type})`);
     notifier.startWatchdog(() => backend.isAlive?.() ?? true);
-    this.#log.info(`ready after ${Math.round(performance.now() - this.#startedMs)} ms`);
+    const afterMs = Math.round(performance.now() - this.#startedMs);
+    this.#health.setStarted(true);
+    if (this.#health.look().isReady) this.#log.info(`ready after ${afterMs} ms`);
+    else this.#log.error(`not ready after ${afterMs} ms: see what is wrong above`);
 
     await Promise.race([leaseLost, aborted(this.#signal)]);
     notifier.stopping();
   }
 
   async close(): Promise<void> {
-    this.#health.setReady(false);
+    this.#health.setStarted(false);
+    const isOver = delay(CLOSE_MS).then(() => 'over');
     for (const { name, resource } of this.#opened.reverse()) {
-      try {
-        await resource.close();
-      } catch (error) {
+      const closing = new Promise((resolve) => resolve(resource.close())).catch((error: unknown) => {
         this.#log.error({ err: error }, `closing the ${name} failed`);
-      }
+      });
+      if ((await Promise.race([closing, isOver])) === 'over')
+        this.#log.error(`closing the ${name} takes longer than the end may: going on without`);
     }
   }
 
@@ -243,23 +281,10 @@ class Daemon {
     await this.#firewall.open();
   }
 
-  async #writeSubnetFile(): Promise<void> {
-    const { subnetFile, ipMasq } = this.#flags;
-    const content = {
-      network: this.#config!.network,
-      subnet: this.#ownSubnet!,
-      mtuBytes: this.#mtuBytes,
-      ipMasq,
-    };
-    try {
-      await writeSubnetFile(subnetFile, content);
-      this.#subnetFileFault = undefined;
-    } catch (error) {
-      // The data path works without it; reconcile() tries again.
-      const fault = messageOf(error);
-      if (fault !== this.#subnetFileFault) this.#log.error(fault);
-      this.#subnetFileFault = fault;
-    }
+  #writeSubnetFile(): Promise<void> {
+    const network = this.#config!.network;
+    const { ipMasq } = this.#flags;
+    return this.#subnetFile.write({ network, subnet: this.#ownSubnet!, mtuBytes: this.#mtuBytes, ipMasq });
   }
 
   /** Without the package or the capability everything else works as it does with them. */
@@ -279,7 +304,7 @@ class Daemon {
       this.#setProbedPeers();
       prober.start();
     } catch (error) {
-      this.#log.warn(`path probes are off: ${messageOf(error)}`);
+      this.#proberFault = `path probes are off: ${messageOf(error)}`;
     }
   }
 
@@ -329,7 +354,7 @@ class Daemon {
    * The own lease follows this host's public IP, under the same subnet. Returns what is wrong until it does. The table
    * and the sockets know the new address already: what peers hear of us late is heard by nobody else.
    */
-  #followPublicIp(publicIp: Ipv4): string | undefined {
+  #followPublicIp(publicIp: Ipv4): Condition | undefined {
     const view = this.#view!;
     if (publicIp !== view.ownPublicIp) this.#applyChange(view.ownPublicIpChanged(publicIp));
     const published = this.#attributes!.publicIp;
@@ -338,8 +363,11 @@ class Daemon {
     } else if (this.#isWatching) this.#publish({ ...this.#attributes!, publicIp });
     const fault = `public IP is now ${formatIpv4(publicIp)}, but the lease says ${formatIpv4(published)}`;
     if (this.#store.publish === undefined)
-      return `${fault}: only an operator writes the ${this.#store.kind} store`;
-    return `${fault}: ${this.#publishFault ?? 'it is being published'}`;
+      return condition(
+        'public-ip-changed',
+        `${fault}: only an operator writes the ${this.#store.kind} store`,
+      );
+    return condition('public-ip-changed', `${fault}: ${this.#publishFault ?? 'it is being published'}`);
   }
 
   #publish(attributes: LeaseAttributes): void {
@@ -387,7 +415,6 @@ class Daemon {
     this.#configFault = isEqual
       ? undefined
       : 'the network config has changed in the store: restart to apply it';
-    if (this.#configFault !== undefined) this.#log.warn(this.#configFault);
   }
 
   #watchKernel(): void {
@@ -421,35 +448,35 @@ class Daemon {
     try {
       await this.#checkInterface();
       await this.#backend!.reconcile();
-      if (this.#subnetFileFault !== undefined) await this.#writeSubnetFile();
+      await this.#subnetFile.check();
       this.#reconcileFault = undefined;
     } catch (error) {
-      const fault = messageOf(error);
-      if (fault !== this.#reconcileFault) this.#log.error(`cannot repair the kernel state: ${fault}`);
-      this.#reconcileFault = fault;
+      const text = `cannot repair the kernel state: ${messageOf(error)}`;
+      if (text !== this.#reconcileFault?.text) this.#log.error(text);
+      this.#reconcileFault = { text, attempts: (this.#reconcileFault?.attempts ?? 0) + 1 };
     }
   }
 
   async #checkInterface(): Promise<void> {
     const before = this.#iface!;
-    let fault: string | undefined;
+    let fault: Condition | undefined;
     try {
       const state = this.#underlay.observe(before, await listLinks(this.#signal), performance.now());
-      if (state.kind === 'faulty' || state.kind === 'gone') ({ fault } = state);
+      if (state.kind === 'faulty' || state.kind === 'gone') fault = condition('interface-down', state.fault);
       // No event tells that time has passed.
       if (state.kind === 'faulty' && state.goneInMs !== undefined)
         setTimeout(() => void this.#reconcileSoon(), state.goneInMs).unref();
       if (state.kind === 'changed') await this.#changeInterface(state.iface);
       if (state.kind === 'gone') {
-        const iface = await chooseExternalInterface(this.#flags, overlayOf(this.#config!), this.#signal);
+        const iface = await chooseExternalInterface(this.#flags, leasableRange(this.#config!), this.#signal);
         await this.#changeInterface(iface);
         fault = undefined;
       }
       fault = this.#followPublicIp(this.#iface!.publicIp) ?? fault;
     } catch (error) {
-      fault = `${fault ?? `external interface ${before.name}`}: ${messageOf(error)}`;
+      const what = fault?.text ?? `external interface ${before.name}`;
+      fault = condition('interface-down', `${what}: ${messageOf(error)}`);
     }
-    if (fault !== undefined && fault !== this.#interfaceFault) this.#log.error(fault);
     this.#interfaceFault = fault;
   }
 
@@ -466,15 +493,59 @@ class Daemon {
 
   // --- what operators see --------------------------------------------------------------------------------------
 
-  #addHealthSources(): void {
-    const own = (): string[] =>
-      [this.#interfaceFault, this.#configFault, this.#subnetFileFault, this.#reconcileFault].filter(
-        (reason) => reason !== undefined,
-      );
-    this.#health.addSource('daemon', own);
-    this.#health.addSource('store', () => this.#store.degraded());
-    this.#health.addSource('backend', () => this.#backend?.degraded() ?? []);
-    this.#health.addSource('firewall', () => this.#firewall?.degraded() ?? []);
+  #openHealth(): void {
+    this.#health.addSource('daemon', () => this.#conditions());
+    this.#health.addSource('store', () => this.#store.conditions());
+    this.#health.addSource('backend', () => this.#backend?.conditions() ?? []);
+    this.#health.addSource('firewall', () => this.#firewall?.conditions() ?? []);
+    this.#health.addSource('host', () => this.#hostConditions());
+    this.#health.addSource('leases', () => (this.#view === undefined ? [] : leaseConditions(this.#view)));
+    this.#health.onChange = (change) => this.#sayHealth(change);
+    const timer = setInterval(() => this.#health.look(), HEALTH_MS);
+    this.#opened.push({ name: 'health', resource: { close: () => clearInterval(timer) } });
+  }
+
+  #conditions(): Condition[] {
+    const found: Condition[] = [];
+    if (this.#phase !== undefined) found.push(condition('starting', this.#phase));
+    if (this.#interfaceFault !== undefined) found.push(this.#interfaceFault);
+    if (this.#configFault !== undefined) found.push(condition('config-changed', this.#configFault));
+    found.push(...this.#subnetFile.conditions());
+    if (this.#proberFault !== undefined) found.push(condition('probes-off', this.#proberFault));
+    const { text, attempts } = this.#reconcileFault ?? { text: '', attempts: 0 };
+    // Once may be chance: a link that went away between two commands.
+    if (attempts > 1) found.push(condition(isPermission(text) ? 'no-permission' : 'repair-failed', text));
+    return found;
+  }
+
+  /** Once the device stands; before, the kernel has no settings for it. */
+  #hostConditions(): Condition[] {
+    const ownSubnet = this.#ownSubnet;
+    if (this.#phase !== undefined || ownSubnet === undefined) return [];
+    return checkHost({
+      device: this.#device,
+      ownSubnet,
+      usesIptables: !this.#config!.enableNftables,
+    });
+  }
+
+  #sayHealth({ report, raised, cleared, wasSinceMs }: HealthChange): void {
+    for (const { code, severity, scope, text, action } of raised) {
+      if (code === 'starting') continue; // each step has a line of its own
+      const fields = { condition: code, scope, do: action };
+      if (severity === 'error') this.#log.error(fields, text);
+      else this.#log.warn(fields, text);
+    }
+    for (const { code, text, sinceMs } of cleared) {
+      if (code === 'starting') continue;
+      const seconds = Math.round((Date.now() - sinceMs) / 1000);
+      this.#log.info({ condition: code, seconds }, `no longer: ${text}`);
+    }
+    if (wasSinceMs === undefined || this.#phase !== undefined) return;
+    const seconds = Math.round((Date.now() - wasSinceMs) / 1000);
+    const codes = report.conditions.filter(makesUnready).map(({ code }) => code);
+    if (report.state === 'degraded') this.#log.error({ conditions: codes.join(' ') }, 'not ready');
+    else if (report.isReady) this.#log.info({ seconds }, 'ready');
   }
 
   #gauges(): BackendCounter[] {
@@ -484,11 +555,29 @@ class Daemon {
       type: 'gauge' as const,
       values: [{ labels: {}, value }],
     });
+    const report = this.#health.look();
+    const unready = report.conditions.filter(makesUnready).length;
     const reversePathDrops = readNetstat('TcpExt', 'IPReversePathFilter');
     return [
       ...(reversePathDrops === undefined ? [] : [reversePathFamily(reversePathDrops)]),
-      gauge('ready', '1 when packets can flow and subnet.env is written.', this.#health.isReady ? 1 : 0),
-      gauge('degraded_reasons', 'Number of reasons /readyz gives.', this.#health.reasons().length),
+      gauge('ready', '1 when /readyz says 200.', report.isReady ? 1 : 0),
+      gauge('degraded_reasons', 'Conditions that make /readyz say 503.', unready),
+      conditionFamily(report),
+      {
+        name: 'condition_since_seconds',
+        help: 'Unix time since when a condition holds.',
+        type: 'gauge',
+        values: report.conditions.map(({ code, part, sinceMs }) => ({
+          labels: { code, part },
+          value: Math.round(sinceMs / 1000),
+        })),
+      },
+      {
+        name: 'subnet_file_repairs_total',
+        help: 'Times subnet.env was missing or changed and written again.',
+        type: 'counter',
+        values: [{ labels: {}, value: this.#subnetFile.repairs }],
+      },
       gauge('leases_refused', 'Leases in the store that are not used.', this.#view?.refusals().length ?? 0),
     ];
   }
@@ -501,11 +590,17 @@ class Daemon {
 
   #status(): Record<string, unknown> {
     const backend = this.#backend?.status();
+    const { isReady, conditions } = this.#health.look();
     return {
       version: this.#version,
       uptimeSeconds: Math.round((performance.now() - this.#startedMs) / 1000),
-      ready: this.#health.isReady,
-      degraded: this.#health.reasons(),
+      ready: isReady,
+      degraded: conditions.filter(makesUnready).map(({ part, text }) => `${part}: ${text}`),
+      conditions: conditions.map(({ sinceMs, ...rest }) => ({
+        ...rest,
+        since: new Date(sinceMs).toISOString(),
+        seconds: Math.round((Date.now() - sinceMs) / 1000),
+      })),
       network: this.#config && formatPrefix(this.#config.network),
       lease: this.#ownSubnet && { subnet: formatPrefix(this.#ownSubnet), mtuBytes: this.#mtuBytes },
       interface: this.#iface && describe(this.#iface),
@@ -517,6 +612,28 @@ class Daemon {
       alarms: this.#view?.alarms() ?? [],
     };
   }
+}
+
+function conditionFamily(report: HealthReport): BackendCounter {
+  return {
+    name: 'conditions',
+    help: 'Conditions that hold, by code; of peers, how many.',
+    type: 'gauge',
+    values: Array.from(countConditions(report), ([code, value]) => {
+      const { severity, scope } = CONDITIONS[code];
+      return { labels: { code, severity, scope }, value };
+    }),
+  };
+}
+
+/** What is wrong with leases of other hosts, which this host does not send to. */
+function leaseConditions(view: LeaseView): Condition[] {
+  const found: Condition[] = [];
+  const refused = view.refusals().map(({ key, text }) => `lease ${key}: ${text}`);
+  if (refused.length > 0) found.push(conditionOfMany('lease-refused', refused));
+  const alarms = view.alarms();
+  if (alarms.length > 0) found.push(conditionOfMany('lease-nested', alarms));
+  return found;
 }
 
 /** The kernel counts these for all devices together, and drops them before a firewall rule or we see them. */
@@ -532,10 +649,6 @@ function reversePathFamily(value: number): BackendCounter {
 /** A saved table holds for the address it was saved with; with another, this is another host. */
 function usableTable(table: CachedTable | undefined, iface: ExternalInterface): CachedTable | undefined {
   return table?.ownAttributes.publicIp === iface.publicIp ? table : undefined;
-}
-
-function overlayOf(config: NetworkConfig): Overlay {
-  return { isLeasable: (address) => isLeasable(config, address) };
 }
 
 function describe(iface: ExternalInterface): Record<string, unknown> {

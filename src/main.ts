@@ -36,6 +36,22 @@ function exitCodeOf(error: unknown): number {
   return error.code === 'E_LEASE_LOST' ? EXIT_LEASE_LOST : EXIT_FAILURE;
 }
 
+/**
+ * exit() joins the threads in which names are resolved and files read, and waits for a dead name server for seconds. With
+ * the addon it does not. Without it, which the modes of the kernel work without, the end is merely slow.
+ */
+async function endWithoutJoining(): Promise<void> {
+  try {
+    const { native } = await import('./dataplane/native.js');
+    process.once('exit', (code) => {
+      const isBusy = process.getActiveResourcesInfo().some((name) => /^(?:GetAddrInfo|FS)Req/.test(name));
+      if (isBusy) native.exitNow(code);
+    });
+  } catch {
+    // The udp mode says what is missing.
+  }
+}
+
 async function main(): Promise<number> {
   let parsed;
   try {
@@ -61,6 +77,7 @@ async function main(): Promise<number> {
   };
   process.on('uncaughtException', onBug);
   process.on('unhandledRejection', onBug);
+  await endWithoutJoining();
   try {
     const { runDaemon } = await import('./daemon.js');
     await runDaemon(flags, log, readVersion(), stop.signal);

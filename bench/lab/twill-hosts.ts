@@ -20,6 +20,7 @@ export interface StaticTable {
 export interface Status {
   readonly ready: boolean;
   readonly degraded: readonly string[];
+  readonly conditions: readonly { readonly code: string; readonly text: string }[];
   readonly backend: {
     readonly counters: {
       readonly outbound: Readonly<Record<string, number>>;

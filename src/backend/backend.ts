@@ -1,9 +1,10 @@
 // A backend: how packets for a peer's subnet are carried. One mode per file in this folder; none imports another.
 //
 // Life: leaseData, open, then apply and reconcile in any number, then close. A backend receives desired state and makes
-// the kernel match it; what fails is retried with backoff by the backend itself and shown by degraded(), never logged
+// the kernel match it; what fails is retried with backoff by the backend itself and shown by conditions(), never logged
 // and forgotten.
 
+import type { Condition } from '../condition.js';
 import type { LeaseAttributes, LeaseDiff } from '../lease/lease.js';
 import type { OffloadSwitches, SourceCheck } from '../config/options.js';
 import type { NetworkConfig } from '../config/network-config.js';
@@ -40,7 +41,7 @@ export interface Backend {
   interfaceChanged(iface: ExternalInterface): Promise<{ readonly mtuBytes: number }>;
   /** The largest IPv4 packet that reaches a peer was measured: its inner packets must not make larger ones. */
   pathMtuChanged?(peer: Ipv4, mtuBytes: number): void;
-  degraded(): readonly string[];
+  conditions(): readonly Condition[];
   /** False while a thread of it is hung, which only a restart mends: the service manager's watchdog is not fed then. */
   isAlive?(): boolean;
   /** For /status. `peers` is what the backend holds for each peer, by subnet. */

@@ -3,9 +3,10 @@
 // It takes hosts on one link: a peer behind a router would need that router to know the overlay, so such a peer gets no
 // route and is shown as degraded. Routes carry our protocol number and stay at the end; see docs/kernel-modes.md.
 
+import { type Condition, condition } from '../condition.js';
 import { parseHostGwConfig } from '../config/vxlan-config.js';
 import { OverlayError } from '../errors.js';
-import { formatIpv4, prefixContains } from '../net/ipv4.js';
+import { formatIpv4 } from '../net/ipv4.js';
 import { removeLeftovers } from './leftovers.js';
 import { PeerProgrammer } from './peer-programmer.js';
 import type { Backend, BackendContext, BackendCounter, ExternalInterface } from './backend.js';
@@ -21,14 +22,12 @@ export function openHostGwBackend(context: BackendContext): Backend {
 
 class HostGwBackend implements Backend {
   readonly type = 'host-gw';
-  readonly #network: Prefix;
   readonly #programmer: PeerProgrammer;
   #iface: ExternalInterface;
   #interfaceFault: string | undefined;
 
   constructor(context: BackendContext) {
     const { config, log, iface } = context;
-    this.#network = config.network;
     this.#iface = iface;
     const { unknownKeys } = parseHostGwConfig(config.backend);
     if (unknownKeys.length > 0)
@@ -69,9 +68,10 @@ class HostGwBackend implements Backend {
     return { mtuBytes: iface.mtuBytes };
   }
 
-  degraded(): readonly string[] {
+  conditions(): readonly Condition[] {
     const fault = this.#interfaceFault;
-    return fault === undefined ? this.#programmer.degraded() : [fault, ...this.#programmer.degraded()];
+    const own = fault === undefined ? [] : [condition('public-ip-nat', fault)];
+    return [...own, ...this.#programmer.conditions()];
   }
 
   status(): { readonly detail: Record<string, unknown>; readonly peers: readonly Record<string, unknown>[] } {
@@ -95,9 +95,6 @@ class HostGwBackend implements Backend {
         code: 'other_type',
         reason: `uses backend "${attributes.backendType || 'udp'}", this host uses "host-gw"`,
       };
-    }
-    if (prefixContains(this.#network, publicIp)) {
-      return { code: 'invalid', reason: `has its public IP ${gateway} inside the overlay network` };
     }
     if (publicIp === this.#iface.address || lookup?.isLocal === true) {
       return { code: 'invalid', reason: `has this host's own address ${gateway} as public IP` };

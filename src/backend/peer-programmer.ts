@@ -9,6 +9,8 @@
 //
 // State of a peer:   waiting → programmed | failed (retried) | refused (looked at again in every full run)
 
+import { condition, conditionOfMany, isPermission } from '../condition.js';
+import type { Condition, ConditionCode } from '../condition.js';
 import { lookupExactRoutes, lookupRoutes } from '../kernel/route.js';
 import { formatIpv4, formatPrefix, prefixKey } from '../net/ipv4.js';
 import {
@@ -65,8 +67,12 @@ const RETRY_MAX_MS = 30_000;
 /** Above this many changes one full run is cheaper than looking up each route. */
 const FULL_RUN_CHANGES = 256;
 
-/** Reasons of single peers named by degraded(); the rest is a count. */
-const NAMED_PEERS = 5;
+const REFUSALS = {
+  other_type: 'peer-other-type',
+  off_link: 'peer-off-link',
+  invalid: 'peer-invalid',
+  conflict: 'peer-route-conflict',
+} as const satisfies Record<PeerRefusal['code'], ConditionCode>;
 
 export class PeerProgrammer {
   readonly #options: PeerProgrammerOptions;
@@ -111,7 +117,7 @@ export class PeerProgrammer {
     void this.#run();
   }
 
-  /** A full run, after the one going on now. Never rejects: what fails is shown by degraded() and retried. */
+  /** A full run, after the one going on now. Never rejects: what fails is shown by conditions() and retried. */
   async reconcile(): Promise<void> {
     this.#wantsFullRun = true;
     await this.#run();
@@ -124,19 +130,32 @@ export class PeerProgrammer {
     await this.#running;
   }
 
-  degraded(): string[] {
-    const reasons: string[] = [];
-    if (this.#runFailure !== undefined) reasons.push(this.#runFailure.message);
-    let unnamed = 0;
-    for (const peer of this.#peers.values()) {
-      const why =
-        peer.failure === undefined ? peer.refusal?.reason : `cannot be programmed: ${peer.failure.message}`;
-      if (why === undefined) continue;
-      if (reasons.length < NAMED_PEERS) reasons.push(`peer ${formatPrefix(peer.lease.subnet)} ${why}`);
-      else unnamed++;
+  conditions(): Condition[] {
+    const found: Condition[] = [];
+    if (this.#runFailure !== undefined) {
+      const { message, attempts } = this.#runFailure;
+      const isRefused = attempts > 1 && isPermission(message);
+      found.push(condition(isRefused ? 'no-permission' : 'kernel-unprogrammed', message));
     }
-    if (unnamed > 0) reasons.push(`and ${unnamed} more peers`);
-    return reasons;
+    const texts = new Map<ConditionCode, string[]>();
+    let hasDone = false;
+    for (const peer of this.#peers.values()) {
+      hasDone ||= peer.done !== undefined;
+      const { failure, refusal, lease } = peer;
+      if (failure === undefined && refusal === undefined) continue;
+      const code = failure === undefined ? REFUSALS[refusal!.code] : 'peer-unprogrammed';
+      const why = failure === undefined ? refusal!.reason : `cannot be programmed: ${failure.message}`;
+      const text = `peer ${formatPrefix(lease.subnet)} ${why}`;
+      const known = texts.get(code);
+      if (known === undefined) texts.set(code, [text]);
+      else known.push(text);
+    }
+    for (const [code, list] of texts) {
+      // When the kernel takes no peer at all, it is not the peers.
+      const isOurs = code === 'peer-unprogrammed' && !hasDone;
+      found.push(conditionOfMany(isOurs ? 'kernel-unprogrammed' : code, list));
+    }
+    return found;
   }
 
   counters(): BackendCounter[] {

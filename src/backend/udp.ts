@@ -20,6 +20,7 @@ import { RouteTable } from '../dataplane/route-table.js';
 import { abortableDelay } from '../delay.js';
 import { OverlayError } from '../errors.js';
 import { parseUdpBackend } from '../config/backend-config.js';
+import { type Condition, condition, conditionOfMany } from '../condition.js';
 import { addAddress, deleteAddress, deleteLink, findLink, hasCarrier, setLink } from '../kernel/link.js';
 import { ip } from '../kernel/ip.js';
 import { QueueDrops } from '../kernel/queue-drops.js';
@@ -61,6 +62,12 @@ export function openUdpBackend(context: BackendContext): Backend {
   return new UdpBackend(context);
 }
 
+interface PeerRefusal {
+  readonly lease: Lease;
+  readonly code: 'peer-other-type' | 'peer-route-loop';
+  readonly reason: string;
+}
+
 class UdpBackend implements Backend {
   readonly type = 'udp';
   readonly #context: BackendContext;
@@ -72,7 +79,7 @@ class UdpBackend implements Backend {
   readonly #traffic = new PeerTraffic((row) => this.#dataplane?.peerCounters(1, row) ?? []);
   readonly #pathMtus = new Map<Ipv4, { mtuBytes: number; expiresAtMs: number }>();
   /** Leases of peers that must not be sent to, with the reason. */
-  readonly #refused = new Map<string, { lease: Lease; reason: string }>();
+  readonly #refused = new Map<string, PeerRefusal>();
   readonly #leases = new Map<string, Lease>();
   /** Counters of data paths that are closed. */
   #retired: CounterSnapshot | undefined;
@@ -161,15 +168,20 @@ class UdpBackend implements Backend {
     }
   }
 
-  degraded(): readonly string[] {
-    const reasons: string[] = [];
-    if (this.#failure !== undefined) reasons.push(this.#failure);
+  conditions(): readonly Condition[] {
+    const found: Condition[] = [];
+    if (this.#failure !== undefined) found.push(condition('data-path-down', this.#failure));
     else if (this.#dataplane === undefined && this.#ownSubnet !== undefined)
-      reasons.push('the data path is closed');
-    for (const worker of this.#hung) reasons.push(`${worker} does not move: restart if it lasts`);
-    for (const { lease, reason } of this.#refused.values())
-      reasons.push(`lease ${formatPrefix(lease.subnet)}: ${reason}`);
-    return reasons;
+      found.push(condition('data-path-down', 'the data path is closed'));
+    const hung = this.#hung.map((worker) => `${worker} does not move: restart if it lasts`);
+    if (hung.length > 0) found.push(conditionOfMany('worker-hung', hung));
+    for (const code of ['peer-other-type', 'peer-route-loop'] as const) {
+      const texts: string[] = [];
+      for (const peer of this.#refused.values())
+        if (peer.code === code) texts.push(`lease ${formatPrefix(peer.lease.subnet)}: ${peer.reason}`);
+      if (texts.length > 0) found.push(conditionOfMany(code, texts));
+    }
+    return found;
   }
 
   isAlive(): boolean {
@@ -446,10 +458,12 @@ class UdpBackend implements Backend {
 
   #judgePeer(key: string, lease: Lease, isRoutable: boolean): void {
     const { attributes } = lease;
+    let code: PeerRefusal['code'] = 'peer-other-type';
     let reason: string | undefined;
     if (attributes.backendType !== '' && attributes.backendType !== 'udp') {
       reason = `its host runs backend ${attributes.backendType}, not udp`;
     } else if (!isRoutable) {
+      code = 'peer-route-loop';
       reason = `public IP ${formatIpv4(attributes.publicIp)} is reached through ${UDP_DEVICE} itself`;
     }
     if (reason === undefined) {
@@ -458,24 +472,19 @@ class UdpBackend implements Backend {
       return;
     }
     if (this.#refused.get(key)?.reason !== reason) this.#log.warn(`lease ${key} is not used: ${reason}`);
-    this.#refused.set(key, { lease, reason });
+    this.#refused.set(key, { lease, code, reason });
     this.#table.delete(lease.subnet);
     this.#traffic.release(key);
   }
 
   /** Whether each lease's public IP is reached by another way than the overlay. */
   async #areRoutable(leases: readonly Lease[]): Promise<boolean[]> {
-    const { network } = this.#context.config;
-    const doubtful = [...new Set(leases.map((lease) => lease.attributes.publicIp))].filter(
-      (address) =>
-        !prefixContains(network, address) &&
-        this.#tunnelled.some((prefix) => prefixContains(prefix, address)),
+    const doubtful = [...new Set(leases.map((lease) => lease.attributes.publicIp))].filter((address) =>
+      this.#tunnelled.some((prefix) => prefixContains(prefix, address)),
     );
     const found = doubtful.length === 0 ? [] : await lookupRoutes(doubtful);
     const inTunnel = new Set(doubtful.filter((_, i) => found[i]?.device === UDP_DEVICE));
-    return leases.map(
-      ({ attributes: { publicIp } }) => !prefixContains(network, publicIp) && !inTunnel.has(publicIp),
-    );
+    return leases.map(({ attributes: { publicIp } }) => !inTunnel.has(publicIp));
   }
 
   #setRow(lease: Lease): void {

@@ -5,9 +5,10 @@
 // goes on forwarding while no daemon runs, and taken over by the next one. What differs from desired state is repaired
 // by reconcile(); see peer-programmer.ts for the order of things and docs/kernel-modes.md for the whole.
 
+import { type Condition, condition } from '../condition.js';
 import { MemberGuard } from '../firewall/member-guard.js';
 import { parseVtepData, parseVxlanConfig } from '../config/vxlan-config.js';
-import { formatIpv4, prefixContains } from '../net/ipv4.js';
+import { formatIpv4 } from '../net/ipv4.js';
 import { removeLeftovers } from './leftovers.js';
 import { PeerProgrammer } from './peer-programmer.js';
 import { VxlanDevice } from './vxlan-device.js';
@@ -93,9 +94,10 @@ class VxlanBackend implements Backend {
     return { mtuBytes: this.#device.mtuBytes(iface) };
   }
 
-  degraded(): readonly string[] {
-    const guard = this.#guard.failure;
-    return guard === undefined ? this.#programmer.degraded() : [guard, ...this.#programmer.degraded()];
+  conditions(): readonly Condition[] {
+    const { failure } = this.#guard;
+    const own = failure === undefined ? [] : [condition('source-check-off', failure)];
+    return [...own, ...this.#programmer.conditions()];
   }
 
   status(): { readonly detail: Record<string, unknown>; readonly peers: readonly Record<string, unknown>[] } {
@@ -174,13 +176,6 @@ class VxlanBackend implements Backend {
       return {
         code: 'other_type',
         reason: `uses backend "${attributes.backendType || 'udp'}", this host uses "vxlan"`,
-      };
-    }
-    if (prefixContains(this.#context.config.network, publicIp)) {
-      // Its tunnel would lead into itself.
-      return {
-        code: 'invalid',
-        reason: `has its public IP ${formatIpv4(publicIp)} inside the overlay network`,
       };
     }
     if (publicIp === this.#iface.address || publicIp === this.#iface.publicIp) {

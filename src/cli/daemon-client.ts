@@ -29,12 +29,30 @@ export interface PeerStatus {
   readonly path?: { readonly rttMs?: number; readonly loss?: number; readonly mtuBytes?: number };
 }
 
+/** A condition as /status shows it. */
+export interface ConditionStatus {
+  readonly code: string;
+  readonly severity: 'error' | 'warning';
+  readonly scope: 'node' | 'peer' | 'cluster';
+  readonly part: string;
+  readonly text: string;
+  /** What to do. */
+  readonly action: string;
+  /** RFC 3339. */
+  readonly since: string;
+  readonly seconds: number;
+  readonly count: number;
+}
+
 /** What /status says, as far as the commands read it. */
 export interface DaemonStatus {
   readonly version: string;
   readonly uptimeSeconds: number;
   readonly ready: boolean;
+  /** Why it is not ready. */
   readonly degraded: readonly string[];
+  /** Everything that holds, the worst first. Absent in older daemons. */
+  readonly conditions?: readonly ConditionStatus[];
   readonly network?: string;
   readonly lease?: { readonly subnet: string; readonly mtuBytes: number };
   readonly interface?: {

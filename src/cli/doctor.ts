@@ -9,6 +9,8 @@ import { runCommand } from '../kernel/command.js';
 import { readSysctl } from '../kernel/sysctl.js';
 import { readSubnetFile } from '../subnet-file.js';
 import { formatPrefix } from '../net/ipv4.js';
+import { type Endpoint, parseEndpoints } from '../store/etcd/endpoints.js';
+import { hasTlsFiles } from '../store/etcd/tls-files.js';
 import { type Command, show, UsageError } from './command.js';
 import { type DaemonStatus, DaemonUnreachable, fetchStatus } from './daemon-client.js';
 import { printable } from './format.js';
@@ -190,18 +192,24 @@ function askEtcd(endpoint: string, flags: Flags): Promise<string> {
 async function checkEtcd(flags: Flags, status: DaemonStatus | undefined): Promise<Finding[]> {
   const store = status?.store.kind ?? flags.store;
   if (store !== 'etcd') return [ok('etcd', `not used: the store is ${store}`)];
-  const endpoints = flags.etcdEndpoints.split(',').map((endpoint) => endpoint.trim());
+  const hasTls = hasTlsFiles({
+    keyFile: flags.etcdKeyfile,
+    certFile: flags.etcdCertfile,
+    caFile: flags.etcdCafile,
+  });
+  let endpoints: readonly Endpoint[];
+  try {
+    endpoints = parseEndpoints(flags.etcdEndpoints, hasTls);
+  } catch (error) {
+    return [fail('etcd', (error as Error).message, 'mend --etcd-endpoints or FLANNELD_ETCD_ENDPOINTS')];
+  }
   const findings = await Promise.all(
-    endpoints.map(async (endpoint) => {
+    endpoints.map(async ({ url }) => {
       try {
-        return ok('etcd', `${endpoint}: ${await askEtcd(endpoint, flags)}`);
+        return ok('etcd', `${url}: ${await askEtcd(url, flags)}`);
       } catch (error) {
         const { code, message } = error as NodeJS.ErrnoException;
-        return warn(
-          'etcd',
-          `${endpoint}: ${code ?? message}`,
-          'is it running, and reachable from this host?',
-        );
+        return warn('etcd', `${url}: ${code ?? message}`, 'is it running, and reachable from this host?');
       }
     }),
   );

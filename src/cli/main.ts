@@ -54,7 +54,8 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const load = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (load === undefined) {
-    throw new UsageError(`unknown command "${name}": expected one of ${Object.keys(COMMANDS).join(', ')}`);
+    const shown = /^[\w-]*$/.test(name) ? ` "${name}"` : ''; // no flag of twilld that was given here by mistake
+    throw new UsageError(`unknown command${shown}: expected one of ${Object.keys(COMMANDS).join(', ')}`);
   }
   const command = await load();
   const { values, rest: behind } = parseOptions(rest, {

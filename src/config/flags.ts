@@ -272,7 +272,7 @@ export function parseFlags(
   for (let i = 0; i < args.length; i++) {
     const arg = args[i];
     const match = /^--?([^-=][^=]*)(?:=(.*))?$/s.exec(arg);
-    if (match === null) throw usage(`Unexpected argument ${JSON.stringify(arg)}: expected a flag`);
+    if (match === null) throw usage(`Unexpected argument ${showArgument(args, i)}: expected a flag`);
     const [, name] = match;
     if (name === 'h' || name === 'help') return { kind: 'help', text: usageText() };
     if (name === 'version') {
@@ -283,7 +283,7 @@ export function parseFlags(
       continue;
     }
     const spec = BY_NAME.get(name);
-    if (spec === undefined) throw usage(`Unknown flag --${name}: --help lists all`);
+    if (spec === undefined) throw usage(`Unknown flag --${/^[\w.-]*/.exec(name)![0]}: --help lists all`);
     let value = match[2] as string | undefined;
     if (value === undefined && spec.type === 'bool') value = 'true';
     if (value === undefined) {
@@ -298,6 +298,19 @@ export function parseFlags(
   const flags: Record<string, unknown> = {};
   for (const spec of FLAGS) flags[spec.key] = valueOf(spec, given, env);
   return { kind: 'run', flags: flags as unknown as Flags };
+}
+
+// A password with a blank that is not quoted goes on as an argument of its own; so does a misspelt FLANNELD_* or
+// --etcd-* assignment. These messages go into logs, so only what can be none of it is shown.
+const MAY_BE_SECRET = /pass|secret|token|user|etcd/i;
+
+function showArgument(args: readonly string[], index: number): string {
+  let flag = index - 1;
+  while (flag > 0 && !args[flag].startsWith('-')) flag--;
+  const isHarmless =
+    /^[-=\w.]*$/.test(args[index]) &&
+    !args.slice(Math.max(flag, 0), index + 1).some((arg) => MAY_BE_SECRET.test(arg));
+  return isHarmless ? JSON.stringify(args[index]) : `${index + 1} (not shown: it may be part of a password)`;
 }
 
 function valueOf(

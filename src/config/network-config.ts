@@ -49,9 +49,9 @@ const KEYS = [
   'Backend',
 ];
 
-/** Whether a subnet that may be leased holds this address: none of a host's own can be there. */
-export function isLeasable(config: NetworkConfig, address: Ipv4): boolean {
-  return address >= config.subnetMin && address < config.subnetMax + sizeOf(config.subnetLength);
+/** Addresses that a subnet which may be leased holds, first and last: none of a host's own can be there. */
+export function leasableRange(config: NetworkConfig): { readonly first: Ipv4; readonly last: Ipv4 } {
+  return { first: config.subnetMin, last: config.subnetMax + sizeOf(config.subnetLength) - 1 };
 }
 
 /** Parses and checks a config. `source` says where it came from. Throws OverlayError E_CONFIG. */

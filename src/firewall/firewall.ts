@@ -2,9 +2,10 @@
 // blackhole route (--ip-blackhole-route), in iptables or nftables, kept right by a resync.
 //
 // open() installs and starts the resync; close() stops it and leaves every rule in place, so that traffic goes on while
-// the daemon is replaced. A failure never ends the daemon: it is shown by degraded() and tried again by each resync.
+// the daemon is replaced. A failure never ends the daemon: it is shown by conditions() and tried again by each resync.
 // Order within a pass: our own rules first, then the clean-up of the other kind, so that there is no moment without.
 
+import { type Condition, type ConditionCode, conditionOfMany, isPermission } from '../condition.js';
 import { ip, ROUTE_PROTOCOL } from '../kernel/ip.js';
 import { listRoutes } from '../kernel/route.js';
 import { OverlayError } from '../errors.js';
@@ -51,11 +52,20 @@ interface Keeper {
 /** The last of all metrics but one: a bridge's own route to the subnet always comes first. */
 const BLACKHOLE_METRIC = 4294967294;
 
+/** What is beside the rules themselves. */
+const CLEANUPS = new Set(['blackhole route', 'rules of the other firewall mode']);
+
+/**
+ * Failures in a row after which rules that stood are said not to be in force: one that another program's lock or reload
+ * spoils has changed nothing. Rules that never stood are missed at once.
+ */
+const SHOWN_AFTER = 2;
+
 export class Firewall {
   readonly #options: FirewallOptions;
   readonly #closing = new AbortController();
   #keepers: Map<string, Keeper> | undefined;
-  readonly #failures = new Map<string, string>();
+  readonly #failures = new Map<string, { readonly message: string; readonly attempts: number }>();
   #isOtherModeClean = false;
   #repairs = 0;
   #hasInstalled = false;
@@ -67,7 +77,7 @@ export class Firewall {
     this.#options = options;
   }
 
-  /** Installs the rules and starts the resync. Resolves also when something failed: see degraded(). */
+  /** Installs the rules and starts the resync. Resolves also when something failed: see conditions(). */
   async open(): Promise<void> {
     await this.resync();
     this.#hasInstalled = true;
@@ -90,8 +100,15 @@ export class Firewall {
     await this.#running;
   }
 
-  degraded(): string[] {
-    return Array.from(this.#failures, ([what, why]) => `${what}: ${why}`);
+  conditions(): Condition[] {
+    const texts = new Map<ConditionCode, string[]>();
+    for (const [what, { message, attempts }] of this.#failures) {
+      if (attempts < SHOWN_AFTER) continue;
+      const isRefused = isPermission(message);
+      const code = CLEANUPS.has(what) ? 'firewall-cleanup' : isRefused ? 'no-permission' : 'firewall';
+      texts.set(code, [...(texts.get(code) ?? []), `${what}: ${message}`]);
+    }
+    return Array.from(texts, ([code, list]) => conditionOfMany(code, list));
   }
 
   /** For the metrics. */
@@ -142,9 +159,10 @@ export class Firewall {
     } catch (error) {
       if (this.#closing.signal.aborted) return undefined;
       const message = error instanceof Error ? error.message : String(error);
-      if (this.#failures.get(what) !== message)
-        this.#options.log.error({ err: error, what }, 'firewall part failed');
-      this.#failures.set(what, message);
+      const known = this.#failures.get(what);
+      const attempts = this.#hasInstalled ? (known?.attempts ?? 0) + 1 : SHOWN_AFTER;
+      if (known?.message !== message) this.#options.log.error({ err: error, what }, 'firewall part failed');
+      this.#failures.set(what, { message, attempts });
       return undefined;
     }
   }

@@ -34,10 +34,10 @@ export interface InterfaceOptions {
   readonly publicIp: string;
 }
 
-/** What no choice may take. */
-export interface Overlay {
-  /** Whether a lease may hold this address. */
-  readonly isLeasable: (address: Ipv4) => boolean;
+/** Addresses that leases may hold, first and last. */
+export interface LeasableRange {
+  readonly first: Ipv4;
+  readonly last: Ipv4;
 }
 
 interface Choice {
@@ -48,7 +48,7 @@ interface Choice {
 /** Chooses. Rejects with OverlayError E_INTERFACE saying what was tried and what there is. */
 export async function chooseExternalInterface(
   options: InterfaceOptions,
-  overlay: Overlay,
+  leasable: LeasableRange,
   signal?: AbortSignal,
 ): Promise<ExternalInterface> {
   const publicIp = options.publicIp === '' ? undefined : parseIpv4(options.publicIp);
@@ -58,7 +58,14 @@ export async function chooseExternalInterface(
       `--public-ip is "${options.publicIp}": expected a unicast IPv4 address`,
     );
   }
-  const links = candidates(await listLinks(signal), overlay);
+  if (publicIp !== undefined && isWithin(leasable, publicIp)) {
+    const range = `${formatIpv4(leasable.first)} to ${formatIpv4(leasable.last)}`;
+    throw new OverlayError(
+      'E_INTERFACE',
+      `--public-ip is "${options.publicIp}": expected an address that no lease may hold (${range})`,
+    );
+  }
+  const links = candidates(await listLinks(signal), leasable);
   const { link, address } = await choose(links, options, signal);
   if (link.mtuBytes <= 0) {
     throw new OverlayError(
@@ -175,10 +182,17 @@ function withAddress(link: Link, origin: string): Choice {
 }
 
 /** Links without those of an overlay, and their addresses without those that a lease may hold. */
-function candidates(links: readonly Link[], { isLeasable }: Overlay): Link[] {
+function candidates(links: readonly Link[], leasable: LeasableRange): Link[] {
   return links
     .filter(({ name, kind }) => !(/^flannel[-.\d]/.test(name) && (kind === 'tun' || kind === 'vxlan')))
-    .map((link) => ({ ...link, addresses: link.addresses.filter(({ address }) => !isLeasable(address)) }));
+    .map((link) => ({
+      ...link,
+      addresses: link.addresses.filter(({ address }) => !isWithin(leasable, address)),
+    }));
+}
+
+function isWithin({ first, last }: LeasableRange, address: Ipv4): boolean {
+  return address >= first && address <= last;
 }
 
 /**

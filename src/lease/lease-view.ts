@@ -1,9 +1,12 @@
 // Which leases this host believes, and what changes for its backend: validation and diff, pure.
 //
 // A lease is used when it lies inside the Network, is longer than it, has no host bits, does not touch our own subnet,
-// and names a public IP that can be another host's: no bogon, not ours, not inside the overlay. Everything else stays
+// and names a public IP that can be another host's: no bogon, not ours, none that a lease may hold. Everything else stays
 // out and is listed as refused, with its reason, until the store changes it. Leases of two hosts may nest: the longer
 // prefix wins in the data path, and the pair is listed as an alarm.
+//
+// Hosts may have addresses inside the Network but outside of what is leased (SubnetMin, SubnetMax). A lease that covers
+// such a host, which only one outside of that range can, would take the way to it, and is refused while the host is there.
 //
 // The work for an event does not grow with the table: leases are known by key, and overlaps are found by asking for
 // each shorter prefix, and by a count of leases below each prefix.
@@ -20,6 +23,7 @@ import {
   prefixEquals,
   prefixesOverlap,
   prefixKey,
+  sizeOf,
 } from '../net/ipv4.js';
 import type { Lease, LeaseDiff, LeaseUpdate } from './lease.js';
 
@@ -30,7 +34,8 @@ export type RefusalCode =
   | 'overlaps-own'
   | 'bad-public-ip'
   | 'own-public-ip'
-  | 'public-ip-in-overlay';
+  | 'public-ip-in-overlay'
+  | 'covers-host';
 
 export interface Refusal {
   /** Subnet as in the store's keys, "10.5.1.0-24". */
@@ -42,6 +47,8 @@ export interface Refusal {
 
 export interface LeaseViewOptions {
   readonly network: Prefix;
+  /** Addresses that subnets which may be leased hold, first and last. */
+  readonly leasable: { readonly first: Ipv4; readonly last: Ipv4 };
   readonly ownSubnet: Prefix;
   readonly ownPublicIp: Ipv4;
 }
@@ -51,6 +58,9 @@ export interface LeaseChange {
   /** Refusals that are new, or new in their reason. */
   readonly refusals: readonly Refusal[];
 }
+
+// No prefix has this key (prefixKey).
+const OWN_KEY = -1;
 
 /** One update at work: accepted leases as they were before it, by key, and what it refused. */
 interface Update {
@@ -64,18 +74,25 @@ export class LeaseView {
   /** Addresses we had: the own lease names the last of them until the new one is published. */
   readonly #formerPublicIps = new Set<Ipv4>();
   readonly #network: Prefix;
+  readonly #leasable: LeaseViewOptions['leasable'];
   readonly #ownSubnet: Prefix;
   readonly #accepted = new Map<number, Lease>();
   readonly #refused = new Map<number, Refusal>();
   /** Accepted leases by length, so that only lengths in use are asked for. */
   readonly #lengths = new Map<number, number>();
+  /** Hosts inside the Network, by the key of their lease; in nearly every cluster there is none. */
+  readonly #hosts = new Map<number, Ipv4>();
+  /** Leases by the address of such a host. */
+  readonly #hostCounts = new Map<Ipv4, number>();
   /** Shorter accepted lease by the nested one: pairs of two hosts. */
   readonly #nested = new Map<number, Prefix>();
 
   constructor(options: LeaseViewOptions) {
     this.#network = options.network;
+    this.#leasable = options.leasable;
     this.#ownSubnet = options.ownSubnet;
     this.#ownPublicIp = options.ownPublicIp;
+    this.#noteHost(OWN_KEY, options.ownPublicIp, { before: new Map(), refusals: [] });
   }
 
   get ownPublicIp(): Ipv4 {
@@ -87,6 +104,7 @@ export class LeaseView {
     this.#formerPublicIps.add(this.#ownPublicIp);
     this.#ownPublicIp = publicIp;
     const work: Update = { before: new Map(), refusals: [] };
+    this.#noteHost(OWN_KEY, publicIp, work);
     for (const lease of [...this.#accepted.values()]) this.#put(lease, work);
     for (const { lease } of [...this.#refused.values()]) this.#put(lease, work);
     return { diff: this.#diffSince(work.before), refusals: work.refusals };
@@ -155,9 +173,16 @@ export class LeaseView {
       return;
     }
     const refusal = this.#judge(lease);
+    this.#noteHost(key, refusal === undefined ? lease.attributes.publicIp : undefined, work);
+    this.#settle(lease, refusal ?? this.#judgeCover(lease), work);
+  }
+
+  /** Accepts a lease, or refuses it. */
+  #settle(lease: Lease, refusal: Refusal | undefined, work: Update): void {
+    const key = prefixKey(lease.subnet);
     if (refusal !== undefined) {
       const known = this.#refused.get(key);
-      this.#remove(lease.subnet, work);
+      this.#withdraw(lease.subnet, work);
       this.#refused.set(key, refusal);
       if (known?.text !== refusal.text) work.refusals.push(refusal);
       return;
@@ -175,6 +200,11 @@ export class LeaseView {
   }
 
   #remove(subnet: Prefix, work: Update): void {
+    this.#noteHost(prefixKey(subnet), undefined, work);
+    this.#withdraw(subnet, work);
+  }
+
+  #withdraw(subnet: Prefix, work: Update): void {
     const key = prefixKey(subnet);
     this.#refused.delete(key);
     const before = this.#accepted.get(key);
@@ -185,17 +215,60 @@ export class LeaseView {
     this.#noteNesting(before.subnet);
   }
 
+  /** The lease `key` names this host now, or none. Leases that cover it go, those that covered the one before come back. */
+  #noteHost(key: number, publicIp: Ipv4 | undefined, work: Update): void {
+    const host = publicIp !== undefined && prefixContains(this.#network, publicIp) ? publicIp : undefined;
+    const before = this.#hosts.get(key);
+    if (host === before) return;
+    if (host === undefined) this.#hosts.delete(key);
+    else this.#hosts.set(key, host);
+    for (const [address, delta] of [
+      [before, -1],
+      [host, 1],
+    ] as const) {
+      if (address === undefined) continue;
+      const count = (this.#hostCounts.get(address) ?? 0) + delta;
+      if (count === 0) this.#hostCounts.delete(address);
+      else this.#hostCounts.set(address, count);
+      if (count === (delta === 1 ? 1 : 0)) this.#judgeAgain(address, work);
+    }
+  }
+
+  /** A host came or went: looks again at each lease that covers it. */
+  #judgeAgain(host: Ipv4, work: Update): void {
+    for (let length = this.#network.length + 1; length <= 32; length++) {
+      const key = prefixKey({ address: (host & maskOf(length)) >>> 0, length });
+      const refused = this.#refused.get(key);
+      const lease = refused?.code === 'covers-host' ? refused.lease : this.#accepted.get(key);
+      if (lease !== undefined) this.#settle(lease, this.#judgeCover(lease), work);
+    }
+  }
+
+  /** Whether a lease covers a host, which makes the way to that host lead into the overlay. */
+  #judgeCover(lease: Lease): Refusal | undefined {
+    const { subnet } = lease;
+    const last = subnet.address + sizeOf(subnet.length) - 1;
+    // No host is where leases may be, so nearly every lease is done here.
+    if (this.#hostCounts.size === 0) return undefined;
+    if (subnet.address >= this.#leasable.first && last <= this.#leasable.last) return undefined;
+    const host = this.#firstHostIn(subnet.address, last);
+    return host === undefined
+      ? undefined
+      : refusalOf(lease, 'covers-host', `covers the address ${formatIpv4(host)} of a host`);
+  }
+
+  #firstHostIn(first: Ipv4, last: Ipv4): Ipv4 | undefined {
+    if (last - first < this.#hostCounts.size) {
+      for (let address = first; address <= last; address++) if (this.#hostCounts.has(address)) return address;
+      return undefined;
+    }
+    for (const host of this.#hostCounts.keys()) if (host >= first && host <= last) return host;
+    return undefined;
+  }
+
   #judge(lease: Lease): Refusal | undefined {
     const { subnet, attributes } = lease;
-    const refuse = (code: RefusalCode, text: string): Refusal => {
-      const key = `${formatIpv4(subnet.address)}-${subnet.length}`;
-      return {
-        key,
-        lease,
-        code,
-        text: `${formatPrefix(subnet)} of ${formatIpv4(attributes.publicIp)}: ${text}`,
-      };
-    };
+    const refuse = (code: RefusalCode, text: string): Refusal => refusalOf(lease, code, text);
     const network = formatPrefix(this.#network);
     if ((subnet.address & ~maskOf(subnet.length)) !== 0) return refuse('host-bits', 'has host bits set');
     if (subnet.length <= this.#network.length && prefixesOverlap(this.#network, subnet)) {
@@ -208,8 +281,10 @@ export class LeaseView {
     }
     if (isBogon(attributes.publicIp)) return refuse('bad-public-ip', 'public IP cannot be a host’s');
     if (attributes.publicIp === this.#ownPublicIp) return refuse('own-public-ip', 'public IP is our own');
-    if (prefixContains(this.#network, attributes.publicIp)) {
-      return refuse('public-ip-in-overlay', `public IP lies inside the Network ${network}`);
+    const { first, last } = this.#leasable;
+    if (attributes.publicIp >= first && attributes.publicIp <= last) {
+      const range = `${formatIpv4(first)} to ${formatIpv4(last)}`;
+      return refuse('public-ip-in-overlay', `public IP lies where the subnets of the Network are (${range})`);
     }
     return undefined;
   }
@@ -258,6 +333,16 @@ export class LeaseView {
     if (count === 0) this.#lengths.delete(length);
     else this.#lengths.set(length, count);
   }
+}
+
+function refusalOf(lease: Lease, code: RefusalCode, text: string): Refusal {
+  const { subnet, attributes } = lease;
+  return {
+    key: `${formatIpv4(subnet.address)}-${subnet.length}`,
+    lease,
+    code,
+    text: `${formatPrefix(subnet)} of ${formatIpv4(attributes.publicIp)}: ${text}`,
+  };
 }
 
 function isSame(a: Lease, b: Lease): boolean {

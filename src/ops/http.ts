@@ -6,7 +6,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { OverlayError } from '../errors.js';
-import type { Health } from './health.js';
+import type { ActiveCondition, Health } from './health.js';
 import type { Logger } from './log.js';
 import type { Metrics } from './metrics.js';
 
@@ -14,6 +14,14 @@ const MAX_HEADER_BYTES = 4096;
 const REQUEST_MS = 2_000;
 const KEEP_ALIVE_MS = 5_000;
 const MAX_CONNECTIONS = 32;
+const MAX_LINES = 20;
+const MAX_TEXT = 600;
+/** The first line, and without conditions the whole: flanneld's words for a probe that compares them. */
+const HEADINGS = {
+  starting: 'flanneld is not ready yet',
+  ready: 'flanneld is ready',
+  degraded: 'flanneld is degraded',
+} as const;
 const TEXT = 'text/plain; charset=utf-8';
 
 /** A port of 0 lets the kernel choose one. */
@@ -108,11 +116,17 @@ async function metrics(source: Metrics): Promise<Answer> {
 }
 
 function readiness(health: Health): Answer {
-  const reasons = health.reasons();
-  const list = reasons.map((reason) => `\n${reason}`).join('');
-  if (!health.isReady) return { code: 503, type: TEXT, body: `flanneld is not ready yet${list}` };
-  if (reasons.length > 0) return { code: 503, type: TEXT, body: `flanneld is degraded${list}` };
-  return { code: 200, type: TEXT, body: 'flanneld is ready' };
+  const { state, isReady, conditions } = health.look();
+  const lines = conditions.slice(0, MAX_LINES).map(lineOf);
+  if (conditions.length > MAX_LINES) lines.push(`and ${conditions.length - MAX_LINES} more`);
+  return { code: isReady ? 200 : 503, type: TEXT, body: [HEADINGS[state], ...lines].join('\n') };
+}
+
+function lineOf({ severity, scope, code, sinceMs, text, action }: ActiveCondition): string {
+  const since = new Date(sinceMs).toISOString();
+  // Names and values in the store are other people's text: one line each, and not at any length.
+  const words = text.replace(/\p{Cc}/gu, ' ').slice(0, MAX_TEXT);
+  return `${severity} ${scope} ${code} since ${since}: ${words}; what to do: ${action}`;
 }
 
 function send(request: IncomingMessage, response: ServerResponse, { code, type, body }: Answer): void {

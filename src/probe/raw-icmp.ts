@@ -79,6 +79,19 @@ function loadPackage(): RawSocketModule {
   try {
     return createRequire(import.meta.url)('raw-socket') as RawSocketModule;
   } catch (error) {
-    throw new Error('the optional package raw-socket is not installed', { cause: error });
+    throw new Error(whyNotLoaded(error as NodeJS.ErrnoException), { cause: error });
   }
+}
+
+/** What to do differs: install it, build it, or build it again for the Node that runs. */
+export function whyNotLoaded({ code, message }: NodeJS.ErrnoException): string {
+  if (code === 'MODULE_NOT_FOUND' && /'raw-socket'/.test(message))
+    return 'the optional package raw-socket is not installed';
+  if (code === 'MODULE_NOT_FOUND') return 'the package raw-socket is not built: npm rebuild raw-socket';
+  if (code === 'ERR_DLOPEN_FAILED' || message.includes('NODE_MODULE_VERSION')) {
+    const abi = process.versions.modules;
+    const [detail] = message.split('\n', 1);
+    return `the package raw-socket is built for another Node than ${process.version} (ABI ${abi}), or another system: npm rebuild raw-socket (${detail})`;
+  }
+  return `the package raw-socket cannot be loaded: ${message}`;
 }

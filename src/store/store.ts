@@ -3,6 +3,7 @@
 // Life of a store: readConfig, acquire, watch, close, in this order and once each. A store never decides whether a
 // lease is acceptable to this host (lease/lease-view.ts does) and never touches the kernel.
 
+import type { Condition } from '../condition.js';
 import type { Lease, LeaseAttributes, LeaseUpdate } from '../lease/lease.js';
 import type { NetworkConfig } from '../config/network-config.js';
 import type { Prefix } from '../net/ipv4.js';
@@ -23,9 +24,6 @@ export interface StoreListener {
   /** The own lease is gone and cannot be had again under the same subnet. */
   onOwnLeaseLost(reason: string): void;
 }
-
-/** Why the store is not healthy, in words for /readyz; empty when it is. */
-export type DegradedReasons = readonly string[];
 
 /** The last good table, saved by an earlier process, for a start while the store does not answer. */
 export interface CachedTable {
@@ -51,7 +49,7 @@ export interface LeaseStore {
   readonly kind: 'etcd' | 'static';
   /**
    * The network config. An unreachable store or a missing config is retried until `signal` aborts, with the reason
-   * logged and shown by degraded(); an invalid config rejects with OverlayError E_CONFIG.
+   * logged and shown by conditions(); an invalid config rejects with OverlayError E_CONFIG.
    */
   readConfig(signal: AbortSignal): Promise<NetworkConfig>;
   /** The own lease. Rejects with OverlayError E_LEASE when none can be had. */
@@ -68,10 +66,10 @@ export interface LeaseStore {
   isAway?(): Promise<boolean>;
   /**
    * The saved table; undefined when there is none that can be trusted. Synchronous and without network. To be called
-   * at most once, and only to be used: from then until the first snapshot degraded() says so.
+   * at most once, and only to be used: from then until the first snapshot conditions() says so.
    */
   cached?(): CachedTable | undefined;
-  degraded(): DegradedReasons;
+  conditions(): readonly Condition[];
   /** Store-specific detail for /status: endpoints, revision, lease expiry. No secrets. */
   status(): Record<string, unknown>;
   /** For ops/metrics.ts. */

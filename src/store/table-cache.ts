@@ -10,6 +10,7 @@
 // not a plain file of our own, is too large, of another version, damaged, or of another store is ignored with a
 // warning: the daemon then starts as if there were none.
 
+import { type Condition, condition } from '../condition.js';
 import { createHash } from 'node:crypto';
 import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
 import { open, rename, unlink } from 'node:fs/promises';
@@ -123,8 +124,8 @@ export class TableCache {
     this.#timer ??= setTimeout(() => void this.#flush(), this.#intervalMs);
   }
 
-  degraded(): string | undefined {
-    return this.#problem;
+  conditions(): Condition[] {
+    return this.#problem === undefined ? [] : [condition('table-not-saved', this.#problem)];
   }
 
   /** Writes what is pending and stops. Idempotent. */

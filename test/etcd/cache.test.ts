@@ -13,6 +13,7 @@ import {
   makeStore,
   putConfig,
   putLease,
+  reasonsOf,
   Recorder,
   startStore,
   until,
@@ -47,8 +48,8 @@ t.test('E18 etcd absent at the start: the saved table, flagged; reconciled when 
   model.onLeases({ kind: 'snapshot', leases: cached.leases });
   t.strictSame(model.lines(), saved);
   const reading = store.readConfig(AbortSignal.timeout(20_000));
-  await until(() => store.degraded().some((reason) => reason.startsWith('etcd unreachable')), 'reason');
-  t.ok(store.degraded().some((reason) => /^lease table of \d{4}-.* in use/.test(reason)));
+  await until(() => reasonsOf(store).some((reason) => reason.startsWith('etcd unreachable')), 'reason');
+  t.ok(reasonsOf(store).some((reason) => /^lease table of \d{4}-.* in use/.test(reason)));
 
   etcd.start();
   await etcd.ready();
@@ -62,7 +63,7 @@ t.test('E18 etcd absent at the start: the saved table, flagged; reconciled when 
   const recorder = new Recorder();
   store.watch(recorder);
   await converged(etcd, recorder);
-  t.strictSame(store.degraded(), []);
+  t.strictSame(reasonsOf(store), []);
   await store.close();
 });
 

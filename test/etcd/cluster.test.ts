@@ -7,7 +7,7 @@
 import t from 'tap';
 import { startCluster } from './etcd-server.js';
 import type { EtcdServer } from './etcd-server.js';
-import { converged, pause, putConfig, putLease, startStore, until } from './store-fixture.js';
+import { converged, pause, putConfig, putLease, reasonsOf, startStore, until } from './store-fixture.js';
 import { TcpProxy } from './tcp-proxy.js';
 
 t.setTimeout(90_000);
@@ -43,7 +43,7 @@ t.test('E9 the leader is killed: no event is lost, whoever we were connected to'
   await converged(alive, onFollower.recorder);
   t.ok(performance.now() - startedAtMs < 4000, `${Math.round(performance.now() - startedAtMs)} ms`);
   t.equal(onLeader.recorder.deletes + onFollower.recorder.deletes, 0);
-  const reasons = (): string[] => [...onLeader.store.degraded(), ...onFollower.store.degraded()];
+  const reasons = (): string[] => [...reasonsOf(onLeader.store), ...reasonsOf(onFollower.store)];
   await until(() => reasons().length === 0, 'healthy').catch(() =>
     t.strictSame(reasons(), [], JSON.stringify([onLeader.log.slice(-6), onFollower.log.slice(-6)])),
   );
@@ -80,7 +80,7 @@ t.test('E10 our member is in the minority: the watch moves to another one', asyn
   ).catch(async (error: Error) => {
     const members = await Promise.all(servers.map((server) => server.tryCtl('endpoint', 'status')));
     t.fail(
-      `${error.message}: ${JSON.stringify([minority, bench.store.degraded(), bench.store.status(), bench.log.slice(-8), members])}`,
+      `${error.message}: ${JSON.stringify([minority, reasonsOf(bench.store), bench.store.status(), bench.log.slice(-8), members])}`,
     );
     return NaN;
   });

@@ -8,7 +8,16 @@ import { parsePrefix } from '../../src/net/ipv4.js';
 import { cleanEnv, startEtcd } from './etcd-server.js';
 import type { EtcdServer } from './etcd-server.js';
 import type { Fixture } from './store-fixture.js';
-import { converged, leaseValue, PREFIX, putConfig, putLease, startStore, until } from './store-fixture.js';
+import {
+  converged,
+  leaseValue,
+  PREFIX,
+  putConfig,
+  putLease,
+  reasonsOf,
+  startStore,
+  until,
+} from './store-fixture.js';
 import { TcpProxy } from './tcp-proxy.js';
 
 t.setTimeout(90_000);
@@ -38,9 +47,9 @@ t.test(
     t.ok(ms < 5000, `${Math.round(ms)} ms`);
     t.equal(counter(bench, 'etcd_history_rewritten_total'), 1);
     t.equal(bench.recorder.table.size, 5, 'peers are kept');
-    t.ok(bench.store.degraded().some((reason) => reason.startsWith('4 leases vanished')));
+    t.ok(reasonsOf(bench.store).some((reason) => reason.startsWith('4 leases vanished')));
     t.ok(
-      bench.store.degraded().some((reason) => reason.includes('is gone from etcd')),
+      reasonsOf(bench.store).some((reason) => reason.includes('is gone from etcd')),
       'config is missing',
     );
     await putConfig(etcd);
@@ -50,7 +59,7 @@ t.test(
     t.notOk(bench.recorder.table.has('10.5.3.0/24'), 'its vanished lease goes at once');
     t.ok(bench.recorder.table.has('10.5.4.0/24'), 'others are kept still');
     await converged(etcd, bench.recorder);
-    t.strictSame(bench.store.degraded(), []);
+    t.strictSame(reasonsOf(bench.store), []);
   },
 );
 

@@ -14,6 +14,7 @@ import {
   PREFIX,
   putConfig,
   putLease,
+  reasonsOf,
   startStore,
   until,
 } from './store-fixture.js';
@@ -149,7 +150,7 @@ t.test('EtcdStore renews: new etcd lease, same key, old etcd lease revoked', asy
   await pause(4500);
   t.ok((await kvs()).has(key), 'outlives its first etcd lease');
   t.equal(recorder.deletes, 0);
-  t.strictSame(store.degraded(), []);
+  t.strictSame(reasonsOf(store), []);
   await store.close();
 });
 
@@ -179,12 +180,12 @@ t.test('EtcdStore.readConfig() waits for a missing key and says which', async (t
   const { store } = makeStore({ endpoints: etcd.url });
   const reading = store.readConfig(AbortSignal.timeout(10_000));
   await until(
-    () => store.degraded().some((reason) => reason.includes(`"${PREFIX}/config"`)),
+    () => reasonsOf(store).some((reason) => reason.includes(`"${PREFIX}/config"`)),
     'the reason names the key',
   );
   await putConfig(etcd);
   t.equal((await reading).subnetLength, 24);
-  t.strictSame(store.degraded(), []);
+  t.strictSame(reasonsOf(store), []);
   await store.close();
 });
 
@@ -202,13 +203,13 @@ t.test('EtcdStore reports config changes, and keeps the last good one', async (t
   t.equal(recorder.configs[0].subnetLength, 25);
   await putConfig(etcd, '{"Network":');
   await until(
-    () => store.degraded().some((reason) => reason.includes('network config in etcd is invalid')),
+    () => reasonsOf(store).some((reason) => reason.includes('network config in etcd is invalid')),
     'invalid',
   );
   await etcd.ctl('del', `${PREFIX}/config`);
-  await until(() => store.degraded().some((reason) => reason.includes('is gone from etcd')), 'gone');
+  await until(() => reasonsOf(store).some((reason) => reason.includes('is gone from etcd')), 'gone');
   await putConfig(etcd, '{"Network":"10.5.0.0/16","SubnetLen":25}');
-  await until(() => store.degraded().length === 0, 'good again');
+  await until(() => reasonsOf(store).length === 0, 'good again');
   t.equal(recorder.configs.length, 1, 'the same text again is no change');
   await store.close();
 });

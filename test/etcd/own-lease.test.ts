@@ -13,6 +13,7 @@ import {
   PREFIX,
   putConfig,
   putLease,
+  reasonsOf,
   startStore,
   until,
 } from './store-fixture.js';
@@ -45,7 +46,7 @@ t.test('E12 own key deleted by an operator: the same subnet again, at once', asy
   await converged(etcd, bench.recorder);
   t.equal(counter(bench, 'lease_recreated_total'), 1);
   t.strictSame(bench.recorder.lost, []);
-  t.strictSame(bench.store.degraded(), []);
+  t.strictSame(reasonsOf(bench.store), []);
   await bench.store.close();
 });
 
@@ -98,7 +99,7 @@ t.test('E13 own key overwritten: alarm within a second, not written over, ends w
   for (const value of [leaseValue('172.20.0.99'), 'garbage']) {
     await etcd.ctl('put', OWN_KEY, value);
     const ms = await until(
-      () => bench.store.degraded().some((reason) => reason.includes('was overwritten')),
+      () => reasonsOf(bench.store).some((reason) => reason.includes('was overwritten')),
       'alarm',
     );
     t.ok(ms < 1000, `${Math.round(ms)} ms`);
@@ -109,7 +110,7 @@ t.test('E13 own key overwritten: alarm within a second, not written over, ends w
   t.equal(await valueOf(OWN_KEY), 'garbage', 'renewal did not write over it');
   t.strictSame(bench.recorder.lost, []);
   await etcd.ctl('del', OWN_KEY);
-  await until(() => bench.store.degraded().length === 0, 'alarm ends');
+  await until(() => reasonsOf(bench.store).length === 0, 'alarm ends');
   t.equal(await valueOf(OWN_KEY), leaseValue('172.20.0.1'));
   await bench.store.close();
 });
@@ -119,7 +120,7 @@ t.test('Two daemons with one public IP: the same subnet, both say so, neither fi
   const two = await startStore({ endpoints: etcd.url });
   t.strictSame(two.subnet, one.subnet);
   const ms = await until(
-    () => one.store.degraded().some((reason) => reason.includes('another daemon publishes')),
+    () => reasonsOf(one.store).some((reason) => reason.includes('another daemon publishes')),
     'alarm',
   );
   t.ok(ms < 1000);
@@ -137,7 +138,7 @@ t.test('An operator turns the lease into a reservation: adopted, and no longer r
   await pause(3500);
   t.equal(await valueOf(OWN_KEY), '{"PublicIP": "172.20.0.1"}');
   t.notMatch(await etcd.ctl('lease', 'list'), etcdLease, 'its old etcd lease is gone');
-  t.strictSame(bench.store.degraded(), []);
+  t.strictSame(reasonsOf(bench.store), []);
   await bench.store.close();
 });
 

@@ -18,6 +18,7 @@ import {
   PREFIX,
   putConfig,
   putLease,
+  reasonsOf,
   startStore,
   until,
 } from './store-fixture.js';
@@ -44,7 +45,7 @@ t.test('E6 quota full: named, tried at most once a second, renewed after disarm'
     if (text.includes('space exceeded')) break;
   }
   await until(
-    () => bench.store.degraded().some((reason) => reason.includes('alarm NOSPACE')),
+    () => reasonsOf(bench.store).some((reason) => reason.includes('alarm NOSPACE')),
     'alarm shown',
     5000,
   );
@@ -53,7 +54,7 @@ t.test('E6 quota full: named, tried at most once a second, renewed after disarm'
   await pause(3000);
   t.ok(counter(bench, 'lease_renewal_failures_total') - failures <= 3, 'at most once a second');
   t.ok(
-    bench.store.degraded().some((reason) => /not renewed: .*space exceeded/.test(reason)),
+    reasonsOf(bench.store).some((reason) => /not renewed: .*space exceeded/.test(reason)),
     'says what is not renewed',
   );
   t.equal(bench.recorder.table.size, 1, 'the table stays');
@@ -69,7 +70,7 @@ t.test('E6 quota full: named, tried at most once a second, renewed after disarm'
     'renewed',
     10_000,
   );
-  await until(() => bench.store.degraded().length === 0, 'healthy', 5000);
+  await until(() => reasonsOf(bench.store).length === 0, 'healthy', 5000);
   await converged(etcd, bench.recorder);
 });
 
@@ -102,10 +103,10 @@ t.test('E7 user and password: wrong, changed, removed, token lost, authenticatio
   });
   const reading = wrong.store.readConfig(AbortSignal.timeout(20_000));
   await until(
-    () => wrong.store.degraded().some((reason) => reason.startsWith('etcd authentication failed: ')),
+    () => reasonsOf(wrong.store).some((reason) => reason.startsWith('etcd authentication failed: ')),
     'auth reason',
   );
-  const shown = JSON.stringify([wrong.log, wrong.store.degraded(), wrong.store.status()]);
+  const shown = JSON.stringify([wrong.log, reasonsOf(wrong.store), wrong.store.status()]);
   t.notMatch(shown, PASSWORD, 'no password anywhere');
   t.ok(wrong.log.filter((line) => line.level === 'warn').length <= 3, 'logged once, not per attempt');
   await open.ctl(...ctlArgs, 'user', 'delete', 'twill');
@@ -273,13 +274,13 @@ t.test('E8 TLS: lone CA, client certificates, wrong CA, wrong name, plain text, 
     const bad = makeStore({ endpoints, store });
     bad.store.readConfig(AbortSignal.timeout(10_000)).catch(() => undefined);
     await until(
-      () => bad.store.degraded().some((text) => reason.test(text)),
+      () => reasonsOf(bad.store).some((text) => reason.test(text)),
       `${name}: ${reason}`,
       8000,
     ).catch((error: Error) => {
-      t.fail(`${error.message}; shown: ${JSON.stringify(bad.store.degraded())}`);
+      t.fail(`${error.message}; shown: ${JSON.stringify(reasonsOf(bad.store))}`);
     });
-    t.pass(`${name}: ${bad.store.degraded()[0]}`);
+    t.pass(`${name}: ${reasonsOf(bad.store)[0]}`);
     await bad.store.close();
   };
   await refused(lone.url, tls('ca2.crt'), /^etcd TLS failed: .*certificate/, 'wrong CA');
@@ -312,13 +313,13 @@ t.test('E8 TLS: lone CA, client certificates, wrong CA, wrong name, plain text, 
   writeFileSync(pki.path('client.key.new'), 'half a file');
   renameSync(pki.path('client.key.new'), pki.path('client.key'));
   await until(
-    () => bench.store.degraded().some((reason) => /not renewed: .*client\.key/.test(reason)),
+    () => reasonsOf(bench.store).some((reason) => /not renewed: .*client\.key/.test(reason)),
     'bad file named',
     5000,
   );
   t.equal(bench.store.status().watchEstablished, true, 'the old ones stay in use');
   pki.cert('client', 'ca1', 'DNS:client');
-  await until(() => bench.store.degraded().length === 0, 'good file taken', 5000);
+  await until(() => reasonsOf(bench.store).length === 0, 'good file taken', 5000);
 
   // CA rotation: the server gets a certificate of the new CA, then we get the new CA.
   pki.cert('server', 'ca2', 'IP:127.0.0.1');
@@ -326,14 +327,14 @@ t.test('E8 TLS: lone CA, client certificates, wrong CA, wrong name, plain text, 
   await until(() => !mutual.isRunning, 'ended');
   mutual.start();
   await until(
-    () => bench.store.degraded().some((reason) => reason.startsWith('etcd TLS failed')),
+    () => reasonsOf(bench.store).some((reason) => reason.startsWith('etcd TLS failed')),
     'new CA unknown',
     8000,
   );
   writeFileSync(pki.path('trusted.new'), execFileSync('cat', [pki.path('ca1.crt'), pki.path('ca2.crt')]));
   renameSync(pki.path('trusted.new'), pki.path('trusted.crt'));
   await until(
-    () => bench.store.status().watchEstablished === true && bench.store.degraded().length === 0,
+    () => bench.store.status().watchEstablished === true && reasonsOf(bench.store).length === 0,
     'CA taken without restart',
     8000,
   );

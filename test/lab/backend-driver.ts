@@ -13,11 +13,16 @@ import { findLink } from '../../src/kernel/link.js';
 import { openMonitor } from '../../src/kernel/monitor.js';
 import { openLogger } from '../../src/ops/log.js';
 import { parsePrefix, parseIpv4 } from '../../src/net/ipv4.js';
+import type { Condition } from '../../src/condition.js';
 import type { Backend } from '../../src/backend/backend.js';
 import { OFFLOAD_FEATURES, type OffloadSwitches, type SourceCheck } from '../../src/config/options.js';
 import type { FirewallOptions } from '../../src/firewall/firewall.js';
 import type { Monitor } from '../../src/kernel/monitor.js';
 import type { Lease } from '../../src/lease/lease.js';
+
+/** One text for each peer. */
+const textsOf = (part: { conditions(): readonly Condition[] }): string[] =>
+  part.conditions().flatMap(({ text }) => text.split('; '));
 
 // The kernel carries the packets of these modes.
 const NO_OFFLOADS = Object.fromEntries(
@@ -104,7 +109,7 @@ async function perform(command: Command): Promise<unknown> {
       while (!monitor.isListening()) await new Promise((resolve) => setTimeout(resolve, 5));
       return {};
     case 'state':
-      return { degraded: backend!.degraded(), counters: backend!.counters(), status: backend!.status() };
+      return { degraded: textsOf(backend!), counters: backend!.counters(), status: backend!.status() };
     case 'firewall': {
       firewall = new Firewall({
         network: parsePrefix(command.network!)!,
@@ -119,11 +124,11 @@ async function perform(command: Command): Promise<unknown> {
         ...command.options,
       });
       await firewall.open();
-      return { degraded: firewall.degraded() };
+      return { degraded: textsOf(firewall) };
     }
     case 'resync':
       await firewall!.resync();
-      return { degraded: firewall!.degraded(), repairs: firewall!.counters()[0].values[0].value };
+      return { degraded: textsOf(firewall!), repairs: firewall!.counters()[0].values[0].value };
     case 'close':
       await monitor?.close();
       await backend?.close();

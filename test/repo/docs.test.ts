@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import t from 'tap';
 import { flagsMarkdown } from '../../src/config/flags.js';
 import { countersMarkdown, INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../../src/dataplane/counters.js';
+import { conditionsMarkdown } from '../../src/condition.js';
 import { errorsMarkdown } from '../../src/errors.js';
 
 const operations = readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8');
@@ -11,6 +12,7 @@ const operations = readFileSync(new URL('../../docs/operations.md', import.meta.
 const TABLES: readonly [string, string][] = [
   ['flags', flagsMarkdown()],
   ['errors', errorsMarkdown()],
+  ['conditions', conditionsMarkdown()],
   ['drops', countersMarkdown()],
 ];
 

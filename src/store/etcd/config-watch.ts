@@ -1,6 +1,6 @@
 // The network config key, followed while the daemon runs.
 //
-// A valid new config goes to the daemon; a missing or invalid one changes nothing and is shown as degraded until it is
+// A valid new config goes to the daemon; a missing or invalid one changes nothing and is shown by /readyz until it is
 // good again. flanneld never looks at the key after its start.
 
 import { parseNetworkConfig } from '../../config/network-config.js';
@@ -39,8 +39,9 @@ export class ConfigWatch {
     return this.#problem;
   }
 
-  degraded(): string | undefined {
-    return this.#problem ?? this.#mirror.degraded();
+  /** Why the key is not followed right now; undefined when it is. */
+  get fault(): string | undefined {
+    return this.#mirror.fault;
   }
 
   close(): Promise<void> {

@@ -9,6 +9,7 @@
 // The probe is Maintenance.Status: any user may call it, it names a member without leader, and it lists alarms.
 // etcd3 is loaded on first use: a start from the cached table must not wait for it.
 
+import { type Condition, condition } from '../../condition.js';
 import type { Interceptor } from '@grpc/grpc-js';
 import type { Etcd3, IDuplexStream, IOptions, IWatchRequest, IWatchResponse } from 'etcd3';
 import type { EtcdProxy } from '../../config/options.js';
@@ -159,15 +160,17 @@ export class EtcdConnection implements SessionSource {
   }
 
   /** Why etcd cannot be used fully right now; empty when it can. */
-  degraded(): string[] {
-    const reasons: string[] = [];
+  conditions(): Condition[] {
+    const found: Condition[] = [];
     if (this.#session === undefined && this.#fault !== undefined) {
-      reasons.push(`etcd ${FAULT_WORDS[this.#fault.kind] ?? 'failed'}: ${this.#fault.message}`);
+      const text = `etcd ${FAULT_WORDS[this.#fault.kind] ?? 'failed'}: ${this.#fault.message}`;
+      found.push(condition('store-unreachable', text));
     }
-    if (this.#tlsProblem !== undefined) reasons.push(`etcd certificates not renewed: ${this.#tlsProblem}`);
+    if (this.#tlsProblem !== undefined)
+      found.push(condition('store-certificates', `etcd certificates not renewed: ${this.#tlsProblem}`));
     for (const alarm of this.#alarms)
-      reasons.push(`etcd alarm ${alarm}: writes are refused until it is disarmed`);
-    return reasons;
+      found.push(condition('store-alarm', `etcd alarm ${alarm}: writes are refused until it is disarmed`));
+    return found;
   }
 
   status(): Record<string, unknown> {

@@ -3,6 +3,9 @@
 // Comma separated; blanks around an item and trailing slashes are dropped, because both occur in unit files and etcd3
 // takes "http://h:2379/" for a host named "h:2379/". Scheme rules are the Go client's: http never uses TLS, https
 // always does, no scheme uses TLS when certificates are configured.
+//
+// People write passwords into URLs, and these messages go into logs. So of an item that is refused only what is known to
+// be harmless is shown, instead of cutting out what looks like a secret.
 
 import { OverlayError } from '../../errors.js';
 
@@ -23,10 +26,11 @@ const ENDPOINT = /^(?:([a-z][a-z0-9+.-]*):\/\/)?(\[[0-9a-f:.]+\]|[^\s:/?#@[\]]+)
  */
 export function parseEndpoints(text: string, hasTlsFiles: boolean): readonly Endpoint[] {
   const endpoints = new Map<string, Endpoint>();
-  for (const item of text.split(',')) {
+  for (const [index, item] of text.split(',').entries()) {
     const trimmed = item.trim().replace(/\/+$/, '');
     if (trimmed === '') continue;
     const endpoint = parseEndpoint(trimmed, hasTlsFiles);
+    if (endpoint === undefined) throw refusal(trimmed, index + 1, text.includes('@'));
     endpoints.set(endpoint.url, endpoint);
   }
   if (endpoints.size === 0) {
@@ -38,7 +42,7 @@ export function parseEndpoints(text: string, hasTlsFiles: boolean): readonly End
   return [...endpoints.values()];
 }
 
-function parseEndpoint(text: string, hasTlsFiles: boolean): Endpoint {
+function parseEndpoint(text: string, hasTlsFiles: boolean): Endpoint | undefined {
   const match = ENDPOINT.exec(text);
   const scheme = match?.[1]?.toLowerCase();
   const port = match?.[3] === undefined ? DEFAULT_PORT : Number(match[3]);
@@ -47,14 +51,27 @@ function parseEndpoint(text: string, hasTlsFiles: boolean): Endpoint {
     (scheme !== undefined && scheme !== 'http' && scheme !== 'https') ||
     port < 1 ||
     port > 65535
-  ) {
-    const shown = text.replace(/\/\/[^/]*@/, '//[redacted]@'); // user information may be a password
-    throw new OverlayError(
-      'E_USAGE',
-      `Cannot use etcd endpoint "${shown}" of --etcd-endpoints: expected [http[s]://]host[:port]`,
-    );
-  }
+  )
+    return undefined;
   const isTls = scheme === undefined ? hasTlsFiles : scheme === 'https';
   const target = `${match[2]}:${port}`;
   return { url: `${isTls ? 'https' : 'http'}://${target}`, target, isTls };
+}
+
+/** `hasUser`: an "@" anywhere in the list; a comma in a password would make it several items. */
+function refusal(item: string, place: number, hasUser: boolean): OverlayError {
+  const shown = hasUser ? '[redacted]' : showHarmless(item);
+  const hint = hasUser ? '; a user goes into --etcd-username and FLANNELD_ETCD_PASSWORD' : '';
+  return new OverlayError(
+    'E_USAGE',
+    `Cannot use etcd endpoint "${shown}", item ${place} of --etcd-endpoints: ` +
+      `expected [http[s]://]host[:port]${hint}`,
+  );
+}
+
+/** Scheme, host and port, if they are plainly that; nothing of a path, query or fragment. */
+function showHarmless(item: string): string {
+  const [all, scheme = '', host] = /^((?:https?|ftp|unix):\/\/)?([^/?#]*)/i.exec(item)!;
+  if (!/^(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d{1,5})?$/i.test(host)) return `${scheme}[not shown]`;
+  return all === item ? item : `${all}…`;
 }

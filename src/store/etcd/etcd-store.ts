@@ -7,6 +7,7 @@
 // All of them share one EtcdConnection. What each class guarantees stands in its own head; docs/etcd.md tells the whole
 // for operators.
 
+import { type Condition, type ConditionCode, condition } from '../../condition.js';
 import { parseNetworkConfig } from '../../config/network-config.js';
 import type { NetworkConfig } from '../../config/network-config.js';
 import type { EtcdProxy } from '../../config/options.js';
@@ -14,14 +15,7 @@ import { OverlayError } from '../../errors.js';
 import type { LeaseAttributes } from '../../lease/lease.js';
 import type { Prefix } from '../../net/ipv4.js';
 import type { Logger } from '../../ops/log.js';
-import type {
-  AcquireRequest,
-  CachedTable,
-  DegradedReasons,
-  LeaseStore,
-  StoreCounter,
-  StoreListener,
-} from '../store.js';
+import type { AcquireRequest, CachedTable, LeaseStore, StoreCounter, StoreListener } from '../store.js';
 import { loadTable, TableCache } from '../table-cache.js';
 import type { SavedTable } from '../table-cache.js';
 import { acquireLease } from './acquire.js';
@@ -107,7 +101,7 @@ export class EtcdStore implements LeaseStore {
   readonly #closing = new AbortController();
   readonly #cache: TableCache | undefined;
   #configText: string | undefined;
-  #configProblem: string | undefined;
+  #configProblem: Condition | undefined;
   #acquireProblem: string | undefined;
   #request: AcquireRequest | undefined;
   #acquired: Acquired | undefined;
@@ -187,12 +181,13 @@ export class EtcdStore implements LeaseStore {
           return config;
         }
         this.#noteConfigProblem(
+          'config-missing',
           `no network config in etcd at "${key}" (written with the v3 API?): waiting for it`,
         );
         await sleep(this.#tuning.clock, CONFIG_RETRY_MS, until);
       } catch (error) {
         if (until.aborted || !(error instanceof EtcdFault)) throw error;
-        this.#noteConfigProblem(`network config not read: ${error.message}`);
+        this.#noteConfigProblem('starting', `network config not read: ${error.message}`);
         await sleep(this.#tuning.clock, backoff.next(), until);
       }
     }
@@ -291,23 +286,23 @@ export class EtcdStore implements LeaseStore {
     this.#cache?.changed(() => this.#tableToSave());
   }
 
-  degraded(): DegradedReasons {
-    const reasons = [...this.#connection.degraded()];
-    const add = (reason: string | undefined): void => {
-      if (reason !== undefined && !reasons.some((known) => known.includes(reason))) reasons.push(reason);
+  conditions(): readonly Condition[] {
+    const found: Condition[] = this.#connection.conditions();
+    const add = (code: ConditionCode, text: string | undefined): void => {
+      // What holds up one thing holds up the next: the first says it.
+      if (text !== undefined && !found.some((known) => known.text.includes(text)))
+        found.push(condition(code, text));
     };
     if (this.#usesCache !== undefined)
-      add(`lease table of ${this.#usesCache.savedAt} in use: etcd has not answered yet`);
-    add(this.#configProblem);
-    add(this.#acquireProblem);
-    for (const reason of this.#own?.degraded() ?? []) add(reason);
+      add('saved-table', `lease table of ${this.#usesCache.savedAt} in use: etcd has not answered yet`);
+    if (this.#configProblem !== undefined) add(this.#configProblem.code, this.#configProblem.text);
+    add('lease-not-acquired', this.#acquireProblem);
+    found.push(...(this.#own?.conditions() ?? []));
     // Without a connection the watches are down for the reason that stands above already.
-    const isConnected = this.#connection.isConnected;
-    add(isConnected ? this.#leases?.degraded() : undefined);
-    add(isConnected ? this.#config?.degraded() : this.#config?.problem);
-    for (const reason of this.#table?.degraded() ?? []) add(reason);
-    add(this.#cache?.degraded());
-    return reasons;
+    if (this.#connection.isConnected) add('store-watch-down', this.#leases?.fault ?? this.#config?.fault);
+    add('config-invalid', this.#config?.problem);
+    found.push(...(this.#table?.conditions() ?? []), ...(this.#cache?.conditions() ?? []));
+    return found;
   }
 
   status(): Record<string, unknown> {
@@ -366,9 +361,9 @@ export class EtcdStore implements LeaseStore {
     return this.#savedId;
   }
 
-  #noteConfigProblem(problem: string): void {
-    if (problem !== this.#configProblem) this.#log.warn(problem);
-    this.#configProblem = problem;
+  #noteConfigProblem(code: ConditionCode, text: string): void {
+    if (text !== this.#configProblem?.text) this.#log.warn(text);
+    this.#configProblem = condition(code, text);
   }
 
   #tableToSave(): SavedTable | undefined {

@@ -8,6 +8,7 @@
 // - At most `maxLeases` are held.
 // Work per event does not grow with the table, except while vanished leases are being kept.
 
+import { type Condition, condition } from '../../condition.js';
 import type { Lease, LeaseEvent, LeaseUpdate } from '../../lease/lease.js';
 import { MAX_VALUE_BYTES, parseLeaseKey, parseLeaseValue, sameAttributes } from '../../lease/lease-codec.js';
 import { formatPrefix, prefixEquals } from '../../net/ipv4.js';
@@ -67,17 +68,24 @@ export class LeaseTable {
     return { total: this.#warner.total, current: this.#warner.current };
   }
 
-  degraded(): string[] {
-    const reasons: string[] = [];
-    if (this.#vanished.size > 0) {
-      reasons.push(
-        `${this.#vanished.size} leases vanished from etcd without being deleted and are kept for up to ${this.#options.graceMs / 1000} s`,
-      );
+  conditions(): Condition[] {
+    const found: Condition[] = [];
+    const vanished = this.#vanished.size;
+    if (vanished > 0) {
+      const graceS = this.#options.graceMs / 1000;
+      const text = `${vanished} leases vanished from etcd without being deleted and are kept for up to ${graceS} s`;
+      found.push(condition('leases-vanished', text, vanished));
     }
     if (this.#leases.size >= this.#maxLeases) {
-      reasons.push(`lease table is full: ${this.#maxLeases} held, ${this.#skippedForSpace} refused`);
+      const text = `lease table is full: ${this.#maxLeases} held, ${this.#skippedForSpace} refused`;
+      found.push(condition('leases-too-many', text));
     }
-    return reasons;
+    const unreadable = this.badKeys.current;
+    if (unreadable > 0)
+      found.push(
+        condition('lease-unreadable', `${unreadable} keys below subnets/ are no leases`, unreadable),
+      );
+    return found;
   }
 
   /** Replaces everything by the entries of a first list. */

@@ -14,6 +14,7 @@
 // One loop does all writing, so no two writes of ours race. What the watch shows only wakes it, except that an alarm is
 // raised at once. The loop reads the key itself before it acts on a deletion: an event may be older than our own write.
 
+import { type Condition, condition } from '../../condition.js';
 import { OverlayError } from '../../errors.js';
 import type { LeaseAttributes } from '../../lease/lease.js';
 import { blockedRange, formatLeaseValue, parseLeaseValue, sameAttributes } from '../../lease/lease-codec.js';
@@ -58,6 +59,7 @@ export interface OwnLeaseCounters {
 const MIN_RETRY_MS = 1000; // at most one try a second while etcd refuses writes
 const MAX_RETRY_MS = 30_000; // renewed within a minute after etcd takes writes again
 const RECHECK_MS = 60_000;
+const EXPIRING_MS = 600_000; // less of its life left, or less than a tenth: time to act
 
 type Alarm = { readonly kind: 'overwritten' | 'twin'; readonly text: string };
 
@@ -144,11 +146,19 @@ export class OwnLease {
     });
   }
 
-  degraded(): string[] {
-    const reasons: string[] = [];
-    if (this.#alarm !== undefined) reasons.push(this.#alarm.text);
-    if (this.#problem !== undefined) reasons.push(this.#problem);
-    return reasons;
+  conditions(): Condition[] {
+    const found: Condition[] = [];
+    if (this.#alarm !== undefined) {
+      const code = this.#alarm.kind === 'twin' ? 'lease-twin' : 'lease-overwritten';
+      found.push(condition(code, this.#alarm.text));
+    }
+    if (this.#problem !== undefined) {
+      const { clock, leaseTtlSeconds } = this.#options;
+      const leftMs = this.#own.expiresAtMs - clock.nowMs();
+      const isSoon = leftMs < Math.max(EXPIRING_MS, 100 * leaseTtlSeconds); // a tenth of its life
+      found.push(condition(isSoon ? 'lease-expiring' : 'lease-not-renewed', this.#problem));
+    }
+    return found;
   }
 
   status(): Record<string, unknown> {

@@ -104,7 +104,7 @@ export class RangeMirror {
   }
 
   /** Why the range is not followed right now; undefined when it is. */
-  degraded(): string | undefined {
+  get fault(): string | undefined {
     return this.#isLive || this.#fault === undefined ? undefined : this.#fault.message;
   }
 

@@ -6,6 +6,7 @@
 // nothing: the last good table stays in force, and the store is degraded until the file is right again. At start there
 // is no last good table, so the same faults are errors.
 
+import { type Condition, condition } from '../../condition.js';
 import { type FSWatcher, watch } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
@@ -82,8 +83,11 @@ export class StaticStore implements LeaseStore {
     this.#poll = setInterval(() => this.#check(), POLL_MS);
   }
 
-  degraded(): readonly string[] {
-    return [this.#fault, this.#ownFault].filter((reason) => reason !== undefined);
+  conditions(): readonly Condition[] {
+    const found: Condition[] = [];
+    if (this.#fault !== undefined) found.push(condition('store-file', this.#fault));
+    if (this.#ownFault !== undefined) found.push(condition('lease-overwritten', this.#ownFault));
+    return found;
   }
 
   status(): Record<string, unknown> {

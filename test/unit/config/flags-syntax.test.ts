@@ -155,6 +155,27 @@ void t.test('parseFlags() refuses, naming flag, value and origin', (t) => {
   t.end();
 });
 
+void t.test('parseFlags() shows no part of a password', (t) => {
+  const cases: readonly (readonly string[])[] = [
+    ['root:canary@h:2379'],
+    ['http://h?x=canary'],
+    ['--etcd-password', 'a', 'canary'],
+    ['--etcd-password=a', 'canary', 'b'],
+    ['-etcd-username', 'a', 'b', 'canary'],
+    ['--etcd-endpoints', 'http://root:a', 'canary', 'b@h:2379'],
+    ['FLANNELD_ETCD_PASSWORD=canary'],
+    ['etcd-password=canary'],
+    ['---etcd-password=canary'],
+    ['--etcd-pasword=canary'],
+    ['--etcd-password:canary'],
+    ['--root:canary@h'],
+  ];
+  for (const args of cases)
+    t.throws(() => parseFlags(args, {}), { message: /^(?!.*canary)/s }, args.join(' '));
+  t.throws(() => parseFlags(['--etcd-password=canary', '--ip-masq', 'false'], {}), /argument "false"/);
+  t.end();
+});
+
 void t.test('parseFlags() takes FLANNELD_* where no flag is given', (t) => {
   const cases: readonly (readonly [readonly string[], Env, Partial<Flags>])[] = [
     [[], { FLANNELD_ETCD_PREFIX: '/e' }, { etcdPrefix: '/e' }],

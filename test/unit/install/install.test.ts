@@ -46,7 +46,10 @@ t.test('npm pack, then install in an empty folder', { timeout: 110_000 }, async 
   writeFileSync(join(target, 'package.json'), '{"private":true}');
   const args = ['install', '--no-audit', '--no-fund', '--omit=optional', '--prefer-offline', tarball];
   await run('npm', args, { cwd: target, env: env() });
-  t.notOk(readdirSync(join(target, 'node_modules/twill')).includes('build'), 'nothing was compiled');
+  t.notOk(
+    readdirSync(join(target, 'node_modules/@twill-overlay/twill')).includes('build'),
+    'nothing was compiled',
+  );
   const bin = (name: string, args: string[], extra: NodeJS.ProcessEnv = {}): string =>
     execFileSync('env', ['-u', 'NODE_OPTIONS', join(target, 'node_modules/.bin', name), ...args], {
       encoding: 'utf8',
@@ -59,7 +62,7 @@ t.test('npm pack, then install in an empty folder', { timeout: 110_000 }, async 
   const out = join(folder, 'docker');
   bin('mk-docker-opts', ['-f', join(folder, 'none.env'), '-d', out]);
   t.match(readFileSync(out, 'utf8'), /^DOCKER_/m);
-  const load = `require('node-gyp-build')(require('node:path').dirname(require.resolve('twill/package.json'))).layout.outboundCapacity`;
+  const load = `require('node-gyp-build')(require('node:path').dirname(require.resolve('@twill-overlay/twill/package.json'))).layout.outboundCapacity`;
   const loaded = spawnSync('env', ['-u', 'NODE_OPTIONS', process.execPath, '-p', load], {
     cwd: target,
     encoding: 'utf8',

@@ -4,7 +4,7 @@ import t, { type Test } from 'tap';
 import type * as chooser from '../../../src/kernel/external-interface.js';
 import type { Link, LinkAddress } from '../../../src/kernel/link.js';
 import type { Route } from '../../../src/kernel/route.js';
-import { formatIpv4, parseCidr, parsePrefix, prefixContains } from '../../../src/net/ipv4.js';
+import { formatIpv4, parseCidr, parseIpv4 } from '../../../src/net/ipv4.js';
 
 type Address = string | { readonly at: string; readonly isPermanent?: boolean };
 
@@ -50,7 +50,7 @@ interface Host {
   readonly routes?: readonly Route[];
 }
 
-const NETWORK = parsePrefix('10.5.0.0/16')!;
+const LEASABLE = { first: parseIpv4('10.5.1.0')!, last: parseIpv4('10.5.255.255')! };
 
 /** "name address" of what is chosen, or the message of the refusal. */
 async function chosen(t: Test, host: Host, options: Partial<chooser.InterfaceOptions> = {}): Promise<string> {
@@ -66,9 +66,7 @@ async function chosen(t: Test, host: Host, options: Partial<chooser.InterfaceOpt
   );
   const all = { iface: [], ifaceRegex: [], ifaceCanReach: '', publicIp: '', ...options };
   try {
-    const iface = await chooseExternalInterface(all, {
-      isLeasable: (address) => prefixContains(NETWORK, address),
-    });
+    const iface = await chooseExternalInterface(all, LEASABLE);
     return `${iface.name} ${formatIpv4(iface.address)}`;
   } catch (error) {
     return (error as Error).message;
@@ -119,4 +117,11 @@ t.test('chooseExternalInterface() never takes a device of an overlay', async (t)
   t.match(await chosen(t, { links }, { ifaceRegex: ['.*'] }), /matches no address|no usable/);
   t.match(await chosen(t, { links }, { iface: ['flannel0'] }), /no such interface/);
   t.equal(await chosen(t, { links: [...links, ETH0] }, { ifaceRegex: ['.*'] }), 'eth0 172.20.0.1');
+});
+
+t.test('chooseExternalInterface() refuses a public IP that a lease may hold', async (t) => {
+  t.match(
+    await chosen(t, { links: [ETH0] }, { iface: ['eth0'], publicIp: '10.5.7.1' }),
+    /^--public-ip is "10\.5\.7\.1": expected an address that no lease may hold \(10\.5\.1\.0 to 10\.5\.255\.255\)$/,
+  );
 });

@@ -16,15 +16,17 @@ import {
   prefixContains,
   prefixCovers,
   prefixesOverlap,
+  sizeOf,
 } from '../../../src/net/ipv4.js';
 
 const NETWORK = parsePrefix('10.5.0.0/16')!;
+const LEASABLE = { first: parseIpv4('10.5.1.0')!, last: parseIpv4('10.5.255.255')! };
 const OWN = parsePrefix('10.5.1.0/24')!;
 const OWN_IP = parseIpv4('172.20.0.1')!;
 const NOTHING: LeaseDiff = { added: [], changed: [], removed: [] };
 
 function openView(): LeaseView {
-  return new LeaseView({ network: NETWORK, ownSubnet: OWN, ownPublicIp: OWN_IP });
+  return new LeaseView({ network: NETWORK, leasable: LEASABLE, ownSubnet: OWN, ownPublicIp: OWN_IP });
 }
 
 /** "10.5.2.0/24 172.20.0.2" as a lease. */
@@ -240,6 +242,56 @@ void t.test('LeaseView.alarms() finds the next shorter lease when the one betwee
   t.end();
 });
 
+void t.test('LeaseView.apply() refuses a lease that covers a host, while the host is there', (t) => {
+  const host = '10.5.2.0/24 10.5.0.7';
+  const cover = '10.5.0.0/24 172.20.0.9';
+  for (const order of [
+    [host, cover],
+    [cover, host],
+  ]) {
+    for (const updates of [[snapshot(...order)], order.map((text) => events(put(text)))]) {
+      const view = openView();
+      for (const update of updates) view.apply(update);
+      t.strictSame(accepted(view), [host]);
+      t.strictSame(
+        view.refusals().map(({ code, text }) => `${code} ${text}`),
+        ['covers-host 10.5.0.0/24 of 172.20.0.9: covers the address 10.5.0.7 of a host'],
+      );
+      t.strictSame(shown(view.apply(events(del('10.5.2.0/24'))).diff), {
+        added: [cover],
+        changed: [],
+        removed: [host],
+      });
+      t.strictSame(shown(view.apply(events(put(host))).diff), {
+        added: [host],
+        changed: [],
+        removed: [cover],
+      });
+      t.strictSame(
+        shown(view.apply(events(put('10.5.2.0/24 172.20.0.2'))).diff),
+        { added: [cover], changed: ['10.5.2.0/24 172.20.0.2'], removed: [] },
+        'the host has moved',
+      );
+    }
+  }
+  const view = openView();
+  view.apply(events(put('10.5.0.0/25 10.5.0.7')));
+  t.strictSame(accepted(view), [], 'nor its own');
+  t.end();
+});
+
+void t.test('LeaseView.apply() refuses a lease that covers this host', (t) => {
+  const view = new LeaseView({
+    network: NETWORK,
+    leasable: LEASABLE,
+    ownSubnet: OWN,
+    ownPublicIp: parseIpv4('10.5.0.1')!,
+  });
+  view.apply(events(put('10.5.0.0/24 172.20.0.9'), put('10.5.2.0/24 10.5.0.2')));
+  t.strictSame(accepted(view), ['10.5.2.0/24 10.5.0.2']);
+  t.end();
+});
+
 // --- against a model ------------------------------------------------------------------------------------------------
 
 function judge({ subnet, attributes: { publicIp } }: Lease): RefusalCode | undefined {
@@ -249,7 +301,7 @@ function judge({ subnet, attributes: { publicIp } }: Lease): RefusalCode | undef
   if (prefixesOverlap(subnet, OWN)) return 'overlaps-own';
   if (isBogon(publicIp)) return 'bad-public-ip';
   if (publicIp === OWN_IP) return 'own-public-ip';
-  return prefixContains(NETWORK, publicIp) ? 'public-ip-in-overlay' : undefined;
+  return publicIp >= LEASABLE.first && publicIp <= LEASABLE.last ? 'public-ip-in-overlay' : undefined;
 }
 
 /** Everything the store holds, judged from nothing at each question. */
@@ -268,14 +320,24 @@ class Model {
     }
   }
 
+  /** Whether a lease covers the address of a host, its own or another's. */
+  #judge(item: Lease): RefusalCode | undefined {
+    const own = judge(item);
+    if (own !== undefined) return own;
+    const hosts = [...this.table.values()].filter((other) => judge(other) === undefined);
+    return hosts.some((host) => prefixContains(item.subnet, host.attributes.publicIp))
+      ? 'covers-host'
+      : undefined;
+  }
+
   accepted(): Lease[] {
-    return [...this.table.values()].filter((item) => judge(item) === undefined);
+    return [...this.table.values()].filter((item) => this.#judge(item) === undefined);
   }
 
   refusals(): string[] {
     const isOwn = (item: Lease): boolean => words(item) === '10.5.1.0/24 172.20.0.1';
-    const all = [...this.table.values()].filter((item) => !isOwn(item) && judge(item) !== undefined);
-    return all.map((item) => `${words(item)} ${judge(item)}`).sort();
+    const all = [...this.table.values()].filter((item) => !isOwn(item) && this.#judge(item) !== undefined);
+    return all.map((item) => `${words(item)} ${this.#judge(item)}`).sort();
   }
 
   /** Pairs of a lease and the nearest shorter one, when two hosts hold them. */
@@ -294,7 +356,16 @@ class Model {
   }
 }
 
-const IPS = ['172.20.0.1', '172.20.0.2', '172.20.0.3', '172.20.0.4', '127.0.0.1', '10.5.3.3'];
+const IPS = [
+  '172.20.0.1',
+  '172.20.0.2',
+  '172.20.0.3',
+  '172.20.0.4',
+  '127.0.0.1',
+  '10.5.3.3',
+  '10.5.0.7',
+  '10.5.0.9',
+];
 
 function randomLease(next: (below: number) => number): Lease {
   const length = [15, 16, 20, 21, 22, 23, 24, 24, 24, 25][next(10)];
@@ -377,7 +448,12 @@ void t.test('LeaseView agrees with the model after each of many updates', (t) =>
 void t.test('LeaseView.apply() of one event does not look at the whole table', (t) => {
   const COUNT = 10_000;
   const network = parsePrefix('10.0.0.0/8')!;
-  const view = new LeaseView({ network, ownSubnet: parsePrefix('10.255.255.0/24')!, ownPublicIp: OWN_IP });
+  const view = new LeaseView({
+    network,
+    leasable: { first: network.address + 256, last: network.address + sizeOf(network.length) - 1 },
+    ownSubnet: parsePrefix('10.255.255.0/24')!,
+    ownPublicIp: OWN_IP,
+  });
   let reads = 0;
   // Counts how often a lease of the table is looked at.
   const counted = (index: number): Lease => {

@@ -16,6 +16,7 @@ import {
 } from '../../../src/net/ipv4.js';
 
 const NETWORK = parsePrefix('10.5.0.0/16')!;
+const LEASABLE = { first: parseIpv4('10.5.1.0')!, last: parseIpv4('10.5.255.255')! };
 const OWN = parsePrefix('10.5.1.0/24')!;
 const OWN_IP = parseIpv4('172.20.0.1')!;
 
@@ -30,7 +31,7 @@ function lease(subnet: string, publicIp: string, backendData?: unknown): Lease {
 }
 
 function view(): LeaseView {
-  return new LeaseView({ network: NETWORK, ownSubnet: OWN, ownPublicIp: OWN_IP });
+  return new LeaseView({ network: NETWORK, leasable: LEASABLE, ownSubnet: OWN, ownPublicIp: OWN_IP });
 }
 
 const names = (leases: readonly Lease[]): string[] => leases.map(({ subnet }) => formatPrefix(subnet));

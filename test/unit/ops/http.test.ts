@@ -1,6 +1,7 @@
 import { connect } from 'node:net';
 import pino from 'pino';
 import t from 'tap';
+import { type Condition, condition } from '../../../src/condition.js';
 import { Health } from '../../../src/ops/health.js';
 import { type HttpServer, openHttpServer } from '../../../src/ops/http.js';
 import { Metrics } from '../../../src/ops/metrics.js';
@@ -36,9 +37,9 @@ async function open(health: Health): Promise<HttpServer & { url: string }> {
 }
 
 t.test('the endpoints', async (t) => {
-  const health = new Health();
-  const reasons: string[] = [];
-  health.addSource('store', () => reasons);
+  const health = new Health(() => 0);
+  const found: Condition[] = [];
+  health.addSource('store', () => found);
   const server = await open(health);
   t.teardown(() => server.close());
   const get = async (path: string, method = 'GET'): Promise<[number, string]> => {
@@ -47,10 +48,22 @@ t.test('the endpoints', async (t) => {
   };
   t.same(await get('/healthz'), [200, 'flanneld is running']);
   t.same(await get('/readyz'), [503, 'flanneld is not ready yet']);
-  health.setReady(true);
+  health.setStarted(true);
   t.same(await get('/readyz'), [200, 'flanneld is ready']);
-  reasons.push('etcd is away');
-  t.same(await get('/readyz'), [503, 'flanneld is degraded\nstore: etcd is away']);
+  found.push(condition('lease-refused', 'lease 10.5.9.0/24: it\nwas', 3));
+  const refused =
+    'warning peer lease-refused since 1970-01-01T00:00:00.000Z: lease 10.5.9.0/24: it was; what to do: twill leases';
+  t.same(await get('/readyz'), [200, `flanneld is ready\n${refused}`], "another host's fault");
+  found.push(condition('store-unreachable', 'etcd is away'));
+  const [code, body] = await get('/readyz');
+  t.equal(code, 503, 'what this host cannot do');
+  const [heading, first, second] = body.split('\n');
+  t.equal(heading, 'flanneld is degraded');
+  t.match(
+    first,
+    'error node store-unreachable since 1970-01-01T00:00:00.000Z: etcd is away; what to do: see',
+  );
+  t.equal(second, refused);
   t.same(await get('/status'), [200, '{\n  "hello": 1\n}\n']);
   t.equal((await get('/nowhere'))[0], 404);
   t.same(await get('/healthz', 'HEAD'), [200, '']);

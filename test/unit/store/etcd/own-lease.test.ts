@@ -6,6 +6,7 @@ import { keyLayout, leaseKey } from '../../../../src/store/etcd/keys.js';
 import { OwnLease } from '../../../../src/store/etcd/own-lease.js';
 import { writeOwnKey } from '../../../../src/store/etcd/own-key.js';
 import { FakeClock, FakeKv, settle } from './fakes.js';
+import { textsOf } from '../../../conditions.js';
 
 const layout = keyLayout('/net');
 const subnet = parsePrefix('10.5.1.0/24')!;
@@ -93,10 +94,10 @@ t.test('OwnLease after a renewal whose answer is lost, or that is refused', asyn
     kv.failures.push(failure);
     await clock.advance(23 * HOUR_MS + 100);
     t.equal(own.counters.renewals, renewedAtOnce ? 1 : 0, JSON.stringify(failure));
-    t.equal(own.degraded().length, renewedAtOnce ? 0 : 1);
+    t.equal(textsOf(own).length, renewedAtOnce ? 0 : 1);
     await clock.advance(60_000);
     t.equal(own.counters.renewals, 1);
-    t.strictSame(own.degraded(), []);
+    t.strictSame(textsOf(own), []);
     t.equal(kv.leases.size, failure.method === 'attachedKeys' ? 2 : 1, 'no etcd lease is left behind');
     t.equal(kv.entries.get(KEY)!.value, VALUE);
     await own.close();
@@ -173,7 +174,7 @@ t.test(
   async (t) => {
     const { kv, clock, own, lost } = await open();
     own.observe(kv.put(KEY, 'garbage'));
-    t.match(own.degraded(), [/was overwritten/]);
+    t.match(textsOf(own), [/was overwritten/]);
     await settle();
     await clock.advance(48 * HOUR_MS);
     t.equal(kv.entries.get(KEY)!.value, 'garbage');
@@ -182,7 +183,7 @@ t.test(
     const entry = kv.put(KEY, VALUE);
     own.observe(entry);
     await clock.advance(0);
-    t.strictSame(own.degraded(), []);
+    t.strictSame(textsOf(own), []);
     await own.close();
   },
 );
@@ -195,7 +196,7 @@ t.test('OwnLease takes its own write for its own before the answer is here', asy
   await clock.advance(23 * HOUR_MS);
   t.equal(own.counters.renewals, 1);
   t.equal(own.counters.twins + own.counters.overwritten, 0);
-  t.strictSame(own.degraded(), []);
+  t.strictSame(textsOf(own), []);
   await own.close();
 });
 
@@ -225,7 +226,10 @@ t.test('OwnLease.publish() writes other attributes in place, at once, as a renew
   t.equal(kv.entries.get(KEY)!.value, MOVED_VALUE);
   t.equal(kv.entries.get(KEY)!.createRevision, createRevision, 'the same key');
   t.equal(kv.leases.size, 1, 'the etcd lease before is revoked');
-  t.strictSame(own.degraded(), []);
+  t.strictSame(
+    own.conditions().map(({ text }) => text),
+    [],
+  );
   await clock.advance(23 * HOUR_MS + 1000);
   t.equal(own.counters.renewals, 2, 'renewed as before');
   t.equal(kv.entries.get(KEY)!.value, MOVED_VALUE);
@@ -248,11 +252,17 @@ t.test(
     await clock.advance(0);
     t.equal(outcome(), 'pending');
     t.equal(own.counters.overwritten + own.counters.twins, 0);
-    t.match(own.degraded(), [/not renewed: grant failed/]);
+    t.match(
+      own.conditions().map(({ text }) => text),
+      [/not renewed: grant failed/],
+    );
     await clock.advance(60_000);
     t.equal(outcome(), 'done');
     t.equal(kv.entries.get(KEY)!.value, MOVED_VALUE);
-    t.strictSame(own.degraded(), []);
+    t.strictSame(
+      own.conditions().map(({ text }) => text),
+      [],
+    );
     await own.close();
   },
 );
@@ -273,7 +283,10 @@ t.test('OwnLease.publish() of another value while one is on its way: the last on
     );
     t.equal(kv.entries.get(KEY)!.value, formatLeaseValue(last));
     t.equal(kv.leases.size, 1);
-    t.strictSame(own.degraded(), []);
+    t.strictSame(
+      own.conditions().map(({ text }) => text),
+      [],
+    );
     await own.close();
   }
 });

@@ -237,7 +237,7 @@ t.test('RangeMirror reports a refused watch with its reason', async (t) => {
   stream().send(2, [], { canceled: true, cancel_reason: 'etcdserver: invalid auth token' });
   await settle();
   t.match(faults, [{ kind: 'token', message: /invalid auth token/ }]);
-  t.match(mirror.degraded(), /invalid auth token/);
+  t.match(mirror.fault, /invalid auth token/);
   await mirror.close();
 });
 

@@ -10,6 +10,7 @@ import t from 'tap';
 import { formatIpv4, formatPrefix, parseIpv4 } from '../../../../src/net/ipv4.js';
 import { openLogger } from '../../../../src/ops/log.js';
 import { StaticStore } from '../../../../src/store/static/static-store.js';
+import { textsOf } from '../../../conditions.js';
 
 const LEASES = [
   { subnet: '10.5.1.0/24', publicIP: '172.20.0.1' },
@@ -92,7 +93,7 @@ void t.test('StaticStore reads config and own lease', async (t) => {
     code: 'E_LEASE',
     message: /no lease has our public IP 172\.20\.0\.9$/,
   });
-  t.strictSame(store.degraded(), []);
+  t.strictSame(textsOf(store), []);
   t.match(store.status(), { leases: 2 });
 });
 
@@ -153,26 +154,26 @@ void t.test('StaticStore keeps the last good table while the file is wrong, and 
   const { store, path, heard, until } = await watching(t);
   for (const text of [SWAPPED.slice(0, 40), '', '{}']) {
     await writeFile(path, text);
-    await until(() => store.degraded().length === 1);
-    t.match(store.degraded()[0], /; the last good table stays in force$/);
+    await until(() => textsOf(store).length === 1);
+    t.match(textsOf(store)[0], /; the last good table stays in force$/);
     t.strictSame(heard, [BOTH]);
   }
   await rm(path);
-  await until(() => /ENOENT/.test(store.degraded()[0] ?? ''));
+  await until(() => /ENOENT/.test(textsOf(store)[0] ?? ''));
   await writeFile(path, SWAPPED);
   await until(() => heard.length === 2);
   t.strictSame(heard, [BOTH, AFTER_SWAP]);
-  t.strictSame(store.degraded(), []);
+  t.strictSame(textsOf(store), []);
 });
 
 void t.test('StaticStore is degraded while its own lease is not in the file', async (t) => {
   const { store, path, heard, until } = await watching(t);
   for (const own of [[], [{ ...LEASES[0], publicIP: '172.20.0.9' }]]) {
     await writeFile(path, JSON.stringify({ config: CONFIG, leases: [...own, LEASES[1]] }));
-    await until(() => store.degraded().length === 1);
-    t.match(store.degraded()[0], /our lease 10\.5\.1\.0\/24 for 172\.20\.0\.1 is no longer in it/);
+    await until(() => textsOf(store).length === 1);
+    t.match(textsOf(store)[0], /our lease 10\.5\.1\.0\/24 for 172\.20\.0\.1 is no longer in it/);
     await writeFile(path, GOOD);
-    await until(() => store.degraded().length === 0);
+    await until(() => textsOf(store).length === 0);
   }
   t.notMatch(heard.join('\n'), /^lost/m);
 });

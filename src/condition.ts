@@ -1,0 +1,214 @@
+// What can be wrong while the daemon runs, as conditions with stable codes.
+//
+// A part says only that a condition holds, and in which words. How bad it is, whose fault it is and what to do about it
+// belong to the code and stand here alone, so that /readyz, /status, the metrics, the log and the documents cannot
+// differ. What becomes worse with time is another code.
+//
+// Not ready (503) is what *this* host cannot do: an error of scope node. A rolling update stops at a node that is not
+// ready, so nothing that one host, or one edit in the store, does to all others may count.
+
+/** An error: something that was promised does not work. A warning: it works, and somebody should look. */
+export type Severity = 'error' | 'warning';
+
+/** Whose it is: this host's, another host's, or the store's and so every host's alike. */
+export type Scope = 'node' | 'peer' | 'cluster';
+
+interface Kind {
+  readonly severity: Severity;
+  readonly scope: Scope;
+  readonly meaning: string;
+  readonly action: string;
+}
+
+const error = (meaning: string, action: string): Kind => ({
+  severity: 'error',
+  scope: 'node',
+  meaning,
+  action,
+});
+const warning = (scope: Scope, meaning: string, action: string): Kind => ({
+  severity: 'warning',
+  scope,
+  meaning,
+  action,
+});
+
+/** Every condition there is. A code is never reused for another meaning. */
+export const CONDITIONS = {
+  starting: error('the start is not through', 'see what it waits for'),
+  'config-missing': error(
+    'there is no network config in etcd',
+    'write it: etcdctl put <prefix>/config \'{"Network":"10.244.0.0/16"}\'',
+  ),
+  'interface-down': error(
+    'the external interface is down, or it or its address is gone',
+    'see `ip address`; compare --iface and its kin',
+  ),
+  'public-ip-changed': error(
+    'this host has another public IP than its lease says',
+    'it is being published; if that lasts, see the text',
+  ),
+  'subnet-file': error(
+    'subnet.env cannot be written: new pods get no network',
+    'see the folder of --subnet-file: permissions, space, read-only mount',
+  ),
+  'repair-failed': error(
+    'the kernel cannot be compared with what it should hold, twice in a row',
+    'see the text; `twill doctor`',
+  ),
+  'no-permission': error(
+    'the kernel refuses a change for lack of permission, twice in a row',
+    'give CAP_NET_ADMIN: in the unit, or in the securityContext of the container',
+  ),
+  'data-path-down': error('the device or the socket is not open: no packet flows', 'see the text'),
+  'worker-hung': error('a thread of the data path does not move', 'restart twilld if it lasts'),
+  'source-check-off': error(
+    'the promised source check of vxlan is not in force',
+    'install nft, or see why it fails: nft list ruleset',
+  ),
+  'kernel-unprogrammed': error('no peer could be programmed', 'see the text; `ip route`, `bridge fdb`'),
+  'public-ip-nat': error('host-gw cannot work behind NAT', 'use vxlan or udp, or drop --public-ip'),
+  'store-unreachable': error(
+    'etcd cannot be used: changes are not learned, the lease is not renewed',
+    'see the text; packets flow on with what is known',
+  ),
+  'saved-table': error('the saved lease table is in use until etcd answers', 'see etcd'),
+  'store-file': error(
+    "the static store's file cannot be used: changes are not learned",
+    'mend the file; replace it by renaming a new one over it',
+  ),
+  'store-watch-down': error('etcd answers, but changes are not learned', 'see the text'),
+  'lease-not-acquired': error('etcd has not granted a lease yet', 'see the text'),
+  'lease-overwritten': error(
+    'somebody else has written our lease',
+    'find the other host; restart to take another',
+  ),
+  'lease-twin': error(
+    'another daemon publishes our lease with our public IP',
+    'stop one: a cloned machine, or a second daemon',
+  ),
+  'lease-expiring': error(
+    'the lease could not be renewed and ends soon',
+    'see why etcd refuses: after it, another host may take the subnet',
+  ),
+  firewall: error('a part of the firewall rules is not in force', 'see the text'),
+  'forwarding-off': error(
+    'the kernel does not forward packets between pods and the overlay',
+    'sysctl -w net.ipv4.ip_forward=1, and lasting in /etc/sysctl.d',
+  ),
+  'health-failed': error('a part cannot say how it is', 'report it with the log'),
+
+  'bridge-filter-off': warning(
+    'node',
+    'bridged packets of pods miss the iptables rules (Services between pods of one host)',
+    'modprobe br_netfilter; sysctl -w net.bridge.bridge-nf-call-iptables=1',
+  ),
+  'firewall-cleanup': warning(
+    'node',
+    'something beside the rules could not be made, or removed',
+    'see the text',
+  ),
+  'lease-not-renewed': warning('node', 'renewing the lease failed; it is tried again', 'see the text'),
+  'table-not-saved': warning('node', 'the lease table cannot be saved', 'see its folder'),
+  'store-certificates': warning(
+    'node',
+    'changed certificate files for etcd cannot be used; the old ones are in use',
+    'see the files',
+  ),
+  'probes-off': warning(
+    'node',
+    'path probes are off: no round-trip times, losses and path MTUs of peers',
+    'see the text; --path-probes=false if that is meant',
+  ),
+
+  'peer-other-type': warning(
+    'peer',
+    'a host runs another backend type: nothing is sent to it',
+    'give all hosts one type',
+  ),
+  'peer-route-loop': warning(
+    'peer',
+    "a host's public IP is reached through the overlay itself",
+    'see `ip route get`',
+  ),
+  'peer-off-link': warning('peer', 'a host cannot be a gateway (host-gw)', 'one link for all, or vxlan'),
+  'peer-invalid': warning('peer', "a host's lease cannot be used", 'see the text'),
+  'peer-route-conflict': warning(
+    'peer',
+    "a host's subnet is routed by somebody else",
+    'remove that route: `ip route`',
+  ),
+  'peer-unprogrammed': warning('peer', 'the kernel refuses what a peer needs; tried again', 'see the text'),
+  'lease-refused': warning('peer', "a host's lease is refused: nothing is sent to it", 'twill leases'),
+  'lease-nested': warning('peer', 'leases lie inside others', 'twill leases'),
+  'lease-unreadable': warning('peer', 'keys below subnets/ are no leases', 'twill leases; remove them'),
+
+  'config-changed': warning(
+    'cluster',
+    'the network config was changed: it is used from the next restart on',
+    'restart twilld, one host after another',
+  ),
+  'config-invalid': warning(
+    'cluster',
+    'the network config is gone or invalid: the last good one is used',
+    'mend it',
+  ),
+  'store-alarm': warning(
+    'cluster',
+    'etcd refuses writes',
+    'NOSPACE: compact, defragment, etcdctl alarm disarm',
+  ),
+  'leases-vanished': warning('cluster', 'leases vanished without being deleted: kept a while', 'see etcd'),
+  'leases-too-many': warning('cluster', 'more leases than can be held', 'remove old ones'),
+} as const satisfies Record<string, Kind>;
+
+export type ConditionCode = keyof typeof CONDITIONS;
+
+/** Something that holds at this moment. */
+export interface Condition {
+  readonly code: ConditionCode;
+  /** What, with names and values. One line; may hold text of the store. */
+  readonly text: string;
+  /** Of how many peers or leases it is true. @default 1 */
+  readonly count?: number;
+}
+
+export function condition(code: ConditionCode, text: string, count = 1): Condition {
+  return { code, text, count };
+}
+
+/** Reasons named in one condition; the rest is a count. */
+const NAMED = 5;
+
+/** One condition for all of one code: `texts` of the first five, and how many more there are. */
+export function conditionOfMany(code: ConditionCode, texts: readonly string[]): Condition {
+  const more = texts.length - NAMED;
+  const named = texts.slice(0, NAMED).join('; ');
+  return condition(code, more > 0 ? `${named}; and ${more} more` : named, texts.length);
+}
+
+/** Whether this host is not ready because of it. */
+export function makesUnready({ code }: { readonly code: ConditionCode }): boolean {
+  const { severity, scope }: Kind = CONDITIONS[code];
+  return severity === 'error' && scope === 'node';
+}
+
+const REFUSED = /Operation not permitted|Permission denied|must be root|EPERM|EACCES/;
+
+/** Whether the kernel, or a program that asked it, refused for lack of a capability. */
+export function isPermission(error: unknown): boolean {
+  return REFUSED.test(error instanceof Error ? error.message : String(error));
+}
+
+/** The conditions as a Markdown table. */
+export function conditionsMarkdown(): string {
+  const rows = Object.entries(CONDITIONS).map(
+    ([code, { severity, scope, meaning, action }]) =>
+      `| \`${code}\` | ${severity} | ${scope} | ${meaning} | ${action.replaceAll('|', '\\|')} |`,
+  );
+  return [
+    '| code | severity | scope | meaning | what to do |',
+    '| --- | --- | --- | --- | --- |',
+    ...rows,
+  ].join('\n');
+}

@@ -61,6 +61,10 @@ export const CONDITIONS = {
     'give CAP_NET_ADMIN: in the unit, or in the securityContext of the container',
   ),
   'data-path-down': error('the device or the socket is not open: no packet flows', 'see the text'),
+  'network-route': error(
+    'the Network is routed by somebody else: nothing enters the overlay here',
+    'remove that route, or choose another Network: `ip route show exact <Network>`',
+  ),
   'worker-hung': error('a thread of the data path does not move', 'restart twilld if it lasts'),
   'source-check-off': error(
     'the promised source check of vxlan is not in force',

@@ -22,7 +22,6 @@ import { OverlayError } from '../errors.js';
 import { parseUdpBackend } from '../config/backend-config.js';
 import { type Condition, condition, conditionOfMany } from '../condition.js';
 import { addAddress, deleteAddress, deleteLink, findLink, hasCarrier, setLink } from '../kernel/link.js';
-import { ip } from '../kernel/ip.js';
 import { QueueDrops } from '../kernel/queue-drops.js';
 import { listRoutes, lookupRoutes } from '../kernel/route.js';
 import { writeInterfaceSysctl } from '../kernel/sysctl.js';
@@ -41,6 +40,7 @@ import type { Logger } from '../ops/log.js';
 import type { Backend, BackendContext, BackendCounter, ExternalInterface } from './backend.js';
 import { DEVICE_ALIAS, UDP_DEVICE } from './device-names.js';
 import { removeLeftovers } from './leftovers.js';
+import { checkUplinkNetwork, syncNetworkRoute } from './network-route.js';
 import { PeerTraffic } from './peer-traffic.js';
 
 // Packets or superpackets that wait for the worker. The device drops what does not fit (it never pushes back), and a worker
@@ -89,6 +89,8 @@ class UdpBackend implements Backend {
   #tunnelled: readonly Prefix[] = [];
   #dataplane: Dataplane | undefined;
   #failure: string | undefined;
+  /** Whose route stands where ours should. */
+  #routeConflict: string | undefined;
   /** Workers that do not move any more. Only a restart mends that: they hold the device and the socket. */
   #hung: readonly string[] = [];
   #hasSnapshot = false;
@@ -109,8 +111,10 @@ class UdpBackend implements Backend {
     this.#table = new RouteTable(context.config.network);
   }
 
-  leaseData(): Promise<{ backendType: string }> {
-    return Promise.resolve({ backendType: '' });
+  async leaseData(): Promise<{ backendType: string }> {
+    const uplink = await findLink(this.#iface.name);
+    if (uplink !== undefined) checkUplinkNetwork(this.#context.config.network, uplink);
+    return { backendType: '' };
   }
 
   async open(ownSubnet: Prefix): Promise<{ mtuBytes: number }> {
@@ -173,6 +177,7 @@ class UdpBackend implements Backend {
     if (this.#failure !== undefined) found.push(condition('data-path-down', this.#failure));
     else if (this.#dataplane === undefined && this.#ownSubnet !== undefined)
       found.push(condition('data-path-down', 'the data path is closed'));
+    if (this.#routeConflict !== undefined) found.push(condition('network-route', this.#routeConflict));
     const hung = this.#hung.map((worker) => `${worker} does not move: restart if it lasts`);
     if (hung.length > 0) found.push(conditionOfMany('worker-hung', hung));
     for (const code of ['peer-other-type', 'peer-route-loop'] as const) {
@@ -417,15 +422,14 @@ class UdpBackend implements Backend {
       await setLink(UDP_DEVICE, { mtuBytes: this.#mtuBytes, txQueueLength: TX_QUEUE_LENGTH, isUp: true });
     }
     const { network } = this.#context.config;
-    const [routes, ofNetwork] = await Promise.all([
+    const [routes, conflict] = await Promise.all([
       listRoutes({ device: UDP_DEVICE, inAllTables: true }),
-      listRoutes({ exact: network }),
+      syncNetworkRoute(network, UDP_DEVICE),
     ]);
-    this.#tunnelled = routes.map((route) => route.prefix);
-    if (!ofNetwork.some((route) => route.device === UDP_DEVICE && prefixEquals(route.prefix, network))) {
-      // Scope global and protocol boot, as flannel's own route: nothing else tells the two apart.
-      await ip(['route', 'replace', formatPrefix(network), 'dev', UDP_DEVICE, 'scope', 'global']);
-    }
+    // Ours may be being made beside the listing.
+    this.#tunnelled = [network, ...routes.map((route) => route.prefix)];
+    if (conflict !== undefined && conflict !== this.#routeConflict) this.#log.error(conflict);
+    this.#routeConflict = conflict;
   }
 
   // --- peers ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,90 @@
+// The udp mode adds its route and takes nobody's place: not the uplink's own, not a static one, not a routing daemon's.
+
+import { join } from 'node:path';
+import t from 'tap';
+import { Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
+import {
+  daemonArguments,
+  HEALTH_PORT,
+  startDaemon,
+  tableOf,
+  writeTable,
+} from '../../bench/lab/twill-hosts.js';
+
+const skip = labUnavailable();
+const NETWORK = '10.5.0.0/16';
+
+t.test('a Network that is the network of the uplink is refused', { skip }, async (t) => {
+  const lab = Lab.open('fr-');
+  t.teardown(() => lab.close());
+  const a = lab.addHost(1);
+  const b = lab.addHost(2);
+  const staticFile = join(lab.dir, 'static.json');
+  const leases = [{ subnet: '172.20.0.64/27', publicIP: a.underlayIp }];
+  for (const config of [
+    { Network: '172.20.0.0/24', SubnetLen: 27 },
+    { Network: '172.20.0.0/25', SubnetLen: 27, SubnetMin: '172.20.0.64' },
+  ]) {
+    writeTable(staticFile, { config: { ...config, Backend: { Type: 'udp' } }, leases });
+    const before = lab.ip(a.ns, 'route show');
+    const { code, stdout, stderr } = await lab.run(a.ns, process.execPath, daemonArguments(a, staticFile), {
+      mustSucceed: false,
+    });
+    t.equal(code, 1);
+    t.match(
+      stdout + stderr,
+      /Network 172\.20\.0\.0\/2[45] is in the network of interface eth0 \(172\.20\.0\.1\/24\)/,
+    );
+    t.match(stdout + stderr, /E_CONFIG/);
+    t.equal(lab.ip(a.ns, 'route show'), before);
+    t.match((await lab.run(a.ns, 'ping', ['-c', '2', '-i', '0.1', b.underlayIp])).stdout, / 0% packet loss/);
+  }
+});
+
+for (const [what, words, protocol] of [
+  ['a static route', 'via 172.20.0.254 dev eth0', 3],
+  ['a routing daemon’s route, at a metric,', 'via 172.20.0.254 dev eth0 proto bird metric 100', 12],
+  ['a blackhole', 'blackhole', 3],
+] as const) {
+  t.test(`${what} to the Network stays`, { skip }, async (t) => {
+    const lab = Lab.open('fr-');
+    t.teardown(() => lab.close());
+    const a = lab.addHost(1);
+    const b = lab.addHost(2);
+    const staticFile = join(lab.dir, 'static.json');
+    writeTable(staticFile, tableOf([a, b]));
+    const route = words === 'blackhole' ? `blackhole ${NETWORK}` : `${NETWORK} ${words}`;
+    lab.ip(a.ns, `route add ${route}`);
+    const before = lab.ip(a.ns, `route show ${NETWORK}`);
+    const readyz = () => lab.get(a.ns, `http://127.0.0.1:${HEALTH_PORT}/readyz`);
+    await startDaemon(lab, a, staticFile);
+    await startDaemon(lab, b, staticFile);
+    t.equal(lab.ip(a.ns, `route show ${NETWORK}`), before);
+    const { status, body } = await readyz();
+    t.equal(status, 503);
+    t.match(body, new RegExp(`the route to 10.5.0.0/16.*.protocol ${protocol}. is not ours`));
+    lab.ip(a.ns, `route del ${route}`);
+    await waitFor(async () => (await readyz()).status === 200, 'a ready daemon');
+    t.match(lab.ip(a.ns, `route show ${NETWORK}`), /dev flannel0/);
+    t.match(
+      (await lab.run(a.containerNs, 'ping', ['-c', '3', '-i', '0.1', b.containerIp])).stdout,
+      / 0% packet loss/,
+    );
+  });
+}
+
+t.test('ours gives way to the connected route of an address that comes later', { skip }, async (t) => {
+  const lab = Lab.open('fr-');
+  t.teardown(() => lab.close());
+  const a = lab.addHost(1);
+  const staticFile = join(lab.dir, 'static.json');
+  writeTable(staticFile, tableOf([a]));
+  await startDaemon(lab, a, staticFile);
+  lab.ip(a.ns, 'link add lan0 type veth peer name lan1');
+  for (const name of ['lan0', 'lan1']) lab.ip(a.ns, `link set ${name} up`);
+  lab.ip(a.ns, 'addr add 10.5.200.1/16 dev lan0');
+  await waitFor(() => !/flannel0/.test(lab.ip(a.ns, `route show exact ${NETWORK}`)), 'our route to be gone');
+  t.match(lab.ip(a.ns, `route show exact ${NETWORK}`), /dev lan0/);
+  lab.ip(a.ns, 'link del lan0');
+  await waitFor(() => /flannel0/.test(lab.ip(a.ns, `route show exact ${NETWORK}`)), 'our route to be back');
+});

@@ -4,7 +4,7 @@
 // locale only, so that messages can be matched and no loader option of ours leaks into a child; every run has a time
 // limit and its output a cap. A non-zero exit is a result here, not an error: callers know what it means.
 
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn, type StdioOptions } from 'node:child_process';
 import { OverlayError } from '../errors.js';
 import type { ErrorCode } from '../errors.js';
 
@@ -42,12 +42,28 @@ const TOOL_PATH = [process.env['PATH'], '/usr/local/sbin', '/usr/sbin', '/sbin',
 export const TOOL_ENVIRONMENT: NodeJS.ProcessEnv = { PATH: TOOL_PATH, LC_ALL: 'C' };
 
 /**
+ * Starts `tool` and resolves once it runs, before any event of it; rejects with the system's error when it cannot.
+ *
+ * Without a free descriptor Node returns a child that has no streams and fails later; for lack of memory it throws.
+ */
+export function startTool(tool: string, args: readonly string[], stdio: StdioOptions): Promise<ChildProcess> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(tool, args, { env: TOOL_ENVIRONMENT, stdio });
+    child.once('error', reject);
+    child.once('spawn', () => {
+      child.off('error', reject);
+      resolve(child);
+    });
+  });
+}
+
+/**
  * Runs `tool` with `args` and resolves with its exit status and output.
  *
  * Rejects with OverlayError (`errorCode`) when the tool is missing, is ended by a signal, exceeds its time limit or its
  * output cap; with the signal's reason on abort. The child is ended (SIGKILL) in each of these cases.
  */
-export function runCommand(
+export async function runCommand(
   tool: string,
   args: readonly string[],
   options: CommandOptions = {},
@@ -55,22 +71,25 @@ export function runCommand(
   const { input, signal, errorCode = 'E_KERNEL' } = options;
   const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
   const maxOutputBytes = options.maxOutputBytes ?? DEFAULT_MAX_OUTPUT_BYTES;
+  const fail = (what: string, cause?: unknown) =>
+    new OverlayError(errorCode, `Cannot run "${describe(tool, args)}": ${what}`, { cause });
+  const failBy = (error: NodeJS.ErrnoException) =>
+    fail(error.code === 'ENOENT' ? 'not found' : error.message, error);
+
+  signal?.throwIfAborted();
+  const stdio: StdioOptions = [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'];
+  const child = await startTool(tool, args, stdio).catch((error: NodeJS.ErrnoException) => {
+    throw failBy(error);
+  });
   return new Promise((resolve, reject) => {
-    signal?.throwIfAborted();
-    const child = spawn(tool, args, {
-      env: TOOL_ENVIRONMENT,
-      stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
-    });
     let failure: unknown;
     const endWith = (reason: unknown) => {
       failure ??= reason;
       child.kill('SIGKILL');
     };
-    const fail = (what: string, cause?: unknown) =>
-      new OverlayError(errorCode, `Cannot run "${describe(tool, args)}": ${what}`, { cause });
-
     const timer = setTimeout(() => endWith(fail(`no end within ${timeoutMs} ms`)), timeoutMs);
     const onAbort = () => endWith(signal?.reason);
+    if (signal?.aborted) onAbort();
     signal?.addEventListener('abort', onAbort, { once: true });
 
     const stdout: Buffer[] = [];
@@ -95,11 +114,7 @@ export function runCommand(
     };
     child.once('error', (error: NodeJS.ErrnoException) => {
       finish();
-      reject(
-        failure instanceof Error
-          ? failure
-          : fail(error.code === 'ENOENT' ? 'not found' : error.message, error),
-      );
+      reject(failure instanceof Error ? failure : failBy(error));
     });
     child.once('close', (status, killedBy) => {
       finish();

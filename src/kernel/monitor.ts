@@ -10,10 +10,9 @@
 // forked, and Node forks on the thread that calls spawn: open monitors on the main thread only. Elsewhere (BusyBox)
 // the child's stdout is the bound: our end of the pipe is gone with us, so its next event ends it with SIGPIPE.
 
-import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
-import { runCommand, TOOL_ENVIRONMENT } from './command.js';
+import { runCommand, startTool } from './command.js';
 import type { Logger } from '../ops/log.js';
 
 export interface MonitorOptions {
@@ -96,25 +95,10 @@ class IpMonitor implements Monitor {
       : MONITOR_COMMAND;
     if (this.#isClosed) return;
     const startedAt = performance.now();
-    const child = spawn(words[0], words.slice(1), {
-      env: TOOL_ENVIRONMENT,
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    this.#child = child;
-    createInterface({ input: child.stdout }).on('line', (line) => this.#onLine(line));
-    // ENOBUFS is reported here and means that events were lost: look at everything.
-    let lastMessage = '';
-    createInterface({ input: child.stderr }).on('line', (line) => {
-      lastMessage = line;
-      this.#notifySoon();
-    });
-    child.once('spawn', () => this.#notifySoon());
-    const reason = await new Promise<string>((resolve) => {
-      child.once('error', (error) => resolve(error.message));
-      child.once('close', (status, killedBy) =>
-        resolve(`${killedBy ?? `exit status ${status}`} ${lastMessage}`.trim()),
-      );
-    });
+    const reason = await startTool(words[0], words.slice(1), ['ignore', 'pipe', 'pipe']).then(
+      (child) => this.#listen(child),
+      (error: Error) => error.message,
+    );
     this.#child = undefined;
     if (this.#isClosed) return;
     if (performance.now() - startedAt > HEALTHY_MS) this.#restartMs = RESTART_MIN_MS;
@@ -123,6 +107,26 @@ class IpMonitor implements Monitor {
       this.#ended = this.#start();
     }, this.#restartMs);
     this.#restartMs = Math.min(this.#restartMs * 2, RESTART_MAX_MS);
+  }
+
+  /** Resolves with why the child ended. */
+  #listen(child: ChildProcess): Promise<string> {
+    this.#child = child;
+    if (this.#isClosed) child.kill('SIGKILL');
+    createInterface({ input: child.stdout! }).on('line', (line) => this.#onLine(line));
+    // ENOBUFS is reported here and means that events were lost: look at everything.
+    let lastMessage = '';
+    createInterface({ input: child.stderr! }).on('line', (line) => {
+      lastMessage = line;
+      this.#notifySoon();
+    });
+    this.#notifySoon();
+    return new Promise((resolve) => {
+      child.once('error', (error) => resolve(error.message));
+      child.once('close', (status, killedBy) =>
+        resolve(`${killedBy ?? `exit status ${status}`} ${lastMessage}`.trim()),
+      );
+    });
   }
 
   #onLine(line: string): void {

@@ -2,7 +2,7 @@
 //
 //   ADD     compose ─► keep ─► delegate ADD; its result is ours
 //   DEL     what was kept ─► delegate DEL ─► forget, and only then; nothing kept is success
-//   CHECK   what was kept ─► delegate CHECK with the runtime's prevResult
+//   CHECK   what was kept ─► delegate CHECK with the runtime's prevResult, its routes completed
 //   STATUS  subnet.env can be read and the delegate is there ─► delegate STATUS, if it speaks that version
 //   GC      delegate GC ─► forget attachments of this network that are no longer valid
 
@@ -10,6 +10,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { CNI_ERROR, CniError } from './cni-error.js';
 import { composeDelegate } from './delegate-config.js';
 import { isAtLeast, type Environment, type JsonObject, type NetworkConfiguration } from './request.js';
+import { withGateways } from './prev-result.js';
 import { runPlugin, speaks } from './run-plugin.js';
 import { findAttachment, forgetAttachment, listAttachments, saveAttachment } from './state-file.js';
 import { parseSubnetEnv } from './subnet-env.js';
@@ -59,7 +60,9 @@ function check(request: Environment, config: NetworkConfiguration, env: NodeJS.P
     const what = `container ${request.containerId}, interface ${request.ifname}`;
     throw new CniError(CNI_ERROR.unknownContainer, `${what}: nothing is kept of it in ${config.dataDir}`);
   }
-  const delegate = { ...saved.delegate, prevResult: config.prevResult };
+  // The runtime writes prevResult in its present version, whatever the pod was added with.
+  const version = config.hasVersion ? { cniVersion: config.cniVersion } : {};
+  const delegate = { ...saved.delegate, ...version, prevResult: withGateways(config.prevResult) };
   runPlugin('CHECK', delegate, request.path, env);
   return '';
 }

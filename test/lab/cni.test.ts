@@ -15,11 +15,14 @@ interface Pod {
   readonly id: string;
   readonly ns: string;
   ip: string;
+  result: Result;
 }
 
 interface Result {
   readonly ips: readonly { readonly address: string; readonly gateway: string }[];
 }
+
+const NONE: Result = { ips: [] };
 
 t.test('two hosts, pods by the plugin', { skip: labUnavailable() }, async (t) => {
   const lab = Lab.open('cni-');
@@ -64,11 +67,11 @@ t.test('two hosts, pods by the plugin', { skip: labUnavailable() }, async (t) =>
     });
   const ours = [process.execPath, MAIN];
   const addPod = async (host: Host, id: string): Promise<Pod> => {
-    const pod: Pod = { host, id, ns: lab.addNamespace(id), ip: '' };
+    const pod: Pod = { host, id, ns: lab.addNamespace(id), ip: '', result: NONE };
     const { code, stdout } = await call(pod, 'ADD', ours, configOf(host));
     t.equal(code, 0, `${id} is added: ${stdout}`);
-    const result = JSON.parse(stdout) as Result;
-    pod.ip = result.ips[0].address.split('/')[0];
+    pod.result = JSON.parse(stdout) as Result;
+    pod.ip = pod.result.ips[0].address.split('/')[0];
     return pod;
   };
   const ping = async (from: Pod, ip: string): Promise<number> =>
@@ -87,6 +90,40 @@ t.test('two hosts, pods by the plugin', { skip: labUnavailable() }, async (t) =>
     t.match(lab.ip(one.ns, 'link show eth0'), /mtu 1472/, 'the MTU of the overlay');
     t.match(lab.ip(hosts[0].ns, 'address show cni0'), /inet 10\.5\.1\.1\/24/, 'the bridge is the gateway');
     t.match(lab.ip(one.ns, 'route show'), /10\.5\.0\.0\/16 via 10\.5\.1\.1/);
+  });
+
+  await t.test('CHECK of a pod that is well, and of one that is not', async (t) => {
+    for (const version of ['0.4.0', '1.0.0']) {
+      const pod: Pod = {
+        host: hosts[0],
+        id: 'checked',
+        ns: lab.addNamespace(`k${version}`),
+        ip: '',
+        result: NONE,
+      };
+      const config = configOf(pod.host, version);
+      const added = await call(pod, 'ADD', ours, config);
+      t.equal(added.code, 0, added.stdout);
+      const prevResult: unknown = JSON.parse(added.stdout);
+      t.match(prevResult, { routes: [{ dst: '10.5.0.0/16' }, {}] });
+      const checked = () => call(pod, 'CHECK', ours, { ...config, prevResult });
+      const well = await checked();
+      t.equal(well.code, 0, `${version}: ${well.stdout}`);
+      lab.ip(pod.ns, 'route delete 10.5.0.0/16');
+      const broken = await checked();
+      t.equal(broken.code, 1, 'a route is gone');
+      t.match(broken.stdout, /10\.5\.0\.0/);
+      t.equal((await call(pod, 'DEL', ours, config)).code, 0);
+    }
+    // Added as 0.3.1, checked by a runtime that was told 1.0.0 since.
+    const { ips, ...rest } = one.result;
+    const prevResult = {
+      ...rest,
+      cniVersion: '1.0.0',
+      ips: ips.map(({ address, gateway }) => ({ address, gateway, interface: 2 })),
+    };
+    const later = await call(one, 'CHECK', ours, { ...configOf(hosts[0], '1.0.0'), prevResult });
+    t.equal(later.code, 0, later.stdout);
   });
 
   await t.test('portmap after it in the chain', async (t) => {
@@ -138,7 +175,7 @@ t.test('two hosts, pods by the plugin', { skip: labUnavailable() }, async (t) =>
   });
 
   await t.test('a host whose daemon never ran', async (t) => {
-    const pod: Pod = { host: hosts[0], id: 'pod9', ns: lab.addNamespace('pod9'), ip: '' };
+    const pod: Pod = { host: hosts[0], id: 'pod9', ns: lab.addNamespace('pod9'), ip: '', result: NONE };
     const config = { ...configOf(hosts[0]), subnetFile: '/none/subnet.env' };
     const { code, stdout } = await call(pod, 'ADD', ours, config);
     t.equal(code, 1);

@@ -186,6 +186,37 @@ export class EtcdServer {
   }
 }
 
+/** A front of etcd's own before `server`: its address, and what ends it (SIGKILL). */
+export async function startFront(
+  kind: 'grpc-proxy' | 'gateway',
+  server: EtcdServer,
+): Promise<{ url: string; close(): Promise<void> }> {
+  const port = await freePort();
+  const dataDir = mkdtempSync(join(tmpdir(), `twill-front-${process.pid}-`));
+  const args = [
+    kind,
+    'start',
+    `--endpoints=127.0.0.1:${server.clientPort}`,
+    `--listen-addr=127.0.0.1:${port}`,
+  ];
+  if (kind === 'grpc-proxy') args.push(`--data-dir=${dataDir}`);
+  else args.push('--retry-delay=500ms');
+  const child = spawn('etcd', args, { env: cleanEnv(), stdio: 'ignore' });
+  const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+  const url = `http://127.0.0.1:${port}`;
+  const close = async (): Promise<void> => {
+    child.kill('SIGKILL');
+    await ended;
+    rmSync(dataDir, { recursive: true, force: true });
+  };
+  for (let attempt = 0; (await server.tryCtl('--endpoints', url, 'get', 'x')).code !== 0; attempt++) {
+    if (attempt < 100 && child.exitCode === null) continue;
+    await close();
+    throw new Error(`etcd ${kind} does not answer`);
+  }
+  return { url, close };
+}
+
 /** One ready member. The caller removes it. */
 export async function startEtcd(options: EtcdOptions = {}): Promise<EtcdServer> {
   for (let attempt = 0; ; attempt++) {

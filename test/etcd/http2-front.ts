@@ -14,6 +14,8 @@ export class Http2Front {
   readonly #sessions = new Set<ServerHttp2Session>();
   readonly #streams = new Set<ServerHttp2Stream>();
   #broken: Break | undefined;
+  /** Paths that begin so are answered with UNIMPLEMENTED, as a gateway does that does not know them. */
+  lacks: string | undefined;
   /** Streams that were broken. */
   broken = 0;
 
@@ -59,6 +61,14 @@ export class Http2Front {
   #accept(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, targetUrl: string): void {
     stream.on('error', () => undefined);
     if (this.#broken !== undefined) return this.#break(stream);
+    if (this.lacks !== undefined && headers[':path']?.startsWith(this.lacks)) {
+      const status = {
+        'content-type': 'application/grpc',
+        'grpc-status': '12',
+        'grpc-message': 'unknown service',
+      };
+      return stream.respond({ ':status': 200, ...status }, { endStream: true });
+    }
     this.#streams.add(stream);
     const client = connect(targetUrl);
     client.on('error', () => stream.close(8));

@@ -6,7 +6,8 @@
 // caller opens another, the endpoints being tried in turn, each 300 ms after the previous or as soon as that one fails.
 // All callers wait for the same attempt, so an absent etcd is probed once, however many loops wait for it.
 //
-// The probe is Maintenance.Status: any user may call it, it names a member without leader, and it lists alarms.
+// The probe is Maintenance.Status: any user may call it, it names a member without leader, and it lists alarms. Gateways
+// that do not pass it on are asked for a key instead.
 // etcd3 is loaded on first use: a start from the cached table must not wait for it.
 
 import { type Condition, condition } from '../../condition.js';
@@ -16,6 +17,7 @@ import type { EtcdProxy } from '../../config/options.js';
 import type { Logger } from '../../ops/log.js';
 import type { Endpoint } from './endpoints.js';
 import { EtcdFault, toFault } from './faults.js';
+import { ProgressSupport } from './progress-support.js';
 import { hasTlsFiles, readTlsFiles, tlsSignature } from './tls-files.js';
 import type { TlsFiles, TlsMaterial } from './tls-files.js';
 import { Backoff, orAbort, sleep } from './waiting.js';
@@ -51,8 +53,12 @@ export interface Session {
   readonly endpoint: Endpoint;
   /** Aborts, with an EtcdFault as its reason, when the session is given up. */
   readonly closed: AbortSignal;
+  /** What is known of the endpoint, also from sessions before. */
+  readonly progress: ProgressSupport;
   /** A watch stream, which the member ends when it loses its leader. */
   openWatch(): Promise<WatchDuplex>;
+  /** Reads a key that need not exist: resolves when etcd answers, if only that we may not. */
+  read(): Promise<void>;
 }
 
 /** What a long-lived watch needs of the connection. */
@@ -64,17 +70,28 @@ export interface SessionSource {
 class OpenSession implements Session {
   readonly endpoint: Endpoint;
   readonly client: Etcd3;
+  readonly progress: ProgressSupport;
   readonly #requireLeader: Interceptor;
   readonly #closing = new AbortController();
 
-  constructor(endpoint: Endpoint, client: Etcd3, requireLeader: Interceptor) {
+  constructor(endpoint: Endpoint, client: Etcd3, progress: ProgressSupport, requireLeader: Interceptor) {
     this.endpoint = endpoint;
     this.client = client;
+    this.progress = progress;
     this.#requireLeader = requireLeader;
   }
 
   openWatch(): Promise<WatchDuplex> {
     return this.client.watchClient.watch({ interceptors: [this.#requireLeader] });
+  }
+
+  async read(): Promise<void> {
+    try {
+      // Not serializable: a proxy would answer that from its memory.
+      await this.client.kv.range({ key: Buffer.from([0]), limit: 1, count_only: true });
+    } catch (error) {
+      if (toFault(error, 'Cannot read', this.endpoint.url).kind !== 'permission') throw error;
+    }
   }
 
   get closed(): AbortSignal {
@@ -93,6 +110,7 @@ export class EtcdConnection implements SessionSource {
   readonly #options: ConnectionOptions;
   readonly #backoff: Backoff;
   readonly #closing = new AbortController();
+  readonly #progress = new Map<Endpoint, ProgressSupport>();
   #session: OpenSession | undefined;
   #connecting: Promise<OpenSession> | undefined;
   #firstEndpoint = 0;
@@ -283,17 +301,36 @@ export class EtcdConnection implements SessionSource {
       });
     const auth = this.#useAuth ? this.#options.auth : undefined;
     const client = new Etcd3(this.#clientOptions(endpoint, auth));
-    const session = new OpenSession(endpoint, client, requireLeader);
+    const session = new OpenSession(endpoint, client, this.#progressOf(endpoint), requireLeader);
     try {
-      const status = await orAbort(this.#bounded(client.maintenance.status()), this.#closing.signal);
-      if (status.leader === '0') throw noLeader(endpoint);
-      this.#noteAlarms(status.errors);
+      await orAbort(this.#bounded(this.#probe(session)), this.#closing.signal);
       return session;
     } catch (error) {
       const fault = toFault(error, 'Cannot connect to etcd', endpoint.url);
       session.close(fault);
       throw fault;
     }
+  }
+
+  async #probe(session: OpenSession): Promise<void> {
+    const { endpoint, client } = session;
+    try {
+      const status = await client.maintenance.status();
+      if (status.leader === '0') throw noLeader(endpoint);
+      this.#noteAlarms(status.errors);
+    } catch (error) {
+      const { kind } = toFault(error, 'Cannot connect to etcd', endpoint.url);
+      if (kind !== 'other' && kind !== 'permission') throw error;
+      await session.read();
+    }
+  }
+
+  #progressOf(endpoint: Endpoint): ProgressSupport {
+    const known = this.#progress.get(endpoint);
+    if (known !== undefined) return known;
+    const support = new ProgressSupport(endpoint.url, this.#options.log);
+    this.#progress.set(endpoint, support);
+    return support;
   }
 
   #clientOptions(endpoint: Endpoint, auth: ConnectionOptions['auth']): IOptions {

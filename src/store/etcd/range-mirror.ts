@@ -56,6 +56,7 @@ export interface MirrorCounters {
 
 const MIN_RETRY_MS = 50;
 const MAX_RETRY_MS = 2000;
+const UNPROVEN_RESYNC_MS = 60_000; // where nothing but a list tells that the watch is alive
 
 /** See the head of this file. Runs from construction until close(). */
 export class RangeMirror {
@@ -76,6 +77,7 @@ export class RangeMirror {
   #position: StorePosition | undefined;
   #watch: RunningWatch | undefined;
   #isLive = false;
+  #isUnproven = false;
   #fault: EtcdFault | undefined;
   #recentDeletes: Map<string, bigint> | undefined;
   #progressWaiter: ((position: StorePosition) => void) | undefined;
@@ -171,10 +173,16 @@ export class RangeMirror {
         this.#backoff.reset();
         this.#progressWaiter?.(position);
       },
+      onUnproven: () => {
+        if (this.#isUnproven) return;
+        this.#isUnproven = true;
+        this.#scheduleResync();
+      },
     });
     const end = await this.#watch.ended;
     this.#watch = undefined;
     this.#isLive = false;
+    this.#isUnproven = false;
     if (end.kind === 'fault') connection.report(session, end.fault);
     return end;
   }
@@ -244,7 +252,10 @@ export class RangeMirror {
 
   #scheduleResync(): void {
     const jitter = 0.9 + 0.2 * this.#options.random();
-    this.#cancelResync = this.#options.clock.after(this.#options.resyncMs * jitter, () => {
+    const { resyncMs } = this.#options;
+    const delayMs = jitter * (this.#isUnproven ? Math.min(resyncMs, UNPROVEN_RESYNC_MS) : resyncMs);
+    this.#cancelResync();
+    this.#cancelResync = this.#options.clock.after(delayMs, () => {
       void this.#resync().finally(() => {
         if (!this.#closing.signal.aborted) this.#scheduleResync();
       });

@@ -7,7 +7,8 @@
 //   header names the store's revision, which runs ahead of a catch-up sent in batches of 1,000 revisions; "created" and
 //   progress answers are proof of life and nothing else.
 // - Silence is not health: after `progressMs` without a message the server is asked for progress, and after another
-//   `progressMs` without answer the stream is given up.
+//   `progressMs` without answer the stream is given up. What does not know such requests, a proxy say, is asked for a
+//   key as well or instead (progress-support.ts).
 // - The session opens streams that a member without quorum ends, instead of going quiet.
 
 import type { IEvent, IWatchResponse } from 'etcd3';
@@ -34,6 +35,8 @@ export interface WatchRequest {
   onEvents(events: readonly IEvent[]): void;
   /** The server answered a progress request; in etcd before 3.4.25 and 3.5.8 it may run ahead of events. */
   onProgress(position: StorePosition): void;
+  /** The server lacks progress answers, so only a list can tell whether events are missing. */
+  onUnproven(): void;
 }
 
 export type WatchEnd =
@@ -67,6 +70,7 @@ class Watch {
   #fragments: IEvent[] = [];
   #heardAtMs: number;
   #askedAtMs: number | undefined;
+  #isReadable = false;
   #cancelTimer: () => void = () => undefined;
   readonly #onAbort = (): void => this.#end({ kind: 'aborted' });
   readonly #onClosed = (): void => this.#fail(this.#session.closed.reason);
@@ -94,14 +98,14 @@ class Watch {
   }
 
   requestProgress(): void {
-    if (!this.#isEnded) this.#stream?.write({ progress_request: {} });
+    if (!this.#isEnded && !this.#session.progress.isLacking) this.#stream?.write({ progress_request: {} });
   }
 
   #attach(stream: WatchDuplex): void {
-    stream.on('error', (error) => this.#fail(error));
+    stream.on('error', (error) => this.#broken(error));
     if (this.#isEnded) return stream.cancel();
     this.#stream = stream;
-    stream.on('end', () => this.#fail(new Error('the server ended the stream')));
+    stream.on('end', () => this.#broken(new Error('the server ended the stream')));
     stream.on('data', (response) => this.#receive(response));
     const { range, startRevision } = this.#request;
     stream.write({
@@ -117,13 +121,19 @@ class Watch {
 
   #receive(response: IWatchResponse): void {
     if (this.#isEnded) return;
+    const wasAsked = this.#askedAtMs !== undefined;
     this.#heardAtMs = this.#request.clock.nowMs();
     this.#askedAtMs = undefined;
-    if (response.canceled) return this.#canceled(response);
+    if (response.canceled) {
+      if (wasAsked) this.#session.progress.noteEnd();
+      return this.#canceled(response);
+    }
     const position = positionOf(response.header);
+    // A proxy that joins our watch with another one makes up the header of its answer: a cluster of 0, a low revision.
+    const isMadeUp = position.clusterId === '0';
     if (
-      position.clusterId !== this.#request.clusterId ||
-      position.revision + 1n < this.#request.startRevision
+      !isMadeUp &&
+      (position.clusterId !== this.#request.clusterId || position.revision + 1n < this.#request.startRevision)
     ) {
       return this.#end({ kind: 'rewound' });
     }
@@ -134,7 +144,10 @@ class Watch {
       const events = this.#fragments;
       this.#fragments = [];
       this.#request.onEvents(events);
-    } else if (!response.created) this.#request.onProgress(position);
+    } else if (!response.created) {
+      if (wasAsked) this.#session.progress.noteAnswer();
+      this.#request.onProgress(position);
+    }
   }
 
   #canceled(response: IWatchResponse): void {
@@ -161,6 +174,13 @@ class Watch {
       this.#askedAtMs = undefined;
     }
     if (this.#askedAtMs !== undefined && nowMs - this.#askedAtMs >= progressMs) {
+      this.#session.progress.noteSilence(this.#isReadable);
+      if (this.#isReadable) {
+        this.#heardAtMs = nowMs;
+        this.#askedAtMs = undefined;
+        this.#request.onUnproven();
+        return this.#armTimer(progressMs);
+      }
       return this.#fail(
         new EtcdFault(
           'timeout',
@@ -170,13 +190,25 @@ class Watch {
     }
     if (this.#askedAtMs === undefined && nowMs - this.#heardAtMs >= progressMs) {
       this.#askedAtMs = nowMs;
+      this.#isReadable = false;
       this.requestProgress();
+      if (!this.#session.progress.isKnown) {
+        this.#session.read().then(
+          () => (this.#isReadable = true),
+          () => undefined,
+        );
+      }
     }
     this.#armTimer(Math.max(10, (this.#askedAtMs ?? this.#heardAtMs) + progressMs - nowMs));
   }
 
   #action(): string {
     return `Cannot watch "${showKey(this.#request.range.start)}"`;
+  }
+
+  #broken(error: unknown): void {
+    if (!this.#isEnded && this.#askedAtMs !== undefined) this.#session.progress.noteEnd();
+    this.#fail(error);
   }
 
   #fail(error: unknown): void {

@@ -9,6 +9,7 @@ import type { Session, SessionSource } from '../../../../src/store/etcd/connecti
 import type { KvEntry } from '../../../../src/store/etcd/etcd-kv.js';
 import { EtcdFault } from '../../../../src/store/etcd/faults.js';
 import type { MirrorEvent } from '../../../../src/store/etcd/mirror-diff.js';
+import { ProgressSupport } from '../../../../src/store/etcd/progress-support.js';
 import { RangeMirror } from '../../../../src/store/etcd/range-mirror.js';
 import { FakeClock, FakeKv, settle } from './fakes.js';
 
@@ -73,6 +74,9 @@ interface Bench {
   readonly mirror: RangeMirror;
   readonly seen: string[];
   readonly faults: EtcdFault[];
+  /** What the endpoint's support of progress requests has logged. */
+  readonly notes: string[];
+  readonly server: { isReadable: boolean };
   readonly streams: PaperStream[];
   readonly stream: () => PaperStream;
   readonly nextStream: () => Promise<PaperStream>;
@@ -84,7 +88,12 @@ async function open(): Promise<Bench> {
   const streams: PaperStream[] = [];
   const faults: EtcdFault[] = [];
   const seen: string[] = [];
+  const notes: string[] = [];
+  const server = { isReadable: false };
+  const log = pino({}, { write: (line: string) => notes.push((JSON.parse(line) as { msg: string }).msg) });
   const session = {
+    progress: new ProgressSupport('http://paper:1', log),
+    read: () => (server.isReadable ? Promise.resolve() : Promise.reject(new Error('no'))),
     endpoint: { url: 'http://paper:1', target: 'paper:1', isTls: false },
     closed: new AbortController().signal,
     openWatch: () => {
@@ -128,6 +137,8 @@ async function open(): Promise<Bench> {
     mirror,
     seen,
     faults,
+    notes,
+    server,
     streams,
     stream: () => streams.at(-1)!,
     nextStream: async () => {
@@ -229,6 +240,67 @@ t.test('RangeMirror asks a silent server for progress and gives it up when it st
   t.ok(first.isCancelled);
   t.match(faults, [{ kind: 'timeout', message: /no sign of life/ }]);
   t.notOk(mirror.isLive);
+  await mirror.close();
+});
+
+t.test('RangeMirror believes a watch without progress answers while reads are answered', async (t) => {
+  const { kv, clock, mirror, faults, notes, server, streams, stream, seen } = await open();
+  server.isReadable = true;
+  await clock.advance(10_000);
+  t.strictSame(faults, []);
+  t.equal(streams.length, 1);
+  t.equal(stream().progressRequests, 1, 'asked once and never again');
+  t.match(notes, [/paper:1 does not answer progress requests.*every minute/]);
+  kv.put('/p/lost', '1'); // and the watch does not tell
+  await clock.advance(70_000);
+  t.strictSame(
+    seen.slice(1),
+    ['put /p/lost=1@3'],
+    'found by the list of the minute, not by that of resyncMs',
+  );
+  t.equal(stream().progressRequests, 1);
+  server.isReadable = false;
+  await clock.advance(3000);
+  t.match(faults, [{ kind: 'timeout', message: /no sign of life/ }]);
+  t.equal(notes.length, 1);
+  await mirror.close();
+});
+
+t.test('RangeMirror asks for progress where it was answered once, whatever reads say', async (t) => {
+  const { clock, mirror, faults, notes, server, stream } = await open();
+  server.isReadable = true;
+  await clock.advance(1050);
+  stream().send(2, []);
+  await clock.advance(2100);
+  t.match(faults, [{ kind: 'timeout' }], 'a dead watch on a living connection');
+  t.strictSame(notes, []);
+  await mirror.close();
+});
+
+t.test('RangeMirror does without progress where streams end over it', async (t) => {
+  const { clock, mirror, notes, server, stream, nextStream } = await open();
+  server.isReadable = true;
+  for (const end of ['end', 'cancel'] as const) {
+    await clock.advance(1050);
+    t.equal(stream().progressRequests, 1);
+    if (end === 'end') stream().end();
+    else stream().send(2, [], { canceled: true, cancel_reason: 'unknown request' });
+    (await nextStream()).send(2, [], { created: true });
+  }
+  t.match(notes, [/ends the watch over progress requests/]);
+  await clock.advance(10_000);
+  t.equal(stream().progressRequests, 0);
+  await mirror.close();
+});
+
+t.test('RangeMirror takes no position from the header that a proxy makes up', async (t) => {
+  const { mirror, stream, streams, nextStream, seen } = await open();
+  stream().emit('end');
+  const header = { cluster_id: '0', member_id: '0', revision: '0', raft_term: '0' };
+  (await nextStream()).send(0, [], { created: true, header });
+  stream().send(3, ['put /p/b 1 3']);
+  t.equal(streams.length, 2);
+  t.strictSame(seen.slice(1), ['put /p/b=1@3']);
   await mirror.close();
 });
 

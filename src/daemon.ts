@@ -44,6 +44,7 @@ import { ServiceNotifier } from './ops/sd-notify.js';
 import { PathProber } from './probe/path-prober.js';
 import { pathMetrics } from './probe/path-metrics.js';
 import { openRawIcmp } from './probe/raw-icmp.js';
+import { shapeChanges } from './store/config-shape.js';
 import { firstConfig } from './store/first-config.js';
 import { openStore } from './store/registry.js';
 import type { CachedTable, LeaseStore } from './store/store.js';
@@ -75,12 +76,43 @@ export async function runDaemon(
   version: string,
   signal: AbortSignal,
 ): Promise<void> {
-  const daemon = new Daemon(flags, log, version, signal);
+  const notifier = await openNotifier();
   try {
-    await Promise.race([daemon.run(), aborted(signal).then(() => delay(INTERRUPT_MS))]);
+    let end: Ending = 'stopped';
+    do {
+      // The store has answered just now, so what is started again does not look at the saved table.
+      const mayUseTable = end === 'stopped';
+      if (!mayUseTable) notifier.startWatchdog(); // of the process: a wait for a lease is no hang
+      end = await runOnce({ flags, log, version, notifier, mayUseTable }, signal);
+    } while (end === 'again' && !signal.aborted);
+  } finally {
+    notifier.close();
+  }
+}
+
+/** 'again': the store's config makes another overlay than the saved table, from which we had started. */
+type Ending = 'stopped' | 'again';
+
+interface DaemonOptions {
+  readonly flags: Flags;
+  readonly log: Logger;
+  readonly version: string;
+  readonly notifier: ServiceNotifier;
+  /** Whether to start from the saved table when the store does not answer. */
+  readonly mayUseTable: boolean;
+}
+
+async function runOnce(options: DaemonOptions, signal: AbortSignal): Promise<Ending> {
+  const over = new AbortController();
+  const daemon = new Daemon(options, AbortSignal.any([signal, over.signal]));
+  try {
+    const interrupted = aborted(signal).then(() => delay(INTERRUPT_MS));
+    return await Promise.race([daemon.run(), interrupted.then((): Ending => 'stopped')]);
   } catch (error) {
     if (!signal.aborted) throw error;
+    return 'stopped';
   } finally {
+    over.abort(new Error('daemon closed'));
     await daemon.close();
   }
 }
@@ -89,6 +121,8 @@ class Daemon {
   readonly #flags: Flags;
   readonly #log: Logger;
   readonly #version: string;
+  readonly #notifier: ServiceNotifier;
+  readonly #mayUseTable: boolean;
   readonly #signal: AbortSignal;
   readonly #health = new Health();
   /** In order of opening; closed from the end. */
@@ -125,35 +159,39 @@ class Daemon {
   #isReconcileDue = false;
   #reconciled: Promise<void> = Promise.resolve();
   #lost: (error: OverlayError) => void = () => undefined;
+  #startAgain: () => void = () => undefined;
 
-  constructor(flags: Flags, log: Logger, version: string, signal: AbortSignal) {
-    this.#flags = flags;
-    this.#log = log;
-    this.#subnetFile = new SubnetFileKeeper(flags.subnetFile, log);
-    this.#version = version;
+  constructor(options: DaemonOptions, signal: AbortSignal) {
+    this.#flags = options.flags;
+    this.#log = options.log;
+    this.#subnetFile = new SubnetFileKeeper(options.flags.subnetFile, options.log);
+    this.#version = options.version;
+    this.#notifier = options.notifier;
+    this.#mayUseTable = options.mayUseTable;
     this.#signal = signal;
   }
 
-  async run(): Promise<void> {
+  async run(): Promise<Ending> {
     const flags = this.#flags;
+    const notifier = this.#notifier;
+    const again = new Promise<Ending>((resolve) => (this.#startAgain = () => resolve('again')));
     const leaseLost = new Promise<never>((_resolve, reject) => (this.#lost = reject));
     leaseLost.catch(() => undefined); // it may come while something else is awaited
 
-    const notifier = await openNotifier();
-    this.#opened.push({ name: 'systemd notifier', resource: notifier });
     this.#store = openStore(flags, this.#log);
     this.#opened.push({ name: 'store', resource: this.#store });
     this.#openHealth();
     await this.#openServers();
 
     this.#phase = 'waiting for the network config';
-    const first = await firstConfig(this.#store, this.#log, this.#signal);
+    const first = await firstConfig(this.#store, this.#log, this.#signal, this.#mayUseTable);
     this.#signal.throwIfAborted();
     this.#phase = 'waiting for the external interface';
     const iface = await chooseExternalInterface(flags, leasableRange(first.config), this.#signal);
     this.#iface = iface;
-    const cached = usableTable(first.cached, iface);
-    const config = first.cached === cached ? first.config : await first.fromStore();
+    const answer = first.cached === undefined ? undefined : first.answered();
+    const cached = answer === undefined ? usableTable(first.cached, iface) : undefined;
+    const config = answer ?? (first.cached === cached ? first.config : await first.fromStore());
     this.#config = config;
     for (const warning of config.warnings) this.#log.warn(warning);
     this.#log.info(
@@ -202,8 +240,10 @@ class Daemon {
     if (this.#health.look().isReady) this.#log.info(`ready after ${afterMs} ms`);
     else this.#log.error(`not ready after ${afterMs} ms: see what is wrong above`);
 
-    await Promise.race([leaseLost, aborted(this.#signal)]);
+    const end = await Promise.race([leaseLost, again, aborted(this.#signal)]);
+    if (end === 'again') return end;
     notifier.stopping();
+    return 'stopped';
   }
 
   async close(): Promise<void> {
@@ -323,12 +363,23 @@ class Daemon {
     });
   }
 
-  /** After a start from the saved table: the lease is claimed, and the table compared, once the store answers. */
+  /**
+   * After a start from the saved table: once the store answers the config is compared, the lease claimed, the table
+   * compared. A config that was changed while no daemon ran shall not need two starts; one that is changed at run time
+   * waits for a restart, since it comes to all hosts at once.
+   */
   #rejoinStore(fromStore: () => Promise<NetworkConfig>): void {
     const ownSubnet = this.#ownSubnet!;
     const rejoin = async (): Promise<void> => {
       const config = await fromStore();
-      this.#noteConfig(config);
+      const changes = shapeChanges(this.#config!, config, ownSubnet);
+      if (changes.length > 0) {
+        this.#log.warn(
+          `the network config differs from that of the saved table in ${changes.join(' and ')}: starting again with it`,
+        );
+        return this.#startAgain();
+      }
+      this.#config = config;
       // The address may have changed since the start.
       const attributes = { ...this.#attributes!, publicIp: this.#iface!.publicIp };
       const request = { config, attributes, previousSubnet: ownSubnet };

@@ -25,9 +25,13 @@ export class ServiceNotifier {
     this.#notify('STOPPING=1');
   }
 
-  /** Reports at half the interval that the event loop turns, and that what `isAlive` looks at does so, too. */
+  /**
+   * Reports at half the interval that the event loop turns, and that what `isAlive` looks at does so, too. Called again,
+   * it looks at that instead.
+   */
   startWatchdog(isAlive: () => boolean = () => true): void {
     if (!(this.#watchdogMs > 0)) return;
+    clearInterval(this.#timer);
     this.#timer = setInterval(() => {
       if (isAlive()) this.#notify('WATCHDOG=1');
     }, this.#watchdogMs / 2);

@@ -6,6 +6,9 @@
 //   readConfig, up to ANSWER_MS ─ answered ─► that config      (a saved table is not even looked at)
 //        │ not answered
 //        └──────────────────────────────────► saved table, if there is one; else wait for the answer
+//
+// The store goes on being asked: an answer that comes before anything is made from the table is used, and one that comes
+// later is compared with it (config-shape.ts).
 
 import type { NetworkConfig } from '../config/network-config.js';
 import { OverlayError } from '../errors.js';
@@ -20,27 +23,40 @@ export interface FirstConfig {
   readonly config: NetworkConfig;
   /** Set when the store has not answered: `config` and all else is from here. */
   readonly cached: CachedTable | undefined;
+  /** The store's config if it has come by now. */
+  readonly answered: () => NetworkConfig | undefined;
   /** The store's config, when it comes. Does not reject but by `signal`: an invalid one is logged and asked for again. */
   readonly fromStore: () => Promise<NetworkConfig>;
 }
 
-/** See the head of this file. Rejects as LeaseStore.readConfig() does, unless a saved table is used. */
-export async function firstConfig(store: LeaseStore, log: Logger, signal: AbortSignal): Promise<FirstConfig> {
+/** See the head of this file; without `mayUseTable` the answer is waited for. Rejects as LeaseStore.readConfig() does, unless a saved table is used. */
+export async function firstConfig(
+  store: LeaseStore,
+  log: Logger,
+  signal: AbortSignal,
+  mayUseTable = true,
+): Promise<FirstConfig> {
+  const hasTable = mayUseTable && store.cached !== undefined;
   let reading: Promise<NetworkConfig> | undefined;
+  let answer: NetworkConfig | undefined;
+  const answered = (): NetworkConfig | undefined => answer;
   const fromStore = (): Promise<NetworkConfig> => validConfig(store, reading, log, signal);
-  if ((await store.isAway?.()) !== true) {
+  if (!hasTable || (await store.isAway?.()) !== true) {
     reading = store.readConfig(signal);
-    const config = await (store.cached === undefined ? reading : withinTime(reading));
-    if (config !== undefined) return { config, cached: undefined, fromStore };
+    reading.then(
+      (config) => (answer = config),
+      () => undefined, // fromStore() sees it too
+    );
+    const config = await (hasTable ? withinTime(reading) : reading);
+    if (config !== undefined) return { config, cached: undefined, answered, fromStore };
   }
-  const cached = store.cached?.();
+  const cached = hasTable ? store.cached?.() : undefined;
   if (cached === undefined) {
     const config = await (reading ?? store.readConfig(signal));
-    return { config, cached, fromStore };
+    return { config, cached, answered, fromStore };
   }
-  reading?.catch(() => undefined); // fromStore() sees it too
   log.warn(`store does not answer: starting from the lease table of ${cached.savedAt}`);
-  return { config: cached.config, cached, fromStore };
+  return { config: cached.config, cached, answered, fromStore };
 }
 
 async function withinTime(reading: Promise<NetworkConfig>): Promise<NetworkConfig | undefined> {

@@ -66,6 +66,20 @@ t.test('firstConfig().fromStore() brings the config that was late', async (t) =>
   const late = new Promise<NetworkConfig>((resolve) => (answer = resolve));
   const store = fakeStore({ name: '', table: TABLE, reads: [() => late], expected: 'saved' }) as LeaseStore;
   const first = await firstConfig(store, pino({ level: 'silent' }), new AbortController().signal);
+  t.equal(first.answered(), undefined);
   answer(STORED);
   t.equal(await first.fromStore(), STORED);
+  t.equal(first.answered(), STORED, 'in time, if nothing was made from the table yet');
+});
+
+t.test('firstConfig() without the table waits for the store, away or not', async (t) => {
+  const store = fakeStore({ name: '', isAway: true, table: TABLE, reads: [stored], expected: 'stored' });
+  const first = await firstConfig(
+    store as LeaseStore,
+    pino({ level: 'silent' }),
+    new AbortController().signal,
+    false,
+  );
+  t.equal(first.config, STORED);
+  t.equal(first.cached, undefined);
 });

@@ -1,0 +1,30 @@
+// What of a network config the device, the lease and the rules are made of. Pure.
+
+import type { NetworkConfig } from '../config/network-config.js';
+import { fitsConfig } from '../lease/subnet-picker.js';
+import { type Prefix, prefixEquals } from '../net/ipv4.js';
+
+/**
+ * Fields in which `after` shapes another overlay than `before`, for a host that holds `ownSubnet`; empty when what was
+ * made from `before` serves `after` as it is. Other limits for subnets do not matter while the own one is within them.
+ */
+export function shapeChanges(before: NetworkConfig, after: NetworkConfig, ownSubnet: Prefix): string[] {
+  const fits = ownSubnet.length === after.subnetLength && fitsConfig(after, ownSubnet);
+  const differs = {
+    Network: !prefixEquals(before.network, after.network),
+    'SubnetLen, SubnetMin or SubnetMax': !fits,
+    'Backend.Type': before.backendType !== after.backendType,
+    Backend: canonical(before.backend) !== canonical(after.backend),
+    EnableNFTables: before.enableNftables !== after.enableNftables,
+  };
+  return Object.entries(differs).flatMap(([field, isOther]) => (isOther ? [field] : []));
+}
+
+/** JSON of `value` with sorted keys: the order in which an operator wrote them says nothing. */
+function canonical(value: unknown): string {
+  return JSON.stringify(value, (_key, item: unknown) =>
+    typeof item === 'object' && item !== null && !Array.isArray(item)
+      ? Object.fromEntries(Object.entries(item).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : item,
+  );
+}

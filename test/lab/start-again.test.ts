@@ -1,0 +1,119 @@
+// A start from the saved table, after the config changed in etcd while no daemon ran: what is made from the table is made
+// anew once etcd answers, in the same process and without a second start.
+//
+//   host a: daemon down ─ config changed ─ etcd stopped (SIGSTOP) ─ daemon starts ─ etcd goes on
+
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import {
+  ETCD_PREFIX,
+  ETCD_PROGRAMS,
+  etcdctl,
+  etcdDaemonArguments,
+  joinHost,
+  type LabEtcd,
+  startEtcd,
+} from '../../bench/lab/etcd-hosts.js';
+import { type Host, Lab, labUnavailable, type Task, waitFor } from '../../bench/lab/lab.js';
+import { ensurePackages } from '../../bench/lab/packages.js';
+import { HEALTH_PORT, statusOf } from '../../bench/lab/twill-hosts.js';
+
+const skip = labUnavailable();
+const SAVED = { Network: '10.5.0.0/16', Backend: { Type: 'udp' } };
+
+function environment(host: Host): string {
+  return readFileSync(join(host.dir, 'subnet.env'), 'utf8');
+}
+
+async function isReady(lab: Lab, host: Host): Promise<boolean> {
+  return (await lab.get(host.ns, `http://127.0.0.1:${HEALTH_PORT}/readyz`)).status === 200;
+}
+
+const putConfig = (lab: Lab, etcd: LabEtcd, config: unknown): Promise<string> =>
+  etcdctl(lab, etcd, ['put', `${ETCD_PREFIX}/config`, JSON.stringify(config)]);
+
+/** Starts a daemon while etcd is stopped; resolves once it forwards from the saved table and etcd goes on. */
+async function startFromTable(lab: Lab, etcd: LabEtcd, host: Host): Promise<Task> {
+  etcd.task.child.kill('SIGSTOP');
+  try {
+    const words = etcdDaemonArguments(host);
+    return await lab.spawnUntil(host.ns, process.execPath, words, /ready after/, 10_000);
+  } finally {
+    etcd.task.child.kill('SIGCONT');
+  }
+}
+
+const times = (text: string, pattern: RegExp): number => [...text.matchAll(pattern)].length;
+
+/** Descriptors and threads of a process. */
+function resources(pid: number): number[] {
+  return ['fd', 'task'].map((what) => readdirSync(`/proc/${pid}/${what}`).length);
+}
+
+t.test('a config that changed while no daemon ran', { skip, timeout: 240_000 }, async (t) => {
+  ensurePackages(ETCD_PROGRAMS);
+  const lab = Lab.open('again-');
+  t.teardown(() => lab.close());
+  const etcd = await startEtcd(lab, SAVED);
+  let { host: a, daemon } = await joinHost(lab, 1); // eslint-disable-line prefer-const
+  await waitFor(() => isReady(lab, a), 'readiness');
+
+  const changes = [
+    { name: 'Network', config: { Network: '10.9.0.0/16', Backend: { Type: 'udp' } }, network: '10.9' },
+    { name: 'Backend', config: { Network: '10.9.0.0/16', Backend: { Type: 'vxlan' } }, network: '10.9' },
+    { name: 'back again', config: SAVED, network: '10.5' },
+  ];
+  for (const { name, config, network } of changes) {
+    t.equal(await lab.end(daemon), 0);
+    await putConfig(lab, etcd, config);
+    daemon = await startFromTable(lab, etcd, a);
+    await waitFor(() => times(daemon.log(), /ready after/g) === 2, `${name}: started again`, 15_000);
+    t.match(
+      daemon.log(),
+      /network config differs from that of the saved table in .*: starting again with it/,
+    );
+    await waitFor(() => isReady(lab, a), `${name}: ready`);
+    t.match(environment(a), `FLANNEL_NETWORK=${network}.0.0/16`, name);
+    t.equal(daemon.child.exitCode, null, `${name}: the same process`);
+    const device = config.Backend.Type === 'udp' ? 'flannel0' : 'flannel.1';
+    const routes = lab.ip(a.ns, 'route show');
+    t.notMatch(routes, network === '10.9' ? '10.5.0.0/16' : '10.9.0.0/16', `${name}: no route of before`);
+    t.match(lab.ip(a.ns, `-4 addr show dev ${device}`), `inet ${network}.`, `${name}: the address of now`);
+    t.match(lab.ip(a.ns, '-o link show'), `${device}:`, name);
+    const keys = await etcdctl(lab, etcd, ['get', '--prefix', '--keys-only', `${ETCD_PREFIX}/subnets/`]);
+    t.equal(keys.trim().split(/\s+/).length, 1, `${name}: one lease`);
+  }
+
+  await t.test('limits that hold the own subnet are no reason', async (t) => {
+    const subnet = /^FLANNEL_SUBNET=(.*)\.1\/24$/m.exec(environment(a))![1];
+    t.equal(await lab.end(daemon), 0);
+    await putConfig(lab, etcd, { ...SAVED, SubnetMin: `${subnet}.0` });
+    daemon = await startFromTable(lab, etcd, a);
+    await waitFor(() => isReady(lab, a), 'readiness', 15_000);
+    t.equal(times(daemon.log(), /ready after/g), 1);
+    t.same((await statusOf(lab, a)).degraded, []);
+    t.match(environment(a), `FLANNEL_SUBNET=${subnet}.1/24`);
+  });
+
+  await t.test('what is started again costs nothing more, and obeys SIGTERM', async (t) => {
+    const before = resources(daemon.child.pid!);
+    t.equal(await lab.end(daemon), 0);
+    await putConfig(lab, etcd, { Network: '10.8.0.0/16', Backend: { Type: 'udp' } });
+    daemon = await startFromTable(lab, etcd, a);
+    await waitFor(() => times(daemon.log(), /ready after/g) === 2, 'started again', 15_000);
+    await waitFor(() => isReady(lab, a), 'readiness');
+    const after = resources(daemon.child.pid!);
+    t.comment(`descriptors, threads: ${before.join(', ')} before, ${after.join(', ')} after`);
+    for (const [index, count] of after.entries()) t.ok(count <= before[index] + 2, `${index}: ${count}`);
+    t.equal(await lab.end(daemon), 0);
+
+    // In the middle of it: etcd stops before the lease is there.
+    await putConfig(lab, etcd, SAVED);
+    daemon = await startFromTable(lab, etcd, a);
+    await waitFor(() => /starting again/.test(daemon.log()), 'starting again', 15_000);
+    const startedMs = performance.now();
+    t.equal(await lab.end(daemon), 0);
+    t.ok(performance.now() - startedMs < 1500, `${Math.round(performance.now() - startedMs)} ms`);
+  });
+});

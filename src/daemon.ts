@@ -8,6 +8,7 @@
 // a signal and the loss of the own lease; what is wrong is shown by /readyz until it is right again.
 
 import { randomBytes } from 'node:crypto';
+import { resolve } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Backend, BackendCounter } from './backend/backend.js';
@@ -28,13 +29,22 @@ import { OverlayError } from './errors.js';
 import { Firewall } from './firewall/firewall.js';
 import { chooseExternalInterface, type ExternalInterface } from './kernel/external-interface.js';
 import { checkHost } from './kernel/host-checks.js';
+import { heldNetworks, holdOrRefuse } from './kernel/host-lock.js';
 import { listLinks } from './kernel/link.js';
 import { openMonitor } from './kernel/monitor.js';
 import { UnderlayWatch } from './kernel/underlay-watch.js';
 import { readNetstat } from './kernel/netstat.js';
 import type { LeaseAttributes, LeaseDiff, LeaseUpdate } from './lease/lease.js';
 import { type LeaseChange, LeaseView } from './lease/lease-view.js';
-import { formatIpv4, formatPrefix, type Ipv4, parseIpv4, type Prefix, prefixEquals } from './net/ipv4.js';
+import {
+  formatIpv4,
+  formatPrefix,
+  type Ipv4,
+  parseIpv4,
+  type Prefix,
+  prefixEquals,
+  prefixesOverlap,
+} from './net/ipv4.js';
 import { openControlSocket } from './ops/control-socket.js';
 import { countConditions, Health, type HealthChange, type HealthReport } from './ops/health.js';
 import { type HttpOptions, openHttpServer } from './ops/http.js';
@@ -178,6 +188,11 @@ class Daemon {
     const leaseLost = new Promise<never>((_resolve, reject) => (this.#lost = reject));
     leaseLost.catch(() => undefined); // it may come while something else is awaited
 
+    await this.#hold(
+      `file/${resolve(flags.subnetFile)}`,
+      `the subnet file ${flags.subnetFile}`,
+      'give each its own --subnet-file',
+    );
     this.#store = openStore(flags, this.#log);
     this.#opened.push({ name: 'store', resource: this.#store });
     this.#openHealth();
@@ -198,6 +213,8 @@ class Daemon {
       `using interface ${iface.name} with address ${formatIpv4(iface.address)}, public IP ${formatIpv4(iface.publicIp)}`,
     );
 
+    // Before anything is acquired or touched: two daemons would take each other's lease, routes and rules.
+    await this.#holdNetwork(config.network);
     this.#phase = `waiting for the ${config.backendType} device`;
     const backend = await this.#openBackend(config, iface);
     const previous = await readSubnetFile(flags.subnetFile);
@@ -244,6 +261,26 @@ class Daemon {
     if (end === 'again') return end;
     notifier.stopping();
     return 'stopped';
+  }
+
+  /** Holds a name on this host until everything else is closed. Rejects with OverlayError E_RUNNING. */
+  async #hold(name: string, what: string, way: string): Promise<void> {
+    const owner = `pid ${process.pid}, ${this.#version}, ${this.#flags.store}`;
+    const lock = await holdOrRefuse(name, owner, what, way, (text) => this.#log.warn(text));
+    this.#opened.unshift({ name: `lock of ${what}`, resource: lock });
+  }
+
+  async #holdNetwork(network: Prefix): Promise<void> {
+    const text = formatPrefix(network);
+    await this.#hold(`network/${text}`, `the network ${text}`, 'end it, or give this one another Network');
+    for (const other of await heldNetworks()) {
+      if (prefixEquals(other, network) || !prefixesOverlap(other, network)) continue;
+      throw new OverlayError(
+        'E_CONFIG',
+        `Network ${text} overlaps ${formatPrefix(other)}, which another daemon on this host serves: ` +
+          'their routes and rules could not be told apart',
+      );
+    }
   }
 
   async close(): Promise<void> {

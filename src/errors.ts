@@ -11,6 +11,7 @@ export const ERROR_CODES = {
   E_TUN: 'the TUN device cannot be opened or set up',
   E_SOCKET: 'the UDP socket cannot be opened',
   E_PRIVILEGE: 'a capability or device node is missing',
+  E_RUNNING: 'another daemon on this host serves the same network, or uses the same device or file',
   E_LEASE: 'no lease can be had',
   E_LEASE_LOST: 'the own lease was taken or revoked',
   E_STORE: 'the lease store failed or refused',

@@ -24,6 +24,7 @@ import { type Condition, condition, conditionOfMany } from '../condition.js';
 import { addAddress, deleteAddress, deleteLink, findLink, hasCarrier, setLink } from '../kernel/link.js';
 import { QueueDrops } from '../kernel/queue-drops.js';
 import { listRoutes, lookupRoutes } from '../kernel/route.js';
+import { checkPortIsFree } from '../kernel/udp-port.js';
 import { writeInterfaceSysctl } from '../kernel/sysctl.js';
 import type { Lease, LeaseDiff } from '../lease/lease.js';
 import {
@@ -114,6 +115,7 @@ class UdpBackend implements Backend {
   async leaseData(): Promise<{ backendType: string }> {
     const uplink = await findLink(this.#iface.name);
     if (uplink !== undefined) checkUplinkNetwork(this.#context.config.network, uplink);
+    await checkPortIsFree(this.#iface.address, this.#port);
     return { backendType: '' };
   }
 

@@ -1,0 +1,99 @@
+// Several daemons on one host: of one network only one runs, and those of different networks leave each other alone.
+
+import { join } from 'node:path';
+import t from 'tap';
+import { type Host, Lab, labUnavailable, type Task, waitFor } from '../../bench/lab/lab.js';
+import { daemonArguments, HEALTH_PORT, startCluster, startDaemon } from '../../bench/lab/twill-hosts.js';
+
+const skip = labUnavailable();
+
+/** Arguments of a second daemon on a host: everything but the network is its own. */
+function secondArguments(host: Host, staticFile: string, extra: readonly string[] = []): string[] {
+  const args = daemonArguments(host, staticFile, [
+    `--control-socket=${join(host.dir, 'second.sock')}`,
+    '--path-probes=false',
+    ...extra,
+  ]);
+  return args
+    .filter((arg) => !arg.startsWith('--subnet-file=') && !arg.startsWith('--healthz-port='))
+    .concat(`--subnet-file=${join(host.dir, 'second.env')}`, `--healthz-port=${HEALTH_PORT + 1}`);
+}
+
+async function runToEnd(
+  lab: Lab,
+  host: Host,
+  args: readonly string[],
+): Promise<{ code: number; text: string }> {
+  const { code, stdout, stderr } = await lab.run(host.ns, process.execPath, [...args], {
+    mustSucceed: false,
+  });
+  return { code, text: stdout + stderr };
+}
+
+t.test('a second daemon of the same network', { skip }, async (t) => {
+  const lab = Lab.open('td-');
+  t.teardown(() => lab.close());
+  const { hosts, daemons, staticFile } = await startCluster(lab, 2, ['--path-probes=false']);
+  const [a, b] = hosts;
+  const kernel = () => lab.ip(a.ns, '-4 address show') + lab.ip(a.ns, '-4 route show table all');
+  const before = kernel();
+
+  const second = await runToEnd(lab, a, secondArguments(a, staticFile));
+  t.equal(second.code, 1);
+  t.match(second.text, /Another daemon \(pid \d+, [^)]*\) has the network 10\.5\.0\.0\/16: end it/);
+  t.match(second.text, /E_RUNNING/);
+
+  const sameFile = await runToEnd(
+    lab,
+    a,
+    secondArguments(a, staticFile).map((arg) =>
+      arg.startsWith('--subnet-file=') ? `--subnet-file=${join(a.dir, 'subnet.env')}` : arg,
+    ),
+  );
+  t.equal(sameFile.code, 1);
+  t.match(sameFile.text, /has the subnet file .*subnet\.env: give each its own --subnet-file/);
+
+  t.equal(kernel(), before, 'nothing in the kernel has changed');
+  t.equal((await lab.get(a.ns, `http://127.0.0.1:${HEALTH_PORT}/readyz`)).status, 200);
+  t.match(
+    (await lab.run(a.containerNs, 'ping', ['-c', '3', '-i', '0.1', b.containerIp])).stdout,
+    / 0% packet loss/,
+  );
+
+  await t.test('starts once the first is gone, however it went', async (t) => {
+    daemons[0].child.kill('SIGKILL');
+    const next: Task = await startDaemon(lab, a, staticFile, ['--path-probes=false']);
+    await waitFor(
+      async () =>
+        (await lab.run(a.containerNs, 'ping', ['-c', '1', b.containerIp], { mustSucceed: false })).code === 0,
+      'the overlay',
+    );
+    t.equal(await lab.end(next), 0);
+  });
+});
+
+t.test('a port that another process has is refused before anything is touched', { skip }, async (t) => {
+  const lab = Lab.open('tdp-');
+  t.teardown(() => lab.close());
+  const { hosts, daemons, staticFile } = await startCluster(lab, 1, ['--path-probes=false']);
+  const [a] = hosts;
+  t.equal(await lab.end(daemons[0]), 0);
+  const links = () => lab.ip(a.ns, '-o link show').match(/^\d+: \S+/gm);
+  const before = links();
+  await lab.spawnUntil(
+    a.ns,
+    'python3',
+    [
+      '-c',
+      'import socket,time;s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM);s.setsockopt(1,15,1);' +
+        "s.bind(('0.0.0.0',8285));print('bound',flush=True);time.sleep(60)",
+    ],
+    /bound/,
+  );
+  for (const queues of [1, 2]) {
+    const { code, text } = await runToEnd(lab, a, secondArguments(a, staticFile, [`--queues=${queues}`]));
+    t.equal(code, 1);
+    t.match(text, /UDP 172\.20\.0\.1:8285 is in use by another process/);
+  }
+  t.same(links(), before);
+});

@@ -19,9 +19,9 @@ function onStopSignal(signal: NodeJS.Signals): void {
   stop.abort();
 }
 
-process.on('SIGUSR1', () => undefined);
-process.on('SIGPIPE', () => undefined);
-process.on('SIGHUP', () => undefined);
+// Nothing is to be reloaded: files and certificates are read again when they change. Unhandled, each would end us.
+for (const ignored of ['SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGALRM', 'SIGPIPE'] as const)
+  process.on(ignored, () => undefined);
 process.on('SIGINT', onStopSignal);
 process.on('SIGTERM', onStopSignal);
 

@@ -1,6 +1,7 @@
 // The program as a child process, up to where it would need privileges.
 
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
@@ -50,4 +51,20 @@ void t.test('a wrong command line is exit code 2 and one line', async (t) => {
     t.equal(stdout, '');
     t.match(stderr, message);
   }
+});
+
+void t.test('signals without a meaning end nothing', async (t) => {
+  const args = ['--etcd-endpoints=http://127.0.0.1:1', '--control-socket=off'];
+  const daemon = spawn(process.execPath, ['--import', 'tsx', PROGRAM, ...args], {
+    env: { PATH: process.env['PATH'] },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  t.teardown(() => daemon.kill('SIGKILL'));
+  const exited = once(daemon, 'exit');
+  await once(daemon.stderr, 'data'); // it waits for etcd
+  for (const signal of ['SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGALRM', 'SIGPIPE'] as const) daemon.kill(signal);
+  await once(daemon.stderr, 'data'); // and does so still
+  t.equal(daemon.exitCode ?? daemon.signalCode, null);
+  daemon.kill('SIGTERM');
+  t.same(await exited, [0, null]);
 });

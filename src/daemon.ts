@@ -50,7 +50,7 @@ import { countConditions, Health, type HealthChange, type HealthReport } from '.
 import { type HttpOptions, openHttpServer } from './ops/http.js';
 import type { Logger } from './ops/log.js';
 import { Metrics } from './ops/metrics.js';
-import { ServiceNotifier } from './ops/sd-notify.js';
+import { ServiceNotifier, statusLine } from './ops/sd-notify.js';
 import { PathProber } from './probe/path-prober.js';
 import { pathMetrics } from './probe/path-metrics.js';
 import { openRawIcmp } from './probe/raw-icmp.js';
@@ -162,6 +162,8 @@ class Daemon {
   #device: string | undefined;
   #proberFault: string | undefined;
   #reconcileFault: { readonly text: string; readonly attempts: number } | undefined;
+  /** What this host does while it is ready. */
+  #duty = '';
   /** What the start waits for. */
   #phase: string | undefined = 'starting';
   #hasSnapshot = false;
@@ -195,7 +197,7 @@ class Daemon {
     );
     this.#store = openStore(flags, this.#log);
     this.#opened.push({ name: 'store', resource: this.#store });
-    this.#openHealth();
+    this.#openHealth(notifier);
     await this.#openServers();
 
     this.#phase = 'waiting for the network config';
@@ -250,7 +252,8 @@ class Daemon {
     else this.#rejoinStore(first.fromStore);
     this.#watchKernel();
     this.#phase = undefined;
-    notifier.ready(`forwarding for ${formatPrefix(ownSubnet)} (${backend.type})`);
+    this.#duty = `forwarding for ${formatPrefix(ownSubnet)} (${backend.type})`;
+    notifier.ready();
     notifier.startWatchdog(() => backend.isAlive?.() ?? true);
     const afterMs = Math.round(performance.now() - this.#startedMs);
     this.#health.setStarted(true);
@@ -581,7 +584,7 @@ class Daemon {
 
   // --- what operators see --------------------------------------------------------------------------------------
 
-  #openHealth(): void {
+  #openHealth(notifier: ServiceNotifier): void {
     this.#health.addSource('daemon', () => this.#conditions());
     this.#health.addSource('store', () => this.#store.conditions());
     this.#health.addSource('backend', () => this.#backend?.conditions() ?? []);
@@ -589,7 +592,8 @@ class Daemon {
     this.#health.addSource('host', () => this.#hostConditions());
     this.#health.addSource('leases', () => (this.#view === undefined ? [] : leaseConditions(this.#view)));
     this.#health.onChange = (change) => this.#sayHealth(change);
-    const timer = setInterval(() => this.#health.look(), HEALTH_MS);
+    const look = (): void => notifier.status(statusLine(this.#health.look(), this.#duty));
+    const timer = setInterval(look, HEALTH_MS);
     this.#opened.push({ name: 'health', resource: { close: () => clearInterval(timer) } });
   }
 

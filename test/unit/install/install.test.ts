@@ -79,6 +79,15 @@ t.test('the unit may load the program that bounds the queue', (t) => {
   t.end();
 });
 
+t.test('the unit waits and tries for as long as it is right to', (t) => {
+  const unit = readFileSync(join(INSTALL, 'twilld.service'), 'utf8');
+  const [head, service] = unit.split('[Service]');
+  t.match(head, /^StartLimitIntervalSec=0$/m);
+  for (const line of ['TimeoutStartSec=infinity', 'Restart=always', 'RestartPreventExitStatus=2'])
+    t.ok(service.split('\n').includes(line), line);
+  t.end();
+});
+
 t.test('systemd-analyze takes the unit', { skip: needs('systemd-analyze') }, (t) => {
   const folder = t.testdir();
   const unit = readFileSync(join(INSTALL, 'twilld.service'), 'utf8');

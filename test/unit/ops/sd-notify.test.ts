@@ -7,7 +7,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { sdNotify } from '../../../src/dataplane/native.js';
-import { ServiceNotifier } from '../../../src/ops/sd-notify.js';
+import { type Condition, condition } from '../../../src/condition.js';
+import { Health } from '../../../src/ops/health.js';
+import { ServiceNotifier, statusLine } from '../../../src/ops/sd-notify.js';
 
 const LISTENER = `
 import socket, sys
@@ -19,28 +21,35 @@ t.test('ServiceNotifier speaks to NOTIFY_SOCKET', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'twill-notify-'));
   t.teardown(() => rmSync(folder, { recursive: true }));
   const path = join(folder, 'notify');
-  const listener = spawn('python3', ['-c', LISTENER, path, '4'], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const listener = spawn('python3', ['-c', LISTENER, path, '6'], { stdio: ['ignore', 'pipe', 'inherit'] });
   const closed = once(listener, 'close');
   let heard = '';
   listener.stdout.on('data', (chunk: Buffer) => (heard += chunk.toString()));
   for (let i = 0; i < 500 && !existsSync(path); i++) await new Promise((resolve) => setTimeout(resolve, 10));
   const notifier = new ServiceNotifier({ NOTIFY_SOCKET: path, WATCHDOG_USEC: '100000' }, sdNotify);
-  notifier.ready('forwarding for 10.5.1.0/24');
+  notifier.ready();
+  notifier.status('forwarding for 10.5.1.0/24');
+  notifier.status('forwarding for 10.5.1.0/24');
   notifier.startWatchdog();
   await new Promise((resolve) => setTimeout(resolve, 120));
   notifier.close();
   notifier.stopping();
   await closed;
   const messages = heard.trim().split('\n');
-  t.equal(messages[0], String.raw`'READY=1\nSTATUS=forwarding for 10.5.1.0/24'`);
-  t.same(messages.slice(1, 3), ["'WATCHDOG=1'", "'WATCHDOG=1'"]);
-  t.equal(messages[3], "'STOPPING=1'");
+  t.same(messages, [
+    "'READY=1'",
+    "'STATUS=forwarding for 10.5.1.0/24'",
+    "'WATCHDOG=1'",
+    "'WATCHDOG=1'",
+    "'STOPPING=1'",
+    "'STATUS=stopping'",
+  ]);
 });
 
 t.test('without a socket, or for another process, it is silent', (t) => {
   const sent: string[] = [];
   const send = (_path: string, text: string): number => sent.push(text);
-  new ServiceNotifier({}, send).ready('x');
+  new ServiceNotifier({}, send).ready();
   const other = new ServiceNotifier({ NOTIFY_SOCKET: '/x', WATCHDOG_USEC: '1000', WATCHDOG_PID: '1' }, send);
   other.startWatchdog();
   other.close();
@@ -68,4 +77,33 @@ t.test('the watchdog is fed only while what it watches is alive', async (t) => {
   );
   t.ok(sent.length >= 2);
   t.ok(sent.every((text) => text === 'WATCHDOG=1'));
+});
+
+t.test('no text of a condition can become an assignment, or a message too long for systemd', (t) => {
+  const sent: string[] = [];
+  const notifier = new ServiceNotifier({ NOTIFY_SOCKET: '/x' }, (_path, text) => sent.push(text));
+  notifier.status('lease\nMAINPID=1\r\n\u0085X');
+  notifier.status('€'.repeat(5_000));
+  t.equal(sent[0], 'STATUS=lease MAINPID=1 X');
+  t.ok(Buffer.byteLength(sent[1]) < 4_096);
+  t.end();
+});
+
+t.test('statusLine() says the worst, and how much more there is', (t) => {
+  const health = new Health();
+  let found: Condition[] = [condition('starting', 'waiting for the network config')];
+  health.addSource('x', () => found);
+  const check = (conditions: Condition[], expected: string): void => {
+    found = conditions;
+    t.equal(statusLine(health.look(), 'forwarding'), expected);
+  };
+  check(found, 'starting: waiting for the network config');
+  health.setStarted(true);
+  check([], 'forwarding');
+  const warning = condition('config-changed', 'restart to apply it');
+  check([warning], 'forwarding; warning: restart to apply it');
+  const down = condition('interface-down', 'eth0 is down');
+  check([warning, down], 'not ready: eth0 is down (and 1 more: twill status)');
+  check([], 'forwarding');
+  t.end();
 });

@@ -21,8 +21,10 @@ export interface OwnKey {
   readonly modRevision: bigint;
   /** 0n: a reservation, which does not expire. */
   readonly leaseId: bigint;
-  /** Monotonic time at which the etcd lease runs out, counted from before the grant; Infinity for a reservation. */
+  /** Clock.bootMs() at which the etcd lease runs out, counted from before the grant; Infinity for a reservation. */
   readonly expiresAtMs: number;
+  /** What etcd granted; Infinity for a reservation. */
+  readonly grantedMs: number;
 }
 
 export interface OwnKeyWrite {
@@ -52,7 +54,7 @@ export async function writeOwnKey(
   signal: AbortSignal,
 ): Promise<OwnKey | undefined> {
   const { kv, clock } = context;
-  const startedAtMs = clock.nowMs();
+  const startedAtMs = clock.bootMs();
   let ttlSeconds = Infinity;
   if (write.newLeaseId !== 0n) {
     try {
@@ -82,6 +84,7 @@ export async function writeOwnKey(
     modRevision,
     leaseId: write.newLeaseId,
     expiresAtMs: startedAtMs + ttlSeconds * 1000,
+    grantedMs: ttlSeconds * 1000,
   };
 }
 

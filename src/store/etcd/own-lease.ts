@@ -11,6 +11,8 @@
 //
 // publish() changes what we write: the next write, due at once, carries it, and until then what stands is ours too.
 //
+// The life of a lease is counted in boot time, which goes on while the machine is suspended; waits are monotonic.
+//
 // One loop does all writing, so no two writes of ours race. What the watch shows only wakes it, except that an alarm is
 // raised at once. The loop reads the key itself before it acts on a deletion: an event may be older than our own write.
 
@@ -59,6 +61,8 @@ export interface OwnLeaseCounters {
 const MIN_RETRY_MS = 1000; // at most one try a second while etcd refuses writes
 const MAX_RETRY_MS = 30_000; // renewed within a minute after etcd takes writes again
 const RECHECK_MS = 60_000;
+// Timers stand still while the machine is suspended: how late a renewal may be that fell due meanwhile.
+const SLICE_MS = 30_000;
 const EXPIRING_MS = 600_000; // less of its life left, or less than a tenth: time to act
 
 type Alarm = { readonly kind: 'overwritten' | 'twin'; readonly text: string };
@@ -154,7 +158,7 @@ export class OwnLease {
     }
     if (this.#problem !== undefined) {
       const { clock, leaseTtlSeconds } = this.#options;
-      const leftMs = this.#own.expiresAtMs - clock.nowMs();
+      const leftMs = this.#own.expiresAtMs - clock.bootMs();
       const isSoon = leftMs < Math.max(EXPIRING_MS, 100 * leaseTtlSeconds); // a tenth of its life
       found.push(condition(isSoon ? 'lease-expiring' : 'lease-not-renewed', this.#problem));
     }
@@ -162,12 +166,14 @@ export class OwnLease {
   }
 
   status(): Record<string, unknown> {
-    const leftMs = this.#own.expiresAtMs - this.#options.clock.nowMs();
+    const nowMs = this.#options.clock.bootMs();
+    const seconds = (ms: number): number | null => (Number.isFinite(ms) ? Math.round(ms / 1000) : null);
     return {
       subnet: formatPrefix(this.#options.subnet),
       isReservation: this.#own.leaseId === 0n,
       etcdLease: this.#own.leaseId === 0n ? null : this.#own.leaseId.toString(16),
-      expiresInSeconds: Number.isFinite(leftMs) ? Math.round(leftMs / 1000) : null,
+      expiresInSeconds: seconds(this.#own.expiresAtMs - nowMs),
+      renewsInSeconds: seconds(Math.max(0, this.#renewAtMs - nowMs)),
       lost: this.#lostReason ?? null,
     };
   }
@@ -201,24 +207,26 @@ export class OwnLease {
     return this.#closing.signal.aborted || this.#lostReason !== undefined;
   }
 
+  /** Until the next renewal or look is due, on the clock of each; 0: now. */
+  #delayMs(): number {
+    const { clock } = this.#options;
+    const nowMs = clock.nowMs();
+    const dueInMs = Math.min(this.#renewAtMs - clock.bootMs(), this.#checkAtMs - nowMs);
+    return Math.max(0, this.#retryAtMs - nowMs, dueInMs);
+  }
+
   async #sleepUntilDue(): Promise<void> {
-    const dueMs = Math.max(this.#retryAtMs, Math.min(this.#renewAtMs, this.#checkAtMs));
-    const delayMs = dueMs - this.#options.clock.nowMs();
-    if (delayMs <= 0) return;
-    await new Promise<void>((resolve) => {
-      // Slices of at most an hour: setTimeout holds 24.8 days, and a reservation is never due.
-      const cancel = this.#options.clock.after(Math.min(delayMs, 3_600_000), resolve);
-      this.#wake = () => {
-        cancel();
-        resolve();
-      };
-    });
-    this.#wake = () => undefined;
-    if (
-      this.#options.clock.nowMs() < Math.max(this.#retryAtMs, Math.min(this.#renewAtMs, this.#checkAtMs)) &&
-      !this.#isOver()
-    ) {
-      await this.#sleepUntilDue();
+    for (let delayMs = this.#delayMs(); delayMs > 0 && !this.#isOver(); delayMs = this.#delayMs()) {
+      // A reservation is never due, but setTimeout holds 24.8 days.
+      const sliceMs = Number.isFinite(this.#renewAtMs) ? SLICE_MS : 3_600_000;
+      await new Promise<void>((resolve) => {
+        const cancel = this.#options.clock.after(Math.min(delayMs, sliceMs), resolve);
+        this.#wake = () => {
+          cancel();
+          resolve();
+        };
+      });
+      this.#wake = () => undefined;
     }
   }
 
@@ -226,7 +234,7 @@ export class OwnLease {
     const retryMs = this.#backoff.next();
     this.#retryAtMs = this.#options.clock.nowMs() + retryMs;
     this.counters.renewalFailures++;
-    const leftS = Math.round((this.#own.expiresAtMs - this.#options.clock.nowMs()) / 1000);
+    const leftS = Math.round((this.#own.expiresAtMs - this.#options.clock.bootMs()) / 1000);
     const text = `own lease ${formatPrefix(this.#options.subnet)} not renewed: ${error.message}`;
     if (text !== this.#problem)
       this.#options.log.error({ expiresInSeconds: leftS, retryMs: Math.round(retryMs) }, text);
@@ -302,7 +310,7 @@ export class OwnLease {
       this.#endPublishing(reservationError(this.#options.subnet));
     }
     const isCurrent = attributes.ok && sameAttributes(attributes.value, this.#attributes);
-    const asStored: OwnKey = { ...this.#ownFrom(entry), expiresAtMs: Infinity };
+    const asStored: OwnKey = { ...this.#ownFrom(entry), expiresAtMs: Infinity, grantedMs: Infinity };
     const written = isCurrent ? asStored : await this.#write(asStored);
     if (written === undefined) return void (this.#checkAtMs = 0);
     this.#adopt(written);
@@ -321,8 +329,9 @@ export class OwnLease {
     this.#raise({ kind: 'twin', text });
     // Its etcd lease keeps the key alive as ours did; ours has lost its key and is left to expire. At our own renewal the
     // key becomes ours again, so that the subnet does not end with that other daemon.
-    this.#own = { ...this.#ownFrom(entry), expiresAtMs: this.#own.expiresAtMs };
-    if (!Number.isFinite(this.#renewAtMs)) this.#renewAtMs = this.#options.clock.nowMs() + RECHECK_MS;
+    const { expiresAtMs, grantedMs } = this.#own;
+    this.#own = { ...this.#ownFrom(entry), expiresAtMs, grantedMs };
+    if (!Number.isFinite(this.#renewAtMs)) this.#renewAtMs = this.#options.clock.bootMs() + RECHECK_MS;
   }
 
   async #write(over: OwnKey | undefined): Promise<OwnKey | undefined> {
@@ -366,7 +375,7 @@ export class OwnLease {
     this.#clearAlarm();
   }
 
-  #ownFrom(entry: KvEntry): Omit<OwnKey, 'expiresAtMs'> {
+  #ownFrom(entry: KvEntry): Omit<OwnKey, 'expiresAtMs' | 'grantedMs'> {
     const { createRevision, modRevision, leaseId } = entry;
     return { key: this.#own.key, value: this.#value, createRevision, modRevision, leaseId };
   }

@@ -8,10 +8,20 @@ import type { Clock } from '../../../../src/store/etcd/waiting.js';
 
 export class FakeClock implements Clock {
   #nowMs = 1_000_000;
+  #suspendedMs = 0;
   readonly #timers = new Set<{ atMs: number; task: () => void }>();
 
   nowMs(): number {
     return this.#nowMs;
+  }
+
+  bootMs(): number {
+    return this.#nowMs + this.#suspendedMs;
+  }
+
+  /** The machine sleeps: timers and the monotonic clock stand still. */
+  suspend(ms: number): void {
+    this.#suspendedMs += ms;
   }
 
   after(delayMs: number, task: () => void): () => void {

@@ -63,6 +63,37 @@ t.test('OwnLease renews 23 h after the grant, with a new etcd lease, and revokes
   t.equal(clock.pending, 0);
 });
 
+t.test('OwnLease on a machine that was suspended: renewed soon after it wakes', async (t) => {
+  for (const [sleptMs, renewals] of [
+    [300_000, 0],
+    [22 * HOUR_MS, 0],
+    [23.5 * HOUR_MS, 1],
+  ] as const) {
+    const { kv, clock, own } = await open();
+    await clock.advance(60_000);
+    clock.suspend(sleptMs);
+    await clock.advance(31_000);
+    t.equal(own.counters.renewals, renewals, `${sleptMs / HOUR_MS} h`);
+    t.ok(kv.leases.has(7n) === (renewals === 0));
+    t.match(own.status(), { expiresInSeconds: renewals === 0 ? 86_400 - 91 - sleptMs / 1000 : Number });
+    // And on time from then on.
+    await clock.advance(23 * HOUR_MS + 1000 - (renewals === 0 ? sleptMs : 0));
+    t.equal(own.counters.renewals, renewals + 1);
+    await own.close();
+  }
+});
+
+t.test('OwnLease on a machine that slept past the end: the same subnet again', async (t) => {
+  const { kv, clock, own, lost } = await open();
+  clock.suspend(30 * HOUR_MS);
+  kv.expire(7n);
+  await clock.advance(31_000);
+  t.equal(kv.entries.get(KEY)!.value, VALUE);
+  t.equal(own.counters.recreated, 1);
+  t.strictSame(lost, []);
+  await own.close();
+});
+
 t.test('OwnLease never renews a reservation', async (t) => {
   const { kv, clock, own } = await open(0n);
   await clock.advance(100 * 24 * HOUR_MS);

@@ -2,9 +2,11 @@
 //
 // Go's syntax, as flanneld's users write it: -flag=x, --flag=x, --flag x; a boolean stands alone or takes =true, =false,
 // =1, =0, =t, =f. A variable FLANNELD_<NAME> counts when its flag is not given and it is not empty. Unlike flanneld,
-// which goes on with the default, a bad value is an error wherever it comes from, and the exit code of an error is not 0.
+// which goes on with the default, a bad value or an unknown FLANNELD_* variable is an error wherever it comes from, and the
+// exit code of an error is not 0.
 
 import { OverlayError } from '../errors.js';
+import { misspelt } from './variables.js';
 import {
   DEFAULT_CONTROL_SOCKET,
   ETCD_PROXIES,
@@ -295,6 +297,11 @@ export function parseFlags(
     else if (Array.isArray(before)) before.push(value);
     else throw usage(`Flag --${name} is given more than once`);
   }
+  const unknown = misspelt(
+    env,
+    FLAGS.map(({ name }) => variableOf(name)),
+  );
+  if (unknown.length > 0) throw usage(unknown.join('; '));
   const flags: Record<string, unknown> = {};
   for (const spec of FLAGS) flags[spec.key] = valueOf(spec, given, env);
   return { kind: 'run', flags: flags as unknown as Flags };

@@ -4,8 +4,8 @@
 
 const PREFIX = 'FLANNELD_';
 
-/** No flag takes its value from it; images have it as a label of what they hold. */
-const LABEL = `${PREFIX}VERSION`;
+/** Flags that are asked for on the command line alone; images have FLANNELD_VERSION as a label of what they hold. */
+const WITHOUT_MEANING = [`${PREFIX}VERSION`, `${PREFIX}HELP`];
 
 // What Kubernetes and Docker put into the containers beside a Service, or a linked container, of the name "flanneld" or
 // "flanneld-…". A flag may end in PORT, too, but has no URL as its value.
@@ -19,7 +19,7 @@ export function misspelt(
 ): readonly string[] {
   return Object.keys(env)
     .filter((name) => name.toUpperCase().startsWith(PREFIX) && (env[name] ?? '') !== '')
-    .filter((name) => !known.includes(name) && name !== LABEL)
+    .filter((name) => !known.includes(name) && !WITHOUT_MEANING.includes(name))
     .filter((name) => !SERVICE_LINK.test(name) && !(name.endsWith('_PORT') && LINK_URL.test(env[name]!)))
     .sort()
     .map((name) => {

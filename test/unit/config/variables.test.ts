@@ -35,6 +35,7 @@ t.test('parseFlags() leaves alone what is no setting', (t) => {
   const env = {
     FLANNELD_IFCAE: '',
     FLANNELD_VERSION: 'v0.26.4',
+    FLANNELD_HELP: 'true',
     FLANNEL_NETWORK: '10.5.0.0/16',
     // Kubernetes, for Services "flanneld" and "flanneld-metrics"
     FLANNELD_SERVICE_HOST: '10.96.0.7',

@@ -244,7 +244,7 @@ class Daemon {
     // Known peers first: with a saved table the overlay was up a moment ago, and packets are waiting.
     if (cached !== undefined) this.#applyLeases({ kind: 'snapshot', leases: cached.leases });
     this.#phase = 'waiting for the firewall rules';
-    await this.#openFirewall(config, ownSubnet);
+    await this.#openFirewall(config, ownSubnet, previous.network);
     this.#opened.push({ name: 'subnet file', resource: this.#subnetFile });
     await this.#writeSubnetFile();
     this.#openProber();
@@ -344,11 +344,16 @@ class Daemon {
     return this.#backend;
   }
 
-  async #openFirewall(config: NetworkConfig, subnet: Prefix): Promise<void> {
+  async #openFirewall(
+    config: NetworkConfig,
+    subnet: Prefix,
+    formerNetwork: Prefix | undefined,
+  ): Promise<void> {
     const flags = this.#flags;
     this.#firewall = new Firewall({
       network: config.network,
       subnet,
+      formerNetwork,
       useNftables: config.enableNftables,
       hasMasquerade: flags.ipMasq,
       isFullyRandom: !flags.ipMasqFullyRandomDisable,

@@ -29,7 +29,7 @@ export async function findTraces(): Promise<Trace[]> {
   ];
 }
 
-// Which rules are ours is told by chain and comment, whatever network they name.
+// The rules of all networks go.
 const ANY: Prefix = { address: 0, length: 0 };
 
 async function findChains(): Promise<Trace[]> {
@@ -38,7 +38,7 @@ async function findChains(): Promise<Trace[]> {
   const chains = [
     masqueradeChain({ network: ANY, subnet: ANY, isFullyRandom: false }),
     forwardChain({ network: ANY }),
-  ];
+  ].map((chain) => ({ ...chain, networks: undefined }));
   const found: Trace[] = [];
   for (const chain of chains) {
     const keeper = new ChainKeeper(chain, false, features);

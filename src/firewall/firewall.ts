@@ -9,7 +9,7 @@ import { type Condition, type ConditionCode, conditionOfMany, isPermission } fro
 import { ip, ROUTE_PROTOCOL } from '../kernel/ip.js';
 import { listRoutes } from '../kernel/route.js';
 import { OverlayError } from '../errors.js';
-import { formatPrefix, prefixEquals } from '../net/ipv4.js';
+import { formatPrefix, prefixCovers, prefixEquals } from '../net/ipv4.js';
 import { ChainKeeper, probeIptables } from './iptables.js';
 import { deleteTable, printTable } from './nft.js';
 import { TableKeeper } from './nftables.js';
@@ -22,6 +22,8 @@ export interface FirewallOptions {
   readonly network: Prefix;
   /** The own lease. */
   readonly subnet: Prefix;
+  /** What an earlier run of this daemon served, and nobody serves now: what it left is removed. */
+  readonly formerNetwork?: Prefix | undefined;
   /** EnableNFTables of the network config. */
   readonly useNftables: boolean;
   /** --ip-masq */
@@ -195,17 +197,16 @@ export class Firewall {
 
   async #removeNftables(): Promise<void> {
     const { signal } = this.#closing;
-    for (const [family, name] of [
-      ['ip', NFT_TABLE],
-      ['ip6', NFT_TABLE_IPV6],
-    ] as const) {
-      try {
-        if ((await printTable(family, name, signal)) !== undefined) await deleteTable(family, name, signal);
-      } catch (error) {
-        // Without nft there is nothing of nft's to remove.
-        if ((error as OverlayError).cause !== undefined) return;
-        throw error;
-      }
+    const options = { ...this.#options, hasMasquerade: false, hasForward: false };
+    try {
+      await new TableKeeper(options).sync(signal);
+      // flanneld's table for IPv6 is its own as long as it has one for IPv4.
+      if ((await printTable('ip', NFT_TABLE, signal)) !== undefined) return;
+      if ((await printTable('ip6', NFT_TABLE_IPV6, signal)) !== undefined)
+        await deleteTable('ip6', NFT_TABLE_IPV6, signal);
+    } catch (error) {
+      // Without nft there is nothing of nft's to remove.
+      if ((error as OverlayError).cause === undefined) throw error;
     }
   }
 
@@ -219,7 +220,9 @@ export class Firewall {
       listRoutes({ within: subnet }, signal),
     ]);
     const isHole = (route: Route) => route.type === 'blackhole';
-    for (const route of ours.filter(isHole)) {
+    const networks = [this.#options.network, this.#options.formerNetwork ?? this.#options.network];
+    const isOurs = ({ prefix }: Route) => networks.some((network) => prefixCovers(network, prefix));
+    for (const route of ours.filter((route) => isHole(route) && isOurs(route))) {
       if (hasBlackhole && prefixEquals(route.prefix, subnet)) continue;
       const prefix = formatPrefix(route.prefix);
       log.info({ prefix }, 'removing a former blackhole route');

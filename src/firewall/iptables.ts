@@ -1,13 +1,15 @@
-// Our chains in iptables, legacy or nf_tables alike, through iptables-restore(8).
+// Our rules in iptables, legacy or nf_tables alike, through iptables-restore(8).
 //
-// Each table is one atomic --noflush transaction: the kernel goes from the old content of a chain to the new one, and
-// no packet ever finds it empty. What stands in the kernel is compared in full, so a rule that was moved or doubled by
-// hand is noticed as well as one that was removed. Where in POSTROUTING or FORWARD the jump stands is not ours to say:
-// it is appended once, and other programs' rules around it are left alone.
+// Each table is one atomic --noflush transaction: the kernel goes from the old rules to the new ones, and no packet
+// ever finds none. What stands in the kernel is compared in full, so a rule that was moved or doubled by hand is
+// noticed as well as one that was removed; rules of other networks in the chain are left alone (see chain.ts). Where in
+// POSTROUTING or FORWARD the jump stands is not ours to say: it is appended once, and other programs' rules around it
+// are left alone.
 
 import { runCommand } from '../kernel/command.js';
 import { OverlayError } from '../errors.js';
-import { isInOrder, isOurRule, restoreScript } from './rules.js';
+import { type FoundChain, isInOrder, isPresent, restoreScript, sortRules } from './chain.js';
+import { settle } from './settle.js';
 import type { IptablesChain } from './rules.js';
 
 /** How long to wait for the xtables lock that legacy tools share, in seconds; kube-proxy holds it for its own syncs. */
@@ -62,43 +64,44 @@ export class ChainKeeper {
 
   /** Compares and repairs; whether anything had to be changed. Rejects with OverlayError E_FIREWALL. */
   async sync(signal?: AbortSignal): Promise<boolean> {
-    const { own, parent } = await this.#list(signal);
-    if (this.#isWanted) {
-      if (own !== undefined && isInOrder(this.#printed, own, parent)) return false;
-    } else if (!this.#isIn(own, parent)) {
-      return false;
-    }
-    await this.#restore(restoreScript(this.#printed, parent, this.#isWanted), signal);
-    if (this.#isWanted) await this.#learnSpelling(signal);
-    return true;
+    return await settle<FoundChain>({
+      list: () => this.#list(signal),
+      isRight: (found) => (this.#isWanted ? isInOrder(this.#printed, found) : !isPresent(this.#chain, found)),
+      repair: (found) => this.#restore(restoreScript(this.#printed, found, this.#isWanted), signal),
+      isDone: (found) => (this.#isWanted ? this.#learnSpelling(found) : !isPresent(this.#chain, found)),
+      unseen: (failure) => this.#unseen(failure),
+    });
   }
 
   /** Whether the chain, or a rule that leads to it, is there. Rejects with OverlayError E_FIREWALL. */
   async isPresent(signal?: AbortSignal): Promise<boolean> {
-    const { own, parent } = await this.#list(signal);
-    return this.#isIn(own, parent);
+    return isPresent(this.#chain, await this.#list(signal));
   }
 
-  #isIn(own: readonly string[] | undefined, parent: readonly string[]): boolean {
-    return own !== undefined || parent.some((rule) => isOurRule(rule, this.#chain));
+  /** Whether the rules just restored are there, in whatever words. */
+  #learnSpelling(found: FoundChain): boolean {
+    const { ours, shared, jumps } = sortRules(this.#chain, found);
+    const printed = { ...this.#chain, rules: ours, shared, jump: jumps.at(-1) ?? '' };
+    const { rules, shared: sharedRules } = this.#chain;
+    const isWhole = ours.length === rules.length && shared.length === sharedRules.length;
+    if (!isWhole || !isInOrder(printed, found)) return false;
+    this.#printed = printed;
+    return true;
   }
 
-  async #learnSpelling(signal: AbortSignal | undefined): Promise<void> {
-    const { own, parent } = await this.#list(signal);
-    const jump = parent.findLast((rule) => rule.endsWith(` -j ${this.#chain.name}`));
-    if (own?.length !== this.#chain.rules.length || jump === undefined) {
-      const why =
-        'changed at once by another program, or "iptables" and "iptables-restore" are of different kinds';
-      throw new OverlayError('E_FIREWALL', `Chain ${this.#chain.name} is not as it was restored: ${why}`);
-    }
-    this.#printed = { ...this.#chain, rules: own, jump };
+  #unseen(failure: unknown): Error {
+    if (failure instanceof Error && !/already exists|File exists/.test(failure.message)) return failure;
+    const why =
+      'changed at once by another program, or "iptables" and "iptables-restore" are of different kinds';
+    const message = `Chain ${this.#chain.name} is not as it was restored: ${why}`;
+    return new OverlayError('E_FIREWALL', message, { cause: failure });
   }
 
   /**
    * The "-A" lines of our chain, undefined when there is none, and of its parent. The whole table is asked for: about a
    * chain that does not exist, iptables-nft 1.8.9 says that it "is incompatible", which may be true of others.
    */
-  async #list(signal: AbortSignal | undefined): Promise<{ own: string[] | undefined; parent: string[] }> {
+  async #list(signal: AbortSignal | undefined): Promise<FoundChain> {
     const { table, name, parent } = this.#chain;
     const args = [...this.#waitArgs, '-t', table, '-S'];
     const result = await runCommand('iptables', args, { signal, errorCode: 'E_FIREWALL' });

@@ -42,8 +42,9 @@ export async function printTable(
   family: string,
   name: string,
   signal?: AbortSignal,
+  hasHandles = false,
 ): Promise<string | undefined> {
-  const args = ['-s', 'list', 'table', family, name];
+  const args = ['-s', ...(hasHandles ? ['-a'] : []), 'list', 'table', family, name];
   const result = await runCommand('nft', args, { signal, errorCode: 'E_FIREWALL' });
   if (result.status === 0) return result.stdout;
   if (/No such file or directory/.test(result.stderr)) return undefined;

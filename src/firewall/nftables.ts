@@ -1,52 +1,217 @@
-// Our table in nftables, for networks with EnableNFTables. Needs nft alone; no iptables binary is touched.
+// Our rules in flanneld's table in nftables, for networks with EnableNFTables. Needs nft alone; no iptables binary is
+// touched.
 //
 // flanneld installs its table once and never looks again; here it is compared with every resync, so that a
-// `nft flush ruleset` by hand is repaired.
+// `nft flush ruleset` by hand is repaired. The table is shared as the iptables chains are (see chain.ts): rules are
+// added and deleted one by one, and those of other networks left alone. nft prints no comment of a rule's owner, so
+// theirs is what names an address, and a stray what names none.
 
-import { applyTransaction, canApply, deleteTable, printTable } from './nft.js';
-import { NFT_TABLE, nftScript } from './rules.js';
-import type { NftOptions } from './rules.js';
+import { OverlayError } from '../errors.js';
+import { applyTransaction, canApply, printTable } from './nft.js';
+import { networksOf, NFT_TABLE, nftChains, type NftChain, type NftOptions } from './rules.js';
+import { settle } from './settle.js';
 
-/** Keeps table flannel-ipv4 right, or away when neither kind of rule is wanted. */
+interface FoundRule {
+  readonly text: string;
+  readonly handle: string;
+}
+
+/** A chain as nft prints it. */
+interface FoundNftChain {
+  readonly name: string;
+  /** Of a base chain: "type … hook … priority …". */
+  readonly head: string;
+  readonly rules: readonly FoundRule[];
+}
+
+/** Undefined when there is no such table. */
+export type FoundTable = readonly FoundNftChain[] | undefined;
+
+interface SortedChain {
+  readonly found: FoundNftChain | undefined;
+  readonly ours: readonly FoundRule[];
+  readonly shared: readonly FoundRule[];
+  readonly theirs: readonly FoundRule[];
+  readonly strays: readonly FoundRule[];
+}
+
+/** Reads `nft -s -a list table`. */
+export function parseTable(text: string): FoundNftChain[] {
+  const chains: { name: string; head: string; rules: FoundRule[] }[] = [];
+  for (const line of text.split('\n').map((line) => line.trim())) {
+    const chain = /^chain (\S+) \{/.exec(line);
+    if (chain !== null) chains.push({ name: chain[1], head: '', rules: [] });
+    const last = chains.at(-1);
+    const rule = /^(.*) # handle (\d+)$/.exec(line);
+    if (last === undefined || chain !== null) continue;
+    if (rule !== null) last.rules.push({ text: rule[1], handle: rule[2] });
+    else if (line.startsWith('type ')) last.head = line;
+  }
+  return chains;
+}
+
+/** Keeps our rules in table flannel-ipv4 right, or away where they are not wanted. */
 export class TableKeeper {
-  readonly #options: NftOptions;
-  #script: string | undefined;
-  /** As nft prints the table after we wrote it. */
-  #printed: string | undefined;
+  #options: NftOptions;
+  readonly #networks: readonly string[];
+  /** What our rules are, in the words of this nft; learned when it spells them in another way than we do. */
+  #chains: readonly NftChain[];
+  #isProbed = false;
 
   constructor(options: NftOptions) {
     this.#options = options;
+    this.#networks = networksOf(options);
+    this.#chains = nftChains(options);
   }
 
   /** Compares and repairs; whether anything had to be changed. Rejects with OverlayError E_FIREWALL. */
   async sync(signal?: AbortSignal): Promise<boolean> {
-    const found = await printTable('ip', NFT_TABLE, signal);
-    if (!this.#options.hasMasquerade && !this.#options.hasForward) {
-      if (found === undefined) return false;
-      await deleteTable('ip', NFT_TABLE, signal);
-      return true;
-    }
-    if (found !== undefined && found === this.#printed) return false;
-    this.#script ??= nftScript(await this.#supported(signal));
-    try {
-      await applyTransaction(this.#script, signal);
-    } catch {
-      // A chain of this name with another hook cannot be amended, only replaced; still one transaction.
-      await applyTransaction(
-        `add table ip ${NFT_TABLE}\ndelete table ip ${NFT_TABLE}\n${this.#script}`,
-        signal,
-      );
-    }
-    const printed = await printTable('ip', NFT_TABLE, signal);
-    const hasChanged = printed !== found;
-    this.#printed = printed;
-    return hasChanged;
+    return await settle<FoundTable>({
+      list: () => this.#list(signal),
+      isRight: (found) => this.#isInOrder(this.#chains, found),
+      repair: async (found) => {
+        await this.#probe(signal);
+        await applyTransaction(this.#script(found), signal);
+      },
+      isDone: (found) => this.#learnSpelling(found),
+      unseen: (failure) =>
+        failure instanceof Error
+          ? failure
+          : new OverlayError('E_FIREWALL', `Table ${NFT_TABLE} is not as it was written: changed at once`),
+    });
+  }
+
+  async #list(signal: AbortSignal | undefined): Promise<FoundTable> {
+    const text = await printTable('ip', NFT_TABLE, signal, true);
+    return text === undefined ? undefined : parseTable(text);
   }
 
   /** Where the kernel or nft takes no fully-random, plain masquerade is used, as flanneld does. */
-  async #supported(signal: AbortSignal | undefined): Promise<NftOptions> {
-    if (!this.#options.isFullyRandom || !this.#options.hasMasquerade) return this.#options;
-    if (await canApply(nftScript(this.#options), signal)) return this.#options;
-    return { ...this.#options, isFullyRandom: false };
+  async #probe(signal: AbortSignal | undefined): Promise<void> {
+    if (this.#isProbed) return;
+    if (this.#options.isFullyRandom && this.#options.hasMasquerade) {
+      if (!(await canApply(this.#script(undefined), signal))) {
+        this.#options = { ...this.#options, isFullyRandom: false };
+        this.#chains = nftChains(this.#options);
+      }
+    }
+    this.#isProbed = true;
   }
+
+  #sort({ name, shared: sharedRules }: NftChain, table: FoundTable): SortedChain {
+    const found = table?.find((chain) => chain.name === name);
+    const rules = found?.rules ?? [];
+    const hasAddress = ({ text }: FoundRule): boolean => /\bip [sd]addr\b/.test(text);
+    const isOurs = ({ text }: FoundRule): boolean => {
+      const words = text.split(' ');
+      return this.#networks.some((network) => words.includes(network));
+    };
+    const isShared = ({ text }: FoundRule): boolean =>
+      sharedRules.length > 0 && /^meta mark 0x0*4000 return$/.test(text);
+    const ofNetworks = rules.filter(hasAddress);
+    return {
+      found,
+      ours: ofNetworks.filter(isOurs),
+      theirs: ofNetworks.filter((rule) => !isOurs(rule)),
+      shared: rules.filter(isShared),
+      strays: rules.filter((rule) => !hasAddress(rule) && !isShared(rule)),
+    };
+  }
+
+  #isInOrder(chains: readonly NftChain[], table: FoundTable): boolean {
+    if (chains.every(({ isWanted }) => !isWanted) && table !== undefined) {
+      return (
+        chains.some((chain) => this.#sort(chain, table).theirs.length > 0) && this.#isClean(chains, table)
+      );
+    }
+    return table === undefined ? chains.every(({ isWanted }) => !isWanted) : this.#isClean(chains, table);
+  }
+
+  /** Whether each chain is as it should be: complete, or without us. */
+  #isClean(chains: readonly NftChain[], table: FoundTable): boolean {
+    return chains.every((chain) => {
+      const { found, ours, shared, theirs, strays } = this.#sort(chain, table);
+      if (!chain.isWanted) return found === undefined || (ours.length === 0 && theirs.length > 0);
+      return (
+        found?.head.startsWith(chain.hook) === true &&
+        isSame(ours, chain.rules) &&
+        isSame(shared, chain.shared) &&
+        isLeading(shared, ours, found.rules) &&
+        strays.length === 0
+      );
+    });
+  }
+
+  /** The transaction that makes the table right; it fails as a whole where a rule it deletes is gone. */
+  #script(table: FoundTable): string {
+    const inTable = `ip ${NFT_TABLE}`;
+    const sorted = this.#chains.map((chain) => ({ chain, ...this.#sort(chain, table) }));
+    const isNobodys = sorted.every(({ chain, theirs }) => !chain.isWanted && theirs.length === 0);
+    const lines = [`add table ${inTable} { comment "rules for ${NFT_TABLE}"; }`];
+    if (isNobodys) return `${lines[0]}\ndelete table ${inTable}\n`;
+    // A chain of this name with another hook cannot be amended, only replaced; what is in it has no effect. Where
+    // nobody else has rules, the table is made anew as a whole.
+    const isUsable = ({ chain, found }: SortedChain & { chain: NftChain }): boolean =>
+      found?.head.startsWith(chain.hook) === true;
+    const isMisfit = sorted.some((entry) => entry.found !== undefined && !isUsable(entry));
+    if (isMisfit && sorted.every(({ theirs }) => theirs.length === 0))
+      return `delete table ${inTable}\n${this.#script(undefined)}`;
+    for (const entry of sorted) {
+      const { chain, found, ours, shared, theirs, strays } = entry;
+      const place = `${inTable} ${chain.name}`;
+      const drop = (rules: readonly FoundRule[]) =>
+        lines.push(...rules.map(({ handle }) => `delete rule ${place} handle ${handle}`));
+      if (!chain.isWanted) {
+        if (found === undefined) continue;
+        if (theirs.length > 0) drop(ours);
+        else lines.push(`flush chain ${place}`, `delete chain ${place}`);
+        continue;
+      }
+      const isKept = isUsable(entry);
+      const words = `${chain.hook} priority ${chain.priority}; policy accept; comment "${chain.comment}"`;
+      if (found !== undefined && !isKept) lines.push(`flush chain ${place}`, `delete chain ${place}`);
+      if (!isKept) lines.push(`add chain ${place} { ${words}; }`);
+      const hasOurs = isKept && isSame(ours, chain.rules);
+      const isFirst = isKept && isLeading(shared, ours, found!.rules);
+      const hasShared = isFirst && isSame(shared, chain.shared);
+      if (isKept) {
+        drop(strays);
+        if (!hasShared) drop(shared);
+        if (!hasOurs) drop(ours);
+      }
+      if (!hasShared) lines.push(...chain.shared.map((rule) => `insert rule ${place} ${rule}`));
+      if (!hasOurs) lines.push(...chain.rules.map((rule) => `add rule ${place} ${rule}`));
+    }
+    return lines.join('\n') + '\n';
+  }
+
+  /** Whether the rules just written are there, in whatever words. */
+  #learnSpelling(table: FoundTable): boolean {
+    const printed = this.#chains.map((chain) => {
+      if (!chain.isWanted) return chain;
+      const { ours, shared } = this.#sort(chain, table);
+      const isWhole = ours.length === chain.rules.length && shared.length === chain.shared.length;
+      return isWhole ? { ...chain, rules: textsOf(ours), shared: textsOf(shared) } : chain;
+    });
+    if (!this.#isInOrder(printed, table)) return false;
+    this.#chains = printed;
+    return true;
+  }
+}
+
+function textsOf(rules: readonly FoundRule[]): string[] {
+  return rules.map(({ text }) => text);
+}
+
+function isSame(found: readonly FoundRule[], wanted: readonly string[]): boolean {
+  return found.length === wanted.length && found.every(({ text }, index) => text === wanted[index]);
+}
+
+/** Whether the shared rule stands before ours. */
+function isLeading(
+  shared: readonly FoundRule[],
+  ours: readonly FoundRule[],
+  rules: readonly FoundRule[],
+): boolean {
+  return shared.length === 0 || ours.length === 0 || rules.indexOf(shared[0]) < rules.indexOf(ours[0]);
 }

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { Driver, LAB_SKIP, NETWORK, run, waitFor, withLab } from './kernel-lab.js';
+import { prefixOf } from '../../src/net/ipv4.js';
 import type { KernelLab } from './kernel-lab.js';
 
 interface Report {
@@ -195,6 +196,91 @@ t.test('nftables: one table, nft alone, and the other mode is cleaned up', { ski
     const back = await openFirewall(lab, 'h1');
     t.strictSame(back.degraded, []);
     t.notMatch(await lab.sh('h1', 'nft list tables'), 'flannel-ipv4', 'and back');
+  }),
+);
+
+t.test('two networks and a flanneld share a host: each sees to its own rules', { skip: LAB_SKIP }, (t) =>
+  withLab(async (lab) => {
+    const foreign = (text: string) => text.split('\n').filter((line) => line.includes('10.77.'));
+    const rulesOf = (text: string, network: string) =>
+      text.split('\n').filter((line) => line.split(' ').includes(network));
+    const shell = (command: string) => lab.exec('h1', ['sh', '-c', command]);
+    for (const useNftables of [false, true]) {
+      const list = () =>
+        shell(useNftables ? 'nft list table ip flannel-ipv4' : 'iptables-save | grep -v "^[#:]"');
+      const open = async (network: string, subnet: string, options: Record<string, unknown> = {}) => {
+        const driver = new Driver(lab, 'h1');
+        const fields = { network, subnet, options: { useNftables, ...options } };
+        const { degraded } = await driver.call<Report>('firewall', fields);
+        t.strictSame(degraded, []);
+        return driver;
+      };
+      // Both at once, on a host without chains.
+      const [a, b] = await Promise.all([
+        open('10.5.0.0/16', '10.5.1.0/24', { hasBlackhole: true }),
+        open('10.50.0.0/16', '10.50.1.0/24', { hasBlackhole: true }),
+      ]);
+      const third = '-s 10.77.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT';
+      await shell(
+        useNftables
+          ? 'nft add rule ip flannel-ipv4 forward ip saddr 10.77.0.0/16 accept'
+          : `iptables -A FLANNEL-FWD ${third}`,
+      );
+      const resync = async () => {
+        const results = [await a.call<Report>('resync'), await b.call<Report>('resync')];
+        t.strictSame(
+          results.flatMap(({ degraded }) => degraded),
+          [],
+        );
+        return results.map(({ repairs }) => repairs);
+      };
+      const [ofA, ofB] = await resync();
+      const before = await list();
+      t.equal(rulesOf(before, '10.5.0.0/16').length, 7);
+      t.equal(rulesOf(before, '10.50.0.0/16').length, 7);
+      t.equal((before.match(/RETURN|return/g) ?? []).length, 7, 'the rule about the mark stands once');
+      t.equal(foreign(before).length, 1);
+      t.strictSame(await resync(), [ofA, ofB], 'no repair in turns');
+      t.equal(await list(), before);
+
+      await shell(
+        useNftables
+          ? 'nft flush ruleset'
+          : 'iptables -F; iptables -X; iptables -t nat -F; iptables -t nat -X',
+      );
+      await Promise.all([a.call('resync'), b.call('resync')]);
+      await resync();
+      t.strictSame(
+        (await list()).split('\n').sort(),
+        before
+          .split('\n')
+          .filter((line) => foreign(line).length === 0)
+          .sort(),
+        'all rules back after both repaired at once',
+      );
+      const holes = () => shell('ip route show type blackhole');
+      t.match(await holes(), /10\.5\.1\.0.*\n?.*10\.50\.1\.0/, 'two blackholes');
+
+      // A restart with another subnet, then without rules, then of another network: b's never change.
+      const others = rulesOf(await list(), '10.50.0.0/16');
+      await a.close();
+      await (await open('10.5.0.0/16', '10.5.2.0/24')).close();
+      t.strictSame(rulesOf(await list(), '10.50.0.0/16'), others);
+      t.match(rulesOf(await list(), '10.5.0.0/16').join(), '10.5.2.0/24');
+      t.notMatch(await list(), '10.5.1.0/24');
+      await (await open('10.5.0.0/16', '10.5.2.0/24', { hasMasquerade: false, hasForward: false })).close();
+      t.strictSame(rulesOf(await list(), '10.50.0.0/16'), others);
+      t.equal(rulesOf(await list(), '10.5.0.0/16').length, 0);
+      t.match(await holes(), '10.50.1.0/24');
+      await (await open('10.5.0.0/16', '10.5.2.0/24')).close();
+      await (await open('10.6.0.0/16', '10.6.2.0/24', { formerNetwork: prefixOf(0x0a050000, 16) })).close();
+      t.equal(rulesOf(await list(), '10.5.0.0/16').length, 0, 'the former network is gone');
+      t.equal(rulesOf(await list(), '10.6.0.0/16').length, 7);
+      t.strictSame(rulesOf(await list(), '10.50.0.0/16'), others);
+      await b.close();
+      await shell('nft flush ruleset');
+      await shell('ip route flush type blackhole');
+    }
   }),
 );
 

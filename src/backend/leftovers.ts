@@ -2,13 +2,12 @@
 //
 // A mode leaves its state behind on purpose, so that a restart loses nothing; after a change of the network config's
 // backend type that state is in the way (its routes are more specific than the udp mode's one route). Only what bears
-// our mark goes: VXLAN devices with our alias, the persistent TUN, routes of our protocol, the nft table of our name.
+// our mark goes: VXLAN devices with our alias, the persistent TUN, routes of our protocol, the guard of a device's VNI.
 
 import { ipBatch, meansGone, ROUTE_PROTOCOL } from '../kernel/ip.js';
 import { deleteLink, listLinks } from '../kernel/link.js';
 import { deleteRouteLine, listRoutes } from '../kernel/route.js';
-import { deleteTable, printTable } from '../firewall/nft.js';
-import { GUARD_TABLE } from '../firewall/member-guard.js';
+import { removeGuard } from '../firewall/member-guard.js';
 import { OverlayError } from '../errors.js';
 import { DEVICE_ALIAS, UDP_DEVICE } from './device-names.js';
 import type { Link } from '../kernel/link.js';
@@ -37,9 +36,9 @@ export async function removeLeftovers(options: LeftoverOptions): Promise<void> {
   for (const link of await listLinks()) {
     if (link.name === device || !isOurDevice(link)) continue;
     log.info({ device: link.name }, 'removing the device of another mode');
+    if (link.kind === 'vxlan') await removeGuardOf(link);
     await deleteLink(link.name);
   }
-  if (device === undefined || !device.startsWith('flannel.')) await removeGuard();
 }
 
 /** Whether we made a device and left it. A TUN without persistence belongs to a flanneld that is running. */
@@ -48,9 +47,9 @@ export function isOurDevice(link: Link): boolean {
   return link.kind === 'tun' && link.name === UDP_DEVICE && link.data['persist'] === true;
 }
 
-async function removeGuard(): Promise<void> {
+async function removeGuardOf(link: Link): Promise<void> {
   try {
-    if ((await printTable('ip', GUARD_TABLE)) !== undefined) await deleteTable('ip', GUARD_TABLE);
+    await removeGuard(Number(link.data['id']));
   } catch (error) {
     // Without nft on this host no guard was ever made.
     if (!(error instanceof OverlayError && error.cause !== undefined)) throw error;

@@ -1,12 +1,13 @@
 // Source check of the vxlan mode: VXLAN datagrams with our VNI are taken only from the public IPs of the members.
 //
 // VXLAN has no authentication, and a VXLAN socket listens on every address whatever `local` says, so that without a
-// guard anyone who reaches the port can put frames into the overlay. One nft table of our own holds a set of addresses
-// and one rule. The rule matches the VNI inside the datagram, because other overlays may share the port; it hangs on
-// "input", so that traffic between other hosts which this one only forwards is not touched.
+// guard anyone who reaches the port can put frames into the overlay. One nft table of our own holds, for each VNI of
+// this host, a set of addresses and a chain of one rule: another daemon serves another VNI. The rule matches the VNI
+// inside the datagram, because other overlays may share the port; it hangs on "input", so that traffic between other
+// hosts which this one only forwards is not touched.
 //
-// The table appears with the first snapshot of members, complete: a guard without members would cut the traffic that a
-// daemon before us set up. It stays when we end, as the rest of the mode does.
+// Set and chain appear with the first snapshot of members, complete: a guard without members would cut the traffic that
+// a daemon before us set up. They stay when we end, as the rest of the mode does.
 
 import { applyTransaction, deleteTable, listTable } from './nft.js';
 import { formatIpv4, parseIpv4 } from '../net/ipv4.js';
@@ -65,7 +66,7 @@ export class MemberGuard {
     this.#touched.clear();
     try {
       if (this.#options.sourceCheck === 'off') {
-        if (this.#applied === undefined) await this.#removeLeftover();
+        if (this.#applied === undefined) await removeGuard(this.#options.vni);
         this.#applied = new Set();
       } else if (this.#applied === undefined) {
         await this.#install();
@@ -113,7 +114,8 @@ export class MemberGuard {
 
   async #install(): Promise<void> {
     const members = [...this.#leaseCounts.keys()];
-    await applyTransaction(formatGuard(this.#options, members));
+    const former = formerLines((await listTable('ip', GUARD_TABLE)) ?? [], this.#options.vni);
+    await applyTransaction(former + formatGuard(this.#options, members));
     this.#applied = new Set(members);
   }
 
@@ -123,7 +125,7 @@ export class MemberGuard {
     const removed = touched.filter((address) => !this.#leaseCounts.has(address) && applied.has(address));
     if (added.length + removed.length === 0) return;
     const change = (verb: string, address: Ipv4): string =>
-      `${verb} element ip ${GUARD_TABLE} members { ${formatIpv4(address)} }\n`;
+      `${verb} element ip ${GUARD_TABLE} ${namesOf(this.#options.vni).set} { ${formatIpv4(address)} }\n`;
     const lines = [
       ...removed.map((address) => change('delete', address)),
       ...added.map((address) => change('add', address)),
@@ -138,15 +140,14 @@ export class MemberGuard {
     for (const address of added) applied.add(address);
   }
 
-  async #removeLeftover(): Promise<void> {
-    if ((await listTable('ip', GUARD_TABLE)) !== undefined) await deleteTable('ip', GUARD_TABLE);
-  }
-
   #isInOrder(objects: readonly NftObject[]): boolean {
-    const rules = objects.map((object) => object['rule']).filter((rule) => rule !== undefined);
-    const set = objects.find((object) => object['set'] !== undefined)?.['set'];
-    const chain = objects.find((object) => object['chain'] !== undefined)?.['chain'];
-    if (rules.length !== 1 || chain?.['hook'] !== 'input' || set === undefined) return false;
+    const names = namesOf(this.#options.vni);
+    const rules = objects.map((object) => object['rule']).filter((rule) => rule?.['chain'] === names.chain);
+    const named = (kind: 'set' | 'chain') =>
+      objects.map((object) => object[kind]).find((found) => found?.['name'] === names[kind]);
+    const [set, chain] = [named('set'), named('chain')];
+    if (rules[0] === undefined || rules.length !== 1 || chain?.['hook'] !== 'input' || set === undefined)
+      return false;
     this.#readDropped(rules[0]);
     const elements = (set['elem'] as readonly unknown[] | undefined) ?? [];
     const wanted = this.#applied!;
@@ -173,22 +174,66 @@ function ruleComment(options: MemberGuardOptions): string {
   return `${verb} VNI ${options.vni} on port ${options.port} from hosts without a lease`;
 }
 
-/** The whole table as one transaction that replaces what was there. */
+/** What of the table belongs to a VNI. */
+function namesOf(vni: number): { readonly set: string; readonly chain: string } {
+  return { set: `members_${vni}`, chain: `input_${vni}` };
+}
+
+/** Set and chain of our VNI as one transaction that replaces what was there. */
 export function formatGuard(options: MemberGuardOptions, members: readonly Ipv4[]): string {
+  const { set, chain } = namesOf(options.vni);
   const elements = members.length === 0 ? '' : `\n    elements = { ${members.map(formatIpv4).join(', ')} }`;
   const verdict = options.sourceCheck === 'audit' ? 'accept' : 'drop';
   // @th,96,24: the VNI is 4 bytes into the VXLAN header, which follows 8 bytes of UDP (RFC 7348 section 5).
+  const match = `udp dport ${options.port} @th,96,24 ${options.vni} ip saddr != @${set}`;
   // Priority −10: before the filter tables, so that an "accept" there does not matter; drops are final in any case.
+  // "add" before "delete", since "destroy" needs nft 1.0.7 and Linux 6.3.
   return `add table ip ${GUARD_TABLE}
-delete table ip ${GUARD_TABLE}
+add chain ip ${GUARD_TABLE} ${chain}
+flush chain ip ${GUARD_TABLE} ${chain}
+delete chain ip ${GUARD_TABLE} ${chain}
+add set ip ${GUARD_TABLE} ${set} { type ipv4_addr; }
+delete set ip ${GUARD_TABLE} ${set}
 table ip ${GUARD_TABLE} {
-  set members {
+  set ${set} {
     type ipv4_addr${elements}
   }
-  chain input {
+  chain ${chain} {
     type filter hook input priority -10; policy accept;
-    udp dport ${options.port} @th,96,24 ${options.vni} ip saddr != @members counter ${verdict} comment "${ruleComment(options)}"
+    ${match} counter ${verdict} comment "${ruleComment(options)}"
   }
 }
 `;
+}
+
+/** Removes set and chain of a VNI, and the table with the last of them. Rejects with OverlayError E_FIREWALL. */
+export async function removeGuard(vni: number): Promise<void> {
+  const objects = await listTable('ip', GUARD_TABLE);
+  if (objects === undefined) return;
+  const { set, chain } = namesOf(vni);
+  const names = objects.map((object) => (object['set'] ?? object['chain'])?.['name'] as string | undefined);
+  const former = formerLines(objects, vni);
+  const ours = [set, chain, ...(former === '' ? [] : [FORMER.set, FORMER.chain])];
+  if (names.every((name) => name === undefined || ours.includes(name))) {
+    await deleteTable('ip', GUARD_TABLE);
+    return;
+  }
+  const lines = [];
+  if (names.includes(chain)) lines.push(`delete chain ip ${GUARD_TABLE} ${chain}\n`);
+  if (names.includes(set)) lines.push(`delete set ip ${GUARD_TABLE} ${set}\n`);
+  if (former !== '' || lines.length > 0) await applyTransaction(former + lines.join(''));
+}
+
+/** Up to 0.1.0 the table was that of one daemon. */
+const FORMER = { set: 'members', chain: 'input' };
+
+/** Lines that remove what a former version left for our VNI; empty when there is nothing. */
+function formerLines(objects: readonly NftObject[], vni: number): string {
+  const isFormer = objects.some(({ rule }) => {
+    const comment = (rule?.['comment'] as string | undefined) ?? '';
+    return rule?.['chain'] === FORMER.chain && / VNI (\d+) on port /.exec(comment)?.[1] === String(vni);
+  });
+  if (!isFormer) return '';
+  const { set, chain } = FORMER;
+  return `delete chain ip ${GUARD_TABLE} ${chain}\ndelete set ip ${GUARD_TABLE} ${set}\n`;
 }

@@ -326,6 +326,45 @@ t.test('vxlan: a device that does not fit is made anew with its MAC and all peer
   }),
 );
 
+t.test("vxlan: the guard of another VNI is another daemon's", { skip: LAB_SKIP }, (t) =>
+  withLab(async (lab) => {
+    // Another daemon's with VNI 9, and the table as twill 0.1.0 left it for VNI 1.
+    const other = `
+	chain input_9 {
+		type filter hook input priority filter - 10; policy accept;
+		udp dport 8472 @th,96,24 0x9 ip saddr != @members_9 counter packets 0 bytes 0 drop comment "drop VNI 9"
+	}
+`.trim();
+    const former = `table ip twill-vxlan {
+      set members { type ipv4_addr; }
+      chain input {
+        type filter hook input priority -10; policy accept;
+        udp dport 8472 @th,96,24 1 ip saddr != @members counter drop \
+          comment "drop VNI 1 on port 8472 from hosts without a lease"
+      }
+      set members_9 { type ipv4_addr; elements = { 192.0.2.9 } }
+      ${other}
+    }`;
+    await lab.exec('h1', ['nft', '-f', '-'], former);
+    const table = () => lab.sh('h1', 'nft list table ip twill-vxlan');
+    const nodes = await Promise.all([1, 2].map((number) => startNode(lab, number)));
+    await introduce(nodes);
+    await waitFor('own guard', async () => (await table()).includes('chain input_1'));
+    t.notMatch(await table(), /chain input \{|set members \{/, 'the former one is replaced');
+    t.ok(await lab.ping('c1', '10.5.2.2'));
+    await nodes[0].driver.call('reconcile');
+    await lab.sh('h1', 'nft flush chain ip twill-vxlan input_1');
+    await nodes[0].driver.call('reconcile');
+    t.match(await table(), '@members_1');
+    await nodes[0].driver.close();
+    const open = await startNode(lab, 1, {}, { sourceCheck: 'off' });
+    await open.driver.call('apply', {});
+    await waitFor('guard removed', async () => !(await table()).includes('_1'));
+    t.match((await table()).replaceAll('0x00000009', '0x9'), other, "the other's is as it was");
+    t.match(await table(), '192.0.2.9');
+  }),
+);
+
 t.test('vxlan: only members get frames in', { skip: LAB_SKIP }, (t) =>
   withLab(async (lab) => {
     const nodes = await Promise.all([1, 2].map((number) => startNode(lab, number)));

@@ -1,20 +1,24 @@
 import t from 'tap';
 import { formatGuard } from '../../../src/firewall/member-guard.js';
 
-t.test('formatGuard() replaces the whole table in one transaction', (t) => {
+t.test('formatGuard() replaces what belongs to its VNI in one transaction', (t) => {
   const options = { port: 8472, vni: 1, sourceCheck: 'strict' as const };
   t.equal(
     formatGuard(options, [0xc0000201, 0xc0000202]),
     `add table ip twill-vxlan
-delete table ip twill-vxlan
+add chain ip twill-vxlan input_1
+flush chain ip twill-vxlan input_1
+delete chain ip twill-vxlan input_1
+add set ip twill-vxlan members_1 { type ipv4_addr; }
+delete set ip twill-vxlan members_1
 table ip twill-vxlan {
-  set members {
+  set members_1 {
     type ipv4_addr
     elements = { 192.0.2.1, 192.0.2.2 }
   }
-  chain input {
+  chain input_1 {
     type filter hook input priority -10; policy accept;
-    udp dport 8472 @th,96,24 1 ip saddr != @members counter drop comment "drop VNI 1 on port 8472 from hosts without a lease"
+    udp dport 8472 @th,96,24 1 ip saddr != @members_1 counter drop comment "drop VNI 1 on port 8472 from hosts without a lease"
   }
 }
 `,
@@ -23,7 +27,7 @@ table ip twill-vxlan {
   const audit = formatGuard({ ...options, vni: 7, sourceCheck: 'audit' }, []);
   t.match(
     audit,
-    '@th,96,24 7 ip saddr != @members counter accept comment "note VNI 7',
+    '@th,96,24 7 ip saddr != @members_7 counter accept comment "note VNI 7',
     'audit counts and lets pass',
   );
   t.end();

@@ -90,6 +90,7 @@ export class OwnLease {
   /** The write under way: its event may come before the answer. */
   #pending: { readonly leaseId: bigint; readonly value: string } | undefined;
   #renewAtMs: number;
+  #hasSaidMargin = false;
   #checkAtMs = Infinity;
   #retryAtMs = 0;
   #alarm: Alarm | undefined;
@@ -427,15 +428,29 @@ export class OwnLease {
     this.#options.onLost(reason);
   }
 
-  #renewalTime(own: OwnKey): number {
-    if (own.leaseId === 0n) return Infinity;
-    const leftMs = own.expiresAtMs - this.#options.clock.nowMs();
-    // A little earlier for some than for others: hosts that started together shall not renew together.
-    const marginMs = Math.min(
-      this.#options.renewMarginMs * (1 + 0.1 * this.#options.random()),
-      leftMs * 0.75,
+  /**
+   * `renewMarginMs` before the end, whatever of the life that leaves: it is the operator's. A little earlier for some
+   * than for others, since hosts that started together shall not renew together.
+   */
+  #renewalTime({ leaseId, expiresAtMs, grantedMs }: OwnKey): number {
+    if (leaseId === 0n) return Infinity;
+    const { renewMarginMs, random } = this.#options;
+    if (renewMarginMs < grantedMs) {
+      const jitterMs = 0.1 * Math.min(renewMarginMs, grantedMs - renewMarginMs) * random();
+      return expiresAtMs - renewMarginMs - jitterMs;
+    }
+    this.#sayMargin(grantedMs);
+    return expiresAtMs - grantedMs * 0.75;
+  }
+
+  #sayMargin(grantedMs: number): void {
+    if (this.#hasSaidMargin) return;
+    this.#hasSaidMargin = true;
+    const marginMinutes = this.#options.renewMarginMs / 60_000;
+    this.#options.log.warn(
+      { grantedSeconds: grantedMs / 1000, marginMinutes },
+      '--subnet-lease-renew-margin is longer than the lease that etcd granted: renewed after a quarter of it',
     );
-    return own.expiresAtMs - marginMs;
   }
 }
 

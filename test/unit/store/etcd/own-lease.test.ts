@@ -20,13 +20,25 @@ interface Bench {
   readonly clock: FakeClock;
   readonly own: OwnLease;
   readonly lost: string[];
+  readonly warnings: string[];
 }
 
-async function open(leaseId = 7n): Promise<Bench> {
+interface Margin {
+  readonly marginMinutes?: number;
+  readonly leaseTtlSeconds?: number;
+  readonly random?: number;
+}
+
+async function open(leaseId = 7n, margin: Margin = {}): Promise<Bench> {
+  const { marginMinutes = 60, leaseTtlSeconds = 86_400, random = 0 } = margin;
   const kv = new FakeKv();
   const clock = new FakeClock();
-  const log = pino({ level: 'silent' });
-  const context = { kv, clock, log, leaseTtlSeconds: 86_400 };
+  const warnings: string[] = [];
+  const log = pino(
+    { level: 'warn' },
+    { write: (line: string) => warnings.push((JSON.parse(line) as { msg: string }).msg) },
+  );
+  const context = { kv, clock, log, leaseTtlSeconds };
   const written = await writeOwnKey(
     context,
     { key: KEY, value: VALUE, over: undefined, newLeaseId: leaseId },
@@ -36,8 +48,8 @@ async function open(leaseId = 7n): Promise<Bench> {
   const own = new OwnLease({
     ...context,
     layout,
-    random: () => 0,
-    renewMarginMs: HOUR_MS,
+    random: () => random,
+    renewMarginMs: marginMinutes * 60_000,
     network: parsePrefix('10.5.0.0/16')!,
     subnet,
     attributes,
@@ -45,7 +57,7 @@ async function open(leaseId = 7n): Promise<Bench> {
     onWritten: () => undefined,
     onLost: (reason) => lost.push(reason),
   });
-  return { kv, clock, own, lost };
+  return { kv, clock, own, lost, warnings };
 }
 
 t.test('OwnLease renews 23 h after the grant, with a new etcd lease, and revokes the old one', async (t) => {
@@ -61,6 +73,39 @@ t.test('OwnLease renews 23 h after the grant, with a new etcd lease, and revokes
   t.equal(own.counters.renewals, 2);
   await own.close();
   t.equal(clock.pending, 0);
+});
+
+t.test('OwnLease renews as long before the end as --subnet-lease-renew-margin says', async (t) => {
+  const cases: [marginMinutes: number, grantedSeconds: number, earliest: number, latest: number][] = [
+    // In minutes after the grant: the margin, and up to a tenth of it, or of what is left, earlier.
+    [1, 86_400, 1438.9, 1439],
+    [60, 86_400, 1374, 1380],
+    [1080, 86_400, 324, 360],
+    [1081, 86_400, 323.1, 359],
+    [1200, 86_400, 216, 240],
+    [1439, 86_400, 0.9, 1],
+    [60, 4200, 9, 10],
+    // More than was granted: a quarter of it.
+    [60, 3600, 15, 15],
+    [60, 600, 2.5, 2.5],
+  ];
+  for (const [marginMinutes, leaseTtlSeconds, earliest, latest] of cases) {
+    for (const random of [0, 1]) {
+      const name = `${marginMinutes} min of ${leaseTtlSeconds} s, ${random}`;
+      const { clock, own, warnings } = await open(7n, { marginMinutes, leaseTtlSeconds, random });
+      const dueMs = (random === 0 ? latest : earliest) * 60_000;
+      t.match(own.status(), { renewsInSeconds: Number }, name);
+      t.ok(Math.abs((own.status().renewsInSeconds as number) * 1000 - dueMs) < 1000, name);
+      await clock.advance(dueMs - 1000);
+      t.equal(own.counters.renewals, 0, `${name}: not before`);
+      await clock.advance(2500);
+      t.equal(own.counters.renewals, 1, `${name}: then`);
+      await clock.advance(dueMs);
+      t.equal(own.counters.renewals, 2, `${name}: and again`);
+      t.equal(warnings.length, leaseTtlSeconds <= marginMinutes * 60 ? 1 : 0, `${name}: said once`);
+      await own.close();
+    }
+  }
 });
 
 t.test('OwnLease on a machine that was suspended: renewed soon after it wakes', async (t) => {

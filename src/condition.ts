@@ -143,6 +143,11 @@ export const CONDITIONS = {
     'remove that route: `ip route`',
   ),
   'peer-unprogrammed': warning('peer', 'the kernel refuses what a peer needs; tried again', 'see the text'),
+  'peer-unreachable': warning(
+    'peer',
+    'no echo comes back from a host through the overlay',
+    'is its twilld up, and may its UDP port be reached? twill peers',
+  ),
   'lease-refused': warning('peer', "a host's lease is refused: nothing is sent to it", 'twill leases'),
   'lease-nested': warning('peer', 'leases lie inside others', 'twill leases'),
   'lease-unreadable': warning('peer', 'keys below subnets/ are no leases', 'twill leases; remove them'),

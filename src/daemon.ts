@@ -34,7 +34,7 @@ import { listLinks } from './kernel/link.js';
 import { openMonitor } from './kernel/monitor.js';
 import { UnderlayWatch } from './kernel/underlay-watch.js';
 import { readNetstat } from './kernel/netstat.js';
-import type { LeaseAttributes, LeaseDiff, LeaseUpdate } from './lease/lease.js';
+import type { Lease, LeaseAttributes, LeaseDiff, LeaseUpdate } from './lease/lease.js';
 import { type LeaseChange, LeaseView } from './lease/lease-view.js';
 import {
   formatIpv4,
@@ -52,7 +52,9 @@ import type { Logger } from './ops/log.js';
 import { Metrics } from './ops/metrics.js';
 import { ServiceNotifier, statusLine } from './ops/sd-notify.js';
 import { PathProber } from './probe/path-prober.js';
-import { pathMetrics } from './probe/path-metrics.js';
+import { OverlayProber } from './probe/overlay-prober.js';
+import { pathMetrics, reachMetrics } from './probe/path-metrics.js';
+import type { ReachState } from './probe/peer-reach.js';
 import { openRawIcmp } from './probe/raw-icmp.js';
 import { shapeChanges } from './store/config-shape.js';
 import { firstConfig } from './store/first-config.js';
@@ -142,6 +144,7 @@ class Daemon {
   #backend: Backend | undefined;
   #pacer: DiffPacer | undefined;
   #prober: PathProber | undefined;
+  #overlayProber: OverlayProber<Lease> | undefined;
   #firewall: Firewall | undefined;
   #config: NetworkConfig | undefined;
   #iface: ExternalInterface | undefined;
@@ -302,7 +305,12 @@ class Daemon {
     const { healthzIp, healthzPort, controlSocket } = this.#flags;
     const metrics = new Metrics({
       backend: () => [...(this.#backend?.counters() ?? []), ...(this.#firewall?.counters() ?? [])],
-      gauges: () => [...this.#gauges(), ...(this.#store.counters?.() ?? []), ...pathMetrics(this.#prober)],
+      gauges: () => [
+        ...this.#gauges(),
+        ...(this.#store.counters?.() ?? []),
+        ...pathMetrics(this.#prober),
+        ...reachMetrics(this.#overlayProber),
+      ],
       version: this.#version,
     });
     const served: Omit<HttpOptions, 'listen'> = {
@@ -376,8 +384,12 @@ class Daemon {
   #openProber(): void {
     if (!this.#flags.pathProbes) return;
     try {
-      const prober: PathProber = new PathProber({
-        sender: openRawIcmp((received) => prober.receive(received)),
+      const sender = openRawIcmp((received) => {
+        this.#prober?.receive(received);
+        this.#overlayProber?.receive(received);
+      });
+      const prober = new PathProber({
+        sender,
         fullBytes: () => this.#iface!.mtuBytes,
         onPathMtu: (peer, mtuBytes) => this.#backend!.pathMtuChanged?.(peer, mtuBytes),
         now: () => performance.now(),
@@ -386,15 +398,34 @@ class Daemon {
       });
       this.#prober = prober;
       this.#opened.push({ name: 'path probes', resource: prober });
+      const overlayProber = new OverlayProber<Lease>({
+        sender,
+        targetOf: (lease) => this.#backend!.echoTarget(lease),
+        packetsOf: (lease) => this.#backend!.peerPackets?.(lease),
+        hostAnswer: (publicIp) => prober.hostAnswer(publicIp),
+        now: () => performance.now(),
+        randomBytes,
+      });
+      this.#overlayProber = overlayProber;
+      this.#opened.push({ name: 'overlay echoes', resource: overlayProber });
       this.#setProbedPeers();
       prober.start();
+      overlayProber.start();
     } catch (error) {
       this.#proberFault = `path probes are off: ${messageOf(error)}`;
     }
   }
 
   #setProbedPeers(): void {
-    this.#prober?.setPeers(Array.from(this.#view!.accepted(), ({ attributes }) => attributes.publicIp));
+    const leases = [...this.#view!.accepted()];
+    this.#prober?.setPeers(leases.map(({ attributes }) => attributes.publicIp));
+    this.#overlayProber?.setPeers(
+      leases.map((lease) => ({
+        key: formatPrefix(lease.subnet),
+        publicIp: lease.attributes.publicIp,
+        lease,
+      })),
+    );
   }
 
   // --- events --------------------------------------------------------------------------------------------------
@@ -596,6 +627,7 @@ class Daemon {
     this.#health.addSource('firewall', () => this.#firewall?.conditions() ?? []);
     this.#health.addSource('host', () => this.#hostConditions());
     this.#health.addSource('leases', () => (this.#view === undefined ? [] : leaseConditions(this.#view)));
+    this.#health.addSource('peers', () => unreachedPeers(this.#overlayProber));
     this.#health.onChange = (change) => this.#sayHealth(change);
     const look = (): void => notifier.status(statusLine(this.#health.look(), this.#duty));
     const timer = setInterval(look, HEALTH_MS);
@@ -682,7 +714,23 @@ class Daemon {
   #withPath(peer: Record<string, unknown>): Record<string, unknown> {
     const address = parseIpv4(String(peer['publicIp']));
     const path = address === undefined ? undefined : this.#prober?.report(address);
-    return path === undefined ? peer : { ...peer, path };
+    const reachability = this.#reachability(String(peer['subnet']));
+    return { ...peer, ...(path === undefined ? {} : { path }), reachability };
+  }
+
+  #reachability(subnet: string): Record<string, unknown> {
+    if (this.#overlayProber === undefined) {
+      const reason = this.#proberFault ?? 'path probes are switched off';
+      return { state: 'unknown' satisfies ReachState, reason };
+    }
+    const report = this.#overlayProber.report(subnet);
+    if (report === undefined) return { state: 'unknown' satisfies ReachState, reason: 'just come' };
+    const { sinceMs, lastHeardMs, ...rest } = report;
+    return {
+      ...rest,
+      ...(sinceMs === undefined ? {} : { since: wallClock(sinceMs) }),
+      ...(lastHeardMs === undefined ? {} : { lastHeard: wallClock(lastHeardMs) }),
+    };
   }
 
   #status(): Record<string, unknown> {
@@ -705,6 +753,7 @@ class Daemon {
       store: { kind: this.#flags.store, ...this.#store.status() },
       backend: { type: this.#backend?.type, ...backend?.detail },
       peers: (backend?.peers ?? []).map((peer) => this.#withPath(peer)),
+      peerCounts: this.#overlayProber?.summary(),
       refusedLeases: this.#view?.refusals().map(({ key, code, text }) => ({ key, code, text })) ?? [],
       alarms: this.#view?.alarms() ?? [],
     };
@@ -721,6 +770,20 @@ function conditionFamily(report: HealthReport): BackendCounter {
       return { labels: { code, severity, scope }, value };
     }),
   };
+}
+
+/** Never a reason for 503: a host that is switched off would stop the rolling update of all others. */
+function unreachedPeers(prober: OverlayProber<Lease> | undefined): Condition[] {
+  const texts = Array.from(
+    prober?.unreached() ?? [],
+    ({ key, publicIp, state }) => `${key} of ${formatIpv4(publicIp)}: ${state.replace(' since', '')}`,
+  );
+  return texts.length === 0 ? [] : [conditionOfMany('peer-unreachable', texts)];
+}
+
+/** Of a moment by the monotonic clock, RFC 3339. */
+function wallClock(ms: number): string {
+  return new Date(Date.now() - performance.now() + ms).toISOString();
 }
 
 /** What is wrong with leases of other hosts, which this host does not send to. */

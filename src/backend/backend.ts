@@ -5,7 +5,7 @@
 // and forgotten.
 
 import type { Condition } from '../condition.js';
-import type { LeaseAttributes, LeaseDiff } from '../lease/lease.js';
+import type { Lease, LeaseAttributes, LeaseDiff } from '../lease/lease.js';
 import type { OffloadSwitches, SourceCheck } from '../config/options.js';
 import type { NetworkConfig } from '../config/network-config.js';
 import type { ExternalInterface } from '../kernel/external-interface.js';
@@ -41,6 +41,13 @@ export interface Backend {
   interfaceChanged(iface: ExternalInterface): Promise<{ readonly mtuBytes: number }>;
   /** The largest IPv4 packet that reaches a peer was measured: its inner packets must not make larger ones. */
   pathMtuChanged?(peer: Ipv4, mtuBytes: number): void;
+  /**
+   * The address at a host's end of the path its packets take, which an echo shows to work; undefined while nothing is
+   * sent to it.
+   */
+  echoTarget(lease: Lease): Ipv4 | undefined;
+  /** Packets outbound and inbound of a host so far, where this process carries them. */
+  peerPackets?(lease: Lease): readonly [number, number];
   conditions(): readonly Condition[];
   /** False while a thread of it is hung, which only a restart mends: the service manager's watchdog is not fed then. */
   isAlive?(): boolean;

@@ -12,7 +12,7 @@ import { PeerProgrammer } from './peer-programmer.js';
 import type { Backend, BackendContext, BackendCounter, ExternalInterface } from './backend.js';
 import type { RouteLookup } from '../kernel/route.js';
 import type { Lease, LeaseAttributes, LeaseDiff } from '../lease/lease.js';
-import type { Prefix } from '../net/ipv4.js';
+import type { Ipv4, Prefix } from '../net/ipv4.js';
 import type { PeerPlan, PeerRefusal } from './peer-plan.js';
 
 /** A backend of type "host-gw". Throws OverlayError E_BACKEND behind NAT. */
@@ -66,6 +66,11 @@ class HostGwBackend implements Backend {
     this.#interfaceFault = natFault(iface);
     await this.#programmer.reconcile();
     return { mtuBytes: iface.mtuBytes };
+  }
+
+  /** The next hop itself: nothing is encapsulated between, and no address of the subnet is sure to be there. */
+  echoTarget({ subnet, attributes }: Lease): Ipv4 | undefined {
+    return this.#programmer.carries(subnet) ? attributes.publicIp : undefined;
   }
 
   conditions(): readonly Condition[] {

@@ -184,6 +184,12 @@ export class PeerProgrammer {
     }));
   }
 
+  /** Whether the kernel holds what packets to this subnet need. */
+  carries(subnet: Prefix): boolean {
+    const peer = this.#peers.get(prefixKey(subnet));
+    return peer?.done !== undefined && peer.failure === undefined && peer.refusal === undefined;
+  }
+
   /** Counts a repair that the owner made outside peers: the device, its address. */
   countRepair(object: 'device' | 'address'): void {
     this.#counters.repaired(object, 1);

@@ -79,6 +79,12 @@ export class PeerTraffic {
     }
   }
 
+  /** The traffic of one lease at present. */
+  current(key: string): Traffic {
+    const entry = this.#entries.get(key);
+    return entry?.row === undefined ? (entry?.kept ?? NONE) : sum(entry, this.#readRow(entry.row), 0);
+  }
+
   /** The traffic of a lease; `rows` has the counters of every row at present. */
   of(key: string, rows: ArrayLike<number>): Traffic {
     const entry = this.#entries.get(key);

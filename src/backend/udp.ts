@@ -174,6 +174,16 @@ class UdpBackend implements Backend {
     }
   }
 
+  /** flannel0 of each host, flanneld's too, has the lowest address of its subnet. */
+  echoTarget({ subnet }: Lease): Ipv4 | undefined {
+    return this.#table.rowOf(subnet) === undefined ? undefined : subnet.address;
+  }
+
+  peerPackets({ subnet }: Lease): readonly [number, number] {
+    const [packetsOut, , packetsIn] = this.#traffic.current(formatPrefix(subnet));
+    return [packetsOut, packetsIn];
+  }
+
   conditions(): readonly Condition[] {
     const found: Condition[] = [];
     if (this.#failure !== undefined) found.push(condition('data-path-down', this.#failure));

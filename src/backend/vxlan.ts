@@ -16,7 +16,7 @@ import type { Backend, BackendContext, BackendCounter, ExternalInterface } from 
 import type { VxlanConfig } from '../config/vxlan-config.js';
 import type { RouteLookup } from '../kernel/route.js';
 import type { Lease, LeaseAttributes, LeaseDiff } from '../lease/lease.js';
-import type { Prefix } from '../net/ipv4.js';
+import type { Ipv4, Prefix } from '../net/ipv4.js';
 import type { PeerPlan, PeerRefusal } from './peer-plan.js';
 
 /** A backend of type "vxlan". Throws OverlayError E_CONFIG when its settings are wrong. */
@@ -92,6 +92,11 @@ class VxlanBackend implements Backend {
     this.#iface = iface;
     await this.#programmer.reconcile();
     return { mtuBytes: this.#device.mtuBytes(iface) };
+  }
+
+  /** The VXLAN device of each host, flanneld's too, has the lowest address of its subnet. */
+  echoTarget({ subnet }: Lease): Ipv4 | undefined {
+    return this.#programmer.carries(subnet) ? subnet.address : undefined;
   }
 
   conditions(): readonly Condition[] {

@@ -1,4 +1,5 @@
-// ICMP echo requests, and what comes back: replies and "fragmentation needed" (RFC 792, RFC 1191). Pure.
+// ICMP echo requests, and what comes back: replies, "fragmentation needed" and other words of a network that cannot deliver
+// one (RFC 792, RFC 1191). Pure.
 
 import type { Ipv4 } from '../net/ipv4.js';
 
@@ -32,6 +33,13 @@ export type Received =
       readonly sequence: number;
       /** Next-hop MTU; 0 from routers older than RFC 1191. */
       readonly mtuBytes: number;
+    }
+  | {
+      readonly kind: 'unreachable';
+      /** Where the echo was going. */
+      readonly destination: Ipv4;
+      readonly id: number;
+      readonly sequence: number;
     };
 
 /** An echo request that makes an IPv4 packet of `bytes` bytes in all. Throws RangeError for less than MIN_PROBE_BYTES. */
@@ -58,19 +66,20 @@ export function parseIcmp(packet: Buffer): Received | undefined {
     const echo = { id: icmp.readUInt16BE(4), sequence: icmp.readUInt16BE(6), token };
     return { kind: 'reply', from: header.source, echo, bytes: packet.length };
   }
-  if (icmp[0] !== UNREACHABLE || icmp[1] !== FRAGMENTATION_NEEDED || checksum(icmp) !== 0) return undefined;
+  if (icmp[0] !== UNREACHABLE || checksum(icmp) !== 0) return undefined;
   const quote = icmp.subarray(ICMP_HEADER_BYTES);
   const quoted = ipHeader(quote);
   if (quoted === undefined || quoted.protocol !== PROTOCOL_ICMP) return undefined;
   const request = quote.subarray(quoted.length);
   if (request.length < ICMP_HEADER_BYTES || request[0] !== ECHO_REQUEST) return undefined;
-  return {
-    kind: 'too-big',
+  const quotedEcho = {
     destination: quoted.destination,
     id: request.readUInt16BE(4),
     sequence: request.readUInt16BE(6),
-    mtuBytes: icmp.readUInt16BE(6),
   };
+  return icmp[1] === FRAGMENTATION_NEEDED
+    ? { kind: 'too-big', ...quotedEcho, mtuBytes: icmp.readUInt16BE(6) }
+    : { kind: 'unreachable', ...quotedEcho };
 }
 
 function ipHeader(

@@ -1,7 +1,9 @@
-// What the path probes found, as metrics. A series for each peer only while there are few: ten thousand hosts that each watch
+// What the path probes and the overlay's echoes found, as metrics. A series for each peer only while there are few: ten thousand hosts that each watch
 // ten thousand others would drown whoever collects them.
 
+import { performance } from 'node:perf_hooks';
 import { formatIpv4 } from '../net/ipv4.js';
+import type { OverlayProber } from './overlay-prober.js';
 import type { PathReport } from './peer-path.js';
 import type { PathProber } from './path-prober.js';
 
@@ -34,16 +36,17 @@ const FAMILIES: readonly { name: string; help: string; read: (report: PathReport
     },
   ];
 
+const counter = (name: string, help: string, value: number): Family => ({
+  name,
+  help,
+  type: 'counter',
+  values: [{ labels: {}, value }],
+});
+
 /** Metric families of a prober; none without one. */
 export function pathMetrics(prober: PathProber | undefined): Family[] {
   if (prober === undefined) return [];
   const { sent, answered, unmatched } = prober.counts();
-  const counter = (name: string, help: string, value: number): Family => ({
-    name,
-    help,
-    type: 'counter',
-    values: [{ labels: {}, value }],
-  });
   const counters = [
     counter('path_probes_sent_total', 'ICMP echo requests sent to peers.', sent),
     counter('path_probes_answered_total', 'Answers that matched a probe.', answered),
@@ -59,4 +62,46 @@ export function pathMetrics(prober: PathProber | undefined): Family[] {
     return { name, help, type: 'gauge' as const, values };
   });
   return [...counters, ...gauges];
+}
+
+/** Metric families of the echoes inside the overlay; none without them. The words of the states are those of `twill peers`. */
+export function reachMetrics<Lease>(prober: OverlayProber<Lease> | undefined): Family[] {
+  if (prober === undefined) return [];
+  const { sent, answered } = prober.counts();
+  const states: Family = {
+    name: 'peers_reachability',
+    help: 'Peers by whether echoes through the overlay come back.',
+    type: 'gauge',
+    values: Object.entries(prober.summary()).map(([state, value]) => ({ labels: { state }, value })),
+  };
+  const families = [
+    counter('overlay_echoes_sent_total', 'ICMP echo requests sent to peers through the overlay.', sent),
+    counter('overlay_echoes_answered_total', 'Answers to echoes through the overlay.', answered),
+    states,
+  ];
+  if (prober.peerCount > MAX_PEER_SERIES) return families;
+  const reachable: Family['values'] = [];
+  const heard: Family['values'] = [];
+  const offsetMs = Date.now() - performance.now();
+  for (const { key, publicIp, report } of prober.reports()) {
+    const labels = { peer: formatIpv4(publicIp), subnet: key };
+    if (report.state !== 'unknown') reachable.push({ labels, value: report.state === 'ok' ? 1 : 0 });
+    if (report.lastHeardMs !== undefined)
+      heard.push({ labels, value: (offsetMs + report.lastHeardMs) / 1000 });
+  }
+  return [
+    ...families,
+    {
+      name: 'peer_reachable',
+      help: '1 when echoes to a peer through the overlay come back; none while unknown.',
+      type: 'gauge',
+      values: reachable,
+    },
+    {
+      name: 'peer_last_heard_seconds',
+      help: 'Unix time of the last answer or packet of a peer.',
+      type: 'gauge',
+      values: heard,
+    },
+  ];
 }

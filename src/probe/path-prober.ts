@@ -10,6 +10,7 @@
 import type { Ipv4 } from '../net/ipv4.js';
 import { buildEcho, MIN_PROBE_BYTES, type Received, TOKEN_BYTES } from './icmp-echo.js';
 import { type PathReport, PeerPath } from './peer-path.js';
+import type { HostAnswer } from './peer-reach.js';
 
 const TICK_MS = 100;
 /** Of all peers together; a turn is one packet or two: at most 40 packets a second. */
@@ -20,8 +21,11 @@ const ANSWER_MS = 900;
 
 /** Sends ICMP packets; answers come back through PathProber.receive(). */
 export interface IcmpSender {
-  /** Queues one packet. A size that the interface does not take is reported by `onTooLong`, at once or later. */
-  send(to: Ipv4, packet: Buffer, onTooLong: () => void): void;
+  /**
+   * Queues one packet. A size that the interface does not take is reported by `onTooLong`, at once or later; any other
+   * refusal of the kernel by `onRefused`.
+   */
+  send(to: Ipv4, packet: Buffer, onTooLong: () => void, onRefused?: (reason: string) => void): void;
   close(): void;
 }
 
@@ -123,6 +127,10 @@ export class PathProber {
     return this.#peers.get(address)?.path.report();
   }
 
+  hostAnswer(address: Ipv4): HostAnswer {
+    return this.#peers.get(address)?.path.hostAnswer ?? 'none';
+  }
+
   /** All peers with their reports. */
   *reports(): Iterable<{ readonly address: Ipv4; readonly report: PathReport }> {
     for (const { address, path } of this.#peers.values()) yield { address, report: path.report() };
@@ -160,6 +168,11 @@ export class PathProber {
 
   /** Takes what the socket received. */
   receive(received: Received): void {
+    if (received.kind === 'unreachable') {
+      // It comes seconds later, when nobody waits for this echo any more, and is believed only while none is answered.
+      if (received.id === this.#identifier) this.#peers.get(received.destination)?.path.noteUnreachable();
+      return;
+    }
     const outstanding = this.#outstanding.get(
       received.kind === 'reply' ? received.echo.sequence : received.sequence,
     );
@@ -232,6 +245,7 @@ export class PathProber {
         if (!this.#outstanding.delete(sequence)) return;
         peer.path.noteTooBig(bytes, 0);
       },
+      () => peer.path.noteUnreachable(),
     );
   }
 

@@ -10,6 +10,8 @@
 // A size that passed once is proof; a size that did not is believed only after repeated loss, because packets are lost
 // for other reasons, too. Below FLOOR_BYTES nothing is looked for.
 
+import type { HostAnswer } from './peer-reach.js';
+
 /** Every IPv4 host takes a packet of this size (RFC 791); smaller path MTUs are not believed. */
 export const FLOOR_BYTES = 576;
 const PRECISION_BYTES = 4;
@@ -35,6 +37,7 @@ export class PeerPath {
   readonly #answers: boolean[] = [];
   #mtuBytes: number | undefined;
   #search: Search | undefined;
+  #isUnreachable = false;
   #nextFullMs = 0;
   #nextConfirmMs = 0;
 
@@ -59,11 +62,22 @@ export class PeerPath {
   /** A small probe was answered after `rttMs`, or not at all. */
   noteEcho(rttMs: number | undefined): void {
     if (rttMs !== undefined) {
+      this.#isUnreachable = false;
       this.#rttMs = this.#rttMs === undefined ? rttMs : this.#rttMs + RTT_GAIN * (rttMs - this.#rttMs);
     }
     if (this.#rttMs === undefined) return;
     this.#answers.push(rttMs !== undefined);
     if (this.#answers.length > WINDOW) this.#answers.shift();
+  }
+
+  /** Of the last small probe. What the network says holds until one is answered. */
+  get hostAnswer(): HostAnswer {
+    if (this.#isUnreachable) return 'gone';
+    return this.#answers.at(-1) === true ? 'answers' : 'none';
+  }
+
+  noteUnreachable(): void {
+    this.#isUnreachable = true;
   }
 
   /** Size of the next MTU probe, or undefined when none is due. Only a peer that answers small ones is asked. */

@@ -14,6 +14,10 @@ const IP_MTU_DISCOVER = 10;
 /** Sets DF and ignores what the kernel believes of the path: ip(7). */
 const IP_PMTUDISC_PROBE = 3;
 const RECEIVE_BYTES = 65_536;
+const SOL_RAW = 255;
+const ICMP_FILTER = 1;
+/** A bit for each type that is not wanted: all but echo reply (0) and unreachable (3), so that nobody's pings wake us. */
+const UNWANTED = ~((1 << 0) | (1 << 3)) >>> 0;
 
 /** What is used of raw-socket, which has no types. */
 interface RawSocketModule {
@@ -49,6 +53,7 @@ export function openRawIcmp(onReceived: (received: Received) => void): IcmpSende
       bufferSize: RECEIVE_BYTES,
     });
     socket.setOption(IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);
+    socket.setOption(SOL_RAW, ICMP_FILTER, UNWANTED);
   } catch (error) {
     socket?.close();
     throw new Error(`no raw ICMP socket (${(error as Error).message}): CAP_NET_RAW is needed`, {
@@ -62,10 +67,12 @@ export function openRawIcmp(onReceived: (received: Received) => void): IcmpSende
   // Errors of single sends come to their callbacks; what is left is ICMP that the socket was told of.
   socket.on('error', () => undefined);
   return {
-    send: (to: Ipv4, packet, onTooLong) => {
+    send: (to: Ipv4, packet, onTooLong, onRefused) => {
       socket?.send(packet, 0, packet.length, formatIpv4(to), (error) => {
-        // A host that cannot be reached is a lost probe; the package gives texts, no codes.
-        if (error !== null && /message too long/i.test(error.message)) onTooLong();
+        if (error === null) return;
+        // The package gives texts, no codes.
+        if (/message too long/i.test(error.message)) onTooLong();
+        else onRefused?.(error.message);
       });
     },
     close: () => {

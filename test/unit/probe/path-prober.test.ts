@@ -258,3 +258,27 @@ t.test('buildEcho and parseIcmp', (t) => {
   t.throws(() => buildEcho(echo, 63), RangeError);
   t.end();
 });
+
+t.test('what is known of the host: it answers, or the network says that it is not there', (t) => {
+  const net = new Simulation();
+  const path: Path = { mtuBytes: 1500, delayMs: 5 };
+  const peer = net.addPeer(1, path);
+  t.equal(net.prober.hostAnswer(peer), 'none');
+  net.run(11_000);
+  t.equal(net.prober.hostAnswer(peer), 'answers');
+  path.isLost = () => true;
+  net.run(11_000);
+  t.equal(net.prober.hostAnswer(peer), 'none');
+  // Host unreachable (code 1) comes from the own kernel, seconds after the probe was given up.
+  const last = net.sent.at(-1)!;
+  const error = Buffer.alloc(8 + 28);
+  error[0] = 3;
+  error[1] = 1;
+  ipv4(OWN, peer, last.packet).copy(error, 8, 0, 28);
+  net.deliver(ipv4(OWN, OWN, withChecksum(error)));
+  t.equal(net.prober.hostAnswer(peer), 'gone');
+  delete path.isLost;
+  net.run(11_000);
+  t.equal(net.prober.hostAnswer(peer), 'answers');
+  t.end();
+});

@@ -1,0 +1,234 @@
+// Asks all peers for an echo inside the overlay's own path, within one limit for all of them together: only that tells
+// whether a peer's packets get through. Its public IP may answer while its daemon is dead or its UDP port is blocked.
+//
+// Peers stand in the order in which they were asked last, and whoever is first has its turn when five seconds are over.
+// A tick every 100 ms asks ten at most, so that 10,000 peers have a turn every 100 s. A peer that did not answer is asked
+// again after a second, three times in all, from the same limit.
+//
+// An answer counts as a path probe's does: from the address that was asked, with our identifier, a sequence number that is
+// waited for, and its token. One that comes late takes back that it was lost.
+
+import type { Ipv4 } from '../net/ipv4.js';
+import { buildEcho, MIN_PROBE_BYTES, type Received, TOKEN_BYTES } from './icmp-echo.js';
+import type { IcmpSender } from './path-prober.js';
+import { type HostAnswer, PeerReach, type Reach, REACH_STATES, type ReachState } from './peer-reach.js';
+
+const TICK_MS = 100;
+const ECHOES_PER_TICK = 10;
+/** Of a tick, for those that are asked out of turn: a dead half of the hosts must not keep the other from its turns. */
+const SOON_PER_TICK = 5;
+const CYCLE_MS = 5_000;
+const SOON_MS = 1_000;
+const ANSWER_MS = 900;
+/** Until then a late answer is still known. */
+const LATE_MS = 5_000;
+
+export interface OverlayPeer<Lease> {
+  /** Its subnet: one peer for each. */
+  readonly key: string;
+  readonly publicIp: Ipv4;
+  readonly lease: Lease;
+}
+
+export interface OverlayProberOptions<Lease> {
+  readonly sender: Pick<IcmpSender, 'send'>;
+  /** The address at a peer's end of the overlay; undefined while nothing is sent to it. */
+  readonly targetOf: (lease: Lease) => Ipv4 | undefined;
+  /** Packets outbound and inbound that the data path has counted for a peer; undefined where it counts none. */
+  readonly packetsOf: (lease: Lease) => readonly [number, number] | undefined;
+  readonly hostAnswer: (publicIp: Ipv4) => HostAnswer;
+  /** Milliseconds, monotonic. */
+  readonly now: () => number;
+  readonly randomBytes: (count: number) => Buffer;
+}
+
+interface Peer<Lease> extends OverlayPeer<Lease> {
+  lease: Lease;
+  reach: PeerReach;
+  isUsed: boolean;
+  askedMs: number;
+}
+
+interface Asked<Lease> {
+  readonly peer: Peer<Lease>;
+  readonly target: Ipv4;
+  readonly token: Buffer;
+  readonly sentAtMs: number;
+}
+
+const NOT_USED: Reach = { state: 'unknown', reason: 'not used' };
+
+/** `Lease` is the caller's own and only given back to it. */
+export class OverlayProber<Lease> {
+  readonly #options: OverlayProberOptions<Lease>;
+  readonly #identifier: number;
+  readonly #peers = new Map<string, Peer<Lease>>();
+  /** All peers, by the time they were asked last. */
+  readonly #turns = new Set<Peer<Lease>>();
+  /** Those that are asked before their turn. */
+  readonly #soon = new Set<Peer<Lease>>();
+  /** By sequence number, in the order of sending. */
+  readonly #asked = new Map<number, Asked<Lease>>();
+  readonly #late = new Map<number, Asked<Lease>>();
+  #sequence = 0;
+  #sent = 0;
+  #answered = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(options: OverlayProberOptions<Lease>) {
+    this.#options = options;
+    this.#identifier = options.randomBytes(2).readUInt16BE();
+  }
+
+  start(): void {
+    this.#timer ??= setInterval(() => this.tick(), TICK_MS);
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+  }
+
+  /** What is known of a peer is forgotten when it is left out, or another host has its subnet. */
+  setPeers(peers: Iterable<OverlayPeer<Lease>>): void {
+    const nowMs = this.#options.now();
+    const left = new Set(this.#peers.keys());
+    for (const { key, publicIp, lease } of peers) {
+      left.delete(key);
+      const known = this.#peers.get(key);
+      if (known?.publicIp === publicIp) {
+        known.lease = lease;
+        continue;
+      }
+      this.#forget(key);
+      const reach = new PeerReach(nowMs);
+      const peer = { key, publicIp, lease, reach, isUsed: true, askedMs: -Infinity };
+      this.#peers.set(key, peer);
+      this.#turns.add(peer);
+      this.#soon.add(peer);
+    }
+    for (const key of left) this.#forget(key);
+  }
+
+  /** Undefined for a peer that is not known. */
+  report(key: string): Reach | undefined {
+    const peer = this.#peers.get(key);
+    if (peer === undefined) return undefined;
+    return peer.isUsed ? peer.reach.report(this.#options.hostAnswer(peer.publicIp)) : NOT_USED;
+  }
+
+  /** Peers that packets are sent to and that cannot be reached. O(peers). */
+  *unreached(): Iterable<{ readonly key: string; readonly publicIp: Ipv4; readonly state: ReachState }> {
+    for (const peer of this.#peers.values()) {
+      const state = this.#stateOf(peer);
+      if (state !== 'ok' && state !== 'unknown') yield { key: peer.key, publicIp: peer.publicIp, state };
+    }
+  }
+
+  /** How many peers are in which state. O(peers). */
+  summary(): Record<ReachState, number> {
+    const counts = Object.fromEntries(REACH_STATES.map((state) => [state, 0])) as Record<ReachState, number>;
+    for (const peer of this.#peers.values()) counts[this.#stateOf(peer)]++;
+    return counts;
+  }
+
+  /** All peers with their reports. */
+  *reports(): Iterable<{ readonly key: string; readonly publicIp: Ipv4; readonly report: Reach }> {
+    for (const { key, publicIp } of this.#peers.values()) yield { key, publicIp, report: this.report(key)! };
+  }
+
+  get peerCount(): number {
+    return this.#peers.size;
+  }
+
+  counts(): { readonly sent: number; readonly answered: number } {
+    return { sent: this.#sent, answered: this.#answered };
+  }
+
+  /** One round of the timer: gives up on old echoes, then asks those whose turn it is. */
+  tick(): void {
+    const nowMs = this.#options.now();
+    this.#expire(nowMs);
+    let left = ECHOES_PER_TICK;
+    for (const peer of this.#soon) {
+      if (left <= ECHOES_PER_TICK - SOON_PER_TICK || nowMs - peer.askedMs < SOON_MS) break;
+      this.#ask(peer, nowMs);
+      left--;
+    }
+    for (const peer of this.#turns) {
+      if (left === 0 || nowMs - peer.askedMs < CYCLE_MS) break;
+      this.#ask(peer, nowMs);
+      left--;
+    }
+  }
+
+  /** Takes what the socket received. */
+  receive(received: Received): void {
+    const { id, sequence } = received.kind === 'reply' ? received.echo : received;
+    const asked = this.#asked.get(sequence) ?? this.#late.get(sequence);
+    if (id !== this.#identifier || asked === undefined) return;
+    const { peer, target, token, sentAtMs } = asked;
+    if (received.kind !== 'reply') {
+      if (received.kind === 'unreachable' && received.destination === target)
+        peer.reach.noteRefusal('the network says that it cannot be reached');
+      return;
+    }
+    if (received.from !== target || !received.echo.token.equals(token)) return;
+    this.#asked.delete(sequence);
+    this.#late.delete(sequence);
+    this.#answered++;
+    const nowMs = this.#options.now();
+    peer.reach.noteAnswer(nowMs - sentAtMs, nowMs);
+    this.#soon.delete(peer);
+  }
+
+  #stateOf(peer: Peer<Lease>): ReachState {
+    return peer.isUsed ? peer.reach.state(this.#options.hostAnswer(peer.publicIp)) : NOT_USED.state;
+  }
+
+  #forget(key: string): void {
+    const peer = this.#peers.get(key);
+    if (peer === undefined) return;
+    this.#peers.delete(key);
+    this.#turns.delete(peer);
+    this.#soon.delete(peer);
+  }
+
+  #ask(peer: Peer<Lease>, nowMs: number): void {
+    this.#soon.delete(peer);
+    this.#turns.delete(peer);
+    this.#turns.add(peer);
+    peer.askedMs = nowMs;
+    const target = this.#options.targetOf(peer.lease);
+    const isUsed = target !== undefined;
+    // What was lost while nothing was sent to it says nothing.
+    if (isUsed && !peer.isUsed) peer.reach = new PeerReach(nowMs);
+    peer.isUsed = isUsed;
+    if (!isUsed) return;
+    const packets = this.#options.packetsOf(peer.lease);
+    if (packets !== undefined) peer.reach.noteTraffic(...packets, nowMs);
+
+    const sequence = (this.#sequence = (this.#sequence + 1) & 0xffff);
+    const token = this.#options.randomBytes(TOKEN_BYTES);
+    const { reach } = peer;
+    this.#asked.set(sequence, { peer, target, token, sentAtMs: nowMs });
+    this.#sent++;
+    const echo = buildEcho({ id: this.#identifier, sequence, token }, MIN_PROBE_BYTES);
+    const onTooLong = (): void => undefined; // no device takes less than 64 bytes
+    this.#options.sender.send(target, echo, onTooLong, (reason) => reach.noteRefusal(reason));
+  }
+
+  #expire(nowMs: number): void {
+    for (const [sequence, { sentAtMs }] of this.#late) {
+      if (nowMs - sentAtMs < LATE_MS) break;
+      this.#late.delete(sequence);
+    }
+    for (const [sequence, asked] of this.#asked) {
+      if (nowMs - asked.sentAtMs < ANSWER_MS) break;
+      this.#asked.delete(sequence);
+      this.#late.set(sequence, asked);
+      const { peer } = asked;
+      peer.reach.noteLost();
+      if (peer.isUsed && peer.reach.isInDoubt && this.#turns.has(peer)) this.#soon.add(peer);
+    }
+  }
+}

@@ -1,0 +1,207 @@
+// Echoes inside the overlay over a simulated network: time and what gets through are the test's.
+
+import t from 'tap';
+import { parseIcmp } from '../../../src/probe/icmp-echo.js';
+import { OverlayProber } from '../../../src/probe/overlay-prober.js';
+import { PeerReach } from '../../../src/probe/peer-reach.js';
+import type { Ipv4 } from '../../../src/net/ipv4.js';
+
+interface Host {
+  readonly key: string;
+  readonly publicIp: Ipv4;
+  readonly target: Ipv4;
+  isAlive: boolean;
+  isUsed: boolean;
+  isGone: boolean;
+  delayMs: number;
+  packets: [number, number];
+}
+
+/** An answer as a raw socket delivers it: the request turned round. */
+function replyOf(from: Ipv4, request: Buffer): Buffer {
+  const packet = Buffer.alloc(20 + request.length);
+  packet[0] = 0x45;
+  packet.writeUInt16BE(packet.length, 2);
+  packet[9] = 1;
+  packet.writeUInt32BE(from, 12);
+  request.copy(packet, 20);
+  packet[20] = 0;
+  packet.writeUInt16BE(0, 22);
+  let sum = 0;
+  for (let i = 20; i < packet.length; i += 2) sum += packet.readUInt16BE(i);
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+  packet.writeUInt16BE(~sum & 0xffff, 22);
+  return packet;
+}
+
+class Simulation {
+  nowMs = 0;
+  readonly hosts: Host[] = [];
+  readonly sent: { atMs: number; to: Ipv4 }[] = [];
+  readonly prober: OverlayProber<Host>;
+  #replies: { atMs: number; packet: Buffer }[] = [];
+  #number = 0;
+
+  constructor(count: number) {
+    this.prober = new OverlayProber<Host>({
+      sender: { send: (to, packet) => this.#carry(to, packet) },
+      targetOf: ({ isUsed, target }) => (isUsed ? target : undefined),
+      packetsOf: ({ packets }) => packets,
+      hostAnswer: (publicIp) => (this.hosts[publicIp].isGone ? 'gone' : 'none'),
+      now: () => this.nowMs,
+      randomBytes: (bytes) => Buffer.alloc(bytes, ++this.#number),
+    });
+    for (let i = 0; i < count; i++) {
+      const target = 0x0a050000 + i * 16;
+      const state = { isAlive: true, isUsed: true, isGone: false, delayMs: 2 };
+      this.hosts.push({ key: `peer ${i}`, publicIp: i, target, packets: [0, 0], ...state });
+    }
+    this.setPeers();
+  }
+
+  setPeers(): void {
+    this.prober.setPeers(this.hosts.map((host) => ({ key: host.key, publicIp: host.publicIp, lease: host })));
+  }
+
+  stateOf(number: number): string | undefined {
+    return this.prober.report(`peer ${number}`)?.state;
+  }
+
+  run(ms: number): void {
+    for (const end = this.nowMs + ms; this.nowMs < end; this.nowMs += 100) {
+      this.prober.tick();
+      const due = this.#replies.filter(({ atMs }) => atMs < this.nowMs + 100);
+      this.#replies = this.#replies.filter(({ atMs }) => atMs >= this.nowMs + 100);
+      for (const { packet } of due) this.prober.receive(parseIcmp(packet)!);
+    }
+  }
+
+  /** Milliseconds until a peer is in this state, to a tick. */
+  timeUntil(number: number, state: string, limitMs: number): number {
+    const startMs = this.nowMs;
+    while (this.stateOf(number) !== state && this.nowMs - startMs < limitMs) this.run(100);
+    return this.nowMs - startMs;
+  }
+
+  #carry(to: Ipv4, packet: Buffer): void {
+    this.sent.push({ atMs: this.nowMs, to });
+    const host = this.hosts[(to - 0x0a050000) / 16];
+    if (host.isAlive) this.#replies.push({ atMs: this.nowMs + host.delayMs, packet: replyOf(to, packet) });
+  }
+}
+
+t.test('a peer that dies is seen within 10 s, and back within 6 s', (t) => {
+  const net = new Simulation(200);
+  net.run(7_000);
+  t.match(net.prober.summary(), { ok: 200, unknown: 0 });
+  net.hosts[7].isAlive = false;
+  t.ok(net.timeUntil(7, 'silent since', 20_000) <= 10_000);
+  t.match(net.prober.summary(), { ok: 199, 'silent since': 1 });
+  t.same([...net.prober.unreached()], [{ key: 'peer 7', publicIp: 7, state: 'silent since' }]);
+  const { sinceMs, lastHeardMs } = net.prober.report('peer 7')!;
+  t.equal(sinceMs, lastHeardMs);
+  net.hosts[7].isAlive = true;
+  t.ok(net.timeUntil(7, 'ok', 20_000) <= 6_000);
+  t.end();
+});
+
+t.test('a host that never was: asking first, then never heard', (t) => {
+  const net = new Simulation(2);
+  net.hosts[1].isAlive = false;
+  net.run(1_000);
+  t.equal(net.stateOf(1), 'unknown');
+  t.ok(net.timeUntil(1, 'never heard', 20_000) <= 6_000);
+  net.hosts[1].isGone = true;
+  t.match(net.prober.report('peer 1'), { state: 'never heard', reason: /its host is not there/ });
+  t.end();
+});
+
+t.test('a network that says so makes a silent peer unreachable', (t) => {
+  const net = new Simulation(1);
+  net.run(6_000);
+  net.hosts[0].isGone = true;
+  t.equal(net.stateOf(0), 'ok', 'not believed while echoes are answered');
+  net.hosts[0].isAlive = false;
+  net.run(12_000);
+  t.match(net.prober.report('peer 0'), { state: 'unreachable', reason: /not there/ });
+  t.end();
+});
+
+t.test('the way there is blocked, the way back is open: not ok', (t) => {
+  const net = new Simulation(1);
+  net.run(6_000);
+  net.hosts[0].isAlive = false;
+  for (let second = 0; second < 60; second++) {
+    if (second % 5 === 0) net.hosts[0].packets[1]++;
+    net.run(1_000);
+  }
+  t.match(net.prober.report('peer 0'), { state: 'unreachable', reason: /its packets arrive/ });
+  net.run(30_000);
+  t.equal(net.stateOf(0), 'silent since', 'and when they do not arrive any more');
+  t.end();
+});
+
+t.test('a firewall that drops echoes: traffic both ways is proof, a few packets are none', (t) => {
+  const reach = new PeerReach(0);
+  const lose = (nowMs: number, out: number, arrived: number): string => {
+    reach.noteTraffic(out, arrived, nowMs);
+    reach.noteLost();
+    return reach.state('none');
+  };
+  for (let i = 1; i <= 3; i++) lose(i, 0, 0);
+  t.equal(lose(4, 0, 0), 'never heard');
+  t.equal(lose(5, 40, 40), 'unreachable');
+  t.equal(lose(6, 140, 140), 'ok');
+  t.equal(lose(7, 940, 141), 'unreachable', 'one way is not both');
+  t.end();
+});
+
+t.test('10,000 peers: at most 100 echoes a second, all in turn, and one dead is found', (t) => {
+  const net = new Simulation(10_000);
+  net.run(110_000);
+  t.match(net.prober.summary(), { ok: 10_000 });
+  net.sent.length = 0;
+  net.run(100_000);
+  t.ok(net.sent.length <= 10_000);
+  t.equal(new Set(net.sent.map(({ to }) => to)).size, 10_000, 'each once');
+  net.hosts[5_000].isAlive = false;
+  t.ok(net.timeUntil(5_000, 'silent since', 200_000) <= 110_000);
+  for (const host of net.hosts) if (host.publicIp % 2 === 0) host.isAlive = false;
+  net.run(300_000);
+  net.sent.length = 0;
+  net.run(100_000);
+  t.match(net.prober.summary(), { ok: 5_000, 'silent since': 5_000 });
+  t.ok(net.sent.length <= 10_000, 'half of them dead: not more');
+  t.end();
+});
+
+t.test('slow answers count; forged and unused ones do not', (t) => {
+  const net = new Simulation(2);
+  net.hosts[0].delayMs = 1_500;
+  net.hosts[1].isUsed = false;
+  net.run(60_000);
+  t.equal(net.stateOf(0), 'ok');
+  t.match(net.prober.report('peer 1'), { state: 'unknown', reason: 'not used' });
+  t.notOk(net.sent.some(({ to }) => to === net.hosts[1].target));
+  net.hosts[1].isUsed = true;
+  net.hosts[1].isAlive = false;
+  net.run(20_000);
+  const echo = { id: 1, sequence: 1, token: Buffer.alloc(8) };
+  for (let sequence = 0; sequence < 65_536; sequence++) {
+    net.prober.receive({ kind: 'reply', from: net.hosts[1].target, echo: { ...echo, sequence }, bytes: 64 });
+  }
+  t.equal(net.stateOf(1), 'never heard');
+  t.end();
+});
+
+t.test('setPeers() keeps what is known, but not of another host', (t) => {
+  const net = new Simulation(2);
+  net.run(6_000);
+  net.setPeers();
+  t.equal(net.stateOf(1), 'ok');
+  const [host] = net.hosts;
+  net.prober.setPeers([{ key: host.key, publicIp: 1, lease: host }]);
+  t.equal(net.stateOf(0), 'unknown');
+  t.equal(net.stateOf(1), undefined);
+  t.end();
+});

@@ -19,6 +19,8 @@ import type { LeaseAttributes } from './lease.js';
 export const MAX_KEY_BYTES = 128;
 /** Longest lease value accepted; flannel's longest own value is below 400 bytes. etcd itself allows 1.5 MiB. */
 export const MAX_VALUE_BYTES = 16 * 1024;
+/** Longest BackendData kept, written without blanks; flannel's longest, two WireGuard keys, is below 150 bytes. */
+export const MAX_LEASE_BYTES = 1024;
 /** Deepest JSON nesting accepted; flannel's values have two levels. */
 export const MAX_JSON_DEPTH = 16;
 
@@ -77,6 +79,10 @@ export function parseLeaseValue(text: string): Decoded<LeaseAttributes> {
   if (typeof backendType !== 'string') return bad(`BackendType is not a string: ${show(backendType)}`);
   if (backendType.length > 64) return bad(`BackendType of ${backendType.length} bytes (at most 64)`);
   const backendData = field(json, 'BackendData') ?? undefined;
+  if (text.length > MAX_LEASE_BYTES && backendData !== undefined) {
+    const { length } = JSON.stringify(backendData);
+    if (length > MAX_LEASE_BYTES) return bad(`BackendData of ${length} bytes (at most ${MAX_LEASE_BYTES})`);
+  }
   return {
     ok: true,
     value: { publicIp: publicIp.value, backendType, ...(backendData === undefined ? {} : { backendData }) },

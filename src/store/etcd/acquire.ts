@@ -13,11 +13,10 @@
 // is its own under whatever public IP, so a host whose address changed keeps its subnet. A reservation has no such proof.
 
 import { OverlayError } from '../../errors.js';
-import type { LeaseAttributes } from '../../lease/lease.js';
 import { blockedRange, formatLeaseValue, parseLeaseKey, parseLeaseValue } from '../../lease/lease-codec.js';
 import { countSlots, fitsConfig, pickFreeSubnet } from '../../lease/subnet-picker.js';
 import { formatIpv4, formatPrefix, prefixEquals, prefixesOverlap } from '../../net/ipv4.js';
-import type { Prefix } from '../../net/ipv4.js';
+import type { Ipv4, Prefix } from '../../net/ipv4.js';
 import type { Logger } from '../../ops/log.js';
 import type { AcquireRequest } from '../store.js';
 import { newLeaseId } from './etcd-kv.js';
@@ -51,16 +50,16 @@ export interface Acquired {
 
 /** One lease of the list, decoded as far as it can be. */
 interface Row {
-  readonly entry: KvEntry;
+  readonly entry: Pick<KvEntry, 'key' | 'createRevision' | 'modRevision' | 'leaseId'>;
   readonly subnet: Prefix | undefined;
-  readonly attributes: LeaseAttributes | undefined;
-  readonly blocked: Prefix | undefined;
+  readonly publicIp: Ipv4 | undefined;
+  readonly blocked: Prefix;
 }
 
 /** An own lease that was found, and by what. Writing over it publishes what is new. */
 interface Found {
   readonly subnet: Prefix;
-  readonly entry: KvEntry;
+  readonly entry: Row['entry'];
   readonly by: string;
 }
 
@@ -91,8 +90,7 @@ async function tryOnce(
   signal: AbortSignal,
 ): Promise<Acquired | undefined> {
   const { kv, layout, log } = context;
-  const list = await kv.list(layout.leaseRange, signal);
-  const rows = list.entries.map((entry) => rowOf(layout, entry));
+  const { entries: rows } = await kv.list(layout.leaseRange, signal, (entry) => rowOf(layout, entry));
   const reuse = await findOwn(context, request, rows, signal);
   if (reuse === 'lost-race') return undefined;
   if (reuse !== undefined) {
@@ -102,7 +100,7 @@ async function tryOnce(
     return own;
   }
   const ours = ownRows(context, request, rows).map(({ row }) => row);
-  const taken = rows.filter((row) => !ours.includes(row)).flatMap((row) => row.blocked ?? []);
+  const taken = rows.filter((row) => !ours.includes(row)).map((row) => row.blocked);
   const subnet =
     previousIfFree(context, request, taken) ?? pickFreeSubnet(request.config, taken, context.random);
   if (subnet === undefined) {
@@ -146,7 +144,7 @@ function ownRows(
 ): { readonly row: Row; readonly subnet: Prefix; readonly by: string }[] {
   // The list is in byte order of the keys, so "the first" is the same for everybody.
   const own = rows.flatMap((row) =>
-    row.subnet !== undefined && row.attributes?.publicIp === attributes.publicIp
+    row.subnet !== undefined && row.publicIp === attributes.publicIp
       ? [{ row, subnet: row.subnet, by: 'public IP' }]
       : [],
   );
@@ -160,7 +158,7 @@ function ownRows(
   const isPrevious = ({ subnet }: Row): boolean =>
     previousSubnet !== undefined && prefixEquals(subnet!, previousSubnet);
   const row = held.find(isPrevious) ?? held[0];
-  const was = row.attributes?.publicIp;
+  const was = row.publicIp;
   const by =
     was === attributes.publicIp
       ? 'public IP'
@@ -192,7 +190,7 @@ async function write(
   context: AcquireContext,
   request: AcquireRequest,
   subnet: Prefix,
-  over: KvEntry | undefined,
+  over: Row['entry'] | undefined,
   signal: AbortSignal,
 ): Promise<Acquired | undefined> {
   const own = await writeOwnKey(
@@ -208,14 +206,19 @@ async function write(
   return own === undefined ? undefined : { subnet, own };
 }
 
-function rowOf(layout: KeyLayout, entry: KvEntry): Row {
-  const name = leaseKeyName(layout, entry.key);
-  const subnet = name === undefined ? undefined : parseLeaseKey(name);
-  const attributes = entry.value === undefined ? undefined : parseLeaseValue(entry.value);
+/** What of a key matters here; nothing where it keeps nobody from using any range. */
+function rowOf(
+  layout: KeyLayout,
+  { key, value, createRevision, modRevision, leaseId }: KvEntry,
+): Row | undefined {
+  const name = leaseKeyName(layout, key);
+  const blocked = name === undefined ? undefined : blockedRange(name);
+  if (name === undefined || blocked === undefined) return undefined;
+  const attributes = value === undefined ? undefined : parseLeaseValue(value);
   return {
-    entry,
-    subnet: subnet?.ok === true ? subnet.value : undefined,
-    attributes: attributes?.ok === true ? attributes.value : undefined,
-    blocked: name === undefined ? undefined : blockedRange(name),
+    entry: { key, createRevision, modRevision, leaseId },
+    subnet: parseLeaseKey(name).ok ? blocked : undefined,
+    publicIp: attributes?.ok === true ? attributes.value.publicIp : undefined,
+    blocked,
   };
 }

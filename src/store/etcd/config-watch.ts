@@ -5,6 +5,7 @@
 
 import { parseNetworkConfig } from '../../config/network-config.js';
 import type { NetworkConfig } from '../../config/network-config.js';
+import type { KvEntry } from './etcd-kv.js';
 import { RangeMirror } from './range-mirror.js';
 import type { MirrorOptions } from './range-mirror.js';
 import { showKey } from './keys.js';
@@ -28,8 +29,11 @@ export class ConfigWatch {
     this.#mirror = new RangeMirror({
       ...options,
       listener: {
-        onSnapshot: () => this.#look(),
-        onEvents: () => this.#look(),
+        onSnapshot: (entries) => this.#look(entries.get(options.range.start)),
+        onEvents: (events) => {
+          const last = events.at(-1);
+          this.#look(last?.kind === 'put' ? last.entry : undefined);
+        },
       },
     });
   }
@@ -48,9 +52,8 @@ export class ConfigWatch {
     return this.#mirror.close();
   }
 
-  #look(): void {
+  #look(entry: KvEntry | undefined): void {
     const key = this.#options.range.start;
-    const entry = this.#mirror.entries.get(key);
     if (entry === undefined)
       return this.#note(`network config "${showKey(key)}" is gone from etcd: keeping the last one`);
     if (entry.value === undefined)

@@ -14,10 +14,18 @@ import type { KeyRange } from './keys.js';
 /** Keys per page of a list. */
 export const PAGE_KEYS = 1000;
 
+/** Keys of the first page, before anything is known of their size, and the size that later pages aim at. */
+const FIRST_PAGE_KEYS = 100;
+const PAGE_BYTES = 1 << 20;
+
 /** One key as stored. */
 export interface KvEntry {
   /** Binary string, see keys.ts. */
   readonly key: string;
+  /** What stands for the key in messages, where `key` is a mere id (lease-entry.ts). */
+  readonly shownKey?: string;
+  /** Why this can be no lease, where that was found out before. */
+  readonly problem?: string;
   /** Text of the value; undefined when it is longer than any lease may be. */
   readonly value: string | undefined;
   readonly valueBytes: number;
@@ -33,8 +41,8 @@ export interface StorePosition {
   readonly clusterId: string;
 }
 
-export interface KvList extends StorePosition {
-  readonly entries: readonly KvEntry[];
+export interface KvList<T> extends StorePosition {
+  readonly entries: readonly T[];
 }
 
 export interface TxnOutcome {
@@ -46,7 +54,8 @@ export interface TxnOutcome {
 
 /** What acquisition and renewal need of a store. Every method makes one attempt and rejects with EtcdFault. */
 export interface LeaseKv {
-  list(range: KeyRange, signal: AbortSignal): Promise<KvList>;
+  /** `take` says what is kept of each key, undefined being nothing; it may see a key twice, when a list is begun anew. */
+  list<T>(range: KeyRange, signal: AbortSignal, take: (entry: KvEntry) => T | undefined): Promise<KvList<T>>;
   get(key: string, signal: AbortSignal): Promise<KvEntry | undefined>;
   /** Put if the key does not exist. */
   create(key: string, value: string, leaseId: bigint, signal: AbortSignal): Promise<TxnOutcome>;
@@ -79,21 +88,29 @@ export class EtcdKv implements LeaseKv {
   }
 
   /** All keys of `range` at one revision, page by page. Starts over by itself when that revision is compacted away. */
-  async list(range: KeyRange, signal: AbortSignal): Promise<KvList> {
+  async list<T>(
+    range: KeyRange,
+    signal: AbortSignal,
+    take: (entry: KvEntry) => T | undefined,
+  ): Promise<KvList<T>> {
     for (let attempt = 0; ; attempt++) {
       try {
-        return await this.#listOnce(range, signal);
+        return await this.#listOnce(range, signal, take);
       } catch (error) {
         if (!(error instanceof EtcdFault && error.kind === 'compacted') || attempt === 2) throw error;
       }
     }
   }
 
-  async #listOnce(range: KeyRange, signal: AbortSignal): Promise<KvList> {
-    const entries: KvEntry[] = [];
+  async #listOnce<T>(
+    range: KeyRange,
+    signal: AbortSignal,
+    take: (entry: KvEntry) => T | undefined,
+  ): Promise<KvList<T>> {
+    const entries: T[] = [];
     let position: StorePosition | undefined;
     let start = range.start;
-    let limit = this.#pageKeys;
+    let limit = Math.min(this.#pageKeys, FIRST_PAGE_KEYS);
     for (;;) {
       let page: IRangeResponse;
       try {
@@ -113,9 +130,17 @@ export class EtcdKv implements LeaseKv {
         continue;
       }
       position ??= positionOf(page.header);
-      for (const kv of page.kvs) entries.push(entryOf(kv));
-      if (!page.more || page.kvs.length === 0) return { ...position, entries };
-      start = `${entries.at(-1)!.key}\0`; // the smallest key after the last one
+      let bytes = 1;
+      for (const kv of page.kvs) {
+        const entry = take(entryOf(kv));
+        if (entry !== undefined) entries.push(entry);
+        bytes += kv.key.length + kv.value.length;
+      }
+      const last = page.kvs.at(-1);
+      if (!page.more || last === undefined) return { ...position, entries };
+      start = `${last.key.toString('latin1')}\0`; // the smallest key after the last one
+      const wanted = Math.floor((page.kvs.length * PAGE_BYTES) / bytes);
+      limit = Math.min(this.#pageKeys, Math.max(1, wanted));
     }
   }
 

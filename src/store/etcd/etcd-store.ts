@@ -29,6 +29,7 @@ import type { KvEntry } from './etcd-kv.js';
 import { EtcdFault } from './faults.js';
 import { keyLayout, showKey } from './keys.js';
 import type { KeyLayout } from './keys.js';
+import { leaseKeyId, trimEntry } from './lease-entry.js';
 import { LeaseTable } from './lease-table.js';
 import type { MirrorEvent } from './mirror-diff.js';
 import { OwnLease } from './own-lease.js';
@@ -260,6 +261,10 @@ export class EtcdStore implements LeaseStore {
     this.#leases = new RangeMirror({
       ...shared,
       range: this.#layout.leaseRange,
+      trimming: {
+        id: (key) => leaseKeyId(this.#layout, key),
+        entry: (entry) => trimEntry(this.#layout, entry),
+      },
       listener: {
         onSnapshot: (entries) => this.#onSnapshot(entries),
         onEvents: (events) => this.#onEvents(events),

@@ -10,13 +10,14 @@
 
 import { type Condition, condition } from '../../condition.js';
 import type { Lease, LeaseEvent, LeaseUpdate } from '../../lease/lease.js';
-import { MAX_VALUE_BYTES, parseLeaseKey, parseLeaseValue, sameAttributes } from '../../lease/lease-codec.js';
+import { parseLeaseKey, parseLeaseValue, sameAttributes } from '../../lease/lease-codec.js';
 import { formatPrefix, prefixEquals } from '../../net/ipv4.js';
 import type { Ipv4, Prefix } from '../../net/ipv4.js';
 import type { Logger } from '../../ops/log.js';
 import type { KvEntry } from './etcd-kv.js';
-import { leaseKeyName, showKey } from './keys.js';
+import { showKey } from './keys.js';
 import type { KeyLayout } from './keys.js';
+import { leaseKeyId, trimEntry } from './lease-entry.js';
 import type { MirrorEvent } from './mirror-diff.js';
 import type { Clock } from './waiting.js';
 import { BadKeyWarner } from './warner.js';
@@ -126,7 +127,7 @@ export class LeaseTable {
 
   #delete(key: string, out: LeaseEvent[]): void {
     this.#endGrace(key);
-    this.#warner.forget(showKey(key));
+    this.#warner.forget(leaseKeyId(this.#options.layout, key));
     const lease = this.#leases.get(key);
     if (lease === undefined) return;
     this.#leases.delete(key);
@@ -135,7 +136,7 @@ export class LeaseTable {
 
   #keepVanished(key: string): void {
     const lease = this.#leases.get(key);
-    this.#warner.forget(showKey(key));
+    this.#warner.forget(leaseKeyId(this.#options.layout, key));
     if (lease === undefined || this.#vanished.has(key)) return;
     const cancel = this.#options.clock.after(this.#options.graceMs, () => {
       this.#options.log.warn(
@@ -163,27 +164,25 @@ export class LeaseTable {
     }
   }
 
-  #decode(entry: KvEntry): Lease | undefined {
-    const shown = showKey(entry.key);
-    const name = leaseKeyName(this.#options.layout, entry.key);
-    if (name === undefined) return this.#bad(shown, 'not directly below the subnets directory');
-    const subnet = parseLeaseKey(name);
-    if (!subnet.ok) return this.#bad(shown, subnet.problem);
-    if (entry.value === undefined)
-      return this.#bad(shown, `value of ${entry.valueBytes} bytes (at most ${MAX_VALUE_BYTES})`);
-    const attributes = parseLeaseValue(entry.value);
-    if (!attributes.ok) return this.#bad(shown, attributes.problem);
-    if (this.#leases.size >= this.#maxLeases && !this.#leases.has(entry.key)) {
+  #decode(given: KvEntry): Lease | undefined {
+    const { layout } = this.#options;
+    const entry = given.problem === undefined ? trimEntry(layout, given) : given;
+    const { key, value, problem, createRevision, modRevision } = entry;
+    if (problem !== undefined || value === undefined) return this.#bad(entry, problem ?? 'no value');
+    const attributes = parseLeaseValue(value);
+    if (!attributes.ok) return this.#bad(entry, attributes.problem);
+    if (this.#leases.size >= this.#maxLeases && !this.#leases.has(key)) {
       this.#skippedForSpace++;
       return undefined;
     }
-    this.#warner.forget(shown);
-    const { createRevision, modRevision } = entry;
+    this.#warner.forget(key);
+    const subnet = parseLeaseKey(key.slice(layout.leasePrefix.length));
+    if (!subnet.ok) throw new TypeError('a trimmed entry has a good name');
     return { subnet: subnet.value, attributes: attributes.value, createRevision, modRevision };
   }
 
-  #bad(shownKey: string, problem: string): undefined {
-    this.#warner.warn(shownKey, problem);
+  #bad(entry: KvEntry, problem: string): undefined {
+    this.#warner.warn(entry.key, entry.shownKey ?? showKey(entry.key), problem);
     return undefined;
   }
 }

@@ -6,8 +6,26 @@
 //
 // History is known to be exchanged ("rewritten") when the cluster id changed, when the revision went back, or when the
 // list shows, at a revision we had seen in full, a key other than we saw it.
+//
+// What we hold of a key is not its value, which belongs to whoever took it, but a stamp that tells one write from another.
 
+import { crc32 } from 'node:zlib';
 import type { KvEntry, KvList, StorePosition } from './etcd-kv.js';
+
+/** One write of one key. */
+export interface Stamp {
+  readonly modRevision: bigint;
+  /** Checksum of the rest: revisions alone are not enough after a restore. */
+  readonly sum: number;
+}
+
+/** A key of a list. */
+export interface Row {
+  readonly key: string;
+  readonly stamp: Stamp;
+  /** undefined: as it was held when the list came by. */
+  readonly entry: KvEntry | undefined;
+}
 
 export type MirrorEvent =
   | { readonly kind: 'put'; readonly entry: KvEntry }
@@ -16,8 +34,8 @@ export type MirrorEvent =
   | { readonly kind: 'vanished'; readonly key: string };
 
 export interface Held {
-  readonly entries: ReadonlyMap<string, KvEntry>;
-  /** Every change up to this revision is in `entries`. */
+  readonly stamps: ReadonlyMap<string, Stamp>;
+  /** Every change up to this revision is in `stamps`. */
   readonly position: StorePosition;
   /** Keys deleted while the list was on its way, with the revision of the deletion. */
   readonly recentDeletes: ReadonlyMap<string, bigint>;
@@ -25,45 +43,56 @@ export interface Held {
 
 export interface MirrorDiff {
   readonly events: readonly MirrorEvent[];
+  /** By key of each put. */
+  readonly stamps: ReadonlyMap<string, Stamp>;
   readonly isRewritten: boolean;
 }
 
 /** What to do to `held` to make it what `list` says. O(n). */
-export function diffList(held: Held, list: KvList, why: 'gap' | 'check'): MirrorDiff {
+export function diffList(held: Held, list: KvList<Row>, why: 'gap' | 'check'): MirrorDiff {
   const listed = new Set<string>();
   const puts: MirrorEvent[] = [];
+  const stamps = new Map<string, Stamp>();
   let isRewritten =
     list.clusterId !== held.position.clusterId || (why === 'gap' && list.revision < held.position.revision);
-  for (const entry of list.entries) {
-    listed.add(entry.key);
-    const known = held.entries.get(entry.key);
-    if (known !== undefined && sameEntry(known, entry)) continue;
-    if (why === 'check' && isNewer(held, list, entry, known)) continue;
+  for (const { key, stamp, entry } of list.entries) {
+    listed.add(key);
+    const known = held.stamps.get(key);
+    if (known !== undefined && sameStamp(known, stamp)) continue;
+    if (why === 'check' && isNewer(held, list, key, stamp, known)) continue;
+    if (entry === undefined) continue; // what was held then came back with a store of the past: the next list tells
     puts.push({ kind: 'put', entry });
-    if (why === 'gap' && entry.modRevision <= held.position.revision) isRewritten = true;
+    stamps.set(key, stamp);
+    if (why === 'gap' && stamp.modRevision <= held.position.revision) isRewritten = true;
   }
   const goneKind = isRewritten || why === 'check' ? 'vanished' : 'delete';
   const gone: MirrorEvent[] = [];
-  for (const [key, known] of held.entries) {
+  for (const [key, known] of held.stamps) {
     if (listed.has(key) || (why === 'check' && known.modRevision > list.revision)) continue;
     gone.push({ kind: goneKind, key });
   }
-  return { events: [...gone, ...puts], isRewritten };
+  return { events: [...gone, ...puts], stamps, isRewritten };
 }
 
 /** Whether the live watch has overtaken this row of the list. */
-function isNewer(held: Held, list: KvList, entry: KvEntry, known: KvEntry | undefined): boolean {
-  if (known !== undefined) return known.modRevision > entry.modRevision && known.modRevision > list.revision;
-  return (held.recentDeletes.get(entry.key) ?? -1n) > entry.modRevision;
+function isNewer(
+  held: Held,
+  list: StorePosition,
+  key: string,
+  stamp: Stamp,
+  known: Stamp | undefined,
+): boolean {
+  if (known !== undefined) return known.modRevision > stamp.modRevision && known.modRevision > list.revision;
+  return (held.recentDeletes.get(key) ?? -1n) > stamp.modRevision;
 }
 
-/** Whether two readings of a key are the same write. Revisions alone are not enough after a restore. */
-export function sameEntry(a: KvEntry, b: KvEntry): boolean {
-  return (
-    a.modRevision === b.modRevision &&
-    a.createRevision === b.createRevision &&
-    a.leaseId === b.leaseId &&
-    a.valueBytes === b.valueBytes &&
-    a.value === b.value
-  );
+/** The stamp of `entry`, which must be as it was read. */
+export function stampOf({ createRevision, modRevision, leaseId, value, valueBytes }: KvEntry): Stamp {
+  const sum = crc32(value ?? '', crc32(`${createRevision} ${leaseId} ${valueBytes}`));
+  return { modRevision, sum: sum | 0 }; // a 32-bit integer needs no object of its own
+}
+
+/** Whether two readings of a key are the same write. */
+export function sameStamp(a: Stamp, b: Stamp): boolean {
+  return a.modRevision === b.modRevision && a.sum === b.sum;
 }

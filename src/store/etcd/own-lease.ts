@@ -279,16 +279,17 @@ export class OwnLease {
   async #recreate(): Promise<void> {
     const { kv, layout, subnet, network, log } = this.#options;
     this.#checkAtMs = 0; // until it is there again
-    const list = await kv.list(layout.leaseRange, this.#closing.signal);
-    for (const entry of list.entries) {
+    const { entries } = await kv.list(layout.leaseRange, this.#closing.signal, (entry) => {
       const name = leaseKeyName(layout, entry.key);
       const range = name === undefined || entry.key === this.#own.key ? undefined : blockedRange(name);
-      if (range === undefined || range.length <= network.length || !prefixCovers(network, range)) continue;
-      if (prefixesOverlap(range, subnet)) {
-        return this.#lose(
-          `own lease ${formatPrefix(subnet)} is gone and ${formatPrefix(range)} overlaps it now: ${this.#holder(entry)}`,
-        );
-      }
+      if (range === undefined || range.length <= network.length || !prefixCovers(network, range)) return;
+      return prefixesOverlap(range, subnet) ? { range, holder: this.#holder(entry) } : undefined;
+    });
+    const [other] = entries;
+    if (other !== undefined) {
+      return this.#lose(
+        `own lease ${formatPrefix(subnet)} is gone and ${formatPrefix(other.range)} overlaps it now: ${other.holder}`,
+      );
     }
     const written = await this.#write(undefined);
     if (written === undefined) return; // somebody made it this moment: checkAtMs is due, look again

@@ -18,8 +18,8 @@ import type { KvEntry, KvList, LeaseKv, StorePosition } from './etcd-kv.js';
 import { EtcdFault, toFault } from './faults.js';
 import { showKey } from './keys.js';
 import type { KeyRange } from './keys.js';
-import { diffList } from './mirror-diff.js';
-import type { MirrorEvent } from './mirror-diff.js';
+import { diffList, sameStamp, stampOf } from './mirror-diff.js';
+import type { MirrorDiff, MirrorEvent, Row, Stamp } from './mirror-diff.js';
 import { startWatch } from './watch-stream.js';
 import type { RunningWatch, WatchEnd } from './watch-stream.js';
 import { Backoff, sleep } from './waiting.js';
@@ -31,11 +31,23 @@ export interface MirrorListener {
   onEvents(events: readonly MirrorEvent[]): void;
 }
 
+/** What becomes of entries before they are handed on, so that a list of large ones is never held. */
+export interface Trimming {
+  /** What a key is known by. */
+  id(key: string): string;
+  /** The entry to hand on; its key is the id. */
+  entry(entry: KvEntry): KvEntry;
+}
+
+const NO_TRIMMING: Trimming = { id: (key) => key, entry: (entry) => entry };
+
 export interface MirrorOptions {
   readonly connection: SessionSource;
   readonly kv: Pick<LeaseKv, 'list'>;
   readonly range: KeyRange;
   readonly listener: MirrorListener;
+  /** @default entries as they are */
+  readonly trimming?: Trimming;
   readonly log: Logger;
   readonly clock: Clock;
   readonly random: () => number;
@@ -71,7 +83,8 @@ export class RangeMirror {
   };
   readonly #options: MirrorOptions;
   readonly #closing = new AbortController();
-  readonly #entries = new Map<string, KvEntry>();
+  readonly #trimming: Trimming;
+  readonly #stamps = new Map<string, Stamp>();
   readonly #backoff: Backoff;
   readonly #done: Promise<void>;
   #position: StorePosition | undefined;
@@ -85,14 +98,10 @@ export class RangeMirror {
 
   constructor(options: MirrorOptions) {
     this.#options = options;
+    this.#trimming = options.trimming ?? NO_TRIMMING;
     this.#backoff = new Backoff(MIN_RETRY_MS, MAX_RETRY_MS, options.random);
     this.#done = this.#run();
     this.#scheduleResync();
-  }
-
-  /** The range as last seen. */
-  get entries(): ReadonlyMap<string, KvEntry> {
-    return this.#entries;
   }
 
   /** Whether a watch is established right now. */
@@ -123,7 +132,7 @@ export class RangeMirror {
     while (!signal.aborted) {
       try {
         if (mustList || this.#position === undefined) {
-          this.#applyGap(await kv.list(range, signal));
+          this.#applyGap(await kv.list(range, signal, (entry) => this.#rowOf(entry)));
           mustList = false;
         }
         const end = await this.#follow(await connection.session(signal));
@@ -193,7 +202,8 @@ export class RangeMirror {
     for (const event of events) {
       const modRevision = BigInt(event.kv.mod_revision);
       if (modRevision > last) last = modRevision;
-      const known = this.#entries.get(event.kv.key.toString('latin1'));
+      const key = this.#trimming.id(event.kv.key.toString('latin1'));
+      const known = this.#stamps.get(key);
       if (
         modRevision <= this.#position!.revision ||
         (known !== undefined && known.modRevision >= modRevision)
@@ -203,12 +213,11 @@ export class RangeMirror {
       }
       if (event.type === 'Put') {
         const entry = entryOf(event.kv);
-        this.#entries.set(entry.key, entry);
-        applied.push({ kind: 'put', entry });
+        this.#stamps.set(key, stampOf(entry));
+        applied.push({ kind: 'put', entry: this.#trimming.entry(entry) });
       } else {
-        const key = event.kv.key.toString('latin1');
         this.#recentDeletes?.set(key, modRevision);
-        this.#entries.delete(key);
+        this.#stamps.delete(key);
         applied.push({ kind: 'delete', key });
       }
     }
@@ -217,21 +226,34 @@ export class RangeMirror {
     if (applied.length > 0) this.#options.listener.onEvents(applied);
   }
 
-  #applyGap(list: KvList): void {
+  #rowOf(entry: KvEntry): Row {
+    const key = this.#trimming.id(entry.key);
+    const stamp = stampOf(entry);
+    const known = this.#stamps.get(key);
+    return known !== undefined && sameStamp(known, stamp)
+      ? { key, stamp, entry: undefined }
+      : { key, stamp, entry: this.#trimming.entry(entry) };
+  }
+
+  #applyGap(list: KvList<Row>): void {
     this.counters.lists++;
     this.#fault = undefined;
     if (this.#position === undefined) {
-      for (const entry of list.entries) this.#entries.set(entry.key, entry);
+      const entries = new Map<string, KvEntry>();
+      for (const { key, stamp, entry } of list.entries) {
+        this.#stamps.set(key, stamp);
+        entries.set(key, entry!);
+      }
       this.#position = { revision: list.revision, clusterId: list.clusterId };
-      this.#options.listener.onSnapshot(this.#entries);
+      this.#options.listener.onSnapshot(entries);
       return;
     }
-    const { events, isRewritten } = diffList(
-      { entries: this.#entries, position: this.#position, recentDeletes: new Map() },
+    const diff = diffList(
+      { stamps: this.#stamps, position: this.#position, recentDeletes: new Map() },
       list,
       'gap',
     );
-    if (isRewritten) {
+    if (diff.isRewritten) {
       this.counters.historyRewritten++;
       this.#options.log.warn(
         { was: String(this.#position.revision), is: String(list.revision) },
@@ -239,13 +261,13 @@ export class RangeMirror {
       );
     }
     this.#position = { revision: list.revision, clusterId: list.clusterId };
-    this.#adopt(events);
+    this.#adopt(diff);
   }
 
-  #adopt(events: readonly MirrorEvent[]): void {
+  #adopt({ events, stamps }: MirrorDiff): void {
+    for (const [key, stamp] of stamps) this.#stamps.set(key, stamp);
     for (const event of events) {
-      if (event.kind === 'put') this.#entries.set(event.entry.key, event.entry);
-      else this.#entries.delete(event.key);
+      if (event.kind !== 'put') this.#stamps.delete(event.key);
     }
     if (events.length > 0) this.#options.listener.onEvents(events);
   }
@@ -269,20 +291,20 @@ export class RangeMirror {
     if (watch === undefined || !this.#isLive) return; // the gap that is being closed now does the same
     this.#recentDeletes = new Map();
     try {
-      const list = await kv.list(range, this.#closing.signal);
+      const list = await kv.list(range, this.#closing.signal, (entry) => this.#rowOf(entry));
       await this.#watchReaches(watch, list.revision);
       // Another watch took over meanwhile: it listed or resumed by itself.
       if (this.#watch !== watch || this.#position === undefined) return;
-      const held = { entries: this.#entries, position: this.#position, recentDeletes: this.#recentDeletes };
-      const { events, isRewritten } = diffList(held, list, 'check');
-      if (isRewritten) this.counters.historyRewritten++;
-      if (events.length === 0) return;
-      this.counters.resyncRepairs += events.length;
+      const held = { stamps: this.#stamps, position: this.#position, recentDeletes: this.#recentDeletes };
+      const diff = diffList(held, list, 'check');
+      if (diff.isRewritten) this.counters.historyRewritten++;
+      if (diff.events.length === 0) return;
+      this.counters.resyncRepairs += diff.events.length;
       log.warn(
-        { repairs: events.length, key: showKey(range.start) },
+        { repairs: diff.events.length, key: showKey(range.start) },
         'comparison with etcd found differences: repaired',
       );
-      this.#adopt(events);
+      this.#adopt(diff);
     } catch (error) {
       if (!this.#closing.signal.aborted)
         log.debug({ error: (error as Error).message }, 'comparison with etcd not done');

@@ -2,6 +2,7 @@
 //
 // A token bucket of BURST lines refilled every REFILL_MS; what it holds back is counted into the next line.
 
+import { crc32 } from 'node:zlib';
 import type { Logger } from '../../ops/log.js';
 import type { Clock } from './waiting.js';
 
@@ -13,7 +14,8 @@ const MAX_REMEMBERED = 10_000;
 export class BadKeyWarner {
   readonly #log: Logger;
   readonly #clock: Clock;
-  readonly #problems = new Map<string, string>();
+  /** Checksum of the problem by id of the key. */
+  readonly #problems = new Map<string, number>();
   #tokens = BURST;
   #refilledAtMs: number;
   #suppressed = 0;
@@ -31,10 +33,11 @@ export class BadKeyWarner {
     return this.#problems.size;
   }
 
-  /** `shownKey` has `problem` and is not used. */
-  warn(shownKey: string, problem: string): void {
-    if (this.#problems.get(shownKey) === problem) return;
-    if (this.#problems.size < MAX_REMEMBERED) this.#problems.set(shownKey, problem);
+  /** The key known by `id`, and to people by `shownKey`, has `problem` and is not used. */
+  warn(id: string, shownKey: string, problem: string): void {
+    const sum = crc32(problem);
+    if (this.#problems.get(id) === sum) return;
+    if (this.#problems.size < MAX_REMEMBERED) this.#problems.set(id, sum);
     this.total++;
     if (!this.#take()) {
       this.#suppressed++;
@@ -48,9 +51,9 @@ export class BadKeyWarner {
     );
   }
 
-  /** `shownKey` is good again or gone. */
-  forget(shownKey: string): void {
-    if (this.#problems.size > 0) this.#problems.delete(shownKey);
+  /** The key known by `id` is good again or gone. */
+  forget(id: string): void {
+    if (this.#problems.size > 0) this.#problems.delete(id);
   }
 
   #take(): boolean {

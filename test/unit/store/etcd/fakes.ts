@@ -97,13 +97,18 @@ export class FakeKv implements LeaseKv {
     for (const entry of [...this.entries.values()]) if (entry.leaseId === leaseId) this.delete(entry.key);
   }
 
-  list(range: KeyRange): Promise<KvList> {
+  list<T>(
+    range: KeyRange,
+    _signal: AbortSignal,
+    take: (entry: KvEntry) => T | undefined,
+  ): Promise<KvList<T>> {
     return this.#run('list', () => ({
       entries: [...this.entries.values()]
         .filter(({ key }) =>
           range.end === undefined ? key === range.start : key >= range.start && key < range.end,
         )
-        .sort((a, b) => (a.key < b.key ? -1 : 1)),
+        .sort((a, b) => (a.key < b.key ? -1 : 1))
+        .flatMap((entry) => take(entry) ?? []),
       revision: this.revision,
       clusterId: '1',
     }));

@@ -1,6 +1,6 @@
 import t from 'tap';
 import type { KvEntry } from '../../../../src/store/etcd/etcd-kv.js';
-import { diffList } from '../../../../src/store/etcd/mirror-diff.js';
+import { diffList, stampOf } from '../../../../src/store/etcd/mirror-diff.js';
 
 const entry = (key: string, mod: number, value = 'v', create = mod): KvEntry => ({
   key,
@@ -137,11 +137,15 @@ for (const {
   t.test(`diffList(${why}) ${name}`, (t) => {
     const diff = diffList(
       {
-        entries: new Map(held.map((row) => [row.key, row])),
+        stamps: new Map(held.map((row) => [row.key, stampOf(row)])),
         position: { revision: BigInt(heldRevision), clusterId: '1' },
         recentDeletes: new Map(Object.entries(deletes).map(([key, revision]) => [key, BigInt(revision)])),
       },
-      { entries: listed, revision: BigInt(listRevision), clusterId },
+      {
+        entries: listed.map((row) => ({ key: row.key, stamp: stampOf(row), entry: row })),
+        revision: BigInt(listRevision),
+        clusterId,
+      },
       why,
     );
     t.strictSame(

@@ -24,6 +24,7 @@ import type { Logger } from '../ops/log.js';
 const MAGIC = 'twill-table 1 ';
 // 65,536 leases of 400 bytes are 26 MiB.
 const MAX_FILE_BYTES = 64 * 1024 * 1024;
+const PART_LEASES = 500;
 const FIRST_DELAY_MS = 50;
 const MIN_INTERVAL_MS = 1000;
 const RETRY_MS = 10_000;
@@ -55,23 +56,30 @@ export function loadTable(path: string, source: string, log: Logger): SavedTable
 
 /** File text of `table`. */
 export function formatTable(table: SavedTable): string {
-  const body = `${JSON.stringify({
-    source: table.source,
-    savedAt: table.savedAt,
-    config: table.configText,
-    own: [
-      formatLeaseKey(table.ownSubnet),
-      formatLeaseValue(table.ownAttributes),
-      table.ownLeaseId.toString(),
-    ],
-    leases: table.leases.map((lease) => [
-      formatLeaseKey(lease.subnet),
-      formatLeaseValue(lease.attributes),
-      lease.createRevision.toString(),
-      ...(lease.modRevision === undefined ? [] : [lease.modRevision.toString()]),
-    ]),
-  })}\n`;
+  const body = [...bodyOf(table)].join('');
   return `${MAGIC}${digest(body)}\n${body}`;
+}
+
+/** The text below the first line, in parts: a large table is never text as a whole. */
+function* bodyOf(table: SavedTable): Generator<string> {
+  const { source, savedAt, configText, ownSubnet, ownAttributes, ownLeaseId, leases } = table;
+  const own = [formatLeaseKey(ownSubnet), formatLeaseValue(ownAttributes), ownLeaseId.toString()];
+  const head = JSON.stringify({ source, savedAt, config: configText, own });
+  yield `${head.slice(0, -1)},"leases":[`;
+  for (let first = 0; first < leases.length; first += PART_LEASES) {
+    const rows = leases
+      .slice(first, first + PART_LEASES)
+      .map(formatRow)
+      .join(',');
+    yield first === 0 ? rows : `,${rows}`;
+  }
+  yield ']}\n';
+}
+
+function formatRow({ subnet, attributes, createRevision, modRevision }: Lease): string {
+  const row = [formatLeaseKey(subnet), formatLeaseValue(attributes), createRevision.toString()];
+  if (modRevision !== undefined) row.push(modRevision.toString());
+  return JSON.stringify(row);
 }
 
 /** The inverse of formatTable(). Throws Error naming what is wrong. */
@@ -147,11 +155,10 @@ export class TableCache {
     const startedAtMs = performance.now();
     const table = build();
     if (table === undefined) return;
-    const text = formatTable(table);
-    // Building is work on the main thread: at most a twentieth of its time goes into it.
-    this.#intervalMs = Math.max(MIN_INTERVAL_MS, 20 * (performance.now() - startedAtMs));
     try {
-      await replaceFile(this.#path, text);
+      await replaceFile(this.#path, table);
+      // Much of it is work on the main thread: at most a twentieth of its time goes into it.
+      this.#intervalMs = Math.max(MIN_INTERVAL_MS, 20 * (performance.now() - startedAtMs));
       this.#problem = undefined;
     } catch (error) {
       const problem = `lease table not saved to "${this.#path}": ${(error as NodeJS.ErrnoException).code ?? (error as Error).message}`;
@@ -163,7 +170,7 @@ export class TableCache {
   }
 }
 
-async function replaceFile(path: string, text: string): Promise<void> {
+async function replaceFile(path: string, table: SavedTable): Promise<void> {
   makeFolder(dirname(path), 0o755);
   const temporary = `${path}.tmp`;
   await unlink(temporary).catch(() => undefined); // left by a process that was killed
@@ -174,7 +181,14 @@ async function replaceFile(path: string, text: string): Promise<void> {
       0o600,
     );
     try {
-      await file.writeFile(text);
+      // The first line is as long with as without the checksum, which is known last.
+      const hash = createHash('sha256');
+      await file.write(`${MAGIC}${hash.copy().digest('hex')}\n`);
+      for (const part of bodyOf(table)) {
+        hash.update(part);
+        await file.write(part);
+      }
+      await file.write(hash.digest('hex'), MAGIC.length);
       await file.sync();
     } finally {
       await file.close();

@@ -530,8 +530,9 @@ class Daemon {
   }
 
   #applyDiff(diff: LeaseDiff): void {
-    const counts = { added: diff.added.length, changed: diff.changed.length, removed: diff.removed.length };
-    this.#log.info(counts, 'leases changed');
+    const { added, changed, removed } = diff;
+    const counts = { added: added.length, changed: changed.length, removed: removed.length };
+    this.#log.info({ ...counts, ...namesOf([...added, ...changed, ...removed]) }, 'leases changed');
     this.#backend!.apply(diff);
     this.#setProbedPeers();
   }
@@ -794,6 +795,17 @@ function leaseConditions(view: LeaseView): Condition[] {
   const alarms = view.alarms();
   if (alarms.length > 0) found.push(conditionOfMany('lease-nested', alarms));
   return found;
+}
+
+/** Leases named in one line of the log; the rest is a count. */
+const NAMED_LEASES = 5;
+
+function namesOf(leases: readonly Lease[]): Record<string, unknown> {
+  const more = leases.length - NAMED_LEASES;
+  const peers = leases
+    .slice(0, NAMED_LEASES)
+    .map(({ subnet, attributes }) => `${formatPrefix(subnet)} of ${formatIpv4(attributes.publicIp)}`);
+  return { ...(peers.length > 0 && { peers: peers.join(', ') }), ...(more > 0 && { more }) };
 }
 
 /** The kernel counts these for all devices together, and drops them before a firewall rule or we see them. */

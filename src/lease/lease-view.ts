@@ -184,7 +184,7 @@ export class LeaseView {
       const known = this.#refused.get(key);
       this.#withdraw(lease.subnet, work);
       this.#refused.set(key, refusal);
-      if (known?.text !== refusal.text) work.refusals.push(refusal);
+      if (known?.code !== refusal.code) work.refusals.push(refusal);
       return;
     }
     this.#refused.delete(key);

@@ -4,6 +4,7 @@
 import { writeSync } from 'node:fs';
 import pino from 'pino';
 import type { LogFormat } from '../config/flags.js';
+import { LogLimiter } from './log-limit.js';
 
 export type Logger = pino.Logger;
 
@@ -19,17 +20,53 @@ const REDACTED_PATHS = ['password', 'etcdPassword', '*.password', '*.etcdPasswor
 
 const STDERR = 2;
 
-/** A logger for the whole process. */
+/** Of pino. */
+const DEBUG = 20;
+const FATAL = 60;
+
+/** How late a line that was held back may be. */
+const FLUSH_MS = 1_000;
+
+/** A logger for the whole process. Floods are held back and counted, but for level debug, which was asked for. */
 export function openLogger(options: LoggerOptions): Logger {
   const { level, format, write = writeToStderr } = options;
+  const limiter = new LogLimiter(() => performance.now());
   const settings: pino.LoggerOptions = {
     level,
     base: null,
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label) => ({ level: label }) },
+    hooks: { logMethod: limitedBy(limiter) },
     redact: { paths: REDACTED_PATHS, censor: '[redacted]' },
   };
   return pino(settings, { write: format === 'json' ? write : (line) => write(toText(line)) });
+}
+
+type LogMethod = NonNullable<NonNullable<pino.LoggerOptions['hooks']>['logMethod']>;
+
+function limitedBy(limiter: LogLimiter): LogMethod {
+  let timer: NodeJS.Timeout | undefined;
+  process.once('exit', () => limiter.flush(true));
+  return function (args, method, level) {
+    if (level <= DEBUG || level >= FATAL) {
+      method.apply(this, args);
+      return;
+    }
+    const [first, second] = args as unknown[];
+    const hasFields = typeof first === 'object' && first !== null;
+    const fields = hasFields ? first : {};
+    const text = (hasFields ? second : first) as string;
+    limiter.say(this.levels.labels[level], text, (repeated) =>
+      method.apply(this, repeated === 0 ? args : [{ ...fields, repeated }, text]),
+    );
+    if (!limiter.isHolding || timer !== undefined) return;
+    timer = setInterval(() => {
+      limiter.flush();
+      if (limiter.isHolding) return;
+      clearInterval(timer);
+      timer = undefined;
+    }, FLUSH_MS).unref();
+  };
 }
 
 function writeToStderr(line: string): void {

@@ -79,6 +79,23 @@ t.test('E1 killed and restarted: the table stays, the cause is named, changes ar
   t.strictSame(reasonsOf(bench.store), []);
 });
 
+t.test('a loss of etcd and its end are told once each, however often it comes and goes', async (t) => {
+  const bench = await open(t);
+  const count = (text: RegExp) => bench.log.filter(({ msg }) => text.test(msg)).length;
+  for (let i = 0; i < 3; i++) {
+    await bench.etcd.kill();
+    await until(() => reasonsOf(bench.store).length > 0, 'reason');
+    bench.etcd.start();
+    await bench.etcd.ready();
+    await until(() => isLive(bench.store), 'live again');
+  }
+  const again = count(/^connected to etcd again$/);
+  t.equal(count(/^connected to etcd$/), 1);
+  t.ok(again > 0 && again <= 3, `${again} times again`);
+  const lost = bench.log.filter(({ level, kind }) => level === 'warn' && kind !== undefined).length;
+  t.ok(again <= lost, `not more often than the ${lost} times it was lost`);
+});
+
 t.test('E2 frozen: noticed by silence, recovered after SIGCONT', async (t) => {
   const bench = await open(t);
   bench.etcd.signal('SIGSTOP');

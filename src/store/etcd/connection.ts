@@ -115,6 +115,8 @@ export class EtcdConnection implements SessionSource {
   #connecting: Promise<OpenSession> | undefined;
   #firstEndpoint = 0;
   #sessionsOpened = 0;
+  /** The fault that was said last, until the next connection. */
+  #said = '';
   #useAuth = true;
   #fault: EtcdFault | undefined;
   #tlsProblem: string | undefined;
@@ -217,14 +219,16 @@ export class EtcdConnection implements SessionSource {
   #drop(fault: EtcdFault): void {
     const session = this.#session;
     this.#session = undefined;
+    // A token or a password that was renewed is no outage; what stays is said by the next attempt.
+    const isOutage = fault.kind !== 'token' && fault.kind !== 'auth' && fault.kind !== 'closed';
+    if (session !== undefined && isOutage) this.#sayFault(fault);
     this.#fault = fault;
     this.#useAuth = true; // authentication may have been switched on since
     session?.close(fault);
   }
 
   async #connect(): Promise<OpenSession> {
-    const { endpoints, log, clock } = this.#options;
-    let reported = '';
+    const { endpoints, clock } = this.#options;
     for (;;) {
       this.#closing.signal.throwIfAborted();
       // Also the first attempt after a loss waits its 25 to 50 ms: a member that accepts and fails is no busy loop.
@@ -238,10 +242,7 @@ export class EtcdConnection implements SessionSource {
         this.#session = session;
         this.#sessionsOpened++;
         this.#firstEndpoint = endpoints.indexOf(session.endpoint);
-        log.info(
-          { endpoint: session.endpoint.url },
-          this.#fault === undefined ? 'connected to etcd' : 'connected to etcd again',
-        );
+        this.#sayConnected(session.endpoint.url);
         return session;
       } catch (error) {
         if (this.#closing.signal.aborted) throw error;
@@ -249,10 +250,22 @@ export class EtcdConnection implements SessionSource {
         this.#fault = fault;
         // As etcd's own clients do: a user name for a server without authentication is no reason to stay away.
         this.#useAuth = fault.kind !== 'auth-off';
-        if (fault.message !== reported) log.warn({ kind: fault.kind }, fault.message); // once per cause, not per attempt
-        reported = fault.message;
+        this.#sayFault(fault);
       }
     }
+  }
+
+  /** Once per cause, not per attempt. */
+  #sayFault(fault: EtcdFault): void {
+    if (fault.message !== this.#said) this.#options.log.warn({ kind: fault.kind }, fault.message);
+    this.#said = fault.message;
+  }
+
+  /** The first connection, and the end of each loss that was said. */
+  #sayConnected(endpoint: string): void {
+    if (this.#sessionsOpened === 1) this.#options.log.info({ endpoint }, 'connected to etcd');
+    else if (this.#said !== '') this.#options.log.info({ endpoint }, 'connected to etcd again');
+    this.#said = '';
   }
 
   /** Tries `endpoints` in order, overlapping, and takes the first that answers. */

@@ -220,3 +220,15 @@ t.test('through 20,000 random updates the diffs lead to what a naive judge accep
   }
   t.end();
 });
+
+t.test('a lease refused again for the same reason, with other words, is not told again', (t) => {
+  const leases = view();
+  let told = 0;
+  for (let n = 1; n <= 1_000; n++) {
+    const bad = lease('10.5.2.0/24', `127.0.${n >> 8}.${n & 255}`);
+    told += leases.apply({ kind: 'events', events: [{ kind: 'put', lease: bad }] }).refusals.length;
+  }
+  t.equal(told, 1);
+  t.match(leases.refusals()[0].text, /127\.0\.3\.232/, 'but the words are of the last one');
+  t.end();
+});

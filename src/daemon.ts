@@ -221,9 +221,10 @@ class Daemon {
     // Before anything is acquired or touched: two daemons would take each other's lease, routes and rules.
     await this.#holdNetwork(config.network);
     this.#phase = `waiting for the ${config.backendType} device`;
-    const backend = await this.#openBackend(config, iface);
     const previous = await readSubnetFile(flags.subnetFile);
     for (const warning of previous.warnings) this.#log.warn(warning);
+    const former = await this.#formerNetwork(previous.network);
+    const backend = await this.#openBackend(config, iface, former);
     const data = await backend.leaseData();
     const attributes = { publicIp: iface.publicIp, ...data };
     this.#phase = 'waiting for a lease';
@@ -274,6 +275,23 @@ class Daemon {
     const owner = `pid ${process.pid}, ${this.#version}, ${this.#flags.store}`;
     const lock = await holdOrRefuse(name, owner, what, way, (text) => this.#log.warn(text));
     this.#opened.unshift({ name: `lock of ${what}`, resource: lock });
+  }
+
+  async #holdDevice(name: string): Promise<boolean> {
+    try {
+      await this.#hold(`device/${name}`, `the device ${name}`, 'use another');
+      return true;
+    } catch (error) {
+      if (error instanceof OverlayError && error.code === 'E_RUNNING') return false;
+      throw error;
+    }
+  }
+
+  /** The network that subnet.env names, when it is another than today's and nobody on this host serves it. */
+  async #formerNetwork(previous: Prefix | undefined): Promise<Prefix[]> {
+    if (previous === undefined) return [];
+    const isServed = (await heldNetworks()).some((network) => prefixesOverlap(network, previous));
+    return isServed ? [] : [previous];
   }
 
   async #holdNetwork(network: Prefix): Promise<void> {
@@ -333,7 +351,11 @@ class Daemon {
     }
   }
 
-  async #openBackend(config: NetworkConfig, iface: ExternalInterface): Promise<Backend> {
+  async #openBackend(
+    config: NetworkConfig,
+    iface: ExternalInterface,
+    former: readonly Prefix[],
+  ): Promise<Backend> {
     const load = Object.hasOwn(BACKENDS, config.backendType) ? BACKENDS[config.backendType] : undefined;
     if (load === undefined) {
       const known = Object.keys(BACKENDS).join(', ');
@@ -345,7 +367,16 @@ class Daemon {
     const { sourceCheck, queues } = this.#flags;
     const offload = offloadSwitches(this.#flags);
     const factory = await load();
-    this.#backend = factory({ config, iface, sourceCheck, queues, offload, log: this.#log });
+    this.#backend = factory({
+      config,
+      iface,
+      sourceCheck,
+      queues,
+      offload,
+      networks: [config.network, ...former],
+      holdDevice: (name) => this.#holdDevice(name),
+      log: this.#log,
+    });
     this.#opened.push({ name: 'backend', resource: this.#backend });
     this.#pacer = new DiffPacer((diff) => this.#applyDiff(diff));
     this.#opened.push({ name: 'lease changes', resource: this.#pacer });

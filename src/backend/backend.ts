@@ -20,6 +20,10 @@ export interface BackendContext {
   readonly queues: number;
   /** What may be used where the kernel grants it (udp only). */
   readonly offload: OffloadSwitches;
+  /** What of ours in the kernel may be swept: the Network, and the one that this host's last run served. */
+  readonly networks: readonly Prefix[];
+  /** Holds the name of a device against the other daemons of this host; false when one of them has it. */
+  readonly holdDevice: (name: string) => Promise<boolean>;
   readonly log: Logger;
 }
 

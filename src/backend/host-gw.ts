@@ -36,10 +36,12 @@ class HostGwBackend implements Backend {
     if (fault !== undefined) throw new OverlayError('E_BACKEND', fault);
     this.#programmer = new PeerProgrammer({
       network: config.network,
+      former: context.networks[1],
       tunnelDevice: undefined,
       needsLookup: () => true,
       planPeer: (lease, lookup) => this.#planPeer(lease, lookup),
-      afterFirstRun: () => removeLeftovers({ device: undefined, ownsRoutes: true, log }),
+      afterFirstRun: () =>
+        removeLeftovers({ networks: context.networks, device: undefined, ownsRoutes: true, log }),
       log,
     });
   }

@@ -13,16 +13,17 @@ import type { KernelState, Phases, Step } from './peer-plan.js';
 export interface ReadOptions {
   readonly network: Prefix;
   readonly tunnelDevice: string | undefined;
-  /** Also routes of ours outside the network, which an earlier run with another config may have left. */
+  /** Also routes of ours in the network of an earlier run, and all on the device. */
   readonly withElsewhere: boolean;
+  readonly former: Prefix | undefined;
 }
 
 /** What the kernel holds. Cost: three processes (five with `withElsewhere`), about 25 µs for each peer. */
 export async function readKernelState(options: ReadOptions): Promise<KernelState> {
-  const { network, tunnelDevice: device, withElsewhere } = options;
+  const { network, tunnelDevice: device, withElsewhere, former } = options;
   const [within, ours, onDevice, neighbours, fdb] = await Promise.all([
     listRoutes({ within: network }),
-    withElsewhere ? listRoutes({ protocol: ROUTE_PROTOCOL }) : [],
+    withElsewhere && former !== undefined ? listRoutes({ protocol: ROUTE_PROTOCOL, within: former }) : [],
     withElsewhere && device !== undefined ? listRoutes({ device }) : [],
     device === undefined ? [] : listNeighbours(device),
     device === undefined ? [] : listFdb(device),

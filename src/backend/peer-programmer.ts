@@ -32,6 +32,8 @@ import type { PeerPlan, PeerRefusal, Phases, Step } from './peer-plan.js';
 
 export interface PeerProgrammerOptions {
   readonly network: Prefix;
+  /** The network of this host's last run, when it was another. */
+  readonly former: Prefix | undefined;
   /** Device that is ours alone, with neighbours and FDB; undefined in host-gw mode. */
   readonly tunnelDevice: string | undefined;
   /** Whether planPeer() looks at how the peer's public IP is reached. */
@@ -318,9 +320,9 @@ export class PeerProgrammer {
       // The lease that was written last comes first and so owns a MAC that two claim: the other is one that its host has
       // left, with an address it had before, and that stands until it expires.
       const peers = [...this.#peers.values()].sort((a, b) => compareRecency(a.lease, b.lease));
-      const { network, tunnelDevice } = this.#options;
+      const { network, former, tunnelDevice } = this.#options;
       const [state, lookups] = await Promise.all([
-        readKernelState({ network, tunnelDevice, withElsewhere: !this.#hasFullRun }),
+        readKernelState({ network, former, tunnelDevice, withElsewhere: !this.#hasFullRun }),
         this.#lookup(peers.map((peer) => peer.lease)),
       ]);
       const current = groupBy(state.routes, (route) => prefixKey(route.prefix));

@@ -9,7 +9,7 @@ import { ipBatch, meansGone, ROUTE_PROTOCOL } from '../kernel/ip.js';
 import { deleteLink, listLinks } from '../kernel/link.js';
 import { deleteRouteLine, listRoutes } from '../kernel/route.js';
 import { formatPrefix, type Prefix } from '../net/ipv4.js';
-import { isOurDevice } from './leftovers.js';
+import { isPersistentTun, parseMark } from './device-names.js';
 
 /** One thing of ours in the kernel. */
 export interface Trace {
@@ -77,6 +77,8 @@ async function findRoutes(): Promise<Trace[]> {
 }
 
 async function findDevices(): Promise<Trace[]> {
-  const links = (await listLinks()).filter(isOurDevice);
+  const links = (await listLinks()).filter(
+    (link) => isPersistentTun(link) || (link.kind === 'vxlan' && parseMark(link.alias) !== undefined),
+  );
   return links.map(({ name }) => ({ kind: 'device', name, remove: () => deleteLink(name) }));
 }

@@ -1,6 +1,6 @@
 // The udp backend: packets of the overlay travel one in each UDP datagram, encapsulated by our own data path.
 //
-// Kernel state, all of it on one device: the persistent TUN "flannel0" with the address <subnet>.0/32, MTU 28 below the
+// Kernel state, all of it on one device: the persistent TUN "flannel0" (or the next number, beside another network) with the address <subnet>.0/32, MTU 28 below the
 // external interface's, IPv6 off, and the route of the whole Network. It stays when the process ends, so that a restart
 // breaks no connection and nothing leaks to the default route meanwhile.
 //
@@ -21,7 +21,16 @@ import { abortableDelay } from '../delay.js';
 import { OverlayError } from '../errors.js';
 import { parseUdpBackend } from '../config/backend-config.js';
 import { type Condition, condition, conditionOfMany } from '../condition.js';
-import { addAddress, deleteAddress, deleteLink, findLink, hasCarrier, setLink } from '../kernel/link.js';
+import {
+  addAddress,
+  deleteAddress,
+  deleteLink,
+  findLink,
+  hasCarrier,
+  type Link,
+  listLinks,
+  setLink,
+} from '../kernel/link.js';
 import { QueueDrops } from '../kernel/queue-drops.js';
 import { listRoutes, lookupRoutes } from '../kernel/route.js';
 import { checkPortIsFree } from '../kernel/udp-port.js';
@@ -32,14 +41,20 @@ import {
   type Prefix,
   formatIpv4,
   formatPrefix,
-  parseCidr,
   prefixContains,
   prefixEquals,
 } from '../net/ipv4.js';
 import { UDP_OVERHEAD_BYTES } from '../net/mtu.js';
 import type { Logger } from '../ops/log.js';
 import type { Backend, BackendContext, BackendCounter, ExternalInterface } from './backend.js';
-import { DEVICE_ALIAS, UDP_DEVICE } from './device-names.js';
+import {
+  formatMark,
+  isDeviceOf,
+  isPersistentTun,
+  parseMark,
+  UDP_DEVICES,
+  udpDeviceName,
+} from './device-names.js';
 import { removeLeftovers } from './leftovers.js';
 import { checkUplinkNetwork, syncNetworkRoute } from './network-route.js';
 import { PeerTraffic } from './peer-traffic.js';
@@ -76,7 +91,9 @@ class UdpBackend implements Backend {
   readonly #port: number;
   readonly #table: RouteTable;
   readonly #dropLog = new DropLog();
-  readonly #queueDrops = new QueueDrops(UDP_DEVICE);
+  /** The first flannelN that is ours or free; chosen once. */
+  #device = udpDeviceName(0);
+  #queueDrops = new QueueDrops(this.#device);
   readonly #traffic = new PeerTraffic((row) => this.#dataplane?.peerCounters(1, row) ?? []);
   readonly #pathMtus = new Map<Ipv4, { mtuBytes: number; expiresAtMs: number }>();
   /** Leases of peers that must not be sent to, with the reason. */
@@ -116,6 +133,7 @@ class UdpBackend implements Backend {
     const uplink = await findLink(this.#iface.name);
     if (uplink !== undefined) checkUplinkNetwork(this.#context.config.network, uplink);
     await checkPortIsFree(this.#iface.address, this.#port);
+    await this.#chooseDevice();
     return { backendType: '' };
   }
 
@@ -139,7 +157,8 @@ class UdpBackend implements Backend {
       else if (!(await this.#hasLostDevice(this.#dataplane))) await this.#configureDevice(this.#dataplane);
       await this.#recheckPeers();
       if (this.#hasSnapshot && !this.#isAlone) {
-        await removeLeftovers({ device: UDP_DEVICE, ownsRoutes: false, log: this.#log });
+        const { networks } = this.#context;
+        await removeLeftovers({ networks, device: this.#device, ownsRoutes: false, log: this.#log });
         this.#isAlone = true;
       }
     });
@@ -208,7 +227,7 @@ class UdpBackend implements Backend {
   status(): { detail: Record<string, unknown>; peers: Record<string, unknown>[] } {
     const counters = this.#counterSnapshot();
     const detail: Record<string, unknown> = {
-      device: UDP_DEVICE,
+      device: this.#device,
       port: this.#port,
       mtuBytes: this.#mtuBytes,
       sourceCheck: this.#context.sourceCheck,
@@ -279,7 +298,7 @@ class UdpBackend implements Backend {
   async #openDataplane(): Promise<void> {
     const ownSubnet = this.#ownSubnet!;
     const options = {
-      device: UDP_DEVICE,
+      device: this.#device,
       listenAddress: this.#iface.address,
       publicIp: this.#iface.publicIp,
       port: this.#port,
@@ -305,8 +324,8 @@ class UdpBackend implements Backend {
     this.#dataplane = dataplane;
     this.#failure = undefined;
     this.#log.info(
-      { device: UDP_DEVICE, mtuBytes: this.#mtuBytes, ...dataplane.granted() },
-      `data path open on ${UDP_DEVICE} and UDP ${formatIpv4(this.#iface.address)}:${this.#port}`,
+      { device: this.#device, mtuBytes: this.#mtuBytes, ...dataplane.granted() },
+      `data path open on ${this.#device} and UDP ${formatIpv4(this.#iface.address)}:${this.#port}`,
     );
   }
 
@@ -321,7 +340,7 @@ class UdpBackend implements Backend {
 
   /** What it says about merging changes when the device was down at first, or stops to take superpackets. */
   #probe(dataplane: Dataplane): void {
-    for (const news of dataplane.probe()) this.#log.warn({ device: UDP_DEVICE }, news);
+    for (const news of dataplane.probe()) this.#log.warn({ device: this.#device }, news);
   }
 
   async #closeDataplane(options: { readonly forgetDevice?: boolean } = {}): Promise<void> {
@@ -337,21 +356,50 @@ class UdpBackend implements Backend {
   }
 
   /**
+   * The device of an earlier run of ours, or the first name that nobody has. A device that somebody else made, and one that
+   * carries another network, stays whosever it is, also while its daemon is away.
+   *
+   * @throws OverlayError E_TUN when there is no name left.
+   */
+  async #chooseDevice(): Promise<void> {
+    const { networks, holdDevice } = this.#context;
+    const links = await listLinks();
+    const names = links
+      .filter((link) => isPersistentTun(link) && isDeviceOf(link, networks))
+      .map(({ name }) => name);
+    for (let n = 0; n < UDP_DEVICES; n++) {
+      const name = udpDeviceName(n);
+      const link = links.find((known) => known.name === name);
+      if (link === undefined || (await isUnclaimed(link))) names.push(name);
+    }
+    for (const name of names) {
+      if (!(await holdDevice(name))) continue;
+      this.#device = name;
+      this.#queueDrops = new QueueDrops(name);
+      return;
+    }
+    throw new OverlayError(
+      'E_TUN',
+      `No TUN device can be had: flannel0 to flannel${UDP_DEVICES - 1} are all taken`,
+    );
+  }
+
+  /**
    * Whether there is a device of an earlier run to go on with. One that does not fit, because it cannot change between one
    * queue and several, is removed when nobody reads it.
    */
   async #adoptDevice(): Promise<boolean> {
-    const link = await findLink(UDP_DEVICE);
+    const link = await findLink(this.#device);
     if (link === undefined) return false;
     const isTun = link.kind === 'tun' && link.data['type'] === 'tun';
     if (!isTun)
       throw new OverlayError(
         'E_TUN',
-        `Cannot use "${UDP_DEVICE}": a device of that name exists and is no TUN device`,
+        `Cannot use "${this.#device}": a device of that name exists and is no TUN device`,
       );
     const isMultiQueue = link.data['multi_queue'] === true;
-    if (isMultiQueue === this.#context.queues > 1 || (await hasCarrier(UDP_DEVICE))) return true;
-    await deleteLink(UDP_DEVICE);
+    if (isMultiQueue === this.#context.queues > 1 || (await hasCarrier(this.#device))) return true;
+    await deleteLink(this.#device);
     return false;
   }
 
@@ -361,14 +409,14 @@ class UdpBackend implements Backend {
    * @throws OverlayError E_TUN when the name belongs to something that is no TUN device: that is for an operator to mend.
    */
   async #hasLostDevice(dataplane: Dataplane): Promise<boolean> {
-    const link = await findLink(UDP_DEVICE);
+    const link = await findLink(this.#device);
     if (link?.index === dataplane.deviceIndex) return false;
     if (link !== undefined) await this.#adoptDevice();
     const what =
       link === undefined
         ? 'is gone: deleted, renamed or moved to another network namespace'
         : `is another device now, with index ${link.index} instead of ${dataplane.deviceIndex}`;
-    this.#reopen(dataplane, `device ${UDP_DEVICE} ${what}`, { forgetDevice: true });
+    this.#reopen(dataplane, `device ${this.#device} ${what}`, { forgetDevice: true });
     return true;
   }
 
@@ -401,7 +449,7 @@ class UdpBackend implements Backend {
 
   /** Makes the device what it must be; changes, and says, only what differs. */
   async #configureDevice(dataplane: Dataplane): Promise<void> {
-    const link = await findLink(UDP_DEVICE);
+    const link = await findLink(this.#device);
     // Deleted, or not ours: the data path is opened anew and comes back here.
     if (link?.index !== dataplane.deviceIndex) return;
     const own = { address: this.#ownSubnet!.address, length: 32 };
@@ -417,26 +465,26 @@ class UdpBackend implements Backend {
       // 2 (loose): the way back to a host's public IP is the underlay's. Strict would discard what admission lets in by
       // that source; the kernel takes the larger of this value and that of "all" (ip-sysctl), so 0 would not do.
       const value = key === 'rp_filter' ? '2' : key === 'disable_ipv6' ? '1' : '0';
-      if (!(await writeInterfaceSysctl(family, UDP_DEVICE, key, value))) unset.push(key);
+      if (!(await writeInterfaceSysctl(family, this.#device, key, value))) unset.push(key);
     }
     if (unset.join() !== this.#unset.join()) {
-      this.#log.warn({ settings: unset.join(' ') }, `settings of ${UDP_DEVICE} that cannot be made here`);
+      this.#log.warn({ settings: unset.join(' ') }, `settings of ${this.#device} that cannot be made here`);
     }
     this.#unset = unset;
     // The alias says which address is ours: it lives as long as the device, over restarts with another subnet. Addresses
     // that somebody else has put there stay.
-    const former = addressOfAlias(link.alias);
-    if (former !== undefined && !prefixEquals(former, own)) await deleteAddress(UDP_DEVICE, former);
-    const alias = `${DEVICE_ALIAS} ${formatPrefix(own)}`;
-    if (link.alias !== alias) await setLink(UDP_DEVICE, { alias });
-    if (!link.addresses.some((known) => prefixEquals(known, own))) await addAddress(UDP_DEVICE, own);
+    const former = parseMark(link.alias)?.address;
+    if (former !== undefined && !prefixEquals(former, own)) await deleteAddress(this.#device, former);
+    const alias = formatMark(this.#context.config.network, own);
+    if (link.alias !== alias) await setLink(this.#device, { alias });
+    if (!link.addresses.some((known) => prefixEquals(known, own))) await addAddress(this.#device, own);
     if (!link.isUp || link.mtuBytes !== this.#mtuBytes || link.txQueueLength !== TX_QUEUE_LENGTH) {
-      await setLink(UDP_DEVICE, { mtuBytes: this.#mtuBytes, txQueueLength: TX_QUEUE_LENGTH, isUp: true });
+      await setLink(this.#device, { mtuBytes: this.#mtuBytes, txQueueLength: TX_QUEUE_LENGTH, isUp: true });
     }
     const { network } = this.#context.config;
     const [routes, conflict] = await Promise.all([
-      listRoutes({ device: UDP_DEVICE, inAllTables: true }),
-      syncNetworkRoute(network, UDP_DEVICE),
+      listRoutes({ device: this.#device, inAllTables: true }),
+      syncNetworkRoute(network, this.#device),
     ]);
     // Ours may be being made beside the listing.
     this.#tunnelled = [network, ...routes.map((route) => route.prefix)];
@@ -480,7 +528,7 @@ class UdpBackend implements Backend {
       reason = `its host runs backend ${attributes.backendType}, not udp`;
     } else if (!isRoutable) {
       code = 'peer-route-loop';
-      reason = `public IP ${formatIpv4(attributes.publicIp)} is reached through ${UDP_DEVICE} itself`;
+      reason = `public IP ${formatIpv4(attributes.publicIp)} is reached through ${this.#device} itself`;
     }
     if (reason === undefined) {
       this.#refused.delete(key);
@@ -499,7 +547,7 @@ class UdpBackend implements Backend {
       this.#tunnelled.some((prefix) => prefixContains(prefix, address)),
     );
     const found = doubtful.length === 0 ? [] : await lookupRoutes(doubtful);
-    const inTunnel = new Set(doubtful.filter((_, i) => found[i]?.device === UDP_DEVICE));
+    const inTunnel = new Set(doubtful.filter((_, i) => found[i]?.device === this.#device));
     return leases.map(({ attributes: { publicIp } }) => !inTunnel.has(publicIp));
   }
 
@@ -583,10 +631,14 @@ class UdpBackend implements Backend {
   }
 }
 
-/** The address that this program, now or in an earlier run, gave to a device with this alias. */
-function addressOfAlias(alias: string): Prefix | undefined {
-  const [mark, address = ''] = alias.split(' ');
-  return mark === DEVICE_ALIAS ? parseCidr(address) : undefined;
+/** A device that an earlier release made, and that was left before it got an address. */
+async function isUnclaimed(link: Link): Promise<boolean> {
+  return (
+    isPersistentTun(link) &&
+    link.alias === '' &&
+    link.addresses.length === 0 &&
+    !(await hasCarrier(link.name))
+  );
 }
 
 function addDirections<Name extends string>(

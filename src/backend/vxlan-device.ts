@@ -17,9 +17,9 @@ import {
 import { readInterfaceSysctl, readSysctl, writeInterfaceSysctl } from '../kernel/sysctl.js';
 import { meansGone } from '../kernel/ip.js';
 import { OverlayError } from '../errors.js';
-import { formatIpv4, formatPrefix, prefixContains } from '../net/ipv4.js';
+import { formatIpv4, formatPrefix, prefixContains, prefixEquals } from '../net/ipv4.js';
 import { VXLAN_OVERHEAD_BYTES } from '../net/mtu.js';
-import { DEVICE_ALIAS, vxlanDeviceName } from './device-names.js';
+import { formatMark, parseMark, vxlanDeviceName } from './device-names.js';
 import type { ExternalInterface } from './backend.js';
 import { deriveVtepMac, type VxlanConfig } from '../config/vxlan-config.js';
 import type { Link } from '../kernel/link.js';
@@ -29,6 +29,8 @@ import type { Prefix } from '../net/ipv4.js';
 export interface VxlanDeviceOptions {
   readonly config: VxlanConfig;
   readonly network: Prefix;
+  /** Networks whose device may be taken over: the Network, and that of this host's last run. */
+  readonly networks: readonly Prefix[];
   readonly log: Logger;
 }
 
@@ -44,12 +46,14 @@ export class VxlanDevice {
   readonly name: string;
   readonly #config: VxlanConfig;
   readonly #network: Prefix;
+  readonly #networks: readonly Prefix[];
   readonly #log: Logger;
   #mac: string | undefined;
 
   constructor(options: VxlanDeviceOptions) {
     this.#config = options.config;
     this.#network = options.network;
+    this.#networks = options.networks;
     this.#log = options.log;
     this.name = vxlanDeviceName(options.config.vni);
   }
@@ -86,6 +90,7 @@ export class VxlanDevice {
   ): Promise<DeviceChange> {
     const mtuBytes = this.mtuBytes(iface);
     const found = await findLink(this.name, signal);
+    if (found !== undefined) this.#checkOwner(found);
     const misfit = found === undefined ? 'it does not exist' : this.#misfit(found, iface);
     let link = found;
     if (misfit !== undefined) {
@@ -103,6 +108,17 @@ export class VxlanDevice {
     const wasRepaired = await this.#repair(link, mtuBytes, misfit !== undefined, signal);
     const wasAddressed = address !== undefined && (await this.#address(link, address, signal));
     return { wasMade: misfit !== undefined, wasRepaired, wasAddressed };
+  }
+
+  /** One without our mark, as flanneld leaves it, is taken over; one that carries another network is not ours. */
+  #checkOwner(link: Link): void {
+    const network = parseMark(link.alias)?.network;
+    if (network === undefined || this.#networks.some((ours) => prefixEquals(ours, network))) return;
+    throw new OverlayError(
+      'E_KERNEL',
+      `VXLAN device "${this.name}" carries network ${formatPrefix(network)}, not ${formatPrefix(this.#network)}: ` +
+        'give each network its own Backend.VNI, or delete the device if nobody serves that network any more',
+    );
   }
 
   /** Why `link` cannot be used, in words; undefined when it can. MAC, MTU and admin state are set right later. */
@@ -192,13 +208,13 @@ export class VxlanDevice {
   ): Promise<boolean> {
     const wrongMac = link.mac !== this.#mac;
     const wrongMtu = link.mtuBytes !== mtuBytes;
-    const wrongAlias = link.alias !== DEVICE_ALIAS;
+    const wrongAlias = link.alias !== formatMark(this.#network);
     if (wrongMac || wrongMtu || wrongAlias) {
       if (!isNew)
         this.#log.info({ device: this.name, mtuBytes, mac: this.#mac }, 'setting the VXLAN device right');
       await setLink(
         this.name,
-        { mtuBytes, alias: DEVICE_ALIAS, ...(wrongMac ? { mac: this.#mac! } : {}) },
+        { mtuBytes, alias: formatMark(this.#network), ...(wrongMac ? { mac: this.#mac! } : {}) },
         signal,
       );
     }

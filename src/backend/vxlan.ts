@@ -6,6 +6,7 @@
 // by reconcile(); see peer-programmer.ts for the order of things and docs/kernel-modes.md for the whole.
 
 import { type Condition, condition } from '../condition.js';
+import { OverlayError } from '../errors.js';
 import { MemberGuard } from '../firewall/member-guard.js';
 import { parseVtepData, parseVxlanConfig } from '../config/vxlan-config.js';
 import { formatIpv4 } from '../net/ipv4.js';
@@ -44,7 +45,12 @@ class VxlanBackend implements Backend {
     if (this.#config.unknownKeys.length > 0) {
       log.warn({ keys: this.#config.unknownKeys }, 'network config: unknown keys in Backend ignored');
     }
-    this.#device = new VxlanDevice({ config: this.#config, network: config.network, log });
+    this.#device = new VxlanDevice({
+      config: this.#config,
+      network: config.network,
+      networks: context.networks,
+      log,
+    });
     this.#device.mtuBytes(iface); // an MTU that does not fit is told before anything is touched
     this.#guard = new MemberGuard({
       port: this.#config.port,
@@ -53,17 +59,25 @@ class VxlanBackend implements Backend {
     });
     this.#programmer = new PeerProgrammer({
       network: config.network,
+      former: context.networks[1],
       tunnelDevice: this.#device.name,
       needsLookup: () => this.#config.hasDirectRouting,
       planPeer: (lease, lookup) => this.#planPeer(lease, lookup),
       prepare: () => this.#prepare(),
       beside: () => this.#syncGuard(),
-      afterFirstRun: () => removeLeftovers({ device: this.#device.name, ownsRoutes: true, log }),
+      afterFirstRun: () =>
+        removeLeftovers({ networks: context.networks, device: this.#device.name, ownsRoutes: true, log }),
       log,
     });
   }
 
   async leaseData(): Promise<Pick<LeaseAttributes, 'backendType' | 'backendData'>> {
+    const { name } = this.#device;
+    if (!(await this.#context.holdDevice(name)))
+      throw new OverlayError(
+        'E_RUNNING',
+        `Another daemon has the device ${name}: give each its own Backend.VNI`,
+      );
     await this.#device.ensure(this.#iface, undefined);
     return { backendType: 'vxlan', backendData: { VNI: this.#config.vni, VtepMAC: this.#device.mac } };
   }

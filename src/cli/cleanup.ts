@@ -1,8 +1,7 @@
 // `twill cleanup`: removes what twill keeps in the kernel when it ends.
 
-import { UDP_DEVICE } from '../backend/device-names.js';
 import { findTraces } from '../backend/traces.js';
-import { hasCarrier } from '../kernel/link.js';
+import { heldNetworks } from '../kernel/host-lock.js';
 import { type Command, show } from './command.js';
 import { DaemonUnreachable, fetchStatus } from './daemon-client.js';
 
@@ -18,8 +17,8 @@ async function isDaemonAlive(socketPath: string): Promise<boolean> {
     return true;
   } catch (error) {
     if (!(error instanceof DaemonUnreachable)) throw error;
-    // It may listen elsewhere, or nowhere: the udp mode's device has a carrier while somebody reads it.
-    return !error.isAbsent || (await hasCarrier(UDP_DEVICE));
+    // It may listen elsewhere, or nowhere.
+    return !error.isAbsent || (await heldNetworks()).length > 0;
   }
 }
 

@@ -78,6 +78,8 @@ async function perform(command: Command): Promise<unknown> {
         sourceCheck: command.sourceCheck ?? 'strict',
         queues: 1,
         offload: NO_OFFLOADS,
+        networks: [network],
+        holdDevice: () => Promise.resolve(true),
       };
       backend = type === 'vxlan' ? openVxlanBackend(context) : openHostGwBackend(context);
       return backend.type;

@@ -134,30 +134,32 @@ t.test('a wrong start ends with a reason', { skip }, async (t) => {
       t,
       daemonArguments(host, good),
       1,
-      /Cannot open UDP socket 172\.20\.0\.1:8285: bind: EADDRINUSE/,
+      /UDP 172\.20\.0\.1:8285 is in use by another process: end it/,
     );
     await lab.end(squatter);
   });
 
   await t.test('a device of that name that is no TUN', async (t) => {
     lab.ip(host.ns, 'link add flannel0 type bridge');
-    await check(
-      t,
-      daemonArguments(host, good),
-      1,
-      /Cannot use "flannel0": a device of that name exists and is no TUN device/,
-    );
-    lab.ip(host.ns, 'link delete flannel0');
+    const daemon = await startDaemon(lab, host, good);
+    t.match(daemon.log(), /data path open on flannel1/, 'the next name is taken');
+    t.equal(await lab.end(daemon), 0);
+    t.match(lab.ip(host.ns, '-d link show flannel0'), /bridge/);
+    for (const name of ['flannel0', 'flannel1']) lab.ip(host.ns, `link delete ${name}`);
   });
 
-  await t.test('the device is held by a running daemon', async (t) => {
+  await t.test('another daemon is running', async (t) => {
     const running = await startDaemon(lab, host, good);
     const other = daemonArguments(host, good).map((arg) =>
       arg.startsWith('--healthz-port') ? '--healthz-port=9999' : arg,
     );
-    await check(t, other, 1, /172\.20\.0\.1:8285: bind: EADDRINUSE|flannel0.*EBUSY/);
-    const third = daemonArguments(host, good);
-    await check(t, third, 1, /Cannot listen on 127\.0\.0\.1:9180 for health checks: EADDRINUSE/);
+    await check(t, other, 1, /Another daemon \(pid \d+, .*\) has the subnet file/);
+    const third = other.map((arg) =>
+      arg.startsWith('--subnet-file') ? `--subnet-file=${host.dir}/third.env` : arg,
+    );
+    await check(t, third, 1, /Another daemon \(pid \d+, .*\) has the network 10\.5\.0\.0\/16/);
+    const fourth = third.map((arg) => (arg.startsWith('--healthz-port') ? '--healthz-port=9180' : arg));
+    await check(t, fourth, 1, /Cannot listen on 127\.0\.0\.1:9180 for health checks: EADDRINUSE/);
     t.equal(await lab.end(running), 0);
   });
 });

@@ -3,7 +3,13 @@
 import { join } from 'node:path';
 import t from 'tap';
 import { type Host, Lab, labUnavailable, type Task, waitFor } from '../../bench/lab/lab.js';
-import { daemonArguments, HEALTH_PORT, startCluster, startDaemon } from '../../bench/lab/twill-hosts.js';
+import {
+  daemonArguments,
+  HEALTH_PORT,
+  startCluster,
+  startDaemon,
+  writeTable,
+} from '../../bench/lab/twill-hosts.js';
 
 const skip = labUnavailable();
 
@@ -96,4 +102,49 @@ t.test('a port that another process has is refused before anything is touched', 
     t.match(text, /UDP 172\.20\.0\.1:8285 is in use by another process/);
   }
   t.same(links(), before);
+});
+
+t.test('daemons of different networks leave each other alone', { skip }, async (t) => {
+  const lab = Lab.open('tdn-');
+  t.teardown(() => lab.close());
+  const { hosts, daemons, staticFile } = await startCluster(lab, 2, ['--path-probes=false']);
+  const [a, b] = hosts;
+  const deviceOf = (name: string) =>
+    (JSON.parse(lab.ip(a.ns, `-j link show ${name}`)) as { ifindex: number; ifalias: string }[])[0];
+  const first = deviceOf('flannel0');
+  t.equal(first.ifalias, 'twill 10.5.0.0/16 10.5.1.0/32');
+
+  const secondFile = join(lab.dir, 'second.json');
+  for (const [backend, device] of [
+    [{ Type: 'udp', Port: 8286 }, 'flannel1'],
+    [{ Type: 'vxlan', VNI: 12 }, 'flannel.12'],
+    [{ Type: 'host-gw' }, undefined],
+  ] as const) {
+    await t.test(`udp beside ${backend.Type}`, async (t) => {
+      writeTable(secondFile, {
+        config: { Network: '10.12.0.0/16', SubnetLen: 24, Backend: backend },
+        leases: [
+          { subnet: '10.12.1.0/24', publicIP: a.underlayIp },
+          { subnet: '10.12.2.0/24', publicIP: b.underlayIp },
+        ],
+      });
+      const args = secondArguments(a, secondFile, ['--iptables-forward-rules=false']);
+      const second = await lab.spawnUntil(a.ns, process.execPath, args, /ready after/);
+      if (device !== undefined) t.match(deviceOf(device).ifalias, /^twill 10\.12\.0\.0\/16/);
+      if (backend.Type === 'host-gw')
+        await waitFor(() => lab.ip(a.ns, 'route show 10.12.2.0/24').includes('via'), 'its route');
+      const ping = await lab.run(a.containerNs, 'ping', ['-c', '60', '-i', '0.05', b.containerIp]);
+      t.match(ping.stdout, / 0% packet loss/, 'the first network goes on');
+      t.equal(await lab.end(second), 0);
+      t.match(deviceOf('flannel0'), { ifindex: first.ifindex, ifalias: first.ifalias });
+      t.match(lab.ip(a.ns, 'route show 10.5.0.0/16'), /flannel0/);
+    });
+  }
+
+  await t.test('a restarted one finds its own device again', async (t) => {
+    t.equal(await lab.end(daemons[0]), 0);
+    const again = await startDaemon(lab, a, staticFile, ['--path-probes=false']);
+    t.match(again.log(), /data path open on flannel0/);
+    t.match(deviceOf('flannel0'), { ifindex: first.ifindex });
+  });
 });

@@ -320,7 +320,7 @@ class Daemon {
   }
 
   async #openServers(): Promise<void> {
-    const { healthzIp, healthzPort, controlSocket } = this.#flags;
+    const { healthzIp, healthzPort, metricsIp, metricsPort, controlSocket } = this.#flags;
     const metrics = new Metrics({
       backend: () => [...(this.#backend?.counters() ?? []), ...(this.#firewall?.counters() ?? [])],
       gauges: () => [
@@ -340,6 +340,11 @@ class Daemon {
     if (healthzPort > 0) {
       const server = await openHttpServer({ ...served, listen: { ip: healthzIp, port: healthzPort } });
       this.#opened.push({ name: 'health server', resource: server });
+    }
+    if (metricsPort > 0) {
+      const listen = { ip: metricsIp, port: metricsPort };
+      const server = await openHttpServer({ ...served, listen, paths: new Set(['/metrics']) });
+      this.#opened.push({ name: 'metrics listener', resource: server });
     }
     if (controlSocket === 'off') return;
     try {

@@ -6,7 +6,7 @@
 // exit code of an error is not 0.
 
 import { OverlayError } from '../errors.js';
-import { misspelt } from './variables.js';
+import { isServiceLink, misspelt } from './variables.js';
 import {
   DEFAULT_CONTROL_SOCKET,
   ETCD_PROXIES,
@@ -51,6 +51,8 @@ export interface Flags extends OffloadFlags {
   readonly setNodeNetworkUnavailable: boolean;
   readonly healthzIp: string;
   readonly healthzPort: number;
+  readonly metricsIp: string;
+  readonly metricsPort: number;
   /** Seconds. */
   readonly iptablesResync: number;
   readonly iptablesForwardRules: boolean;
@@ -186,8 +188,17 @@ export const FLAGS: readonly FlagSpec[] = [
   text('kubeconfig-file', 'kubeconfigFile', '', 'not supported yet'),
   text('net-config-path', 'netConfigPath', '/etc/kube-flannel/net-conf.json', 'not supported yet'),
   bool('set-node-network-unavailable', 'setNodeNetworkUnavailable', true, 'not supported yet'),
-  text('healthz-ip', 'healthzIp', '0.0.0.0', 'address of the health server'),
+  text('healthz-ip', 'healthzIp', '127.0.0.1', 'address of the health server'),
   int('healthz-port', 'healthzPort', 0, 0, 65535, 'port of the health server; 0 is off'),
+  text('metrics-ip', 'metricsIp', '127.0.0.1', 'address of the metrics listener'),
+  int(
+    'metrics-port',
+    'metricsPort',
+    0,
+    0,
+    65535,
+    'port of a listener for /metrics alone; 0 is off (the health server has it too)',
+  ),
   int('iptables-resync', 'iptablesResync', 5, 1, MAX_INT, 'seconds between checks of the firewall rules'),
   bool('iptables-forward-rules', 'iptablesForwardRules', true, 'accept forwarded traffic of the overlay'),
   bool(
@@ -330,7 +341,7 @@ function valueOf(
   if (value !== undefined) return convert(spec, value, `--${spec.name}`);
   const variable = variableOf(spec.name);
   const fromEnv = env[variable];
-  if (fromEnv === undefined || fromEnv === '') return spec.otherwise;
+  if (fromEnv === undefined || fromEnv === '' || isServiceLink(variable, fromEnv)) return spec.otherwise;
   return spec.type === 'list' ? [fromEnv] : convert(spec, fromEnv, variable);
 }
 

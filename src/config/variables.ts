@@ -12,6 +12,11 @@ const WITHOUT_MEANING = [`${PREFIX}VERSION`, `${PREFIX}HELP`];
 const SERVICE_LINK = /_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$/;
 const LINK_URL = /^(tcp|udp|sctp):\/\//;
 
+/** Whether Kubernetes put it there: a Service "flanneld-metrics" has the variable of the flag --metrics-port. */
+export function isServiceLink(name: string, value: string): boolean {
+  return name.endsWith('_PORT') && LINK_URL.test(value);
+}
+
 /** A sentence for each variable in `env` that is set, begins with FLANNELD_ and is not in `known`; by name. */
 export function misspelt(
   env: Readonly<Record<string, string | undefined>>,
@@ -20,7 +25,7 @@ export function misspelt(
   return Object.keys(env)
     .filter((name) => name.toUpperCase().startsWith(PREFIX) && (env[name] ?? '') !== '')
     .filter((name) => !known.includes(name) && !WITHOUT_MEANING.includes(name))
-    .filter((name) => !SERVICE_LINK.test(name) && !(name.endsWith('_PORT') && LINK_URL.test(env[name]!)))
+    .filter((name) => !SERVICE_LINK.test(name) && !isServiceLink(name, env[name]!))
     .sort()
     .map((name) => {
       const meant = nearest(name.toUpperCase(), known);

@@ -3,8 +3,8 @@
 // It may listen on an address that strangers reach, so it is bounded in every way: GET and HEAD only, small headers,
 // no bodies, two seconds for a request, few connections. It shares no thread with the data path.
 
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
 import { OverlayError } from '../errors.js';
 import type { ActiveCondition, Health } from './health.js';
 import type { Logger } from './log.js';
@@ -13,7 +13,12 @@ import type { Metrics } from './metrics.js';
 const MAX_HEADER_BYTES = 4096;
 const REQUEST_MS = 2_000;
 const KEEP_ALIVE_MS = 5_000;
-const MAX_CONNECTIONS = 32;
+/**
+ * Connections of one source, and of all. Whoever opens more loses its own oldest: what one neighbour holds open is taken from
+ * nobody else, and a probe from a new address is always let in.
+ */
+const MAX_PER_SOURCE = 8;
+const MAX_CONNECTIONS = 64;
 const MAX_LINES = 20;
 const MAX_TEXT = 600;
 /** The first line, and without conditions the whole: flanneld's words for a probe that compares them. */
@@ -33,6 +38,8 @@ export interface HttpOptions {
   readonly metrics: Metrics;
   readonly status: () => object;
   readonly log: Logger;
+  /** Only these are served; others are 404. @default all */
+  readonly paths?: ReadonlySet<string>;
 }
 
 export interface HttpServer {
@@ -67,7 +74,7 @@ export async function openHttpServer(options: HttpOptions): Promise<HttpServer> 
     );
   });
   server.keepAliveTimeout = KEEP_ALIVE_MS;
-  server.maxConnections = MAX_CONNECTIONS;
+  boundConnections(server);
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
       const message = `Cannot listen on ${describeListen(listen)}: ${error.code ?? error.message}`;
@@ -88,6 +95,41 @@ export async function openHttpServer(options: HttpOptions): Promise<HttpServer> 
   };
 }
 
+/** The newest connection always fits: the oldest goes of its source, or else of the source that holds most. */
+function boundConnections(server: Server): void {
+  const bySource = new Map<string, Set<Socket>>();
+  let count = 0;
+  server.on('connection', (socket) => {
+    // A unix socket has no address: all its users are root, and count as one.
+    const source = (socket.remoteAddress ?? '').replace(/^::ffff:/, '');
+    let own = bySource.get(source);
+    if (own === undefined) bySource.set(source, (own = new Set()));
+    own.add(socket);
+    count++;
+    socket.once('close', () => {
+      count--;
+      own.delete(socket);
+      if (own.size === 0 && bySource.get(source) === own) bySource.delete(source);
+    });
+    const limit = source === '' ? MAX_CONNECTIONS : MAX_PER_SOURCE;
+    if (own.size > limit) evictOldest(own);
+    else if (count > MAX_CONNECTIONS) evictOldest(largest(bySource));
+  });
+}
+
+function largest(bySource: ReadonlyMap<string, Set<Socket>>): Set<Socket> {
+  let found = new Set<Socket>();
+  for (const sockets of bySource.values()) if (sockets.size > found.size) found = sockets;
+  return found;
+}
+
+/** It leaves the set at once: `close` comes later, and a burst must not evict the same one twice. */
+function evictOldest(sockets: Set<Socket>): void {
+  const [oldest] = sockets;
+  sockets.delete(oldest);
+  oldest.destroy();
+}
+
 function describeListen(listen: ListenAddress): string {
   return 'path' in listen ? listen.path : `${listen.ip}:${listen.port} for health checks`;
 }
@@ -96,7 +138,7 @@ async function handle(request: IncomingMessage, options: HttpOptions): Promise<A
   if (request.method !== 'GET' && request.method !== 'HEAD')
     return { code: 405, type: TEXT, body: 'only GET and HEAD\n' };
   const [path] = (request.url ?? '/').split('?', 1);
-  switch (path) {
+  switch (options.paths?.has(path) === false ? undefined : path) {
     case '/healthz':
       return { code: 200, type: TEXT, body: 'flanneld is running' };
     case '/readyz':

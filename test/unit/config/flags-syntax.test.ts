@@ -40,7 +40,7 @@ const FLANNELD: Readonly<Record<string, string | number | boolean | undefined>> 
   'kubeconfig-file': '',
   'net-config-path': '/etc/kube-flannel/net-conf.json',
   'set-node-network-unavailable': true,
-  'healthz-ip': '0.0.0.0',
+  'healthz-ip': '127.0.0.1', // flanneld's is 0.0.0.0; docs/migrate.md says what that asks for
   'healthz-port': 0,
   'iptables-resync': 5,
   'iptables-forward-rules': true,

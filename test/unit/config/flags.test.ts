@@ -37,7 +37,7 @@ t.test('parseFlags() has flannel’s defaults', (t) => {
     subnetFile: '/run/flannel/subnet.env',
     subnetLeaseRenewMargin: 60,
     ipMasq: false,
-    healthzIp: '0.0.0.0',
+    healthzIp: '127.0.0.1',
     healthzPort: 0,
     iptablesResync: 5,
     iptablesForwardRules: true,

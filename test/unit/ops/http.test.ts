@@ -1,4 +1,4 @@
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import pino from 'pino';
 import t from 'tap';
 import { type Condition, condition } from '../../../src/condition.js';
@@ -110,4 +110,55 @@ t.test('a port that is taken is an error that names it', async (t) => {
     code: 'E_SOCKET',
     message: new RegExp(`127\\.0\\.0\\.1:${first.port} for health checks: EADDRINUSE`),
   });
+});
+
+t.test('slow connections of one neighbour cost only its own', async (t) => {
+  const health = new Health();
+  health.setStarted(true);
+  const server = await open(health);
+  const slow: Socket[] = [];
+  t.teardown(async () => {
+    for (const socket of slow) socket.destroy();
+    await server.close();
+  });
+  let ended = 0;
+  for (let i = 0; i < 400; i++) {
+    const socket = connect({ port: server.port, host: '127.0.0.1', localAddress: '127.0.0.2' });
+    socket.on('error', () => undefined).once('close', () => ended++);
+    socket.once('connect', () => socket.write('GET /healthz HTTP/1.1\r\nHost:'));
+    slow.push(socket.resume());
+  }
+  for (let i = 0; i < 20; i++) {
+    const startedMs = Date.now();
+    const answer = await fetch(`${server.url}/healthz`, { headers: { connection: 'close' } });
+    t.equal(answer.status, 200);
+    t.ok(Date.now() - startedMs < 1_000, `${Date.now() - startedMs} ms`);
+  }
+  while (ended < 392) await new Promise((resolve) => setTimeout(resolve, 10));
+  const others = Array.from({ length: 100 }, (_, i) =>
+    connect({ port: server.port, host: '127.0.0.1', localAddress: `127.0.1.${i + 1}` }),
+  );
+  for (const socket of others) slow.push(socket.on('error', () => undefined).resume());
+  const last = await fetch(`${server.url}/healthz`, { headers: { connection: 'close' } });
+  t.equal(last.status, 200, 'nor do those of a hundred');
+});
+
+t.test('a listener of its own serves nothing but its paths', async (t) => {
+  const metrics = new Metrics({ backend: () => [], gauges: () => [], version: '1' });
+  const server = await openHttpServer({
+    listen: { ip: '127.0.0.1', port: 0 },
+    health: new Health(),
+    metrics,
+    status: () => ({}),
+    log: pino({ level: 'silent' }),
+    paths: new Set(['/metrics']),
+  });
+  t.teardown(() => server.close());
+  for (const [path, code] of [
+    ['/metrics', 200],
+    ['/status', 404],
+    ['/readyz', 404],
+    ['/healthz', 404],
+  ] as const)
+    t.equal((await fetch(`http://127.0.0.1:${server.port}${path}`)).status, code, path);
 });

@@ -61,9 +61,10 @@ export async function etcdctl(lab: Lab, etcd: LabEtcd, args: readonly string[]):
 
 /** Command line of a daemon with the etcd store. */
 export function etcdDaemonArguments(host: Host, extra: readonly string[] = []): string[] {
+  const hasEndpoints = extra.some((word) => word.startsWith('--etcd-endpoints='));
   return [
     DAEMON,
-    `--etcd-endpoints=${ETCD_URL}`,
+    ...(hasEndpoints ? [] : [`--etcd-endpoints=${ETCD_URL}`]),
     '--iface=eth0',
     `--subnet-file=${join(host.dir, 'subnet.env')}`,
     '--healthz-ip=127.0.0.1',

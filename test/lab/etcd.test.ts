@@ -6,6 +6,7 @@ import t, { type Test } from 'tap';
 import {
   ETCD_PREFIX,
   ETCD_PROGRAMS,
+  ETCD_URL,
   etcdctl,
   type LabEtcd,
   etcdDaemonArguments,
@@ -120,6 +121,24 @@ t.test('the overlay on etcd', { skip }, async (t) => {
       lab.ip(lab.switchNs, 'link set p250 up');
       await waitFor(() => isReady(lab, a), 'readiness', 30_000);
     });
+  });
+
+  await t.test('the network kills the connection: the next endpoint, and no event is late', async (t) => {
+    const first = ETCD_URL;
+    const second = first.replace('.250:', '.251:');
+    lab.ip(etcd.ns, 'addr add 172.20.0.251/24 dev eth0');
+    const { host: e, daemon } = await joinHost(lab, 5, [`--etcd-endpoints=${first},${second}`]);
+    const connectedTo = async (): Promise<unknown> =>
+      ((await statusOf(lab, e)) as unknown as { store: { connectedTo: unknown } }).store.connectedTo;
+    t.equal(await connectedTo(), first);
+    // Ends the socket with ECONNABORTED, which gRPC calls INTERNAL.
+    await lab.run(e.ns, 'ss', ['-K', 'dst', '172.20.0.250', 'dport', '=', '2379']);
+    await waitFor(async () => (await connectedTo()) === second, 'the next endpoint', 3_000);
+    const count = (await statusOf(lab, e)).peers.length;
+    await etcdctl(lab, etcd, ['put', `${ETCD_PREFIX}/subnets/10.5.250.0-24`, '{"PublicIP":"172.20.0.99"}']);
+    await waitFor(async () => (await statusOf(lab, e)).peers.length === count + 1, 'the event', 2_500);
+    await etcdctl(lab, etcd, ['del', `${ETCD_PREFIX}/subnets/10.5.250.0-24`]);
+    await lab.end(daemon);
   });
 
   await t.test('an operator deletes our lease: it is taken again at once, the same subnet', async (t) => {

@@ -521,9 +521,9 @@ class Daemon {
     const view = this.#view!;
     if (publicIp !== view.ownPublicIp) this.#applyChange(view.ownPublicIpChanged(publicIp));
     const published = this.#attributes!.publicIp;
-    if (publicIp === (this.#publishing ?? published)) {
-      if (publicIp === published) return undefined;
-    } else if (this.#isWatching) this.#publish({ ...this.#attributes!, publicIp });
+    if (publicIp !== (this.#publishing ?? published) && this.#isWatching)
+      this.#publish({ ...this.#attributes!, publicIp });
+    if (publicIp === published) return undefined;
     const fault = `public IP is now ${formatIpv4(publicIp)}, but the lease says ${formatIpv4(published)}`;
     if (this.#store.publish === undefined)
       return condition(

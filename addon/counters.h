@@ -38,6 +38,7 @@ namespace twill {
   X(drop_header_length) \
   X(drop_total_length) \
   X(drop_no_route) \
+  X(drop_no_table)       /* the leases are not known yet; the sender is told nothing */ \
   X(drop_own_subnet)     /* destination is on this host, yet the kernel routed it here */ \
   X(drop_hairpin)        /* source belongs to a peer: it came from the overlay */ \
   X(drop_recursion)      /* our own encapsulated traffic */ \
@@ -80,6 +81,7 @@ namespace twill {
   X(drop_martian_destination) \
   X(drop_own_outer)      /* outer source is this host */ \
   X(drop_unknown_peer)   /* outer source is no live peer */ \
+  X(drop_no_table)       /* nor can it be told, as the leases are not known yet */ \
   X(drop_own_source)     /* inner source lies in our own subnet */ \
   X(drop_spoofed_source) /* inner source belongs to another peer */ \
   X(drop_unowned_source) /* inner source belongs to nobody */ \

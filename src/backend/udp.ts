@@ -127,6 +127,7 @@ class UdpBackend implements Backend {
     this.#iface = context.iface;
     this.#port = parseUdpBackend(context.config.backend).port;
     this.#table = new RouteTable(context.config.network);
+    this.#table.setPartial();
   }
 
   async leaseData(): Promise<{ backendType: string }> {
@@ -510,6 +511,7 @@ class UdpBackend implements Backend {
       this.#leases.set(key, lease);
       this.#judgePeer(key, lease, routable[i]);
     });
+    this.#table.setComplete();
     this.#publish();
   }
 

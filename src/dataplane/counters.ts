@@ -24,6 +24,7 @@ export const OUTBOUND_COUNTERS = [
   'drop_header_length',
   'drop_total_length',
   'drop_no_route',
+  'drop_no_table',
   'drop_own_subnet',
   'drop_hairpin',
   'drop_recursion',
@@ -67,6 +68,7 @@ export const INBOUND_COUNTERS = [
   'drop_martian_destination',
   'drop_own_outer',
   'drop_unknown_peer',
+  'drop_no_table',
   'drop_own_source',
   'drop_spoofed_source',
   'drop_unowned_source',
@@ -111,6 +113,8 @@ export const DROP_MEANINGS: Readonly<Record<DropReason, string>> = {
   drop_header_length: 'IPv4 header length below 20 or past the end of the packet',
   drop_total_length: 'IPv4 total length past the end of the packet',
   drop_no_route: 'no lease covers the destination; the sender is told "network unreachable"',
+  drop_no_table:
+    'came before the leases were known, in the moments of a start; nothing is wrong unless it grows',
   drop_own_subnet: 'destination in this host’s own subnet: no container interface has that address',
   drop_hairpin:
     'source belongs to another host: a packet that came from the overlay is not sent into it again',

@@ -24,6 +24,7 @@ export interface OwnHost extends OwnSubnet {
 export const DELIVER = 0;
 const OWN_OUTER = inboundIndex('drop_own_outer');
 const UNKNOWN_PEER = inboundIndex('drop_unknown_peer');
+const NO_TABLE = inboundIndex('drop_no_table');
 const OWN_SOURCE = inboundIndex('drop_own_source');
 const SPOOFED_SOURCE = inboundIndex('drop_spoofed_source');
 const UNOWNED_SOURCE = inboundIndex('drop_unowned_source');
@@ -45,6 +46,7 @@ export function judgeInbound(
   check: SourceCheck,
 ): void {
   const isStrict = check !== 'loose';
+  const unknown = table.isPartial ? NO_TABLE : UNKNOWN_PEER;
   const isEnforced = check === 'strict' || check === 'loose';
   for (let i = 0; i < count; i++) {
     const outer = arena[OUTER_SOURCE + i];
@@ -53,13 +55,13 @@ export function judgeInbound(
     const isOwnedBySender = row >= 0 && table.peerAddress(row) === outer;
     let verdict = DELIVER;
     if (outer === own.publicIp || outer === own.ifaceAddress) verdict = OWN_OUTER;
-    else if (!isOwnedBySender && !table.hasPeer(outer)) verdict = UNKNOWN_PEER;
+    else if (!isOwnedBySender && !table.hasPeer(outer)) verdict = unknown;
     else if ((source & own.mask) === own.network || source === own.publicIp || source === own.ifaceAddress) {
       verdict = OWN_SOURCE;
     } else if (row >= 0 && !isOwnedBySender) verdict = SPOOFED_SOURCE;
     else if (row < 0 && isStrict && source !== outer) verdict = UNOWNED_SOURCE;
     else if ((arena[INNER_DESTINATION + i] & own.mask) !== own.network) verdict = NOT_OURS;
-    arena[AUDIT + i] = check === 'audit' && verdict !== DELIVER ? 1 : 0;
+    arena[AUDIT + i] = check === 'audit' && verdict !== DELIVER && verdict !== NO_TABLE ? 1 : 0;
     arena[VERDICT + i] = isEnforced ? verdict : DELIVER;
     arena[PEER_ID + i] = isOwnedBySender ? row : -1;
   }

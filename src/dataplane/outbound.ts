@@ -17,6 +17,7 @@ export interface OwnSubnet {
 
 export const SEND = 0;
 const NO_ROUTE = outboundIndex('drop_no_route');
+const NO_TABLE = outboundIndex('drop_no_table');
 const OWN_SUBNET = outboundIndex('drop_own_subnet');
 const HAIRPIN = outboundIndex('drop_hairpin');
 
@@ -30,6 +31,7 @@ export function newOutboundArena(): Int32Array {
 
 /** Fills the verdicts of descriptors 0 to count - 1. The reader has been entered. */
 export function judgeOutbound(arena: Int32Array, count: number, table: RouteReader, own: OwnSubnet): void {
+  const noRoute = table.isPartial ? NO_TABLE : NO_ROUTE;
   for (let i = 0; i < count; i++) {
     const source = arena[SOURCE + i];
     const destination = arena[DESTINATION + i];
@@ -47,7 +49,7 @@ export function judgeOutbound(arena: Int32Array, count: number, table: RouteRead
     // What came from the overlay carries a peer's source, and is not sent into it again.
     if ((source & own.mask) !== own.network && table.lookup(source) >= 0) verdict = HAIRPIN;
     else if ((destination & own.mask) === own.network) verdict = OWN_SUBNET;
-    else if (row < 0) verdict = NO_ROUTE;
+    else if (row < 0) verdict = noRoute;
     arena[VERDICT + i] = verdict;
     if (row < 0) {
       arena[PEER_ADDRESS + i] = 0;

@@ -46,6 +46,7 @@ const LINE_WORDS = 16; // one cache line of 64 bytes
 const HEADER_ACTIVE = 0;
 const HEADER_GENERATION = 1;
 const HEADER_NODES = 2;
+const HEADER_PARTIAL = 3;
 const HEADER_EPOCHS = LINE_WORDS;
 const HEADER_WORDS = HEADER_EPOCHS + MAX_READERS * LINE_WORDS;
 
@@ -114,6 +115,7 @@ export class RouteTable {
   /** Applied to the active side but not yet to the other. */
   #replay: Operation[] = [];
   #pending: Operation[] = [];
+  #isCompleteNext = false;
 
   /** A table for leases inside `network`. Virtual size grows with the network; memory only with the leases. */
   constructor(network: Prefix) {
@@ -216,12 +218,25 @@ export class RouteTable {
     return true;
   }
 
+  /** Until setComplete(), readers are told that a lease they do not find may be one that is not known yet. */
+  setPartial(): void {
+    Atomics.store(this.#words, HEADER_PARTIAL, 1);
+  }
+
+  /** With the next publication the table holds all leases there are. */
+  setComplete(): void {
+    this.#isCompleteNext = true;
+  }
+
   /**
    * Makes all changes since the last publication visible at once. O(changes). Returns false, changing nothing, while a
    * reader that was stopped in the middle of a lookup still holds the other side: call again later.
    */
   publish(): boolean {
-    if (this.#pending.length === 0) return true;
+    if (this.#pending.length === 0) {
+      this.#publishComplete();
+      return true;
+    }
     const active = Atomics.load(this.#words, HEADER_ACTIVE);
     if (!this.#readersHaveLeft()) return false;
     const side = this.#sides[1 - active];
@@ -230,9 +245,16 @@ export class RouteTable {
     this.#replay = this.#pending;
     this.#pending = [];
     Atomics.store(this.#words, HEADER_ACTIVE, 1 - active);
+    this.#publishComplete(); // after the flip: whoever reads the word before the side sees the whole table with it
     Atomics.add(this.#words, HEADER_GENERATION, 1);
     this.#noteReaders();
     return true;
+  }
+
+  #publishComplete(): void {
+    if (!this.#isCompleteNext) return;
+    Atomics.store(this.#words, HEADER_PARTIAL, 0);
+    this.#isCompleteNext = false;
   }
 
   /**
@@ -429,6 +451,7 @@ export class RouteReader {
   #nodes = 0;
   #rows = 0;
   #peers = 0;
+  #isPartial = false;
 
   /** `reader` is this reader's own number, 0 to MAX_READERS - 1. Whoever had it before is gone. */
   constructor(buffer: SharedArrayBuffer, reader: number) {
@@ -444,11 +467,17 @@ export class RouteReader {
   enter(): void {
     // The epoch first, the side second: a writer that does not see the epoch flips before the side is read.
     Atomics.add(this.#words, this.#epochAt, 1);
+    this.#isPartial = Atomics.load(this.#words, HEADER_PARTIAL) === 1;
     const side = Atomics.load(this.#words, HEADER_ACTIVE) === 0 ? this.#first : this.#second;
     this.#root = side.root;
     this.#nodes = side.nodes;
     this.#rows = side.rows;
     this.#peers = side.peers;
+  }
+
+  /** The first table does not stand yet: what is not found may still be a lease. */
+  get isPartial(): boolean {
+    return this.#isPartial;
   }
 
   leave(): void {

@@ -142,3 +142,39 @@ t.test('judgeInbound()', (t) => {
   }
   t.end();
 });
+
+t.test('before the first table stands, what is not found is counted apart, and never afterwards', (t) => {
+  const young = new RouteTable(parsePrefix('10.5.0.0/16')!);
+  young.setPartial();
+  const view = new RouteReader(young.buffer, 0);
+  const verdicts = (check: SourceCheck): [string, string, number] => {
+    const [out, inward] = [newOutboundArena(), newInboundArena()];
+    out[OutboundField.SOURCE] = word('10.5.1.2');
+    out[OutboundField.DESTINATION] = word('10.5.77.1');
+    inward[InboundField.OUTER_SOURCE] = word('172.20.0.9');
+    inward[InboundField.INNER_SOURCE] = word('10.5.77.1');
+    inward[InboundField.INNER_DESTINATION] = word('10.5.1.2');
+    view.enter();
+    judgeOutbound(out, 1, view, OWN);
+    judgeInbound(inward, 1, view, OWN, check);
+    view.leave();
+    const verdict = inward[InboundField.VERDICT];
+    return [
+      OUTBOUND_COUNTERS[out[OutboundField.VERDICT]],
+      verdict === 0 ? 'deliver' : INBOUND_COUNTERS[verdict],
+      inward[InboundField.AUDIT],
+    ];
+  };
+  t.same(verdicts('strict'), ['drop_no_table', 'drop_no_table', 0]);
+  t.same(verdicts('audit'), ['drop_no_table', 'deliver', 0], 'nothing that strict would refuse for good');
+  young.publish();
+  t.same(verdicts('strict'), ['drop_no_table', 'drop_no_table', 0], 'a publication alone says nothing');
+  young.setComplete();
+  young.publish();
+  t.same(verdicts('strict'), ['drop_no_route', 'drop_unknown_peer', 0], 'also when there is no lease at all');
+  t.same(verdicts('audit'), ['drop_no_route', 'deliver', 1]);
+  young.set(parsePrefix('10.5.2.0/24')!, { address: parseIpv4('172.20.0.2')!, port: 8285, mtuBytes: 1472 });
+  young.publish();
+  t.same(verdicts('strict'), ['drop_no_route', 'drop_unknown_peer', 0]);
+  t.end();
+});

@@ -248,7 +248,7 @@ class Daemon {
     // Known peers first: with a saved table the overlay was up a moment ago, and packets are waiting.
     if (cached !== undefined) this.#applyLeases({ kind: 'snapshot', leases: cached.leases });
     this.#phase = 'waiting for the firewall rules';
-    await this.#openFirewall(config, ownSubnet, previous.network);
+    await this.#openFirewall(config, ownSubnet, former[0]);
     this.#opened.push({ name: 'subnet file', resource: this.#subnetFile });
     await this.#writeSubnetFile();
     this.#openProber();

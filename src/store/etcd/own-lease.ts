@@ -90,6 +90,9 @@ export class OwnLease {
   /** The write under way: its event may come before the answer. */
   #pending: { readonly leaseId: bigint; readonly value: string } | undefined;
   #renewAtMs: number;
+  /** How long a twin is left alone the next time, and when it counts as gone. */
+  #twinWaitMs = RECHECK_MS;
+  #twinQuietAtMs = 0;
   #hasSaidMargin = false;
   #checkAtMs = Infinity;
   #retryAtMs = 0;
@@ -329,11 +332,16 @@ export class OwnLease {
     const lease = `etcd lease ${entry.leaseId.toString(16)}`;
     const text = `another daemon publishes the own public IP ${formatIpv4(this.#attributes.publicIp)} for ${formatPrefix(this.#options.subnet)} (${lease})`;
     this.#raise({ kind: 'twin', text });
-    // Its etcd lease keeps the key alive as ours did; ours has lost its key and is left to expire. At our own renewal the
-    // key becomes ours again, so that the subnet does not end with that other daemon.
+    // Its etcd lease keeps the key alive as ours did; ours has lost its key and is left to expire. A minute later the key
+    // becomes ours again: if the other is gone, the alarm goes with that. If it is there, it writes again, and the wait
+    // doubles each time, so that two daemons do not fight.
     const { expiresAtMs, grantedMs } = this.#own;
     this.#own = { ...this.#ownFrom(entry), expiresAtMs, grantedMs };
-    if (!Number.isFinite(this.#renewAtMs)) this.#renewAtMs = this.#options.clock.bootMs() + RECHECK_MS;
+    const nowMs = this.#options.clock.bootMs();
+    if (nowMs > this.#twinQuietAtMs) this.#twinWaitMs = RECHECK_MS;
+    this.#renewAtMs = Math.min(this.#renewAtMs, nowMs + this.#twinWaitMs);
+    this.#twinWaitMs *= 2;
+    this.#twinQuietAtMs = this.#renewAtMs + this.#twinWaitMs;
   }
 
   async #write(over: OwnKey | undefined): Promise<OwnKey | undefined> {

@@ -264,6 +264,33 @@ t.test(
   },
 );
 
+t.test('OwnLease takes the key back from a twin that is gone, and the alarm with it', async (t) => {
+  const { kv, clock, own } = await open();
+  own.observe(kv.put(KEY, VALUE, 99n));
+  await clock.advance(0);
+  t.match(textsOf(own), [/another daemon publishes the own public IP/]);
+  await clock.advance(61_000);
+  t.strictSame(textsOf(own), []);
+  t.not(kv.entries.get(KEY)!.leaseId, 99n);
+  await own.close();
+});
+
+t.test('OwnLease does not fight a twin that is there', async (t) => {
+  const { kv, clock, own } = await open();
+  let takeovers = 0;
+  own.observe(kv.put(KEY, VALUE, 99n));
+  for (let minute = 0; minute < 23 * 60; minute++) {
+    await clock.advance(60_000);
+    if (kv.entries.get(KEY)!.leaseId === 99n) continue;
+    takeovers++;
+    own.observe(kv.put(KEY, VALUE, 99n));
+    await clock.advance(0);
+  }
+  t.ok(takeovers >= 5 && takeovers <= 12, `${takeovers} takeovers in 23 hours`);
+  t.match(textsOf(own), [/another daemon publishes/]);
+  await own.close();
+});
+
 t.test('OwnLease takes its own write for its own before the answer is here', async (t) => {
   const { kv, clock, own } = await open();
   kv.interfere = (method) => {

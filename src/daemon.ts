@@ -1,7 +1,7 @@
 // The daemon: what is started in which order, and stopped in the reverse.
 //
 //   health server ─► store: config ─► external interface ─► backend: lease data ─► store: lease ─► backend: device
-//   ─► firewall ─► subnet.env ─► store: watch ─► kernel monitor ─► READY=1
+//   ─► store: watch ─► firewall, a second at most ─► subnet.env ─► kernel monitor ─► READY=1
 //
 // From then on everything is an event: leases from the store become a diff for the backend; changes in the kernel, and
 // a timer, make the backend compare the kernel with what it wants. Nothing that happens at run time ends the daemon but
@@ -247,13 +247,15 @@ class Daemon {
     });
     // Known peers first: with a saved table the overlay was up a moment ago, and packets are waiting.
     if (cached !== undefined) this.#applyLeases({ kind: 'snapshot', leases: cached.leases });
+    // A firewall lock that somebody holds keeps neither peers nor pods waiting: see Firewall.open().
+    if (cached === undefined) this.#watchStore();
+    else this.#rejoinStore(first.fromStore);
     this.#phase = 'waiting for the firewall rules';
     await this.#openFirewall(config, ownSubnet, former[0]);
+    this.#signal.throwIfAborted();
     this.#opened.push({ name: 'subnet file', resource: this.#subnetFile });
     await this.#writeSubnetFile();
     this.#openProber();
-    if (cached === undefined) this.#watchStore();
-    else this.#rejoinStore(first.fromStore);
     this.#watchKernel();
     this.#phase = undefined;
     this.#duty = `forwarding for ${formatPrefix(ownSubnet)} (${backend.type})`;
@@ -404,6 +406,7 @@ class Daemon {
       hasForward: flags.iptablesForwardRules,
       hasBlackhole: flags.ipBlackholeRoute,
       resyncMs: flags.iptablesResync * 1000,
+      signal: this.#signal,
       log: this.#log,
     });
     this.#opened.push({ name: 'firewall', resource: this.#firewall });

@@ -2,7 +2,9 @@
 // blackhole route (--ip-blackhole-route), in iptables or nftables, kept right by a resync.
 //
 // open() installs and starts the resync; close() stops it and leaves every rule in place, so that traffic goes on while
-// the daemon is replaced. A failure never ends the daemon: it is shown by conditions() and tried again by each resync.
+// the daemon is replaced. The rules stand when open() resolves, unless another program holds a lock: that is waited for
+// beside the start, for peers and subnet.env need no rules. A failure never ends the daemon: it is shown by conditions()
+// and tried again by each resync.
 // Order within a pass: our own rules first, then the clean-up of the other kind, so that there is no moment without.
 
 import { type Condition, type ConditionCode, conditionOfMany, isPermission } from '../condition.js';
@@ -36,6 +38,8 @@ export interface FirewallOptions {
   readonly hasBlackhole: boolean;
   /** --iptables-resync, in milliseconds; greater than 0. */
   readonly resyncMs: number;
+  /** Ends what is being done, as close() does. */
+  readonly signal?: AbortSignal | undefined;
   readonly log: Logger;
 }
 
@@ -63,6 +67,9 @@ const CLEANUPS = new Set(['blackhole route', 'rules of the other firewall mode']
  */
 const SHOWN_AFTER = 2;
 
+/** How long the start waits for the first pass, which takes 40 to 100 ms where no lock is held. */
+const PATIENCE_MS = 1_000;
+
 export class Firewall {
   readonly #options: FirewallOptions;
   readonly #closing = new AbortController();
@@ -71,19 +78,35 @@ export class Firewall {
   #isOtherModeClean = false;
   #repairs = 0;
   #hasInstalled = false;
+  #isLate = false;
   #running: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: FirewallOptions) {
     if (!(options.resyncMs > 0)) throw new RangeError(`resyncMs ${options.resyncMs}: expected more than 0`);
     this.#options = options;
+    options.signal?.addEventListener('abort', () => this.#closing.abort(), { once: true });
   }
 
-  /** Installs the rules and starts the resync. Resolves also when something failed: see conditions(). */
+  /**
+   * Installs the rules and starts the resync. Resolves also when something failed, and after a second when the rules do
+   * not stand by then: see conditions().
+   */
   async open(): Promise<void> {
-    await this.resync();
-    this.#hasInstalled = true;
-    this.#arm();
+    const first = this.resync().then(() => {
+      this.#hasInstalled = true;
+      this.#isLate = false;
+      this.#arm();
+    });
+    let timer: NodeJS.Timeout | undefined;
+    const patience = new Promise<void>((resolve) => {
+      timer = setTimeout(() => {
+        this.#isLate = true;
+        resolve();
+      }, PATIENCE_MS);
+    });
+    await Promise.race([first, patience]);
+    clearTimeout(timer);
   }
 
   /** One pass: compare, repair, clean up the other mode. Passes do not overlap. Never rejects. */
@@ -104,6 +127,7 @@ export class Firewall {
 
   conditions(): Condition[] {
     const texts = new Map<ConditionCode, string[]>();
+    if (this.#isLate) texts.set('firewall', ['the rules are not in place yet: a lock is waited for']);
     for (const [what, { message, attempts }] of this.#failures) {
       if (attempts < SHOWN_AFTER) continue;
       const isRefused = isPermission(message);
@@ -136,13 +160,15 @@ export class Firewall {
     const { signal } = this.#closing;
     const keepers =
       (await this.#attempt('firewall', async () => (this.#keepers ??= await this.#makeKeepers()))) ?? [];
-    for (const [what, keeper] of keepers) {
+    // Side by side, since each waits for a held lock.
+    const syncs = Array.from(keepers, async ([what, keeper]) => {
       const hasChanged = await this.#attempt(what, () => keeper.sync(signal));
       if (hasChanged === true && this.#hasInstalled) {
         this.#repairs++;
         this.#options.log.warn({ what }, 'firewall rules were missing or changed, restored');
       }
-    }
+    });
+    await Promise.all(syncs);
     await this.#attempt('blackhole route', () => this.#syncBlackhole());
     if (!this.#isOtherModeClean) {
       await this.#attempt('rules of the other firewall mode', async () => {

@@ -96,6 +96,10 @@ export const CONDITIONS = {
     'see why etcd refuses: after it, another host may take the subnet',
   ),
   firewall: error('a part of the firewall rules is not in force', 'see the text'),
+  'forward-refused': error(
+    'a rule of FORWARD refuses packets of the overlay before ours accepts them',
+    'move it behind the jump to FLANNEL-FWD, or start with --iptables-forward-first',
+  ),
   'forwarding-off': error(
     'the kernel does not forward packets between pods and the overlay',
     'sysctl -w net.ipv4.ip_forward=1, and lasting in /etc/sysctl.d',

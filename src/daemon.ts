@@ -404,6 +404,7 @@ class Daemon {
       hasMasquerade: flags.ipMasq,
       isFullyRandom: !flags.ipMasqFullyRandomDisable,
       hasForward: flags.iptablesForwardRules,
+      isForwardFirst: flags.iptablesForwardFirst,
       hasBlackhole: flags.ipBlackholeRoute,
       resyncMs: flags.iptablesResync * 1000,
       signal: this.#signal,

@@ -5,10 +5,11 @@ import { request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { release } from 'node:os';
 import { parseFlags, type Flags } from '../config/flags.js';
+import { blockingRule } from '../firewall/blocking-rule.js';
 import { runCommand } from '../kernel/command.js';
 import { readSysctl } from '../kernel/sysctl.js';
 import { readSubnetFile } from '../subnet-file.js';
-import { formatPrefix } from '../net/ipv4.js';
+import { formatPrefix, parsePrefix } from '../net/ipv4.js';
 import { type Endpoint, parseEndpoints } from '../store/etcd/endpoints.js';
 import { hasTlsFiles } from '../store/etcd/tls-files.js';
 import { type Command, show, UsageError } from './command.js';
@@ -123,11 +124,21 @@ async function checkForwarding(): Promise<Finding> {
       );
 }
 
-async function checkForwardPolicy(): Promise<Finding> {
+async function checkForwardPolicy(status: DaemonStatus | undefined): Promise<Finding> {
   if (findProgram('iptables') === undefined) return ok('forward policy', 'no iptables on this host');
-  const { status, stdout, stderr } = await runCommand('iptables', ['-S', 'FORWARD']);
-  if (status !== 0)
-    return warn('forward policy', stderr.trim().split('\n')[0] ?? '', 'run as root to see it');
+  const { status: exit, stdout, stderr } = await runCommand('iptables', ['-S', 'FORWARD']);
+  if (exit !== 0) return warn('forward policy', stderr.trim().split('\n')[0] ?? '', 'run as root to see it');
+  const rules = stdout.split('\n').filter((line) => line.startsWith('-A FORWARD '));
+  const network = parsePrefix(status?.network ?? '') ?? { address: 0, length: 0 };
+  const refusal = blockingRule(rules, 'FLANNEL-FWD', network);
+  if (refusal !== undefined) {
+    const text = `FORWARD rule ${refusal.number} "${refusal.rule}" refuses packets of the overlay`;
+    return warn(
+      'forward policy',
+      text,
+      'start the daemon with --iptables-forward-first, or move that rule to the end',
+    );
+  }
   const isDrop = /^-P FORWARD DROP$/m.test(stdout);
   const hasOurs = stdout.includes('-j FLANNEL-FWD');
   if (!isDrop) return ok('forward policy', 'FORWARD accepts');
@@ -307,7 +318,7 @@ export async function examine(socketPath: string, flags: Flags): Promise<Finding
     ...checkCapabilities(),
     ...checkPrograms(),
     await checkForwarding(),
-    await checkForwardPolicy(),
+    await checkForwardPolicy(status),
     checkPort(status),
     ...(await checkEtcd(flags, status)),
     ...findings,

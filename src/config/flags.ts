@@ -56,6 +56,7 @@ export interface Flags extends OffloadFlags {
   /** Seconds. */
   readonly iptablesResync: number;
   readonly iptablesForwardRules: boolean;
+  readonly iptablesForwardFirst: boolean;
   readonly ipBlackholeRoute: boolean;
   readonly v: number;
   readonly vmodule: string;
@@ -201,6 +202,12 @@ export const FLAGS: readonly FlagSpec[] = [
   ),
   int('iptables-resync', 'iptablesResync', 5, 1, MAX_INT, 'seconds between checks of the firewall rules'),
   bool('iptables-forward-rules', 'iptablesForwardRules', true, 'accept forwarded traffic of the overlay'),
+  bool(
+    'iptables-forward-first',
+    'iptablesForwardFirst',
+    false,
+    'do so before a rule of FORWARD that refuses it',
+  ),
   bool(
     'ip-blackhole-route',
     'ipBlackholeRoute',

@@ -4,6 +4,8 @@
 // deleted by its text, and the chain never emptied. Of the rules in a chain, ours name our network; theirs have
 // flanneld's comment and name another; shared is the one rule that names none; strays are the rest, put there by hand.
 
+import { parsePrefix } from '../net/ipv4.js';
+import { blockingRule } from './blocking-rule.js';
 import type { IptablesChain } from './rules.js';
 
 /** What stands in the kernel, in the order and words of `iptables -S`. */
@@ -56,9 +58,21 @@ export function isInOrder(chain: IptablesChain, found: FoundChain): boolean {
     isSame(shared, chain.shared) &&
     isLeading(shared, ours, found.own) &&
     isSame(jumps, [chain.jump]) &&
+    !isToMove(chain, found) &&
     strays.length === 0 &&
     old.length === 0
   );
+}
+
+/** What refuses our packets before the jump; its number and text, as an operator would look for it. */
+export function refusalBefore(chain: IptablesChain, found: FoundChain): string | undefined {
+  const network = parsePrefix(chain.networks?.[0] ?? '');
+  const refusal = network && blockingRule(found.parent, chain.name, network);
+  return refusal && `${chain.parent} rule ${refusal.number} "${refusal.rule}"`;
+}
+
+function isToMove(chain: IptablesChain, found: FoundChain): boolean {
+  return chain.isFirst && refusalBefore(chain, found) !== undefined;
 }
 
 /** Whether something of ours is there, or something that nobody needs. */
@@ -86,10 +100,10 @@ export function restoreScript(chain: IptablesChain, found: FoundChain, isWanted:
     if (!hasOurs) drop(ours);
     if (!hasShared) lines.push(...chain.shared.map(atHead));
     if (!hasOurs) lines.push(...chain.rules);
-    const kept = jumps.indexOf(chain.jump);
+    const kept = isToMove(chain, found) ? -1 : jumps.indexOf(chain.jump);
     drop(jumps.filter((_, index) => index !== kept));
     drop(old);
-    if (kept < 0) lines.push(chain.jump);
+    if (kept < 0) lines.push(chain.isFirst ? atHead(chain.jump) : chain.jump);
   } else {
     drop([...old, ...ours]);
     if (theirs.length === 0) {

@@ -34,6 +34,8 @@ export interface FirewallOptions {
   readonly isFullyRandom: boolean;
   /** --iptables-forward-rules */
   readonly hasForward: boolean;
+  /** --iptables-forward-first */
+  readonly isForwardFirst?: boolean;
   /** --ip-blackhole-route */
   readonly hasBlackhole: boolean;
   /** --iptables-resync, in milliseconds; greater than 0. */
@@ -52,6 +54,8 @@ export interface FirewallCounter {
 }
 
 interface Keeper {
+  /** The rule of another that makes ours useless, as of the last sync(). */
+  readonly refusal?: string | undefined;
   sync(signal?: AbortSignal): Promise<boolean>;
 }
 
@@ -133,6 +137,10 @@ export class Firewall {
       const isRefused = isPermission(message);
       const code = CLEANUPS.has(what) ? 'firewall-cleanup' : isRefused ? 'no-permission' : 'firewall';
       texts.set(code, [...(texts.get(code) ?? []), `${what}: ${message}`]);
+    }
+    for (const { refusal } of this.#keepers?.values() ?? []) {
+      if (refusal === undefined) continue;
+      texts.set('forward-refused', [`${refusal} stands before ours: packets of the overlay are refused`]);
     }
     return Array.from(texts, ([code, list]) => conditionOfMany(code, list));
   }

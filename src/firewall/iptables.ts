@@ -8,7 +8,7 @@
 
 import { runCommand } from '../kernel/command.js';
 import { OverlayError } from '../errors.js';
-import { type FoundChain, isInOrder, isPresent, restoreScript, sortRules } from './chain.js';
+import { type FoundChain, isInOrder, isPresent, refusalBefore, restoreScript, sortRules } from './chain.js';
 import { settle } from './settle.js';
 import type { IptablesChain } from './rules.js';
 
@@ -53,6 +53,7 @@ export class ChainKeeper {
   readonly #restoreWaitArgs: readonly string[];
   /** As this iptables prints our rules; learned when it spells them in another way than we do. */
   #printed: IptablesChain;
+  #refusal: string | undefined;
 
   constructor(chain: IptablesChain, isWanted: boolean, features: IptablesFeatures) {
     this.#chain = chain;
@@ -71,6 +72,11 @@ export class ChainKeeper {
       isDone: (found) => (this.#isWanted ? this.#learnSpelling(found) : !isPresent(this.#chain, found)),
       unseen: (failure) => this.#unseen(failure),
     });
+  }
+
+  /** The rule that stands before our jump and refuses our packets, as of the last sync(). */
+  get refusal(): string | undefined {
+    return this.#refusal;
   }
 
   /** Whether the chain, or a rule that leads to it, is there. Rejects with OverlayError E_FIREWALL. */
@@ -108,7 +114,9 @@ export class ChainKeeper {
     if (result.status !== 0) throw refusal(`iptables ${args.join(' ')}`, result.stderr);
     const lines = result.stdout.split('\n');
     const rulesOf = (chain: string) => lines.filter((line) => line.startsWith(`-A ${chain} `));
-    return { own: lines.includes(`-N ${name}`) ? rulesOf(name) : undefined, parent: rulesOf(parent) };
+    const found = { own: lines.includes(`-N ${name}`) ? rulesOf(name) : undefined, parent: rulesOf(parent) };
+    this.#refusal = this.#isWanted ? refusalBefore(this.#chain, found) : undefined;
+    return found;
   }
 
   async #restore(script: string, signal: AbortSignal | undefined): Promise<void> {

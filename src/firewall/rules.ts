@@ -34,6 +34,8 @@ export interface IptablesChain {
   readonly networks: readonly string[] | undefined;
   /** The rule in `parent`, as `iptables -S` prints it. */
   readonly jump: string;
+  /** The jump stands before any rule of `parent` that refuses our packets; else where it was first appended. */
+  readonly isFirst: boolean;
   /** The rule before all others, once for all networks, as `iptables -S` prints it; none or one. */
   readonly shared: readonly string[];
   /** Our rules in the chain, as `iptables -S` prints them. */
@@ -57,6 +59,7 @@ export function masqueradeChain(options: RuleOptions): IptablesChain {
     parent: 'POSTROUTING',
     comment: MASQUERADE_COMMENT,
     networks: networksOf(options),
+    isFirst: false,
     jump: `-A POSTROUTING ${comment} -j ${name}`,
     shared: [`-A ${name} -m mark --mark 0x4000/0x4000 ${comment} -j RETURN`],
     rules: [
@@ -69,8 +72,13 @@ export function masqueradeChain(options: RuleOptions): IptablesChain {
   };
 }
 
+export interface ForwardOptions extends Pick<RuleOptions, 'network' | 'formerNetwork'> {
+  /** --iptables-forward-first. @default false */
+  readonly isForwardFirst?: boolean;
+}
+
 /** The chain for --iptables-forward-rules: Docker sets the policy of FORWARD to DROP. */
-export function forwardChain(options: Pick<RuleOptions, 'network' | 'formerNetwork'>): IptablesChain {
+export function forwardChain(options: ForwardOptions): IptablesChain {
   const network = formatPrefix(options.network);
   const comment = `-m comment --comment "${FORWARD_COMMENT}"`;
   const name = 'FLANNEL-FWD';
@@ -80,6 +88,7 @@ export function forwardChain(options: Pick<RuleOptions, 'network' | 'formerNetwo
     parent: 'FORWARD',
     comment: FORWARD_COMMENT,
     networks: networksOf(options),
+    isFirst: options.isForwardFirst ?? false,
     jump: `-A FORWARD ${comment} -j ${name}`,
     shared: [],
     rules: [`-A ${name} -s ${network} ${comment} -j ACCEPT`, `-A ${name} -d ${network} ${comment} -j ACCEPT`],

@@ -102,6 +102,45 @@ t.test(
     }),
 );
 
+t.test(
+  'iptables: a REJECT of FORWARD before our jump is named, and passed by on request',
+  { skip: LAB_SKIP },
+  (t) =>
+    withLab(async (lab) => {
+      const reject = '-A FORWARD -j REJECT --reject-with icmp-host-prohibited';
+      await lab.sh('h1', `iptables ${reject}`);
+      const text = `FORWARD rule 1 "${reject.slice(11)}" stands before ours: packets of the overlay are refused`;
+      const forward = async () =>
+        (await savedRules(lab, 'h1'))
+          .filter((line) => line.startsWith('-A FORWARD'))
+          .map((line) => line.slice(-20));
+      const plain = await openFirewall(lab, 'h1');
+      t.strictSame(plain.degraded, [text]);
+      t.notOk(await lab.ping('c1', '192.0.2.2'));
+      await lab.sh('h1', `iptables ${reject.replace('-A', '-D')}`);
+      t.strictSame((await plain.driver.call<Report>('resync')).degraded, [], 'gone');
+      await lab.sh('h1', `iptables ${reject}`);
+      t.strictSame(
+        (await plain.driver.call<Report>('resync')).degraded,
+        [],
+        'behind our jump it is harmless',
+      );
+      await lab.sh('h1', `iptables ${reject.replace('-A FORWARD', '-I FORWARD 1')}`);
+      t.strictSame((await plain.driver.call<Report>('resync')).degraded, [text], 'put before it at run time');
+      await plain.driver.close();
+
+      const { driver, degraded } = await openFirewall(lab, 'h1', { isForwardFirst: true });
+      t.strictSame(degraded, []);
+      t.match((await forward())[0], 'FLANNEL-FWD');
+      t.ok(await lab.ping('c1', '192.0.2.2'));
+      await lab.sh('h1', 'iptables -I FORWARD 1 -s 203.0.113.0/24 -j DROP');
+      const { repairs } = await driver.call<Report>('resync');
+      t.equal(repairs, 0, 'another that refuses nothing of ours stays first');
+      t.match((await forward())[1], 'FLANNEL-FWD');
+      await driver.close();
+    }),
+);
+
 t.test('iptables-legacy: the same rules, and a held lock is waited for', { skip: LAB_SKIP }, (t) =>
   withLab(async (lab) => {
     const file = new URL('../fixtures/golden/vxlan-iptables-save.txt', import.meta.url);

@@ -1,0 +1,61 @@
+// Which rule of a built-in chain refuses the overlay's packets before our jump accepts them. Pure.
+//
+// Hosts whose FORWARD ends in an unconditional REJECT are common (Oracle Cloud's images, old RHEL): our jump is appended,
+// and stands behind it. Only what is certain counts: a rule with a match that is not understood, or a jump to another
+// chain, is passed over, so that no host is called ill because of an INVALID that is dropped.
+
+import { parsePrefix, type Prefix, prefixCovers } from '../net/ipv4.js';
+
+/** The rule, as `iptables -S` prints it, with its number; undefined when the overlay's packets get to the jump. */
+export function blockingRule(
+  parent: readonly string[],
+  chainName: string,
+  network: Prefix,
+): { readonly number: number; readonly rule: string } | undefined {
+  for (const [index, rule] of parent.entries()) {
+    if (rule.endsWith(` ${chainName}`)) return undefined;
+    const verdict = verdictFor(rule, network);
+    if (verdict === 'accept') return undefined;
+    if (verdict === 'refuse') return { number: index + 1, rule: rule.replace(/^-A \S+ /, '') };
+  }
+  return undefined;
+}
+
+/** What a rule does to each new packet from one subnet of the overlay to another. */
+function verdictFor(rule: string, network: Prefix): 'accept' | 'refuse' | undefined {
+  // Comments may hold any word.
+  const words = rule.replace(/--comment ("(\\.|[^"\\])*"|\S+)/, '').split(/\s+/);
+  for (let i = 2; i < words.length; i++) {
+    const isNegated = words[i] === '!';
+    if (isNegated) i++;
+    const value = words[i + 1] ?? '';
+    switch (words[i]) {
+      case '':
+        continue;
+      case '-j':
+        if (value === 'ACCEPT') return 'accept';
+        return value === 'REJECT' || value === 'DROP' ? 'refuse' : undefined;
+      case '-m':
+        if (!['comment', 'conntrack', 'state'].includes(value)) return undefined;
+        break;
+      case '-s':
+      case '-d': {
+        const prefix = parsePrefix(value);
+        if (isNegated || prefix === undefined || !prefixCovers(prefix, network)) return undefined;
+        break;
+      }
+      case '-i':
+      case '-o':
+        if (isNegated || !/^(\+|flannel\S*)$/.test(value)) return undefined;
+        break;
+      case '--ctstate':
+      case '--state':
+        if (value.split(',').includes('NEW') === isNegated) return undefined;
+        break;
+      default:
+        return undefined;
+    }
+    i++;
+  }
+  return undefined;
+}

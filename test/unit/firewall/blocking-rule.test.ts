@@ -1,0 +1,49 @@
+import t from 'tap';
+import { blockingRule } from '../../../src/firewall/blocking-rule.js';
+import { forwardChain } from '../../../src/firewall/rules.js';
+import { parsePrefix } from '../../../src/net/ipv4.js';
+
+const NETWORK = parsePrefix('10.5.0.0/16')!;
+const { jump } = forwardChain({ network: NETWORK });
+
+t.test('blockingRule() finds what refuses the overlay before our jump', (t) => {
+  const reject = '-j REJECT --reject-with icmp-host-prohibited';
+  const check = (rules: readonly string[], number: number | undefined) => {
+    const parent = rules.map((rule) => (rule === jump ? rule : `-A FORWARD ${rule}`));
+    const found = blockingRule(parent, 'FLANNEL-FWD', NETWORK);
+    const expected = number === undefined ? undefined : { number, rule: rules[number - 1] };
+    t.strictSame(found, expected, rules.join(' | '));
+  };
+  check([reject, jump], 1);
+  check([reject], 1);
+  check([jump, reject], undefined);
+  check(['-j DROP', jump], 1);
+  check(['-m comment --comment "the -p end" -j DROP', jump], 1);
+  check(['-s 10.0.0.0/8 -j DROP', jump], 1);
+  check(['-d 10.5.0.0/16 -m conntrack --ctstate NEW,INVALID -j DROP', jump], 1);
+  check(['-m conntrack ! --ctstate RELATED,ESTABLISHED -j REJECT', jump], 1);
+  check(['-i flannel.1 -j DROP', jump], 1);
+  check(['-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT', '-j DOCKER-USER', reject, jump], 3);
+  for (const harmless of [
+    '-m conntrack --ctstate INVALID -j DROP',
+    '-m conntrack ! --ctstate NEW -j DROP',
+    '-m state --state INVALID -j DROP',
+    '-s 10.6.0.0/16 -j DROP',
+    '-s 10.5.1.0/24 -j DROP',
+    '! -s 10.5.0.0/16 -j DROP',
+    '-p tcp -m tcp --dport 22 -j DROP',
+    '-i docker0 -j DROP',
+    '-o virbr0 -j REJECT --reject-with icmp-port-unreachable',
+    '-m addrtype --dst-type MULTICAST -j DROP',
+    '-m comment --comment "-j DROP" -j DOCKER-USER',
+    '-j LOG --log-prefix "DROP "',
+    '-g OTHER',
+  ]) {
+    check([harmless, jump], undefined);
+  }
+  check(['-j ACCEPT', reject, jump], undefined);
+  check(['-s 10.5.0.0/16 -j ACCEPT', reject, jump], undefined);
+  check(['-i docker0 -j ACCEPT', reject, jump], 2);
+  check([], undefined);
+  t.end();
+});

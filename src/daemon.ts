@@ -27,6 +27,8 @@ import { leasableRange, type NetworkConfig } from './config/network-config.js';
 import { offloadSwitches } from './config/options.js';
 import { OverlayError } from './errors.js';
 import { Firewall } from './firewall/firewall.js';
+import { hasNft } from './firewall/nft.js';
+import { openNftMonitor } from './firewall/nft-monitor.js';
 import { chooseExternalInterface, type ExternalInterface } from './kernel/external-interface.js';
 import { checkHost } from './kernel/host-checks.js';
 import { heldNetworks, holdOrRefuse } from './kernel/host-lock.js';
@@ -257,6 +259,7 @@ class Daemon {
     await this.#writeSubnetFile();
     this.#openProber();
     this.#watchKernel();
+    await this.#watchRules();
     this.#phase = undefined;
     this.#duty = `forwarding for ${formatPrefix(ownSubnet)} (${backend.type})`;
     notifier.ready();
@@ -595,6 +598,18 @@ class Daemon {
       await this.#reconciled;
     };
     this.#opened.push({ name: 'kernel monitor', resource: { close } });
+  }
+
+  /** Only where rules in nftables must not be missing for long: the source check, and rules made with nft. */
+  async #watchRules(): Promise<void> {
+    const backend = this.#backend!;
+    const isGuarded = backend.rulesChanged !== undefined && this.#flags.sourceCheck !== 'off';
+    if (!(isGuarded || this.#config!.enableNftables) || !(await hasNft(this.#signal))) return;
+    const onChange = async (): Promise<void> => {
+      void this.#firewall!.resync(); // it may wait for a lock, the source check must not
+      await backend.rulesChanged?.();
+    };
+    this.#opened.push({ name: 'nft monitor', resource: openNftMonitor({ onChange, log: this.#log }) });
   }
 
   /** One run at a time; events during a run lead to exactly one more. Resolves when the kernel was compared. */

@@ -41,6 +41,8 @@ export interface Backend {
   apply(diff: LeaseDiff): void;
   /** Compare the kernel with desired state and repair it. Called on kernel events and on a timer; runs are serialised. */
   reconcile(): Promise<void>;
+  /** Rules of ours in nftables may have changed: compare and repair them at once, without the rest. Never rejects. */
+  rulesChanged?(): Promise<void>;
   /** The external interface was chosen again after it changed (address, MTU, index). Resolves with the MTU now in force. */
   interfaceChanged(iface: ExternalInterface): Promise<{ readonly mtuBytes: number }>;
   /** The largest IPv4 packet that reaches a peer was measured: its inner packets must not make larger ones. */

@@ -102,6 +102,10 @@ class VxlanBackend implements Backend {
     await this.#programmer.reconcile();
   }
 
+  rulesChanged(): Promise<void> {
+    return this.#guard.verify();
+  }
+
   async interfaceChanged(iface: ExternalInterface): Promise<{ readonly mtuBytes: number }> {
     this.#iface = iface;
     await this.#programmer.reconcile();

@@ -32,6 +32,8 @@ export class MemberGuard {
   #applied: Set<Ipv4> | undefined;
   readonly #touched = new Set<Ipv4>();
   #hasMembers = false;
+  /** Leases, the timer and nft's monitor all lead to a run; they do not overlap. */
+  #turn: Promise<void> = Promise.resolve();
   #failure: string | undefined;
   #dropped = 0;
   #repairs = 0;
@@ -60,7 +62,20 @@ export class MemberGuard {
   }
 
   /** Makes the kernel's set follow; a failure is kept for `failure` and tried again with the next call. */
-  async sync(): Promise<void> {
+  sync(): Promise<void> {
+    return this.#inTurn(() => this.#sync());
+  }
+
+  /** Compares the table with what it should be and repairs it; like sync() it never rejects. */
+  verify(): Promise<void> {
+    return this.#inTurn(() => this.#verify());
+  }
+
+  #inTurn(run: () => Promise<void>): Promise<void> {
+    return (this.#turn = this.#turn.then(run));
+  }
+
+  async #sync(): Promise<void> {
     if (!this.#hasMembers) return;
     const touched = [...this.#touched];
     this.#touched.clear();
@@ -80,8 +95,7 @@ export class MemberGuard {
     }
   }
 
-  /** Compares the table with what it should be and repairs it; like sync() it never rejects. */
-  async verify(): Promise<void> {
+  async #verify(): Promise<void> {
     if (this.#hasMembers && this.#options.sourceCheck !== 'off' && this.#applied !== undefined) {
       try {
         const objects = await listTable('ip', GUARD_TABLE);
@@ -94,7 +108,7 @@ export class MemberGuard {
         return;
       }
     }
-    await this.sync();
+    await this.#sync();
   }
 
   /** Why the guard is not in force; undefined when it is, or when it is not wanted. */

@@ -7,6 +7,15 @@ import { OverlayError } from '../errors.js';
 /** One object of `nft -json`: {"table": …}, {"set": …}, {"chain": …}, {"rule": …}. */
 export type NftObject = Readonly<Record<string, Readonly<Record<string, unknown>> | undefined>>;
 
+/** Whether there is an nft to run. */
+export async function hasNft(signal?: AbortSignal): Promise<boolean> {
+  try {
+    return (await runCommand('nft', ['--version'], { signal, errorCode: 'E_FIREWALL' })).status === 0;
+  } catch {
+    return false;
+  }
+}
+
 /** Applies `script` as one transaction. Rejects with OverlayError E_FIREWALL; nothing has changed then. */
 export async function applyTransaction(script: string, signal?: AbortSignal): Promise<void> {
   await runNft(['-f', '-'], script, signal);

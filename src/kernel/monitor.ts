@@ -19,8 +19,14 @@ export interface MonitorOptions {
   readonly log: Logger;
   /** Neighbour events on devices with this prefix count; others are dropped. @default 'flannel' */
   readonly devicePrefix?: string;
+  /** What to run instead of `ip monitor`. */
+  readonly command?: readonly string[];
+  /** Whether a line of it counts. @default all but the neighbours of others */
+  readonly isRelevant?: (line: string) => boolean;
   /** @default 50 */
   readonly debounceMs?: number;
+  /** The longest pause after a call. @default 1000 */
+  readonly pauseMaxMs?: number;
 }
 
 export interface Monitor {
@@ -42,7 +48,7 @@ const RESTART_MIN_MS = 100;
 const RESTART_MAX_MS = 5_000;
 const HEALTHY_MS = 10_000;
 
-const MONITOR_COMMAND = ['ip', '-oneline', 'monitor', 'label', 'link', 'address', 'route', 'neigh'];
+const IP_MONITOR = ['ip', '-oneline', 'monitor', 'label', 'link', 'address', 'route', 'neigh'];
 
 /**
  * Starts to listen. `onChange` is called at most once per `debounceMs` and never again before the promise it returned
@@ -50,14 +56,16 @@ const MONITOR_COMMAND = ['ip', '-oneline', 'monitor', 'label', 'link', 'address'
  * nor reject. Trouble with the child is logged and answered by a restart.
  */
 export function openMonitor(onChange: () => void | Promise<void>, options: MonitorOptions): Monitor {
-  return new IpMonitor(onChange, options);
+  return new ToolMonitor(onChange, options);
 }
 
-class IpMonitor implements Monitor {
+class ToolMonitor implements Monitor {
   readonly #onChange: () => void | Promise<void>;
   readonly #log: Logger;
   readonly #debounceMs: number;
-  readonly #devicePrefix: string;
+  readonly #command: readonly string[];
+  readonly #isRelevant: (line: string) => boolean;
+  readonly #pauseMaxMs: number;
   #child: ChildProcess | undefined;
   #ended: Promise<void> = Promise.resolve();
   #debounceTimer: NodeJS.Timeout | undefined;
@@ -73,7 +81,10 @@ class IpMonitor implements Monitor {
     this.#onChange = onChange;
     this.#log = options.log;
     this.#debounceMs = options.debounceMs ?? DEBOUNCE_MS;
-    this.#devicePrefix = options.devicePrefix ?? 'flannel';
+    this.#pauseMaxMs = options.pauseMaxMs ?? PAUSE_MAX_MS;
+    this.#command = options.command ?? IP_MONITOR;
+    const sign = ` dev ${options.devicePrefix ?? 'flannel'}`;
+    this.#isRelevant = options.isRelevant ?? ((line) => !line.startsWith('[NEIGH]') || line.includes(sign));
     this.#ended = this.#start();
   }
 
@@ -91,8 +102,8 @@ class IpMonitor implements Monitor {
 
   async #start(): Promise<void> {
     const words = (await hasParentDeathSignal())
-      ? ['setpriv', '--pdeathsig', 'KILL', ...MONITOR_COMMAND]
-      : MONITOR_COMMAND;
+      ? ['setpriv', '--pdeathsig', 'KILL', ...this.#command]
+      : this.#command;
     if (this.#isClosed) return;
     const startedAt = performance.now();
     const reason = await startTool(words[0], words.slice(1), ['ignore', 'pipe', 'pipe']).then(
@@ -102,7 +113,8 @@ class IpMonitor implements Monitor {
     this.#child = undefined;
     if (this.#isClosed) return;
     if (performance.now() - startedAt > HEALTHY_MS) this.#restartMs = RESTART_MIN_MS;
-    this.#log.warn({ reason, restartMs: this.#restartMs }, 'kernel monitor ended, restarting');
+    const fields = { tool: this.#command[0], reason, restartMs: this.#restartMs };
+    this.#log.warn(fields, 'kernel monitor ended, restarting');
     this.#restartTimer = setTimeout(() => {
       this.#ended = this.#start();
     }, this.#restartMs);
@@ -130,8 +142,7 @@ class IpMonitor implements Monitor {
   }
 
   #onLine(line: string): void {
-    if (line.startsWith('[NEIGH]') && !line.includes(` dev ${this.#devicePrefix}`)) return;
-    this.#notifySoon();
+    if (this.#isRelevant(line)) this.#notifySoon();
   }
 
   #notifySoon(): void {
@@ -149,7 +160,7 @@ class IpMonitor implements Monitor {
     this.#isCalling = true;
     const startedAt = performance.now();
     await this.#onChange();
-    const pauseMs = Math.min((performance.now() - startedAt) * PAUSE_FACTOR, PAUSE_MAX_MS);
+    const pauseMs = Math.min((performance.now() - startedAt) * PAUSE_FACTOR, this.#pauseMaxMs);
     this.#debounceTimer = undefined;
     this.#isCalling = false;
     this.#pausedUntil = performance.now() + pauseMs;

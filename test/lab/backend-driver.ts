@@ -9,6 +9,7 @@ import { createInterface } from 'node:readline';
 import { openHostGwBackend } from '../../src/backend/host-gw.js';
 import { openVxlanBackend } from '../../src/backend/vxlan.js';
 import { Firewall } from '../../src/firewall/firewall.js';
+import { openNftMonitor } from '../../src/firewall/nft-monitor.js';
 import { findLink } from '../../src/kernel/link.js';
 import { openMonitor } from '../../src/kernel/monitor.js';
 import { openLogger } from '../../src/ops/log.js';
@@ -55,6 +56,7 @@ const log = openLogger({ level: 'info', format: 'json', write: () => undefined }
 let backend: Backend | undefined;
 let firewall: Firewall | undefined;
 let monitor: Monitor | undefined;
+let rulesMonitor: Monitor | undefined;
 
 async function perform(command: Command): Promise<unknown> {
   switch (command.op) {
@@ -108,7 +110,10 @@ async function perform(command: Command): Promise<unknown> {
     }
     case 'watch':
       monitor = openMonitor(async () => await backend!.reconcile(), { log });
-      while (!monitor.isListening()) await new Promise((resolve) => setTimeout(resolve, 5));
+      if (backend!.rulesChanged !== undefined)
+        rulesMonitor = openNftMonitor({ onChange: () => backend!.rulesChanged!(), log });
+      while (!monitor.isListening() || rulesMonitor?.isListening() === false)
+        await new Promise((resolve) => setTimeout(resolve, 5));
       return {};
     case 'state':
       return { degraded: textsOf(backend!), counters: backend!.counters(), status: backend!.status() };
@@ -133,6 +138,7 @@ async function perform(command: Command): Promise<unknown> {
       return { degraded: textsOf(firewall!), repairs: firewall!.counters()[0].values[0].value };
     case 'close':
       await monitor?.close();
+      await rulesMonitor?.close();
       await backend?.close();
       await firewall?.close();
       return {};
@@ -181,5 +187,6 @@ for await (const line of createInterface({ input: process.stdin })) {
   process.stdout.write(answer + '\n');
 }
 await monitor?.close();
+await rulesMonitor?.close();
 await backend?.close();
 await firewall?.close();

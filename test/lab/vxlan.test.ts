@@ -327,6 +327,35 @@ t.test('vxlan: a device that does not fit is made anew with its MAC and all peer
   }),
 );
 
+t.test('vxlan: the source check is back within a second', { skip: LAB_SKIP }, (t) =>
+  withLab(async (lab) => {
+    const nodes = await Promise.all([1, 2].map((number) => startNode(lab, number)));
+    await introduce(nodes);
+    const table = () => lab.sh('h1', 'nft -s list table ip twill-vxlan').catch(() => '');
+    await waitFor('guard', async () => (await table()).includes('@members_1'));
+    await nodes[0].driver.call('watch');
+    const expected = await table();
+    const times: number[] = [];
+    for (const command of [
+      'nft flush ruleset',
+      'nft delete table ip twill-vxlan',
+      'nft flush chain ip twill-vxlan input_1',
+      'nft flush set ip twill-vxlan members_1',
+      'nft delete element ip twill-vxlan members_1 { 192.0.2.2 }',
+      'nft flush ruleset',
+      'nft flush ruleset',
+    ]) {
+      const startedAt = performance.now();
+      await lab.exec('h1', ['sh', '-c', command.replace('{', "'{").replace('}', "}'")]);
+      while ((await table()) !== expected && performance.now() - startedAt < 5_000);
+      times.push(Math.round(performance.now() - startedAt));
+      t.equal(await table(), expected, command);
+    }
+    t.comment(`back after ${times.join(', ')} ms`);
+    t.ok(Math.max(...times) < 1_000, 'within a second');
+  }),
+);
+
 t.test("vxlan: the guard of another VNI is another daemon's", { skip: LAB_SKIP }, (t) =>
   withLab(async (lab) => {
     // Another daemon's with VNI 9, and the table as twill 0.1.0 left it for VNI 1.

@@ -604,7 +604,7 @@ class Daemon {
   async #watchRules(): Promise<void> {
     const backend = this.#backend!;
     const isGuarded = backend.rulesChanged !== undefined && this.#flags.sourceCheck !== 'off';
-    if (!(isGuarded || this.#config!.enableNftables) || !(await hasNft(this.#signal))) return;
+    if (!(isGuarded || this.#firewall!.usesNft) || !(await hasNft(this.#signal))) return;
     const onChange = async (): Promise<void> => {
       void this.#firewall!.resync(); // it may wait for a lock, the source check must not
       await backend.rulesChanged?.();
@@ -710,7 +710,7 @@ class Daemon {
     return checkHost({
       device: this.#device,
       ownSubnet,
-      usesIptables: !this.#config!.enableNftables,
+      usesIptables: !this.#firewall!.usesNft,
     });
   }
 

@@ -1,8 +1,8 @@
 // Which rule of a built-in chain refuses the overlay's packets before our jump accepts them. Pure.
 //
-// Hosts whose FORWARD ends in an unconditional REJECT are common (Oracle Cloud's images, old RHEL): our jump is appended,
-// and stands behind it. Only what is certain counts: a rule with a match that is not understood, or a jump to another
-// chain, is passed over, so that no host is called ill because of an INVALID that is dropped.
+// Hosts whose FORWARD ends in an unconditional REJECT are common (Oracle Cloud's images, old RHEL): our jump is
+// appended, and stands behind it. Only what is certain counts: a rule with a match that is not understood, or a jump to
+// another chain, is passed over, so that no host is called ill because of an INVALID that is dropped.
 
 import { parsePrefix, type Prefix, prefixCovers } from '../net/ipv4.js';
 

@@ -3,9 +3,9 @@
 //
 // open() installs and starts the resync; close() stops it and leaves every rule in place, so that traffic goes on while
 // the daemon is replaced. The rules stand when open() resolves, unless another program holds a lock: that is waited for
-// beside the start, for peers and subnet.env need no rules. A failure never ends the daemon: it is shown by conditions()
-// and tried again by each resync.
-// Order within a pass: our own rules first, then the clean-up of the other kind, so that there is no moment without.
+// beside the start, for peers and subnet.env need no rules. A failure never ends the daemon: it is shown by
+// conditions() and tried again by each resync. Order within a pass: our own rules first, then the clean-up of the other
+// kind, so that there is no moment without.
 
 import { type Condition, type ConditionCode, conditionOfMany, isPermission } from '../condition.js';
 import { ip, ROUTE_PROTOCOL } from '../kernel/ip.js';
@@ -13,7 +13,7 @@ import { listRoutes } from '../kernel/route.js';
 import { OverlayError } from '../errors.js';
 import { formatPrefix, prefixCovers, prefixEquals } from '../net/ipv4.js';
 import { ChainKeeper, probeIptables } from './iptables.js';
-import { deleteTable, printTable } from './nft.js';
+import { deleteTable, hasNft, printTable } from './nft.js';
 import { TableKeeper } from './nftables.js';
 import { forwardChain, masqueradeChain, NFT_TABLE, NFT_TABLE_IPV6 } from './rules.js';
 import type { Route } from '../kernel/route.js';
@@ -80,6 +80,7 @@ export class Firewall {
   #keepers: Map<string, Keeper> | undefined;
   readonly #failures = new Map<string, { readonly message: string; readonly attempts: number }>();
   #isOtherModeClean = false;
+  #usesNft: boolean;
   #repairs = 0;
   #hasInstalled = false;
   #isLate = false;
@@ -89,6 +90,7 @@ export class Firewall {
   constructor(options: FirewallOptions) {
     if (!(options.resyncMs > 0)) throw new RangeError(`resyncMs ${options.resyncMs}: expected more than 0`);
     this.#options = options;
+    this.#usesNft = options.useNftables;
     options.signal?.addEventListener('abort', () => this.#closing.abort(), { once: true });
   }
 
@@ -145,6 +147,11 @@ export class Firewall {
     return Array.from(texts, ([code, list]) => conditionOfMany(code, list));
   }
 
+  /** Whether the rules are made with nft: because the network config says so, or for want of iptables. */
+  get usesNft(): boolean {
+    return this.#usesNft;
+  }
+
   /** For the metrics. */
   counters(): FirewallCounter[] {
     return [
@@ -180,7 +187,7 @@ export class Firewall {
     await this.#attempt('blackhole route', () => this.#syncBlackhole());
     if (!this.#isOtherModeClean) {
       await this.#attempt('rules of the other firewall mode', async () => {
-        await (this.#options.useNftables ? this.#removeIptables() : this.#removeNftables());
+        await (this.#usesNft ? this.#removeIptables() : this.#removeNftables());
         this.#isOtherModeClean = true;
       });
     }
@@ -204,15 +211,22 @@ export class Firewall {
   }
 
   async #makeKeepers(): Promise<Map<string, Keeper>> {
-    const { useNftables, hasMasquerade, hasForward } = this.#options;
+    const { hasMasquerade, hasForward, log } = this.#options;
+    const { signal } = this.#closing;
     const keepers = new Map<string, Keeper>();
-    if (useNftables) return keepers.set('nftables rules', new TableKeeper(this.#options));
-    const features = await probeIptables(this.#closing.signal);
-    if (features === undefined) {
+    const features = this.#usesNft ? undefined : await probeIptables(signal);
+    if (features === undefined && !this.#usesNft) {
       if (!hasMasquerade && !hasForward) return keepers;
-      const way = 'install iptables, or set EnableNFTables in the network config to use nft';
-      throw new OverlayError('E_FIREWALL', `Cannot install rules: no "iptables" here (${way})`);
+      if (!(await hasNft(signal))) {
+        throw new OverlayError(
+          'E_FIREWALL',
+          'Cannot install rules: neither "iptables" nor "nft" here (install one)',
+        );
+      }
+      log.info('no iptables here: the rules are made with nft, as EnableNFTables would have it');
+      this.#usesNft = true;
     }
+    if (features === undefined) return keepers.set('nftables rules', new TableKeeper(this.#options));
     const isFullyRandom = this.#options.isFullyRandom && features.isModern;
     const masquerade = masqueradeChain({ ...this.#options, isFullyRandom });
     keepers.set('masquerade rules', new ChainKeeper(masquerade, hasMasquerade, features));

@@ -21,18 +21,14 @@ export interface IptablesFeatures {
   readonly isModern: boolean;
 }
 
-/** The features of the installed iptables; undefined when there is none. */
+/** The features of the installed iptables; undefined when there is none, or none that can be run. */
 export async function probeIptables(signal?: AbortSignal): Promise<IptablesFeatures | undefined> {
   let text: string;
   try {
     text = (await runCommand('iptables', ['--version'], { signal, errorCode: 'E_FIREWALL' })).stdout;
   } catch (error) {
-    if (
-      error instanceof OverlayError &&
-      (error.cause as NodeJS.ErrnoException | undefined)?.code === 'ENOENT'
-    ) {
-      return undefined;
-    }
+    const { code } = ((error as OverlayError).cause ?? {}) as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'EACCES') return undefined;
     throw error;
   }
   return parseIptablesVersion(text);

@@ -238,6 +238,30 @@ t.test('nftables: one table, nft alone, and the other mode is cleaned up', { ski
   }),
 );
 
+t.test('without iptables nft makes the rules, without both it is said', { skip: LAB_SKIP }, (t) =>
+  withLab(async (lab) => {
+    const fields = { network: NETWORK, subnet: '10.5.1.0/24', options: {} };
+    // In a mount namespace of the driver alone; a file that cannot be run is there, as in a stripped image.
+    const hiding = (...programs: string[]) => {
+      const hide = programs.map((program) => `mount --bind /dev/null $(readlink -f $(which ${program}))`);
+      return ['unshare', '-m', 'sh', '-c', `${hide.join(' && ')} && exec "$@"`, 'sh'];
+    };
+    const driver = new Driver(lab, 'h1', '', hiding('iptables'));
+    t.strictSame((await driver.call<Report>('firewall', fields)).degraded, []);
+    t.match(await lab.sh('h1', 'nft list table ip flannel-ipv4'), /masquerade[^]*accept/);
+    await lab.sh('h1', 'nft flush ruleset');
+    t.match(await driver.call<Report>('resync'), { degraded: [], repairs: 1 });
+    t.match(await lab.sh('h1', 'nft list tables'), 'flannel-ipv4', 'and the rules stay with the next pass');
+    await driver.close();
+    const bare = new Driver(lab, 'h1', '', hiding('iptables', 'nft'));
+    const { degraded } = await bare.call<Report>('firewall', fields);
+    t.match(degraded[0], 'Cannot install rules: neither "iptables" nor "nft" here (install one)');
+    await bare.close();
+    await (await openFirewall(lab, 'h1')).driver.close();
+    t.notMatch(await lab.sh('h1', 'nft list tables'), 'flannel-ipv4', 'iptables is there again');
+  }),
+);
+
 t.test('two networks and a flanneld share a host: each sees to its own rules', { skip: LAB_SKIP }, (t) =>
   withLab(async (lab) => {
     const foreign = (text: string) => text.split('\n').filter((line) => line.includes('10.77.'));

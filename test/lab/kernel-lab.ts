@@ -238,9 +238,9 @@ export class Driver {
   readonly #waiting: ((line: string) => void)[] = [];
   readonly exited: Promise<void>;
 
-  /** `path` goes before PATH: programs there are found first. */
-  constructor(lab: KernelLab, namespace: string, path = '') {
-    this.#child = lab.start(namespace, [process.execPath, '--import', 'tsx', DRIVER], {
+  /** `path` goes before PATH: programs there are found first. `wrapper` is a command that runs the driver. */
+  constructor(lab: KernelLab, namespace: string, path = '', wrapper: readonly string[] = []) {
+    this.#child = lab.start(namespace, [...wrapper, process.execPath, '--import', 'tsx', DRIVER], {
       env: { ...childEnvironment(), PATH: `${path}:${process.env['PATH']}` },
     });
     createInterface({ input: this.#child.stdout! }).on('line', (line) => this.#waiting.shift()?.(line));

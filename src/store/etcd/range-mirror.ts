@@ -199,15 +199,14 @@ export class RangeMirror {
   #applyEvents(events: readonly IEvent[]): void {
     const applied: MirrorEvent[] = [];
     let last = this.#position!.revision;
+    // Of keys deleted in this response: nothing else would tell that a put behind it is the older of the two.
+    const deleted = new Map<string, bigint>();
     for (const event of events) {
       const modRevision = BigInt(event.kv.mod_revision);
       if (modRevision > last) last = modRevision;
       const key = this.#trimming.id(event.kv.key.toString('latin1'));
-      const known = this.#stamps.get(key);
-      if (
-        modRevision <= this.#position!.revision ||
-        (known !== undefined && known.modRevision >= modRevision)
-      ) {
+      const known = this.#stamps.get(key)?.modRevision ?? deleted.get(key);
+      if (modRevision <= this.#position!.revision || (known !== undefined && known >= modRevision)) {
         this.counters.eventsReplayed++;
         continue;
       }
@@ -217,6 +216,7 @@ export class RangeMirror {
         applied.push({ kind: 'put', entry: this.#trimming.entry(entry) });
       } else {
         this.#recentDeletes?.set(key, modRevision);
+        deleted.set(key, modRevision);
         this.#stamps.delete(key);
         applied.push({ kind: 'delete', key });
       }

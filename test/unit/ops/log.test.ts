@@ -1,3 +1,6 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { openLogger } from '../../../src/ops/log.js';
 
@@ -31,6 +34,29 @@ t.test('a secret never gets into a line', (t) => {
     });
     t.notMatch(text, /canary/);
     t.match(text, /\[redacted\]/);
+  }
+  t.end();
+});
+
+t.test('a reader of the log that hangs, or is gone, stops nobody', (t) => {
+  const source = JSON.stringify(fileURLToPath(new URL('../../../src/ops/log.ts', import.meta.url)));
+  const script = `
+    import { writeSync } from 'node:fs';
+    import { openLogger } from ${source};
+    const log = openLogger({ level: 'info', format: 'text' });
+    for (let i = 0; i < 5_000; i++) log.info('x'.repeat(100));
+    writeSync(1, 'done\\n');`;
+  const node = [process.execPath, '--import', 'tsx', '--input-type=module', '-e', script];
+  const end = join(t.testdir(), 'end');
+  execFileSync('mkfifo', [end]);
+  // The first reader reads nothing until the writer has come to its end.
+  for (const reader of [`cat ${end} >/dev/null`, 'true']) {
+    const run = `{ { "$@" 2>&1 >&3; [ "${reader}" = true ] || echo >${end}; } | ${reader}; } 3>&1`;
+    const { stdout } = spawnSync('timeout', ['10', 'sh', '-c', run, 'sh', ...node], {
+      encoding: 'utf8',
+      env: { ...process.env, NODE_OPTIONS: '' },
+    });
+    t.equal(stdout, 'done\n', reader);
   }
   t.end();
 });

@@ -774,6 +774,19 @@ class Daemon {
     return { ...peer, ...(path === undefined ? {} : { path }), reachability };
   }
 
+  #peerCounts(): Record<string, number> | undefined {
+    if (this.#overlayProber === undefined) return undefined;
+    const counts = this.#overlayProber.summary();
+    return {
+      total: this.#overlayProber.peerCount,
+      ok: counts.ok,
+      silentSince: counts['silent since'],
+      unreachable: counts.unreachable,
+      neverHeard: counts['never heard'],
+      unknown: counts.unknown,
+    };
+  }
+
   #reachability(subnet: string): Record<string, unknown> {
     if (this.#overlayProber === undefined) {
       const reason = this.#proberFault ?? 'path probes are switched off';
@@ -809,7 +822,7 @@ class Daemon {
       store: { kind: this.#flags.store, ...this.#store.status() },
       backend: { type: this.#backend?.type, ...backend?.detail },
       peers: (backend?.peers ?? []).map((peer) => this.#withPath(peer)),
-      peerCounts: this.#overlayProber?.summary(),
+      peerCounts: this.#peerCounts(),
       refusedLeases: this.#view?.refusals().map(({ key, code, text }) => ({ key, code, text })) ?? [],
       alarms: this.#view?.alarms() ?? [],
     };

@@ -1,6 +1,7 @@
 // Asks the daemon of this host on its control socket.
 
 import { request } from 'node:http';
+import type { ReachState } from '../probe/peer-reach.js';
 
 /** The daemon cannot be asked; the message says why and what to do. */
 export class DaemonUnreachable extends Error {
@@ -27,6 +28,29 @@ export interface PeerStatus {
   readonly state?: string;
   readonly reason?: string;
   readonly path?: { readonly rttMs?: number; readonly loss?: number; readonly mtuBytes?: number };
+  /** Absent in older daemons. */
+  readonly reachability?: Reachability;
+}
+
+/** Whether echoes through the overlay come back. */
+export interface Reachability {
+  readonly state: ReachState;
+  /** RFC 3339; while it is neither ok nor unknown. */
+  readonly since?: string;
+  readonly lastHeard?: string;
+  readonly rttMs?: number;
+  readonly loss?: number;
+  readonly reason?: string;
+}
+
+/** Peers by what is known of them. */
+export interface PeerCounts {
+  readonly total: number;
+  readonly ok: number;
+  readonly silentSince: number;
+  readonly unreachable: number;
+  readonly neverHeard: number;
+  readonly unknown: number;
 }
 
 /** A condition as /status shows it. */
@@ -75,6 +99,8 @@ export interface DaemonStatus {
     };
   };
   readonly peers: readonly PeerStatus[];
+  /** Absent in older daemons, and without probes. */
+  readonly peerCounts?: PeerCounts;
   readonly refusedLeases: readonly { readonly key: string; readonly code: string; readonly text: string }[];
   readonly alarms: readonly string[];
 }

@@ -2,21 +2,63 @@
 
 /** Rows in columns, the first row as heading; numbers to the right. Nothing in it can speak to a terminal. */
 export function formatColumns(rows: readonly (readonly string[])[]): string {
-  const clean = rows.map((row) => row.map(printable));
-  const widths = clean[0].map((_, column) => Math.max(...clean.map((row) => row[column].length)));
-  const isNumber = clean[0].map((_, column) =>
-    clean
+  return linesOf(rows.map((row) => row.map(printable))).join('\n');
+}
+
+/**
+ * As formatColumns(), in `width` columns: headings in `expendable` give way, the first named first, and what is still too
+ * long is cut at the end.
+ */
+export function fitColumns(
+  rows: readonly (readonly string[])[],
+  expendable: readonly string[],
+  width: number,
+): string {
+  let left = rows.map((row) => row.map(printable));
+  let lines = linesOf(left);
+  for (const heading of expendable) {
+    if (lines.every(({ length }) => length <= width)) break;
+    const column = left[0].indexOf(heading);
+    if (column < 0) continue;
+    left = left.map((row) => row.filter((_cell, i) => i !== column));
+    lines = linesOf(left);
+  }
+  return lines.map((line) => cut(line, width)).join('\n');
+}
+
+/** `text` in lines of `width` columns; a word is never cut. */
+export function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let line = '';
+  for (const word of printable(text).split(' ')) {
+    if (line !== '' && line.length + 1 + word.length > width) {
+      lines.push(line);
+      line = word;
+    } else line = line === '' ? word : `${line} ${word}`;
+  }
+  return [...lines, line];
+}
+
+function cut(line: string, width: number): string {
+  return line.length <= width ? line : `${line.slice(0, Math.max(0, width - 1))}…`;
+}
+
+function linesOf(rows: readonly (readonly string[])[]): string[] {
+  // Not Math.max(...): ten thousand peers would be as many arguments.
+  const widths = rows[0].map((_, column) =>
+    rows.reduce((widest, row) => Math.max(widest, row[column].length), 0),
+  );
+  const isNumber = rows[0].map((_, column) =>
+    rows
       .slice(1)
       .every((row) => /^[\d.,–-]/.test(row[column]) && !row[column].includes('/') && !isAddress(row[column])),
   );
-  return clean
-    .map((row) =>
-      row
-        .map((cell, i) => (isNumber[i] ? cell.padStart(widths[i]) : cell.padEnd(widths[i])))
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n');
+  return rows.map((row) =>
+    row
+      .map((cell, i) => (isNumber[i] ? cell.padStart(widths[i]) : cell.padEnd(widths[i])))
+      .join('  ')
+      .trimEnd(),
+  );
 }
 
 function isAddress(text: string): boolean {

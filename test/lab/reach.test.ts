@@ -1,12 +1,16 @@
 // Whether a peer is said to be reached exactly when packets through the overlay reach it: three hosts on one switch, and a
 // lease of a fourth that never was (172.20.0.77). See bench/lab/lab.ts.
 
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { type Host, Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
+import { type Host, Lab, labUnavailable, PROJECT_ROOT, waitFor } from '../../bench/lab/lab.js';
 import { HEALTH_PORT, startDaemon, statusOf, tableOf, writeTable } from '../../bench/lab/twill-hosts.js';
+import { type Schema, violations } from '../json-schema.js';
 
 const skip = labUnavailable();
+const TWILL = join(PROJECT_ROOT, 'dist/cli/main.js');
+const SCHEMA = JSON.parse(readFileSync(join(PROJECT_ROOT, 'docs/status.schema.json'), 'utf8')) as Schema;
 
 interface Reachability {
   readonly state: string;
@@ -74,6 +78,15 @@ for (const backend of MODES) {
       t.match(body, /^twill_peer_reachable\{peer="172\.20\.0\.77",subnet="10\.5\.77\.0\/24"\} 0$/m);
       const readyz = await lab.get(a.ns, `http://127.0.0.1:${HEALTH_PORT}/readyz`);
       t.match(readyz, { status: 200, body: /warning peer peer-unreachable .*10\.5\.77\.0\/24/ });
+    });
+
+    await t.test('what the commands print is as the schema says', async (t) => {
+      const twill = async (command: string): Promise<unknown> => {
+        const { stdout } = await lab.run(a.ns, process.execPath, [TWILL, command, '--json']);
+        return JSON.parse(stdout);
+      };
+      t.same(violations(await twill('status'), SCHEMA, SCHEMA), []);
+      t.same(violations(await twill('peers'), { type: 'array', items: SCHEMA.$defs!['peer'] }, SCHEMA), []);
     });
 
     await t.test('a daemon that is killed', async () => {

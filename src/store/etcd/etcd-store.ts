@@ -319,6 +319,7 @@ export class EtcdStore implements LeaseStore {
       watchEstablished: this.#leases?.isLive ?? false,
       leases: this.#table?.size ?? 0,
       badKeys: this.#table?.badKeys.current ?? 0,
+      badKeyList: this.#table?.listBadKeys() ?? [],
     };
   }
 

@@ -65,6 +65,10 @@ export class LeaseTable {
     return this.#vanished.size;
   }
 
+  listBadKeys(): { readonly key: string; readonly problem: string }[] {
+    return this.#warner.list();
+  }
+
   get badKeys(): { readonly total: number; readonly current: number } {
     return { total: this.#warner.total, current: this.#warner.current };
   }

@@ -9,6 +9,8 @@ import type { Clock } from './waiting.js';
 const BURST = 5;
 const REFILL_MS = 10_000;
 const MAX_REMEMBERED = 10_000;
+const MAX_SHOWN = 100;
+const MAX_TEXT = 300;
 
 /** Counts every bad key and logs some of them. */
 export class BadKeyWarner {
@@ -16,6 +18,8 @@ export class BadKeyWarner {
   readonly #clock: Clock;
   /** Checksum of the problem by id of the key. */
   readonly #problems = new Map<string, number>();
+  /** The few that /status names; of the others only the checksum is worth its memory. */
+  readonly #shown = new Map<string, { readonly key: string; readonly problem: string }>();
   #tokens = BURST;
   #refilledAtMs: number;
   #suppressed = 0;
@@ -33,11 +37,18 @@ export class BadKeyWarner {
     return this.#problems.size;
   }
 
+  /** What is wrong with some of them. */
+  list(): { readonly key: string; readonly problem: string }[] {
+    return [...this.#shown.values()];
+  }
+
   /** The key known by `id`, and to people by `shownKey`, has `problem` and is not used. */
   warn(id: string, shownKey: string, problem: string): void {
     const sum = crc32(problem);
     if (this.#problems.get(id) === sum) return;
     if (this.#problems.size < MAX_REMEMBERED) this.#problems.set(id, sum);
+    if (this.#shown.size < MAX_SHOWN || this.#shown.has(id))
+      this.#shown.set(id, { key: shownKey.slice(0, MAX_TEXT), problem: problem.slice(0, MAX_TEXT) });
     this.total++;
     if (!this.#take()) {
       this.#suppressed++;
@@ -54,6 +65,7 @@ export class BadKeyWarner {
   /** The key known by `id` is good again or gone. */
   forget(id: string): void {
     if (this.#problems.size > 0) this.#problems.delete(id);
+    this.#shown.delete(id);
   }
 
   #take(): boolean {

@@ -2,10 +2,19 @@
 
 import t from 'tap';
 import { captureArguments } from '../../../src/cli/capture.js';
-import type { DaemonStatus } from '../../../src/cli/daemon-client.js';
+import type { DaemonStatus, PeerStatus, Reachability } from '../../../src/cli/daemon-client.js';
 import { formatColumns, formatDuration, formatNumber, printable } from '../../../src/cli/format.js';
 import { drawRates, ratesBetween } from '../../../src/cli/top.js';
-import { listDrops } from '../../../src/cli/views.js';
+import {
+  byAddress,
+  flowText,
+  listDrops,
+  listLeases,
+  peersText,
+  peerState,
+  statusJson,
+  statusText,
+} from '../../../src/cli/views.js';
 import { DROP_MEANINGS, INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../../../src/dataplane/counters.js';
 
 const zeroes = (names: readonly string[]): Record<string, number> =>
@@ -121,5 +130,137 @@ t.test('numbers, durations, columns', (t) => {
     'name   n\na      1\nbcd   22',
   );
   t.equal(printable('a\u001b[2Jb\n'), 'a·[2Jb·', 'a terminal is not spoken to');
+  t.end();
+});
+
+const NOW_MS = Date.parse('2026-01-02T03:04:05Z');
+const ago = (seconds: number): string => new Date(NOW_MS - 1000 * seconds).toISOString();
+const peerWith = (reachability: Reachability, rest: Partial<PeerStatus> = {}): PeerStatus => ({
+  subnet: '10.5.2.0/24',
+  publicIp: '192.0.2.2',
+  reachability,
+  ...rest,
+});
+
+t.test('a peer is what its echoes say, unless nothing is sent to it', (t) => {
+  const cases: [PeerStatus, string][] = [
+    [peerWith({ state: 'ok', rttMs: 1 }), 'ok'],
+    [peerWith({ state: 'silent since', since: ago(99), lastHeard: ago(12) }), 'silent since 12s'],
+    [
+      peerWith({ state: 'unreachable', since: ago(120), reason: 'no route' }),
+      'unreachable for 2m 0s: no route',
+    ],
+    [peerWith({ state: 'never heard', since: ago(9) }), 'never heard'],
+    [peerWith({ state: 'unknown', reason: 'no raw socket' }), 'unknown: no raw socket'],
+    [peerWith({ state: 'ok' }, { state: 'programmed' }), 'ok'],
+    [peerWith({ state: 'ok' }, { refused: 'other type' }), 'not used: other type'],
+    [
+      peerWith({ state: 'ok' }, { state: 'off_link', reason: 'behind a router' }),
+      'not used: behind a router',
+    ],
+    [peerWith({ state: 'ok' }, { state: 'waiting' }), 'not used: waiting'],
+    [{ subnet: '10.5.2.0/24', publicIp: '192.0.2.2' }, 'forwarding'],
+  ];
+  for (const [peer, expected] of cases) t.equal(peerState(peer, NOW_MS), expected);
+  t.end();
+});
+
+t.test('peers: by address, in 80 columns and in 60, ten thousand of them', (t) => {
+  const reason = 'its packets arrive, but it answers none of ours';
+  const peers = [10, 9, 2].map((third) => ({
+    ...peerWith({ state: 'unreachable', since: ago(5), reason, rttMs: 1.25, loss: 0.5 }),
+    subnet: `10.5.${third}.0/24`,
+    mtuBytes: 1472,
+    ...{ packetsOut: 123_456, bytesOut: 1e9, packetsIn: 123_456, bytesIn: 1e9 },
+  }));
+  for (const width of [60, 80]) {
+    const lines = peersText(peers, width, NOW_MS).split('\n');
+    t.ok(
+      lines.every(({ length }) => length <= width),
+      `${width} columns`,
+    );
+    t.same(
+      lines.slice(1).map((line) => line.split(' ')[0]),
+      ['10.5.2.0/24', '10.5.9.0/24', '10.5.10.0/24'],
+    );
+    t.ok(lines.slice(1).every((line) => line.includes('unreachable for 5s')));
+  }
+  t.match(peersText(peers, Infinity, NOW_MS), /bytes out .*none of ours/s);
+  const many = Array.from({ length: 10_000 }, (_, i) => ({
+    ...peerWith({ state: 'ok' }),
+    subnet: `10.${i >> 8}.${i & 255}.0/24`,
+  }));
+  t.equal(peersText(many, 80, NOW_MS).split('\n').length, 10_001);
+  t.same(
+    byAddress([{ subnet: 'x' }, { subnet: '10.5.9.0-24' }, { subnet: '10.5.2.0/24' }]).map(
+      ({ subnet }) => subnet,
+    ),
+    ['10.5.2.0/24', '10.5.9.0-24', 'x'],
+  );
+  t.end();
+});
+
+t.test('status: the problem first, since when, what to do, and whether packets flow', (t) => {
+  const counts = { total: 199, ok: 198, silentSince: 1, unreachable: 0, neverHeard: 0, unknown: 0 };
+  const text =
+    'etcd cannot be used for some long reason that does not fit in eighty columns of a terminal at all';
+  const status = statusWith({
+    ready: false,
+    degraded: [text],
+    conditions: [
+      {
+        ...{ code: 'store-unreachable', severity: 'error', scope: 'node', part: 'store', text, count: 1 },
+        ...{ action: 'see etcd', since: ago(252), seconds: 252 },
+      },
+    ],
+    store: {
+      kind: 'etcd',
+      connectedTo: 'http://192.0.2.9:2379',
+      leases: 200,
+      ownLease: { expiresInSeconds: 82_800 },
+    },
+    peerCounts: counts,
+  });
+  const lines = statusText(status, 80).split('\n');
+  t.match(lines[0], /^error {11}for 4m 12s: etcd cannot be used/);
+  t.ok(lines.every(({ length }) => length <= 80));
+  t.match(statusText(status, 80), /^ {2}do {12}see etcd$/m);
+  t.match(statusText(status, 80), /^packets {9}flow: 198 of 199 peers reachable$/m);
+  t.match(statusText(status, 80), /daemon {10}twill 1\.2\.3, degraded, up 5s/);
+  t.match(
+    statusText(status, 120),
+    /store {11}etcd http:\/\/192\.0\.2\.9:2379, 200 leases, own lease expires in 23h 0m/,
+  );
+  t.notMatch(statusText(status, 80), /[{}"]/, 'no JSON');
+  t.equal(
+    flowText(statusWith({ peers: [peerWith({ state: 'unknown', reason: 'off' })] })),
+    'nobody knows whether they reach the peers: off',
+  );
+  const old = statusWith({ degraded: ['store: away'] });
+  t.match(statusText(old, 80), /^degraded {8}store: away$/m, 'an older daemon');
+  t.end();
+});
+
+t.test('JSON has one style of keys', (t) => {
+  const wrong: string[] = [];
+  const look = (value: unknown): void => {
+    if (typeof value !== 'object' || value === null) return;
+    for (const [key, inner] of Object.entries(value)) {
+      if (!Array.isArray(value) && !/^[a-z][a-zA-Z0-9]*$/.test(key)) wrong.push(key);
+      look(inner);
+    }
+  };
+  look(statusJson(statusWith()));
+  t.same(wrong, []);
+  t.end();
+});
+
+t.test('leases: keys that are none are shown', (t) => {
+  const store = { kind: 'etcd', badKeys: 1, badKeyList: [{ key: 'subnets/x', problem: 'no prefix' }] };
+  t.same(listLeases(statusWith({ store })).at(-1), {
+    subnet: 'subnets/x',
+    publicIp: '–',
+    state: 'unreadable: no prefix',
+  });
   t.end();
 });

@@ -52,6 +52,16 @@ export function countOption(values: OptionValues, name: string): number | undefi
   return value;
 }
 
+/** Seconds from an option, 0.1 or more, or undefined when it is not given. Throws UsageError. */
+export function secondsOption(values: OptionValues, name: string): number | undefined {
+  const text = values[name];
+  if (text === undefined) return undefined;
+  const value = typeof text === 'string' && /^\d{1,6}(\.\d{1,3})?$/.test(text) ? Number(text) : 0;
+  if (value < 0.1)
+    throw new UsageError(`--${name} is ${JSON.stringify(text)}: expected seconds, 0.1 or more`);
+  return value;
+}
+
 /** Prints a value as JSON, or the text for people. */
 export function show(context: CommandContext, value: unknown, text: () => string): void {
   context.print(context.isJson ? JSON.stringify(value, null, 2) : text());

@@ -99,3 +99,16 @@ export function formatDuration(seconds: number): string {
     .map(([value, unit]) => `${value}${unit}`)
     .join(' ');
 }
+
+const BARS = '▁▂▃▄▅▆▇█';
+
+/** Values as bars, the highest of them at full height. */
+export function sparkline(values: readonly number[]): string {
+  const highest = values.reduce((high, value) => Math.max(high, value), 0);
+  return values
+    .map(
+      (value) =>
+        BARS[highest === 0 ? 0 : Math.min(BARS.length - 1, Math.floor((value / highest) * BARS.length))],
+    )
+    .join('');
+}

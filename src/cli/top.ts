@@ -1,15 +1,21 @@
-// `twill top`: live rates of each direction and peer, as a screen of the terminal that is redrawn each second.
+// `twill top`: live rates of each direction and peer, as a screen of the terminal that is redrawn each second, at a key, and
+// when the terminal changes its size. It outlives a restart of the daemon.
 
+import { readFileSync } from 'node:fs';
 import { abortableDelay } from '../delay.js';
-import { type Command, countOption } from './command.js';
-import { type DaemonStatus, fetchStatus, type PeerStatus } from './daemon-client.js';
-import { formatColumns, formatNumber } from './format.js';
+import { type Command, countOption, secondsOption } from './command.js';
+import { type DaemonStatus, DaemonUnreachable, fetchStatus, type PeerStatus } from './daemon-client.js';
+import { fitColumns, formatDuration, formatNumber, sparkline } from './format.js';
+import { byAddress, peerState, screenWidth } from './views.js';
 
 const ENTER_SCREEN = '\x1b[?1049h\x1b[?25l';
 const LEAVE_SCREEN = '\x1b[?25h\x1b[?1049l';
 const HOME_AND_CLEAR = '\x1b[H\x1b[J';
 const DEFAULT_ROWS = 24;
-const HEAD_ROWS = 7;
+/** Above the peers, their heading included, and one below them. */
+const OTHER_ROWS = 8;
+/** Looks that a sparkline shows. */
+const HISTORY = 20;
 
 interface Rate {
   readonly packetsPerSecond: number;
@@ -21,15 +27,24 @@ export interface Rates {
   readonly outbound: Rate & { readonly dropsPerSecond: number };
   readonly inbound: Rate & { readonly dropsPerSecond: number };
   /** Busiest first. */
-  readonly peers: readonly {
-    readonly subnet: string;
-    readonly publicIp: string;
-    readonly out: Rate;
-    readonly in: Rate;
-  }[];
+  readonly peers: readonly PeerRates[];
 }
 
-/** Rates between two states of one daemon. A counter that went back, because the daemon was restarted, counts from 0. */
+interface PeerRates {
+  readonly subnet: string;
+  readonly publicIp: string;
+  readonly out: Rate;
+  readonly in: Rate;
+  /** Round trip and loss inside the overlay, and the state in words. */
+  readonly rttMs?: number;
+  readonly loss?: number;
+  readonly state: string;
+}
+
+/**
+ * Rates between two states of one daemon. A counter that went back, because the daemon was restarted, counts from 0. The
+ * kernel modes count no packets: their peers are those with a round trip.
+ */
 export function ratesBetween(before: DaemonStatus, after: DaemonStatus, seconds: number): Rates {
   const per = (was: number | undefined, is: number | undefined): number => {
     const [from, to] = [was ?? 0, is ?? 0];
@@ -49,88 +64,262 @@ export function ratesBetween(before: DaemonStatus, after: DaemonStatus, seconds:
     };
   };
   const known = new Map(before.peers.map((peer) => [peer.subnet, peer]));
+  const nowMs = Date.now();
   const peers = after.peers
-    .filter((peer) => peer.packetsOut !== undefined)
-    .map((peer) => ({
-      subnet: peer.subnet,
-      publicIp: peer.publicIp,
-      out: rate(known.get(peer.subnet), peer, 'Out'),
-      in: rate(known.get(peer.subnet), peer, 'In'),
-    }))
+    .map((peer) => {
+      const { rttMs, loss } = peer.reachability ?? {};
+      return {
+        subnet: peer.subnet,
+        publicIp: peer.publicIp,
+        out: rate(known.get(peer.subnet), peer, 'Out'),
+        in: rate(known.get(peer.subnet), peer, 'In'),
+        ...(rttMs === undefined ? {} : { rttMs }),
+        ...(loss === undefined ? {} : { loss }),
+        state: peerState(peer, nowMs),
+      };
+    })
     .sort((a, b) => b.out.bitsPerSecond + b.in.bitsPerSecond - a.out.bitsPerSecond - a.in.bitsPerSecond);
   return { seconds, outbound: direction('outbound'), inbound: direction('inbound'), peers };
 }
 
-/** One screen. */
-export function drawRates(status: DaemonStatus, rates: Rates, rows: number): string {
+/** What the peers are sorted by, by the key that asks for it. */
+const SORTS = { l: 'load', o: 'out', i: 'in', r: 'RTT', s: 'loss', a: 'address' } as const;
+type Sort = (typeof SORTS)[keyof typeof SORTS];
+
+/** What the keys change, and what is remembered between two looks. */
+export interface TopView {
+  readonly sort: Sort;
+  /** Number of the first peer that is shown. */
+  readonly first: number;
+  /** Bits per second of the last looks. */
+  readonly outbound: readonly number[];
+  readonly inbound: readonly number[];
+}
+
+export const FIRST_VIEW: TopView = { sort: 'load', first: 0, outbound: [], inbound: [] };
+
+const peerRows = (rows: number): number => Math.max(1, rows - OTHER_ROWS);
+
+/** The view after a key, as a terminal in raw mode sends it; undefined when it ends the program. */
+export function afterKey(view: TopView, key: string, rows: number, peers: number): TopView | undefined {
+  if (key === 'q' || key === '\x03') return undefined;
+  const sort = (SORTS as Readonly<Record<string, Sort | undefined>>)[key];
+  if (sort !== undefined) return { ...view, sort, first: 0 };
+  const page = peerRows(rows);
+  const steps: Readonly<Record<string, number | undefined>> = {
+    '\x1b[A': -1,
+    '\x1b[B': 1,
+    '\x1b[5~': -page,
+    '\x1b[6~': page,
+    '\x1b[H': -Infinity,
+    '\x1b[F': Infinity,
+  };
+  const first = Math.min(view.first + (steps[key] ?? 0), peers - page);
+  return { ...view, first: Math.max(0, first) };
+}
+
+/** The view with one look more. */
+export function afterLook(view: TopView, { outbound, inbound }: Rates): TopView {
+  return {
+    ...view,
+    outbound: [...view.outbound, outbound.bitsPerSecond].slice(-HISTORY),
+    inbound: [...view.inbound, inbound.bitsPerSecond].slice(-HISTORY),
+  };
+}
+
+function sorted(peers: Rates['peers'], sort: Sort): readonly PeerRates[] {
+  const by = (value: (peer: PeerRates) => number): PeerRates[] =>
+    [...peers].sort((a, b) => value(b) - value(a));
+  switch (sort) {
+    case 'load':
+      return peers;
+    case 'out':
+      return by(({ out }) => out.bitsPerSecond);
+    case 'in':
+      return by((peer) => peer.in.bitsPerSecond);
+    case 'RTT':
+      return by(({ rttMs }) => rttMs ?? -1);
+    case 'loss':
+      return by(({ loss }) => loss ?? -1);
+    case 'address':
+      return byAddress(peers);
+  }
+}
+
+/** What gives way first on a narrow screen. */
+const EXPENDABLE = ['loss', 'in packets/s', 'out packets/s', 'RTT ms', 'public IP', 'last looks'];
+
+/** One screen of at most `rows` lines and `width` columns. */
+export function drawRates(
+  status: DaemonStatus,
+  rates: Rates,
+  rows: number,
+  view: TopView = FIRST_VIEW,
+  width = Infinity,
+): string {
   const state = !status.ready ? 'not ready' : status.degraded.length > 0 ? 'degraded' : 'ready';
-  const line = (name: string, rate: Rates['outbound']): string[] => [
+  const line = (name: string, rate: Rates['outbound'], history: readonly number[]): string[] => [
     name,
     `${formatNumber(rate.packetsPerSecond)}`,
     `${formatNumber(rate.bitsPerSecond)}`,
     `${formatNumber(rate.dropsPerSecond)}`,
+    sparkline(history),
   ];
+  const counts = status.peerCounts;
+  const reached = counts === undefined ? '' : `, ${counts.ok} reached`;
+  const title = `twill ${status.version}  ${status.lease?.subnet ?? '–'}  ${status.backend.type ?? '–'}  ${state}`;
   const head = [
-    `twill ${status.version}  ${status.lease?.subnet ?? '–'}  ${status.backend.type ?? '–'}  ${state}  ${status.peers.length} peers`,
+    fitColumns([[`${title}  ${status.peers.length} peers${reached}`]], [], width),
     '',
-    formatColumns([
-      ['direction', 'packets/s', 'bit/s', 'drops/s'],
-      line('outbound', rates.outbound),
-      line('inbound', rates.inbound),
-    ]),
+    status.backend.counters === undefined
+      ? 'the kernel carries the packets: see ip -s link\n\n'
+      : fitColumns(
+          [
+            ['direction', 'packets/s', 'bit/s', 'drops/s', 'last looks'],
+            line('outbound', rates.outbound, view.outbound),
+            line('inbound', rates.inbound, view.inbound),
+          ],
+          EXPENDABLE,
+          width,
+        ),
     '',
   ];
-  if (status.backend.counters === undefined) head.push('the kernel carries the packets: see ip -s link');
-  const shown = rates.peers.slice(0, Math.max(1, rows - HEAD_ROWS - 1));
-  if (shown.length === 0) return head.join('\n');
+  if (rates.peers.length === 0) return head.join('\n');
+  const first = Math.max(0, Math.min(view.first, rates.peers.length - peerRows(rows)));
+  const shown = sorted(rates.peers, view.sort).slice(first, first + peerRows(rows));
+  const isCounted = status.peers.some(({ packetsOut }) => packetsOut !== undefined);
+  const counted = ['out packets/s', 'out bit/s', 'in packets/s', 'in bit/s'];
+  const heading = ['subnet', 'public IP', ...(isCounted ? counted : []), 'RTT ms', 'loss', 'state'];
   const table = shown.map((peer) => [
     peer.subnet,
     peer.publicIp,
-    formatNumber(peer.out.packetsPerSecond),
-    formatNumber(peer.out.bitsPerSecond),
-    formatNumber(peer.in.packetsPerSecond),
-    formatNumber(peer.in.bitsPerSecond),
+    ...(isCounted
+      ? [
+          peer.out.packetsPerSecond,
+          peer.out.bitsPerSecond,
+          peer.in.packetsPerSecond,
+          peer.in.bitsPerSecond,
+        ].map(formatNumber)
+      : []),
+    peer.rttMs === undefined ? '–' : peer.rttMs.toFixed(2),
+    peer.loss === undefined ? '–' : `${(peer.loss * 100).toFixed(0)} %`,
+    peer.state,
   ]);
-  const heading = ['subnet', 'public IP', 'out packets/s', 'out bit/s', 'in packets/s', 'in bit/s'];
-  return [...head, formatColumns([heading, ...table])].join('\n');
+  const more = rates.peers.length - first - shown.length;
+  const notes = [
+    ...(first > 0 ? [`${first} above`] : []),
+    ...(more > 0 ? [`and ${more} more`] : []),
+    ...(view.sort === 'load' ? [] : [`by ${view.sort}`]),
+  ];
+  return [
+    ...head,
+    fitColumns([heading, ...table], EXPENDABLE, width),
+    ...(notes.length > 0 ? [notes.join(', ')] : []),
+  ].join('\n');
+}
+
+/** vxlan's packets are counted by its device alone. host-gw has none of its own: the interface carries other things, too. */
+function withDeviceCounters(status: DaemonStatus): DaemonStatus {
+  const { counters, device } = status.backend;
+  if (counters !== undefined || device === undefined) return status;
+  try {
+    const read = (name: string): number =>
+      Number(readFileSync(`/sys/class/net/${device}/statistics/${name}`, 'utf8'));
+    const of = (way: 'tx' | 'rx'): Record<string, number> => ({
+      packets_out: read(`${way}_packets`),
+      bytes_out: read(`${way}_bytes`),
+      drop_device: read(`${way}_dropped`),
+    });
+    return {
+      ...status,
+      backend: { ...status.backend, counters: { outbound: of('tx'), inbound: of('rx'), socketDrops: 0 } },
+    };
+  } catch {
+    return status; // the device is being made anew
+  }
 }
 
 export const TOP: Command = {
   name: 'top',
   summary: 'live rates of each direction and peer; q or Ctrl-C ends it',
-  help: ['--interval N seconds between two looks (default 1)', '--count N    ends after N looks'],
+  help: [
+    '--interval S seconds between two looks, 0.1 or more (default 1)',
+    '--count N    ends after N looks',
+    'keys: l o i r s a sort by load, out, in, RTT, loss, address; arrows, PgUp, PgDn, Home, End scroll',
+  ],
   options: { interval: { type: 'string' }, count: { type: 'string' } },
   run: async ({ socketPath, isJson, options, print }) => {
-    const seconds = countOption(options, 'interval') ?? 1;
+    const seconds = secondsOption(options, 'interval') ?? 1;
     const { stdin, stdout } = process;
     const isScreen = stdout.isTTY && !isJson;
     const count = countOption(options, 'count') ?? (isScreen ? Infinity : 1);
     const stop = new AbortController();
+    let view = FIRST_VIEW;
+    let last: { status: DaemonStatus; rates: Rates } | undefined;
+    let awaySinceMs: number | undefined;
+    const heightOf = (): number => stdout.rows || DEFAULT_ROWS;
+    const draw = (): void => {
+      if (last === undefined) return;
+      const away =
+        awaySinceMs === undefined
+          ? ''
+          : `daemon away for ${formatDuration((performance.now() - awaySinceMs) / 1000)}, waiting\n`;
+      const rows = heightOf() - (away === '' ? 0 : 1);
+      stdout.write(
+        `${HOME_AND_CLEAR}${away}${drawRates(last.status, last.rates, rows, view, screenWidth())}`,
+      );
+    };
     const onKey = (key: Buffer): void => {
-      if (key.includes('q') || key.includes(3)) stop.abort();
+      const next = afterKey(view, key.toString(), heightOf(), last?.rates.peers.length ?? 0);
+      if (next === undefined) {
+        stop.abort();
+        return;
+      }
+      view = next;
+      draw();
     };
     const onSignal = (): void => stop.abort();
     process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
     if (isScreen) stdout.write(ENTER_SCREEN);
+    if (isScreen) stdout.on('resize', draw);
     if (isScreen && stdin.isTTY) stdin.setRawMode(true).on('data', onKey).resume();
+    const look = async (): Promise<DaemonStatus | undefined> => {
+      try {
+        return withDeviceCounters(await fetchStatus(socketPath));
+      } catch (error) {
+        // A script is told; somebody who looks on waits for the daemon to come back.
+        if (!isScreen || last === undefined || !(error instanceof DaemonUnreachable)) throw error;
+        return undefined;
+      }
+    };
     try {
-      let before = await fetchStatus(socketPath);
+      let before = withDeviceCounters(await fetchStatus(socketPath));
       let beforeMs = performance.now();
       for (let i = 0; i < count; i++) {
         await abortableDelay(seconds * 1000, stop.signal);
         if (stop.signal.aborted) break;
-        const status = await fetchStatus(socketPath);
+        const status = await look();
         const nowMs = performance.now();
-        const rates = ratesBetween(before, status, (nowMs - beforeMs) / 1000);
+        if (status === undefined) {
+          awaySinceMs ??= beforeMs;
+          draw();
+          continue;
+        }
+        awaySinceMs = undefined;
+        // Another daemon began to count anew: nothing can be said of the time before.
+        const base = status.uptimeSeconds < before.uptimeSeconds ? status : before;
+        const rates = ratesBetween(base, status, (nowMs - beforeMs) / 1000);
         [before, beforeMs] = [status, nowMs];
-        const screen = isJson ? JSON.stringify(rates) : drawRates(status, rates, stdout.rows || DEFAULT_ROWS);
-        if (isScreen) stdout.write(`${HOME_AND_CLEAR}${screen}\n`);
-        else print(screen);
+        last = { status, rates };
+        view = afterLook(view, rates);
+        if (isScreen) draw();
+        else
+          print(isJson ? JSON.stringify(rates) : drawRates(status, rates, DEFAULT_ROWS, view, screenWidth()));
       }
       return 0;
     } finally {
       if (isScreen && stdin.isTTY) stdin.setRawMode(false).off('data', onKey).pause();
-      if (isScreen) stdout.write(LEAVE_SCREEN);
+      if (isScreen) stdout.off('resize', draw).write(LEAVE_SCREEN);
       process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
     }
   },

@@ -3,15 +3,15 @@
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { type Host, Lab, labUnavailable, type Output, PROJECT_ROOT } from '../../bench/lab/lab.js';
-import { startCluster } from '../../bench/lab/twill-hosts.js';
+import { type Host, Lab, labUnavailable, type Output, PROJECT_ROOT, waitFor } from '../../bench/lab/lab.js';
+import { startCluster, startDaemon } from '../../bench/lab/twill-hosts.js';
 
 const TWILL = join(PROJECT_ROOT, 'dist/cli/main.js');
 
 t.test('twill', { skip: labUnavailable() }, async (t) => {
   const lab = Lab.open('cli-');
   t.teardown(() => lab.close());
-  const { hosts, daemons } = await startCluster(lab, 2);
+  const { hosts, daemons, staticFile } = await startCluster(lab, 2);
   const [a, b] = hosts;
   const twill = (host: Host, ...args: string[]): Promise<Output> =>
     lab.run(host.ns, process.execPath, [TWILL, ...args], { mustSucceed: false });
@@ -65,8 +65,21 @@ t.test('twill', { skip: labUnavailable() }, async (t) => {
     const traffic = lab.run(a.containerNs, 'ping', ['-c200', '-i0.01', b.containerIp]);
     const rates = (await json(a, 'top', '--count=1')) as { outbound: { packetsPerSecond: number } };
     t.ok(rates.outbound.packetsPerSecond > 20, `${rates.outbound.packetsPerSecond} packets/s`);
-    t.match((await twill(a, 'top', '--count=1')).stdout, /10\.5\.2\.0\/24 +172\.20\.0\.2/);
+    t.match((await twill(a, 'top', '--count=2', '--interval=0.5')).stdout, /10\.5\.2\.0\/24/);
     await traffic;
+  });
+
+  await t.test('top outlives a restart of the daemon', async (t) => {
+    const command = `stty rows 24 cols 80; exec ${process.execPath} ${TWILL} top --interval 0.2`;
+    const top = lab.spawn(a.ns, 'script', ['-qfec', command, '/dev/null']);
+    await waitFor(() => /1 peers/.test(top.log()), 'the first screen');
+    await lab.end(daemons[0]);
+    await waitFor(() => /daemon away for \d+s, waiting/.test(top.log()), 'it to be missed');
+    daemons[0] = await startDaemon(lab, a, staticFile);
+    const seen = top.log().length;
+    await waitFor(() => /1 peers/.test(top.log().slice(seen)), 'the next screen');
+    t.notMatch(top.log().slice(seen).split('\x1b[H').at(-1), /away/);
+    await lab.end(top);
   });
 
   await t.test('capture', async (t) => {

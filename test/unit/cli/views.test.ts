@@ -3,8 +3,15 @@
 import t from 'tap';
 import { captureArguments } from '../../../src/cli/capture.js';
 import type { DaemonStatus, PeerStatus, Reachability } from '../../../src/cli/daemon-client.js';
-import { formatColumns, formatDuration, formatNumber, printable } from '../../../src/cli/format.js';
-import { drawRates, ratesBetween } from '../../../src/cli/top.js';
+import {
+  formatColumns,
+  formatDuration,
+  formatNumber,
+  printable,
+  sparkline,
+} from '../../../src/cli/format.js';
+import { secondsOption } from '../../../src/cli/command.js';
+import { afterKey, afterLook, drawRates, FIRST_VIEW, ratesBetween } from '../../../src/cli/top.js';
 import {
   byAddress,
   flowText,
@@ -262,5 +269,46 @@ t.test('leases: keys that are none are shown', (t) => {
     publicIp: '–',
     state: 'unreadable: no prefix',
   });
+  t.end();
+});
+
+t.test('top: sorts, scrolls, says how many more there are, and fits', (t) => {
+  const peers = Array.from({ length: 40 }, (_, i) => ({
+    ...peerWith({ state: 'ok', rttMs: (i * 7) % 40, loss: 0 }),
+    subnet: `10.5.${i + 2}.0/24`,
+    ...{ packetsOut: i, bytesOut: 1000 * i, packetsIn: 40 - i, bytesIn: 10 * (40 - i) },
+  }));
+  const status = statusWith({ peers });
+  const rates = ratesBetween(statusWith({ peers: [] }), status, 1);
+  const draw = (view = FIRST_VIEW, rows = 24, width = 80): string[] =>
+    drawRates(status, rates, rows, view, width).split('\n');
+  const firstOf = (lines: readonly string[]): string | undefined =>
+    lines.find((line) => line.startsWith('10.5.'))?.split(' ')[0];
+  t.equal(draw().length, 24);
+  t.equal(draw().at(-1), 'and 24 more');
+  t.equal(firstOf(draw()), '10.5.41.0/24', 'busiest first');
+  const press = (...keys: string[]) =>
+    keys.reduce((view, key) => afterKey(view, key, 24, peers.length)!, FIRST_VIEW);
+  t.equal(firstOf(draw(press('a'))), '10.5.2.0/24');
+  t.equal(firstOf(draw(press('i'))), '10.5.2.0/24');
+  t.match(draw(press('r'))[7], / 39\.00 /);
+  t.equal(firstOf(draw(press('a', '\x1b[B', '\x1b[B', '\x1b[A'))), '10.5.3.0/24');
+  t.equal(draw(press('a', '\x1b[6~')).at(-1), '16 above, and 8 more, by address');
+  t.equal(draw(press('\x1b[F', '\x1b[B')).at(-1), '24 above', 'no further than the end');
+  t.same(press('\x1b[F', '\x1b[H'), FIRST_VIEW);
+  t.equal(afterKey(FIRST_VIEW, 'q', 24, 1), undefined);
+  for (const width of [40, 60, 80])
+    for (const rows of [9, 24]) {
+      const lines = draw(FIRST_VIEW, rows, width);
+      t.ok(lines.length <= rows && lines.every(({ length }) => length <= width), `${rows} by ${width}`);
+    }
+  t.match(draw(FIRST_VIEW, 24, 100)[6], /RTT ms +loss +state/);
+  const looked = [1, 2].reduce((view) => afterLook(view, rates), FIRST_VIEW);
+  t.equal(looked.outbound.length, 2);
+  t.equal(sparkline([0, 5, 10]), '▁▅█');
+  t.equal(sparkline([0, 0]), '▁▁');
+  t.equal(secondsOption({ interval: '0.5' }, 'interval'), 0.5);
+  for (const interval of ['0', '0.05', '-1', 'x'])
+    t.throws(() => secondsOption({ interval }, 'interval'), /expected seconds, 0\.1 or more/);
   t.end();
 });

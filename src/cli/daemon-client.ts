@@ -7,10 +7,13 @@ import type { ReachState } from '../probe/peer-reach.js';
 export class DaemonUnreachable extends Error {
   /** Nobody listens there; otherwise somebody does, but did not answer. */
   readonly isAbsent: boolean;
+  /** Only root may ask. */
+  readonly isForbidden: boolean;
 
-  constructor(message: string, isAbsent: boolean) {
+  constructor(message: string, isAbsent: boolean, isForbidden = false) {
     super(message);
     this.isAbsent = isAbsent;
+    this.isForbidden = isForbidden;
   }
 }
 
@@ -113,7 +116,9 @@ export function fetchStatus(socketPath: string): Promise<DaemonStatus> {
   return new Promise((resolve, reject) => {
     const fail = (why: string, hint: string): void => {
       const isAbsent = why === 'ENOENT' || why === 'ECONNREFUSED';
-      reject(new DaemonUnreachable(`Cannot ask the daemon on ${socketPath}: ${why} (${hint})`, isAbsent));
+      const isForbidden = why === 'EACCES' || why === 'EPERM';
+      const message = `Cannot ask the daemon on ${socketPath}: ${why} (${hint})`;
+      reject(new DaemonUnreachable(message, isAbsent, isForbidden));
     };
     // A connection of its own: one kept from the last time may belong to a daemon that has ended since.
     const options = { socketPath, path: '/status', timeout: ANSWER_MS, agent: false as const };

@@ -4,7 +4,7 @@ import { accessSync, constants, openSync, closeSync, readFileSync } from 'node:f
 import { request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { release } from 'node:os';
-import { parseFlags, type Flags } from '../config/flags.js';
+import type { Flags } from '../config/flags.js';
 import { blockingRule } from '../firewall/blocking-rule.js';
 import { runCommand } from '../kernel/command.js';
 import { readSysctl } from '../kernel/sysctl.js';
@@ -14,7 +14,9 @@ import { type Endpoint, parseEndpoints } from '../store/etcd/endpoints.js';
 import { hasTlsFiles } from '../store/etcd/tls-files.js';
 import { type Command, show, UsageError } from './command.js';
 import { type DaemonStatus, DaemonUnreachable, fetchStatus } from './daemon-client.js';
-import { printable } from './format.js';
+import { formatDuration, printable } from './format.js';
+import { environmentOf, holderOf, isProgram, isTwilld, listProcesses, udpSockets } from './processes.js';
+import { readSettings, SERVICE_SETTINGS, type Settings } from './settings.js';
 
 export interface Finding {
   readonly check: string;
@@ -148,27 +150,32 @@ async function checkForwardPolicy(status: DaemonStatus | undefined): Promise<Fin
   return warn('forward policy', 'FORWARD drops and there is no rule for the overlay', advice);
 }
 
-/** Whether some process of this network namespace has a UDP port open (proc_net(5)). */
-function isUdpPortTaken(port: number): boolean {
-  const wanted = port.toString(16).toUpperCase().padStart(4, '0');
-  return readFileSync('/proc/net/udp', 'utf8')
-    .split('\n')
-    .some((line) => line.trim().split(/\s+/)[1]?.endsWith(`:${wanted}`));
-}
-
-function checkPort(status: DaemonStatus | undefined): Finding {
+function checkPort(status: DaemonStatus | undefined, isBefore: boolean): Finding {
   const isVxlan = status?.backend.type === 'vxlan';
   const port = status?.backend.port ?? (isVxlan ? VXLAN_PORT : UDP_PORT);
-  const isTaken = isUdpPortTaken(port);
-  if (status === undefined) {
-    return isTaken
-      ? fail('port', `UDP ${port} is taken`, `ss -ulpn 'sport = :${port}' shows by whom`)
-      : ok('port', `UDP ${port} is free`);
+  const sockets = udpSockets(port);
+  const isTaken = sockets.length > 0;
+  if (status !== undefined) {
+    if (status.backend.type === 'host-gw') return ok('port', 'host-gw needs none');
+    return isTaken || isVxlan
+      ? ok('port', `UDP ${port} is ours`)
+      : fail('port', `UDP ${port} is not open`, 'see twill status');
   }
-  if (status.backend.type === 'host-gw') return ok('port', 'host-gw needs none');
-  return isTaken || isVxlan
-    ? ok('port', `UDP ${port} is ours`)
-    : fail('port', `UDP ${port} is not open`, 'see twill status');
+  if (!isTaken) return ok('port', `UDP ${port} is free`);
+  const holder = holderOf(sockets);
+  if (holder === undefined) {
+    return warn('port', `UDP ${port} is in use, by whom cannot be seen`, 'run as root to see it');
+  }
+  const { pid } = holder;
+  if (isTwilld(holder)) return ok('port', `UDP ${port} is ours: twilld, process ${pid}`);
+  if (isProgram(holder, 'flanneld')) {
+    const text = `UDP ${port} is held by flanneld, process ${pid}`;
+    return isBefore
+      ? ok('port', `${text}, until it is stopped`)
+      : fail('port', text, 'systemctl disable --now flanneld: one of the two at a time');
+  }
+  const [program] = holder.command;
+  return fail('port', `UDP ${port} is taken by ${program}, process ${pid}`, 'stop it, or set Backend.Port');
 }
 
 function readIfGiven(path: string): Buffer | undefined {
@@ -200,17 +207,23 @@ function askEtcd(endpoint: string, flags: Flags): Promise<string> {
   });
 }
 
-async function checkEtcd(flags: Flags, status: DaemonStatus | undefined): Promise<Finding[]> {
-  const store = status?.store.kind ?? flags.store;
-  if (store !== 'etcd') return [ok('etcd', `not used: the store is ${store}`)];
+/** Those the daemon uses, when it can be asked: what this shell would use says nothing of it. */
+function endpointsOf(flags: Flags, status: DaemonStatus | undefined): readonly Endpoint[] {
+  const used = status?.store['endpoints'] as readonly string[] | undefined;
   const hasTls = hasTlsFiles({
     keyFile: flags.etcdKeyfile,
     certFile: flags.etcdCertfile,
     caFile: flags.etcdCafile,
   });
+  return parseEndpoints(used?.join(',') ?? flags.etcdEndpoints, hasTls);
+}
+
+async function checkEtcd(flags: Flags, status: DaemonStatus | undefined): Promise<Finding[]> {
+  const store = status?.store.kind ?? flags.store;
+  if (store !== 'etcd') return [ok('etcd', `not used: the store is ${store}`)];
   let endpoints: readonly Endpoint[];
   try {
-    endpoints = parseEndpoints(flags.etcdEndpoints, hasTls);
+    endpoints = endpointsOf(flags, status);
   } catch (error) {
     return [fail('etcd', (error as Error).message, 'mend --etcd-endpoints or FLANNELD_ETCD_ENDPOINTS')];
   }
@@ -224,6 +237,13 @@ async function checkEtcd(flags: Flags, status: DaemonStatus | undefined): Promis
       }
     }),
   );
+  const connected = status?.store['connectedTo'];
+  // The daemon's own connection is the proof; our question may lack its certificates.
+  if (typeof connected === 'string')
+    return [
+      ok('etcd', `the daemon is connected to ${connected}`),
+      ...findings.filter(({ text }) => !text.startsWith(`${connected}:`)),
+    ];
   if (findings.some(({ state }) => state === 'ok')) return findings;
   return findings.map((finding) => ({
     ...finding,
@@ -233,21 +253,87 @@ async function checkEtcd(flags: Flags, status: DaemonStatus | undefined): Promis
   }));
 }
 
-async function checkDaemon(socketPath: string): Promise<{ status?: DaemonStatus; findings: Finding[] }> {
+/** A finding for each condition, with what to do; older daemons have only texts. */
+function conditionFindings({ conditions, degraded }: DaemonStatus): Finding[] {
+  if (conditions === undefined)
+    return degraded.map((reason) => warn('daemon', `degraded: ${reason}`, 'docs/troubleshooting.md'));
+  return conditions.map(({ severity, scope, code, text, action, seconds }) => {
+    const since = `${code} for ${formatDuration(seconds)}: ${text}`;
+    return severity === 'error' && scope === 'node'
+      ? fail('daemon', since, action)
+      : warn('daemon', since, action);
+  });
+}
+
+async function checkDaemon(
+  socketPath: string,
+  isBefore: boolean,
+): Promise<{ status?: DaemonStatus; findings: Finding[] }> {
   try {
     const status = await fetchStatus(socketPath);
-    const findings = status.degraded.map((reason) =>
-      warn('daemon', `degraded: ${reason}`, 'docs/troubleshooting.md'),
-    );
-    if (!status.ready) findings.push(fail('daemon', 'not ready', 'see its log: journalctl -u twilld'));
+    const findings = conditionFindings(status);
+    if (!status.ready && findings.length === 0)
+      findings.push(fail('daemon', 'not ready', 'see its log: journalctl -u twilld'));
     return {
       status,
       findings: findings.length > 0 ? findings : [ok('daemon', `twill ${status.version} is ready`)],
     };
   } catch (error) {
     if (!(error instanceof DaemonUnreachable)) throw error;
-    return { findings: [warn('daemon', error.message, 'start it: systemctl start twilld')] };
+    if (isBefore && error.isAbsent) return { findings: [ok('daemon', 'twilld does not run yet')] };
+    const advice = error.isAbsent
+      ? 'start it: systemctl start twilld'
+      : error.isForbidden
+        ? 'run as root: sudo twill doctor'
+        : 'it listens, but does not answer: journalctl -u twilld';
+    return { findings: [warn('daemon', error.message, advice)] };
   }
+}
+
+/** What twilld will find in flanneld's place. */
+async function checkFlanneld(flags: Flags): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  const flanneld = listProcesses().find((process) => isProgram(process, 'flanneld'));
+  if (flanneld === undefined) {
+    findings.push(warn('flanneld', 'does not run', 'nothing, if it was stopped already'));
+  } else {
+    const environment = environmentOf(flanneld);
+    const ofFlannel = Object.entries(environment ?? {}).filter(([name]) => name.startsWith('FLANNELD_'));
+    try {
+      const { flags: theirs } = readSettings(flanneld.command.slice(1), Object.fromEntries(ofFlannel), '');
+      findings.push(
+        environment === undefined
+          ? warn('flanneld', 'its variables cannot be seen', 'run as root')
+          : ok('flanneld', `twilld takes its flags and variables (process ${flanneld.pid})`),
+      );
+      for (const key of [
+        'etcdEndpoints',
+        'etcdPrefix',
+        'subnetFile',
+        'iface',
+        'publicIp',
+        'ipMasq',
+      ] as const) {
+        const [was, is] = [String(theirs[key]), String(flags[key])];
+        if (was === is) continue;
+        const secret = key === 'etcdEndpoints' ? '' : `: "${was}", twilld "${is}"`;
+        findings.push(
+          warn('flanneld', `has another ${key}${secret}`, `put it into ${SERVICE_SETTINGS}, or behind --`),
+        );
+      }
+    } catch (error) {
+      findings.push(
+        fail('flanneld', (error as Error).message, 'twilld does not take that: see operations.md'),
+      );
+    }
+  }
+  const { subnet } = await readSubnetFile(flags.subnetFile);
+  findings.push(
+    subnet === undefined
+      ? warn('subnet file', `${flags.subnetFile} has no subnet`, 'the lease is found by the public IP alone')
+      : ok('subnet file', `${formatPrefix(subnet)}, which twilld keeps`),
+  );
+  return findings;
 }
 
 function checkOffloads({ backend }: DaemonStatus): Finding[] {
@@ -303,15 +389,18 @@ async function checkSubnetFile(status: DaemonStatus): Promise<Finding> {
       );
 }
 
-function readFlags(args: readonly string[]): Flags {
-  const parsed = parseFlags(args, process.env);
-  if (parsed.kind !== 'run') throw new UsageError('behind "--" expected flags of twilld');
-  return parsed.flags;
+export interface ExamineOptions {
+  /** flanneld runs still, and twilld not yet: that is how it should be. @default false */
+  readonly isBefore?: boolean;
 }
 
 /** Runs all checks. */
-export async function examine(socketPath: string, flags: Flags): Promise<Finding[]> {
-  const { status, findings } = await checkDaemon(socketPath);
+export async function examine(
+  socketPath: string,
+  flags: Flags,
+  { isBefore = false }: ExamineOptions = {},
+): Promise<Finding[]> {
+  const { status, findings } = await checkDaemon(socketPath, isBefore);
   return [
     checkKernel(),
     checkTun(),
@@ -319,9 +408,10 @@ export async function examine(socketPath: string, flags: Flags): Promise<Finding
     ...checkPrograms(),
     await checkForwarding(),
     await checkForwardPolicy(status),
-    checkPort(status),
+    checkPort(status, isBefore),
     ...(await checkEtcd(flags, status)),
     ...findings,
+    ...(isBefore ? await checkFlanneld(flags) : []),
     ...(status === undefined
       ? []
       : [...checkOffloads(status), ...checkMtu(status), await checkSubnetFile(status)]),
@@ -331,10 +421,22 @@ export async function examine(socketPath: string, flags: Flags): Promise<Finding
 export const DOCTOR: Command = {
   name: 'doctor',
   summary: 'checks what this host needs and says what to do; exit code 1 when something is missing',
-  help: ['-- FLAGS     flags the daemon runs with, such as --etcd-endpoints; FLANNELD_* variables count too'],
-  options: {},
+  help: [
+    '--before-migration  flanneld runs still: would twilld do in its place?',
+    `-- FLAGS     flags the daemon runs with; FLANNELD_* variables and ${SERVICE_SETTINGS} count too`,
+  ],
+  options: { 'before-migration': { type: 'boolean' } },
   run: async (context) => {
-    const findings = await examine(context.socketPath, readFlags(context.rest));
+    const { flags, fault } = settingsFor(context.rest);
+    const isBefore = context.options['before-migration'] === true;
+    const findings = [
+      ...(fault === undefined
+        ? []
+        : fault.isForbidden
+          ? [warn('settings', fault.text, 'run as root: sudo twill doctor')]
+          : [fail('settings', fault.text, 'mend it: twilld will not start')]),
+      ...(await examine(context.socketPath, flags, { isBefore })),
+    ];
     show(context, findings, () =>
       findings
         .map(({ check, state, text, advice }) => {
@@ -346,3 +448,12 @@ export const DOCTOR: Command = {
     return findings.some(({ state }) => state === 'fail') ? 1 : 0;
   },
 };
+
+function settingsFor(args: readonly string[]): Settings {
+  try {
+    return readSettings(args, process.env);
+  } catch (error) {
+    if (error instanceof RangeError) throw new UsageError('behind "--" expected flags of twilld');
+    throw error;
+  }
+}

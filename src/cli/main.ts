@@ -5,6 +5,7 @@
 import { DEFAULT_CONTROL_SOCKET } from '../config/options.js';
 import { readVersion } from '../version.js';
 import { type Command, parseOptions, UsageError } from './command.js';
+import { serviceVariable } from './settings.js';
 
 /** Each is loaded only when it is asked for. */
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
@@ -68,7 +69,8 @@ async function main(args: readonly string[]): Promise<number> {
     print(commandUsage(command));
     return 0;
   }
-  const fromEnv = process.env['FLANNELD_CONTROL_SOCKET'] ?? '';
+  const variable = 'FLANNELD_CONTROL_SOCKET';
+  const fromEnv = process.env[variable] ?? serviceVariable(variable) ?? '';
   return command.run({
     socketPath: String(values['socket'] ?? (fromEnv === '' ? DEFAULT_CONTROL_SOCKET : fromEnv)),
     isJson: values['json'] === true,

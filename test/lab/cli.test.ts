@@ -114,6 +114,10 @@ t.test('twill', { skip: labUnavailable() }, async (t) => {
     );
     const { stdout, code } = await twill(a, 'doctor');
     t.equal(code, 0, stdout);
+    // The daemon's own port, also when the daemon cannot be asked.
+    const unasked = await twill(a, 'doctor', '--socket=/nonexistent/twilld.sock');
+    t.match(unasked.stdout, /^ok {4}port +UDP 8285 is ours: twilld, process \d+$/m);
+    t.match((await twill(a, 'doctor', '--before-migration')).stdout, /^warn {2}flanneld +does not run$/m);
     t.match(stdout, /^ok {4}tun /m);
   });
 

@@ -374,7 +374,7 @@ class Daemon {
         `Unknown backend type "${config.backendType}": expected one of ${known}`,
       );
     }
-    const { sourceCheck, queues } = this.#flags;
+    const { sourceCheck, queues, vxlanTxChecksum } = this.#flags;
     const offload = offloadSwitches(this.#flags);
     const factory = await load();
     this.#backend = factory({
@@ -383,6 +383,7 @@ class Daemon {
       sourceCheck,
       queues,
       offload,
+      vxlanTxChecksum,
       networks: [config.network, ...former],
       holdDevice: (name) => this.#holdDevice(name),
       log: this.#log,

@@ -6,7 +6,7 @@
 
 import type { Condition } from '../condition.js';
 import type { Lease, LeaseAttributes, LeaseDiff } from '../lease/lease.js';
-import type { OffloadSwitches, SourceCheck } from '../config/options.js';
+import type { Offload, OffloadSwitches, SourceCheck } from '../config/options.js';
 import type { NetworkConfig } from '../config/network-config.js';
 import type { ExternalInterface } from '../kernel/external-interface.js';
 import type { Ipv4, Prefix } from '../net/ipv4.js';
@@ -24,6 +24,8 @@ export interface BackendContext {
   readonly networks: readonly Prefix[];
   /** Holds the name of a device against the other daemons of this host; false when one of them has it. */
   readonly holdDevice: (name: string) => Promise<boolean>;
+  /** Whether the device may leave checksums to the card below it (vxlan only). */
+  readonly vxlanTxChecksum: Offload;
   readonly log: Logger;
 }
 

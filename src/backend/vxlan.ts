@@ -49,6 +49,7 @@ class VxlanBackend implements Backend {
       config: this.#config,
       network: config.network,
       networks: context.networks,
+      hasTxChecksum: context.vxlanTxChecksum === 'auto',
       log,
     });
     this.#device.mtuBytes(iface); // an MTU that does not fit is told before anything is touched

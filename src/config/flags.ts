@@ -66,6 +66,7 @@ export interface Flags extends OffloadFlags {
   readonly etcdProxy: EtcdProxy;
   readonly queues: number;
   readonly offload: Offload;
+  readonly vxlanTxChecksum: Offload;
   readonly sourceCheck: SourceCheck;
   readonly logFormat: LogFormat;
   readonly controlSocket: string;
@@ -259,6 +260,13 @@ export const FLAGS: readonly FlagSpec[] = [
     OFFLOADS,
     'auto',
     'bound the queue of the TUN device in bytes too (5 MiB), by a BPF program',
+  ),
+  choice(
+    'vxlan-tx-checksum',
+    'vxlanTxChecksum',
+    OFFLOADS,
+    'auto',
+    'leave checksums of sent packets to the card (vxlan backend); off for cards that compute them wrongly',
   ),
   choice('source-check', 'sourceCheck', SOURCE_CHECKS, 'strict', 'which received packets are let in'),
   choice('log-format', 'logFormat', LOG_FORMATS, 'text', 'how log lines look'),

@@ -75,6 +75,18 @@ export async function findLink(name: string, signal?: AbortSignal): Promise<Link
   }
 }
 
+/**
+ * The name that the link of this index has now, or undefined when there is none: a rename keeps the index. The name it
+ * had is asked for first, which costs one lookup instead of a listing.
+ */
+export async function nameOfLink(
+  link: { readonly index: number; readonly name: string },
+  signal?: AbortSignal,
+): Promise<string | undefined> {
+  if ((await findLink(link.name, signal))?.index === link.index) return link.name;
+  return (await listLinks(signal)).find(({ index }) => index === link.index)?.name;
+}
+
 /** Makes a link: `kindArguments` is what follows `ip link add <name>`, such as ["type", "vxlan", "id", "1"]. */
 export async function createLink(
   name: string,
@@ -100,6 +112,8 @@ export async function deleteLink(name: string, signal?: AbortSignal): Promise<vo
 
 export interface LinkSettings {
   readonly isUp?: boolean;
+  /** New name; before Linux 6.2 of a link that is down only. */
+  readonly name?: string;
   readonly mtuBytes?: number;
   readonly mac?: string;
   readonly txQueueLength?: number;
@@ -109,6 +123,7 @@ export interface LinkSettings {
 /** Sets the given settings of a link in one command. */
 export async function setLink(name: string, settings: LinkSettings, signal?: AbortSignal): Promise<void> {
   const args = ['link', 'set', 'dev', checkInterfaceName(name)];
+  if (settings.name !== undefined) args.push('name', checkInterfaceName(settings.name));
   if (settings.mac !== undefined) args.push('address', settings.mac);
   if (settings.mtuBytes !== undefined) args.push('mtu', String(settings.mtuBytes));
   if (settings.txQueueLength !== undefined) args.push('txqueuelen', String(settings.txQueueLength));

@@ -16,7 +16,12 @@ import { openLogger } from '../../src/ops/log.js';
 import { parsePrefix, parseIpv4 } from '../../src/net/ipv4.js';
 import type { Condition } from '../../src/condition.js';
 import type { Backend } from '../../src/backend/backend.js';
-import { OFFLOAD_FEATURES, type OffloadSwitches, type SourceCheck } from '../../src/config/options.js';
+import {
+  type Offload,
+  OFFLOAD_FEATURES,
+  type OffloadSwitches,
+  type SourceCheck,
+} from '../../src/config/options.js';
 import type { FirewallOptions } from '../../src/firewall/firewall.js';
 import type { Monitor } from '../../src/kernel/monitor.js';
 import type { Lease } from '../../src/lease/lease.js';
@@ -46,6 +51,7 @@ interface Command {
   readonly iface?: string;
   readonly publicIp?: string;
   readonly sourceCheck?: SourceCheck;
+  readonly vxlanTxChecksum?: Offload;
   readonly added?: readonly LeaseText[];
   readonly changed?: readonly LeaseText[];
   readonly removed?: readonly LeaseText[];
@@ -82,6 +88,7 @@ async function perform(command: Command): Promise<unknown> {
         offload: NO_OFFLOADS,
         networks: [network],
         holdDevice: () => Promise.resolve(true),
+        vxlanTxChecksum: command.vxlanTxChecksum ?? 'auto',
       };
       backend = type === 'vxlan' ? openVxlanBackend(context) : openHostGwBackend(context);
       return backend.type;

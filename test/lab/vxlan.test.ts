@@ -523,17 +523,16 @@ t.test('vxlan: what cannot work is refused with the reason', { skip: LAB_SKIP },
     ]);
     t.match(await lab.sh('h1', 'bridge fdb show dev flannel.1'), `${mac} dst 192.0.2.2`);
     await node.driver.call('watch');
-    await lab.sh('h1', 'ip link set eth0 name gone');
-    await lab.sh('h1', 'ip link del flannel.1');
+    await lab.sh('h1', `ip link set eth0 netns ${lab.name('r')} name away`); // takes the VXLAN device with it
     const gone = await waitFor('degraded', async () => {
       const { degraded } = await node.driver.call<DriverState>('state');
-      return degraded.some((reason) => reason.includes('interface "eth0" is gone')) && degraded;
+      return degraded.find((reason) => reason.includes('interface "eth0" is gone'));
     });
-    t.match(
-      gone[0],
-      'Cannot make VXLAN device "flannel.1" (VNI 1, port 8472, on "eth0"): interface "eth0" is gone',
-    );
-    await lab.sh('h1', 'ip link set gone name eth0');
+    t.match(gone, 'Cannot make VXLAN device "flannel.1" fit: interface "eth0" is gone');
+    await lab.sh('r', `ip link set away netns ${lab.name('h1')} name eth0`);
+    await lab.sh('h1', 'ip addr add 192.0.2.1/24 dev eth0');
+    await lab.sh('h1', 'ip link set eth0 up');
+    await node.driver.call('interface', { iface: 'eth0' });
     await waitFor(
       'device and peers back',
       async () => {
@@ -541,6 +540,88 @@ t.test('vxlan: what cannot work is refused with the reason', { skip: LAB_SKIP },
       },
       2_000,
     );
+  }),
+);
+
+t.test('vxlan: the interface below is followed by its index, and nothing is lost', { skip: LAB_SKIP }, (t) =>
+  withLab(async (lab) => {
+    const nodes = await Promise.all([1, 2].map((number) => startNode(lab, number)));
+    await introduce(nodes);
+    for (const node of nodes) await node.driver.call('watch');
+    await waitFor('ping', () => lab.ping('c1', '10.5.2.2'));
+    const indexOf = async () => (await lab.sh('h1', 'cat /sys/class/net/flannel.1/ifindex')).trim();
+    const before = await indexOf();
+    const pings = lab.exec('c1', ['ping', '-n', '-q', '-i', '0.02', '-c', '100', '-W1', '10.5.2.2']);
+    await lab.sh('h1', 'ip link set eth0 name lan0');
+    await nodes[0].driver.call('reconcile');
+    await nodes[0].driver.call('interface', { iface: 'lan0' });
+    await lab.sh('h1', 'ip link set lan0 name eth0');
+    await nodes[0].driver.call('reconcile');
+    await nodes[0].driver.call('interface', { iface: 'eth0' });
+    t.match(await pings, '100 packets transmitted, 100 received');
+    t.equal(await indexOf(), before, 'a new name');
+
+    // Deleted while the daemon knows only the former name: the interface is the same one.
+    await lab.sh('h1', 'ip link set eth0 name lan0');
+    await lab.sh('h1', 'ip link del flannel.1');
+    await nodes[0].driver.call('reconcile');
+    t.match(await lab.sh('h1', 'ip -d link show flannel.1'), 'dev lan0');
+    t.ok(await waitFor('ping', () => lab.ping('c1', '10.5.2.2')));
+
+    // Another interface and address: the device stays, with what hangs on it.
+    const remade = await indexOf();
+    await lab.sh('h1', 'ip link add link lan0 name eth1 type macvlan mode bridge');
+    await lab.sh('h1', 'ip addr add 192.0.2.21/24 dev eth1');
+    await lab.sh('h1', 'ip link set eth1 up');
+    await nodes[0].driver.call('interface', { iface: 'eth1' });
+    t.match(await lab.sh('h1', 'ip -d link show flannel.1'), /local 192\.0\.2\.21 dev eth1/);
+    t.equal(await indexOf(), remade, 'another interface');
+    await nodes[1].driver.call('apply', { changed: [{ ...nodes[0].lease, publicIp: '192.0.2.21' }] });
+    t.ok(await waitFor('ping', () => lab.ping('c1', '10.5.2.2')));
+    t.strictSame((await nodes[0].driver.call<DriverState>('state')).degraded, []);
+  }),
+);
+
+t.test('vxlan: a device stays until another is there', { skip: LAB_SKIP }, (t) =>
+  withLab(async (lab) => {
+    const nodes = await Promise.all([1, 2].map((number) => startNode(lab, number)));
+    await introduce(nodes);
+    await waitFor('ping', () => lab.ping('c1', '10.5.2.2'));
+    for (const node of nodes) await node.driver.close();
+    const before = await lab.sh('h1', 'ip -d link show');
+    const holder = lab.start('h1', ['socat', '-u', 'UDP4-RECV:4789', 'STDOUT']);
+    await waitFor('socket', async () => (await lab.sh('h1', 'ss -Hlun')).includes(':4789'));
+    await t.rejects(startNode(lab, 1, { Port: 4789 }), { message: /UDP port 4789 is in use/ });
+    t.equal(await lab.sh('h1', 'ip -d link show'), before);
+    t.ok(await lab.ping('c1', '10.5.2.2'), 'the former device carries packets');
+    holder.kill();
+    await waitFor('end', async () => !(await lab.sh('h1', 'ss -Hlun')).includes(':4789'));
+    await startNode(lab, 1, { Port: 4789 });
+    t.match(await lab.sh('h1', 'ip -d link show flannel.1'), 'dstport 4789');
+    t.notMatch(await lab.sh('h1', 'ip link show'), 'flnew');
+  }),
+);
+
+t.test('vxlan: what was set by ethtool outlives the device', { skip: LAB_SKIP }, (t) =>
+  withLab(async (lab) => {
+    const node = await startNode(lab, 1);
+    const isOn = async (feature: string) =>
+      (await lab.sh('h1', 'ethtool -k flannel.1')).includes(`${feature}: on`);
+    await lab.sh('h1', 'ethtool -K flannel.1 generic-receive-offload off tx-gso-list off');
+    await node.driver.call('reconcile');
+    await lab.sh('h1', 'ip link del flannel.1');
+    await node.driver.call('reconcile');
+    t.notOk(await isOn('generic-receive-offload'));
+    t.notOk(await isOn('tx-gso-list'));
+    t.ok(await isOn('tx-checksum-ip-generic'), 'left alone');
+    await node.driver.close();
+
+    const off = await startNode(lab, 1, {}, { vxlanTxChecksum: 'off' });
+    t.notOk(await isOn('tx-checksum-ip-generic'));
+    t.notOk(await isOn('generic-receive-offload'), 'taken over');
+    await lab.sh('h1', 'ethtool -K flannel.1 tx-checksum-ip-generic on');
+    await off.driver.call('reconcile');
+    t.notOk(await isOn('tx-checksum-ip-generic'), 'set again');
   }),
 );
 

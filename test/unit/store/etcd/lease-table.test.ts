@@ -74,6 +74,8 @@ t.test('LeaseTable turns entries into leases and leaves the bad ones out', (t) =
   ]);
   t.strictSame(out, ['snapshot 1', 'put 10.5.4.0/24 1.1.1.4', 'delete 10.5.1.0/24']);
   t.strictSame(table.badKeys, { total: 4, current: 4 });
+  t.equal(table.listBadKeys().length, 4);
+  t.match(table.listBadKeys()[0], { key: /10\.5\.2\.0-24/, problem: /./ });
   t.end();
 });
 
@@ -84,6 +86,7 @@ t.test('LeaseTable keeps the last good value of a key that turns bad', (t) => {
   t.equal(table.size, 1);
   table.applyEvents([put('10.5.1.0-24', '1.1.1.2')]);
   t.equal(table.badKeys.current, 0);
+  t.strictSame(table.listBadKeys(), []);
   t.strictSame(out, ['put 10.5.1.0/24 1.1.1.1', 'put 10.5.1.0/24 1.1.1.2']);
   t.end();
 });
@@ -150,5 +153,13 @@ t.test('LeaseTable keeps one object for a lease that was only renewed', (t) => {
   table.applyEvents([{ kind: 'put', entry: { ...entry('10.5.2.0-24', '172.20.0.3'), modRevision: 8n } }]);
   t.equal([...table.leases()][0].modRevision, 8n);
   t.equal(lease.modRevision, 7n, 'another lease is another object');
+  t.end();
+});
+
+t.test('LeaseTable.listBadKeys() names a hundred, however many there are', (t) => {
+  const { table } = open();
+  table.applyEvents(Array.from({ length: 500 }, (_, i) => put(`bad-${i}`, '1.1.1.1')));
+  t.equal(table.badKeys.current, 500);
+  t.equal(table.listBadKeys().length, 100);
   t.end();
 });

@@ -43,7 +43,11 @@ function foreignRoutes(routes: readonly Route[], network: Prefix, device: string
  * Makes the route of the Network where nobody else has one; what is in the way, in words, when somebody has. Rejects with
  * OverlayError E_KERNEL.
  */
-export async function syncNetworkRoute(network: Prefix, device: string): Promise<string | undefined> {
+export async function syncNetworkRoute(
+  network: Prefix,
+  device: string,
+  onAdded: () => void = () => undefined,
+): Promise<string | undefined> {
   const routes = await listRoutes({ exact: network });
   const isThere = routes.some((route) => route.device === device && prefixEquals(route.prefix, network));
   const foreign = foreignRoutes(routes, network, device);
@@ -55,6 +59,7 @@ export async function syncNetworkRoute(network: Prefix, device: string): Promise
   } else if (foreign.length === 0) {
     try {
       await ip(['route', 'add', ...words]);
+      onAdded();
       return undefined;
     } catch (error) {
       // Somebody was faster; who it was, the list tells.

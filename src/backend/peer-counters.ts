@@ -2,7 +2,7 @@
 
 import type { BackendCounter } from './backend.js';
 
-type Counted = 'neighbour' | 'fdb' | 'route' | 'device' | 'address' | 'run';
+type Counted = 'neighbour' | 'fdb' | 'route' | 'device' | 'address' | 'setting' | 'run';
 
 export class PeerCounters {
   readonly #repaired = new Map<Counted, number>();

@@ -34,7 +34,7 @@ import {
 import { QueueDrops } from '../kernel/queue-drops.js';
 import { listRoutes, lookupRoutes } from '../kernel/route.js';
 import { checkPortIsFree } from '../kernel/udp-port.js';
-import { writeInterfaceSysctl } from '../kernel/sysctl.js';
+import { readInterfaceSysctl, writeInterfaceSysctl } from '../kernel/sysctl.js';
 import type { Lease, LeaseDiff } from '../lease/lease.js';
 import {
   type Ipv4,
@@ -57,6 +57,7 @@ import {
 } from './device-names.js';
 import { removeLeftovers } from './leftovers.js';
 import { checkUplinkNetwork, syncNetworkRoute } from './network-route.js';
+import { PeerCounters } from './peer-counters.js';
 import { PeerTraffic } from './peer-traffic.js';
 
 // Packets or superpackets that wait for the worker. The device drops what does not fit (it never pushes back), and a worker
@@ -91,6 +92,8 @@ class UdpBackend implements Backend {
   readonly #port: number;
   readonly #table: RouteTable;
   readonly #dropLog = new DropLog();
+  /** Repairs of the device and of what hangs on it. */
+  readonly #kernel = new PeerCounters();
   /** The first flannelN that is ours or free; chosen once. */
   #device = udpDeviceName(0);
   #queueDrops = new QueueDrops(this.#device);
@@ -155,7 +158,8 @@ class UdpBackend implements Backend {
       if (this.#closing.signal.aborted) return;
       // It may be closed because it could not be opened on an interface that had changed.
       if (this.#dataplane === undefined) await this.#openDataplane();
-      else if (!(await this.#hasLostDevice(this.#dataplane))) await this.#configureDevice(this.#dataplane);
+      else if (!(await this.#hasLostDevice(this.#dataplane)))
+        await this.#configureDevice(this.#dataplane, { isRepair: true });
       await this.#recheckPeers();
       if (this.#hasSnapshot && !this.#isAlone) {
         const { networks } = this.#context;
@@ -249,6 +253,7 @@ class UdpBackend implements Backend {
     return [
       ...countersOf('outbound', snapshot.outbound),
       ...countersOf('inbound', snapshot.inbound),
+      ...this.#kernel.list(),
       {
         name: 'socket_drops_total',
         help: 'Datagrams the kernel dropped because the receive buffer of the socket was full.',
@@ -449,11 +454,16 @@ class UdpBackend implements Backend {
   // --- the device ----------------------------------------------------------------------------------------------
 
   /** Makes the device what it must be; changes, and says, only what differs. */
-  async #configureDevice(dataplane: Dataplane): Promise<void> {
+  async #configureDevice(dataplane: Dataplane, { isRepair = false } = {}): Promise<void> {
     const link = await findLink(this.#device);
     // Deleted, or not ours: the data path is opened anew and comes back here.
     if (link?.index !== dataplane.deviceIndex) return;
     const own = { address: this.#ownSubnet!.address, length: 32 };
+    const repaired = (object: 'device' | 'address' | 'route' | 'setting', what: string): void => {
+      if (!isRepair) return;
+      this.#kernel.repaired(object, 1);
+      this.#log.warn({ device: this.#device, object }, `repaired: ${what}`);
+    };
     const settings = {
       disable_ipv6: 'ipv6',
       accept_ra: 'ipv6',
@@ -466,7 +476,9 @@ class UdpBackend implements Backend {
       // 2 (loose): the way back to a host's public IP is the underlay's. Strict would discard what admission lets in by
       // that source; the kernel takes the larger of this value and that of "all" (ip-sysctl), so 0 would not do.
       const value = key === 'rp_filter' ? '2' : key === 'disable_ipv6' ? '1' : '0';
+      const before = await readInterfaceSysctl(family, this.#device, key);
       if (!(await writeInterfaceSysctl(family, this.#device, key, value))) unset.push(key);
+      else if (before !== value) repaired('setting', `${key} was ${before}`);
     }
     if (unset.join() !== this.#unset.join()) {
       this.#log.warn({ settings: unset.join(' ') }, `settings of ${this.#device} that cannot be made here`);
@@ -478,14 +490,21 @@ class UdpBackend implements Backend {
     if (former !== undefined && !prefixEquals(former, own)) await deleteAddress(this.#device, former);
     const alias = formatMark(this.#context.config.network, own);
     if (link.alias !== alias) await setLink(this.#device, { alias });
-    if (!link.addresses.some((known) => prefixEquals(known, own))) await addAddress(this.#device, own);
+    if (!link.addresses.some((known) => prefixEquals(known, own))) {
+      await addAddress(this.#device, own);
+      repaired('address', `the address ${formatPrefix(own)} was missing`);
+    }
     if (!link.isUp || link.mtuBytes !== this.#mtuBytes || link.txQueueLength !== TX_QUEUE_LENGTH) {
       await setLink(this.#device, { mtuBytes: this.#mtuBytes, txQueueLength: TX_QUEUE_LENGTH, isUp: true });
+      const { isUp, mtuBytes, txQueueLength } = link;
+      repaired('device', `it was ${isUp ? 'up' : 'down'}, MTU ${mtuBytes}, queue ${txQueueLength}`);
     }
     const { network } = this.#context.config;
     const [routes, conflict] = await Promise.all([
       listRoutes({ device: this.#device, inAllTables: true }),
-      syncNetworkRoute(network, this.#device),
+      syncNetworkRoute(network, this.#device, () =>
+        repaired('route', `the route of ${formatPrefix(network)} was missing`),
+      ),
     ]);
     // Ours may be being made beside the listing.
     this.#tunnelled = [network, ...routes.map((route) => route.prefix)];

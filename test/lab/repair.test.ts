@@ -46,6 +46,22 @@ t.test('a host repairs itself', { skip }, async (t) => {
     });
   }
 
+  await t.test('each repair leaves a line and a count', async (t) => {
+    lab.ip(a.ns, 'link set flannel0 mtu 1280');
+    await waitFor(() => lab.ip(a.ns, 'link show flannel0').includes('mtu 1472'), 'repair');
+    await lab.run(a.ns, 'sh', ['-c', 'echo 1 > /proc/sys/net/ipv4/conf/flannel0/send_redirects']);
+    lab.ip(a.ns, 'address delete 10.5.1.0/32 dev flannel0');
+    await waitFor(() => lab.ip(a.ns, 'address show dev flannel0').includes('10.5.1.0/32'), 'repair');
+    const { body } = await lab.get(a.ns, `http://127.0.0.1:${HEALTH_PORT}/metrics`);
+    for (const object of ['device', 'address', 'route', 'setting'])
+      t.match(body, new RegExp(`^twill_kernel_repairs_total\\{object="${object}"\\} [1-9]`, 'm'), object);
+    const log = daemons[0].log();
+    t.match(log, /repaired: it was up, MTU 1280,/);
+    t.match(log, /repaired: the route of 10\.5\.0\.0\/16 was missing/);
+    t.match(log, /repaired: the address 10\.5\.1\.0\/32 was missing/);
+    t.match(log, /repaired: send_redirects was 1/);
+  });
+
   await t.test('addresses that somebody else puts on the device stay', async (t) => {
     const others = ['169.254.7.7/16', '192.168.88.1/32', '10.5.1.77/32'];
     for (const address of others) lab.ip(a.ns, `address add ${address} dev flannel0`);

@@ -41,9 +41,14 @@ export async function removeLeftovers(options: LeftoverOptions): Promise<void> {
   for (const link of await listLinks()) {
     if (link.name === device || !isDeviceOf(link, networks)) continue;
     log.info({ device: link.name }, 'removing the device of another mode');
-    if (link.kind === 'vxlan') await removeGuardOf(link);
-    await deleteLink(link.name);
+    await removeDevice(link);
   }
+}
+
+/** Removes a device of ours, and with a VXLAN device the source check of its VNI. Rejects with OverlayError. */
+export async function removeDevice(link: Link): Promise<void> {
+  if (link.kind === 'vxlan') await removeGuardOf(link);
+  await deleteLink(link.name);
 }
 
 async function removeGuardOf(link: Link): Promise<void> {

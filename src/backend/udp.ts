@@ -1,8 +1,8 @@
 // The udp backend: packets of the overlay travel one in each UDP datagram, encapsulated by our own data path.
 //
-// Kernel state, all of it on one device: the persistent TUN "flannel0" (or the next number, beside another network) with the address <subnet>.0/32, MTU 28 below the
-// external interface's, IPv6 off, and the route of the whole Network. It stays when the process ends, so that a restart
-// breaks no connection and nothing leaks to the default route meanwhile.
+// Kernel state, all of it on one device: the persistent TUN "flannel0" (or the next number, beside another network) with
+// the address <subnet>.0/32, MTU 28 below the external interface's, IPv6 off, and the route of the whole Network. It
+// stays when the process ends, so that a restart breaks no connection and nothing leaks to the default route meanwhile.
 //
 // The data path is one piece: when the device is deleted or a worker fails, it is closed and opened anew, with backoff,
 // while the route table lives on. So it is when the device is renamed or moved to another network namespace: its file

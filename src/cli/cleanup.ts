@@ -2,7 +2,8 @@
 
 import { findTraces } from '../backend/traces.js';
 import { heldNetworks } from '../kernel/host-lock.js';
-import { type Command, show } from './command.js';
+import { formatPrefix, parsePrefix, type Prefix, prefixesOverlap } from '../net/ipv4.js';
+import { type Command, type OptionValues, show, UsageError } from './command.js';
 import { DaemonUnreachable, fetchStatus } from './daemon-client.js';
 
 interface Step {
@@ -22,18 +23,44 @@ async function isDaemonAlive(socketPath: string): Promise<boolean> {
   }
 }
 
+/** What of --network is to go; undefined: everything. Throws UsageError. */
+function networkOption(values: OptionValues): Prefix | undefined {
+  const text = values['network'];
+  if (text === undefined) return undefined;
+  const network = parsePrefix(String(text));
+  if (network === undefined)
+    throw new UsageError(`--network is ${JSON.stringify(text)}: expected a network like 10.5.0.0/16`);
+  return network;
+}
+
+/** Throws an Error, which says what to do, when a daemon still needs what would go. */
+async function refuseWhileServed(network: Prefix | undefined, socketPath: string): Promise<void> {
+  if (network === undefined) {
+    if (!(await isDaemonAlive(socketPath))) return;
+    throw new Error(
+      'a daemon is running on this host: stop it first, name another network with --network, or use --force',
+    );
+  }
+  const served = (await heldNetworks()).find((held) => prefixesOverlap(held, network));
+  if (served === undefined) return;
+  throw new Error(`a daemon serves network ${formatPrefix(served)}: stop it first, or use --force`);
+}
+
 export const CLEANUP: Command = {
   name: 'cleanup',
   summary: 'removes every device, route and firewall rule of ours; the daemon must be stopped',
-  help: ['--dry-run    only says what would be removed', '--force      also while a daemon is running'],
-  options: { 'dry-run': { type: 'boolean' }, force: { type: 'boolean' } },
+  help: [
+    '--network <cidr>  only what belongs to this Network; daemons of others may run',
+    '--dry-run         only says what would be removed',
+    '--force           also while a daemon is running',
+  ],
+  options: { network: { type: 'string' }, 'dry-run': { type: 'boolean' }, force: { type: 'boolean' } },
   run: async (context) => {
     const isDryRun = context.options['dry-run'] === true;
-    if (!isDryRun && context.options['force'] !== true && (await isDaemonAlive(context.socketPath))) {
-      throw new Error('a daemon is running on this host: stop it first, or use --force');
-    }
+    const network = networkOption(context.options);
+    if (!isDryRun && context.options['force'] !== true) await refuseWhileServed(network, context.socketPath);
     const steps: Step[] = [];
-    for (const trace of await findTraces()) {
+    for (const trace of await findTraces(network)) {
       let result = 'would be removed';
       if (!isDryRun) {
         result = await trace.remove().then(

@@ -81,6 +81,11 @@ export class TableKeeper {
     });
   }
 
+  /** Of a keeper that keeps rules away: whether there is something to remove. Rejects with OverlayError E_FIREWALL. */
+  async isPresent(signal?: AbortSignal): Promise<boolean> {
+    return !this.#isInOrder(this.#chains, await this.#list(signal));
+  }
+
   async #list(signal: AbortSignal | undefined): Promise<FoundTable> {
     const text = await printTable('ip', NFT_TABLE, signal, true);
     return text === undefined ? undefined : parseTable(text);

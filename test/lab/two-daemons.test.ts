@@ -2,7 +2,7 @@
 
 import { join } from 'node:path';
 import t from 'tap';
-import { type Host, Lab, labUnavailable, type Task, waitFor } from '../../bench/lab/lab.js';
+import { type Host, Lab, labUnavailable, PROJECT_ROOT, type Task, waitFor } from '../../bench/lab/lab.js';
 import {
   daemonArguments,
   HEALTH_PORT,
@@ -140,6 +140,44 @@ t.test('daemons of different networks leave each other alone', { skip }, async (
       t.match(lab.ip(a.ns, 'route show 10.5.0.0/16'), /flannel0/);
     });
   }
+
+  await t.test('cleanup of one network', async (t) => {
+    writeTable(secondFile, {
+      config: { Network: '10.12.0.0/16', SubnetLen: 24, Backend: { Type: 'vxlan', VNI: 12 } },
+      leases: [{ subnet: '10.12.1.0/24', publicIP: a.underlayIp }],
+    });
+    const args = secondArguments(a, secondFile, ['--ip-blackhole-route']);
+    const second = await lab.spawnUntil(a.ns, process.execPath, args, /ready after/);
+    const ruleset = async () => (await lab.run(a.ns, 'nft', ['list', 'ruleset'])).stdout;
+    await waitFor(async () => (await ruleset()).includes('input_12'), 'its source check');
+    const cleanup = (...words: string[]) =>
+      lab.run(a.ns, process.execPath, [join(PROJECT_ROOT, 'dist/cli/main.js'), 'cleanup', ...words], {
+        mustSucceed: false,
+      });
+    const only = ['--network', '10.12.0.0/16'];
+    t.match((await cleanup(...only)).stderr, /a daemon serves network 10\.12\.0\.0\/16: stop it first/);
+    t.equal(await lab.end(second), 0);
+    t.match((await cleanup()).stderr, /a daemon is running on this host: stop it first/);
+    t.match((await cleanup('--network', '10.0.0.0/8')).stderr, /a daemon serves network 10\.5\.0\.0\/16/);
+    t.match((await cleanup('--network', '10.12')).stderr, /expected a network like/);
+
+    const kernel = async () =>
+      (await lab.run(a.ns, 'iptables-save', [])).stdout +
+      (await ruleset()) +
+      lab.ip(a.ns, '-d address') +
+      lab.ip(a.ns, 'route show table all');
+    const ofFirst = (text: string) => text.match(/.*(\b10\.5\.|flannel0).*/g);
+    const before = await kernel();
+    t.match(before, /-s 10\.12\.0\.0\/16/);
+    t.match(before, /blackhole 10\.12\.1\.0\/24/);
+    t.match(before, /input_12/);
+    const { code, stdout } = await cleanup(...only);
+    t.equal(code, 0, stdout);
+    const after = await kernel();
+    t.notMatch(after, /10\.12\.|flannel\.12|input_12/);
+    t.same(ofFirst(after), ofFirst(before), 'the first network keeps all it has');
+    t.match((await cleanup(...only)).stdout, /nothing of ours is left/);
+  });
 
   await t.test('a restarted one finds its own device again', async (t) => {
     t.equal(await lab.end(daemons[0]), 0);

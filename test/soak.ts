@@ -18,6 +18,7 @@ import { ensurePackages } from '../bench/lab/packages.js';
 const STORM = 2_000;
 const MAX_GROWTH = 0.01; // of resident memory in an hour, after the first ten minutes
 const WARM_UP_MINUTES = 10;
+const LEAST_MINUTES = 30; // less says nothing about memory
 
 interface Sample {
   readonly atMs: number;
@@ -138,12 +139,15 @@ async function main(): Promise<number> {
     await lab.end(server);
     const steady = samples.slice(minutes > 2 * WARM_UP_MINUTES ? WARM_UP_MINUTES : 0);
     const growth = growthAnHour(steady);
+    const isLong = steady.length >= LEAST_MINUTES;
     const [first, last] = [steady[0], steady.at(-1)!];
-    console.log(`memory grows by ${(growth * 100).toFixed(2)} % an hour over ${steady.length} minutes`);
+    const verdict = isLong ? '' : ' (too short to judge)';
+    console.log(
+      `memory grows by ${(growth * 100).toFixed(2)} % an hour over ${steady.length} minutes${verdict}`,
+    );
     const isLeak = last.files > first.files + 2 || last.threads > first.threads;
     if (isLeak) console.log('descriptors or threads are left open');
-    // Less than half an hour says nothing about memory.
-    return isLeak || (steady.length >= 30 && growth > MAX_GROWTH) ? 1 : 0;
+    return isLeak || (isLong && growth > MAX_GROWTH) ? 1 : 0;
   } finally {
     await lab.close();
   }

@@ -2,6 +2,7 @@
 
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { basename } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 export interface Process {
   readonly pid: number;
@@ -14,9 +15,12 @@ export function isProgram({ command }: Process, name: string): boolean {
   return command.slice(0, 2).some((word) => basename(word) === name);
 }
 
-/** The daemon of this package, by the name it is installed under or from a checkout. */
+const OWN_MAIN = fileURLToPath(new URL('../main.js', import.meta.url));
+
+/** The daemon of this package: by its installed name, as the package's main program, or as the one beside this file. */
 export function isTwilld(process: Process): boolean {
-  return isProgram(process, 'twilld') || /\/twill(d)?\/.*dist\/main\.js$/.test(process.command[1] ?? '');
+  const script = process.command[1] ?? '';
+  return isProgram(process, 'twilld') || script === OWN_MAIN || script.endsWith('/twill/dist/main.js');
 }
 
 /** Processes whose command can be read. */

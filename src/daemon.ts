@@ -225,7 +225,7 @@ class Daemon {
     this.#phase = `waiting for the ${config.backendType} device`;
     const previous = await readSubnetFile(flags.subnetFile);
     for (const warning of previous.warnings) this.#log.warn(warning);
-    const former = await this.#formerNetwork(previous.network);
+    const former = await formerNetwork(previous.network, config.network);
     const backend = await this.#openBackend(config, iface, former);
     const data = await backend.leaseData();
     const attributes = { publicIp: iface.publicIp, ...data };
@@ -290,13 +290,6 @@ class Daemon {
       if (error instanceof OverlayError && error.code === 'E_RUNNING') return false;
       throw error;
     }
-  }
-
-  /** The network that subnet.env names, when it is another than today's and nobody on this host serves it. */
-  async #formerNetwork(previous: Prefix | undefined): Promise<Prefix[]> {
-    if (previous === undefined) return [];
-    const isServed = (await heldNetworks()).some((network) => prefixesOverlap(network, previous));
-    return isServed ? [] : [previous];
   }
 
   async #holdNetwork(network: Prefix): Promise<void> {
@@ -885,6 +878,13 @@ function reversePathFamily(value: number): BackendCounter {
     type: 'counter',
     values: [{ labels: {}, value }],
   };
+}
+
+/** The network that subnet.env names, when it is another than today's, and none that another daemon of this host serves. */
+async function formerNetwork(previous: Prefix | undefined, network: Prefix): Promise<Prefix[]> {
+  if (previous === undefined || prefixEquals(previous, network)) return [];
+  const others = (await heldNetworks()).filter((held) => !prefixEquals(held, network));
+  return others.some((held) => prefixesOverlap(held, previous)) ? [] : [previous];
 }
 
 /** A saved table holds for the address it was saved with; with another, this is another host. */

@@ -39,6 +39,13 @@ function foreignRoutes(routes: readonly Route[], network: Prefix, device: string
   return routes.filter((route) => prefixEquals(route.prefix, network) && route.device !== device);
 }
 
+/** Takes the route of a Network away that `device` carried before. Rejects with OverlayError E_KERNEL. */
+export async function removeNetworkRoute(network: Prefix, device: string): Promise<void> {
+  const routes = await listRoutes({ exact: network });
+  if (!routes.some((route) => route.device === device && prefixEquals(route.prefix, network))) return;
+  await ip(['route', 'del', formatPrefix(network), 'dev', device, 'scope', 'global']);
+}
+
 /**
  * Makes the route of the Network where nobody else has one; what is in the way, in words, when somebody has. Rejects with
  * OverlayError E_KERNEL.

@@ -56,7 +56,7 @@ import {
   udpDeviceName,
 } from './device-names.js';
 import { removeLeftovers } from './leftovers.js';
-import { checkUplinkNetwork, syncNetworkRoute } from './network-route.js';
+import { checkUplinkNetwork, removeNetworkRoute, syncNetworkRoute } from './network-route.js';
 import { PeerCounters } from './peer-counters.js';
 import { PeerTraffic } from './peer-traffic.js';
 
@@ -164,6 +164,7 @@ class UdpBackend implements Backend {
       if (this.#hasSnapshot && !this.#isAlone) {
         const { networks } = this.#context;
         await removeLeftovers({ networks, device: this.#device, ownsRoutes: false, log: this.#log });
+        for (const former of networks.slice(1)) await removeNetworkRoute(former, this.#device);
         this.#isAlone = true;
       }
     });

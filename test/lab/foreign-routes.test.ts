@@ -88,3 +88,27 @@ t.test('ours gives way to the connected route of an address that comes later', {
   lab.ip(a.ns, 'link del lan0');
   await waitFor(() => /flannel0/.test(lab.ip(a.ns, `route show exact ${NETWORK}`)), 'our route to be back');
 });
+
+for (const [what, before, after] of [
+  ['wider', '10.5.0.0/16', '10.0.0.0/8'],
+  ['narrower', '10.0.0.0/8', '10.5.0.0/16'],
+  ['another one', '10.12.0.0/16', '10.5.0.0/16'],
+]) {
+  t.test(`of a Network that has become ${what} nothing stays`, { skip }, async (t) => {
+    const lab = Lab.open('fr-');
+    t.teardown(() => lab.close());
+    const a = lab.addHost(1);
+    const staticFile = join(lab.dir, 'static.json');
+    for (const network of [before, after]) {
+      const subnet = network === '10.12.0.0/16' ? '10.12.1.0/24' : a.subnet;
+      const config = { Network: network, SubnetLen: 24, Backend: { Type: 'udp' } };
+      writeTable(staticFile, { config, leases: [{ subnet, publicIP: a.underlayIp }] });
+      const daemon = await startDaemon(lab, a, staticFile);
+      const routes = () => lab.ip(a.ns, 'route show root 10.0.0.0/8').match(/^10\S+ dev flannel\d+/gm);
+      await waitFor(() => routes()?.length === 1, 'one route into the overlay');
+      t.same(routes(), [`${network} dev flannel0`]);
+      t.same(lab.ip(a.ns, '-o link show').match(/flannel\d+/g), ['flannel0']);
+      t.equal(await lab.end(daemon), 0);
+    }
+  });
+}

@@ -30,6 +30,7 @@ import { Firewall } from './firewall/firewall.js';
 import { hasNft } from './firewall/nft.js';
 import { openNftMonitor } from './firewall/nft-monitor.js';
 import { chooseExternalInterface, type ExternalInterface } from './kernel/external-interface.js';
+import { traceCommands } from './kernel/command.js';
 import { checkHost } from './kernel/host-checks.js';
 import { heldNetworks, holdOrRefuse } from './kernel/host-lock.js';
 import { listLinks } from './kernel/link.js';
@@ -202,6 +203,7 @@ class Daemon {
     );
     this.#store = openStore(flags, this.#log);
     this.#opened.push({ name: 'store', resource: this.#store });
+    traceCommands((command, end, ms) => this.#log.debug({ command, end, ms: Math.round(ms) }, 'command'));
     this.#openHealth(notifier);
     await this.#openServers();
 
@@ -622,11 +624,13 @@ class Daemon {
   }
 
   async #reconcile(): Promise<void> {
+    const startedMs = performance.now();
     try {
       await this.#checkInterface();
       await this.#backend!.reconcile();
       await this.#subnetFile.check();
       this.#reconcileFault = undefined;
+      this.#log.debug({ ms: Math.round(performance.now() - startedMs) }, 'kernel compared');
     } catch (error) {
       const text = `cannot repair the kernel state: ${messageOf(error)}`;
       if (text !== this.#reconcileFault?.text) this.#log.error(text);

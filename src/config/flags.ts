@@ -215,7 +215,7 @@ export const FLAGS: readonly FlagSpec[] = [
     false,
     'drop packets to addresses of the own subnet that no container has',
   ),
-  int('v', 'v', 0, 0, MAX_INT, 'verbosity; above 0 logs at level debug'),
+  int('v', 'v', 0, 0, MAX_INT, 'verbosity; above 0 logs each command, comparison and watch at level debug'),
   text('vmodule', 'vmodule', '', 'accepted for compatibility; has no effect'),
   text('log_backtrace_at', 'logBacktraceAt', '', 'accepted for compatibility; has no effect'),
   choice('store', 'store', STORES, 'etcd', 'where config and leases live'),

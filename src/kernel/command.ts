@@ -27,6 +27,14 @@ export interface CommandResult {
   readonly stderr: string;
 }
 
+type OnEnd = (command: string, end: number | string | null, ms: number) => void;
+let onEnd: OnEnd = () => undefined;
+
+/** `told` hears of the end of each command from now on, with its exit status or the signal: for the log at --v=1. */
+export function traceCommands(told: OnEnd): void {
+  onEnd = told;
+}
+
 /** 30 s: far above any run of ours (40 ms for 5,000 routes), below what an operator takes for a hang. */
 const DEFAULT_TIMEOUT_MS = 30_000;
 
@@ -77,6 +85,7 @@ export async function runCommand(
     fail(error.code === 'ENOENT' ? 'not found' : error.message, error);
 
   signal?.throwIfAborted();
+  const startedMs = performance.now();
   const stdio: StdioOptions = [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'];
   const child = await startTool(tool, args, stdio).catch((error: NodeJS.ErrnoException) => {
     throw failBy(error);
@@ -118,6 +127,7 @@ export async function runCommand(
     });
     child.once('close', (status, killedBy) => {
       finish();
+      onEnd(describe(tool, args), status ?? killedBy, performance.now() - startedMs);
       // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- an abort reason may be any value
       if (failure !== undefined) reject(failure);
       else if (status === null) reject(fail(`ended by ${killedBy}`));

@@ -351,6 +351,7 @@ export class EtcdStore implements LeaseStore {
   }
 
   #onEvents(events: readonly MirrorEvent[]): void {
+    this.#log.debug({ events: events.length, revision: String(this.#leases?.revision ?? 0n) }, 'watch');
     const ownKey = this.#own!.key;
     for (const event of events) {
       if (event.kind === 'put') {

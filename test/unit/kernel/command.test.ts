@@ -1,5 +1,5 @@
 import t from 'tap';
-import { describe, runCommand } from '../../../src/kernel/command.js';
+import { describe, runCommand, traceCommands } from '../../../src/kernel/command.js';
 import { OverlayError } from '../../../src/errors.js';
 
 const NODE = process.execPath;
@@ -54,4 +54,12 @@ t.test('describe() shortens what no operator would read', (t) => {
   t.equal(describe('ip', ['route', 'show']), 'ip route show');
   t.equal(describe('ip', ['x'.repeat(500)]).length, 201);
   t.end();
+});
+
+t.test('traceCommands() hears of the end of each command', async (t) => {
+  const heard: unknown[] = [];
+  traceCommands((command, end, ms) => heard.push([command.includes('process.exit(3)'), end, ms >= 0]));
+  t.teardown(() => traceCommands(() => undefined));
+  await runCommand(NODE, ['-e', 'process.exit(3)']);
+  t.strictSame(heard, [[true, 3, true]]);
 });

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { PROJECT_ROOT } from '../lab/lab.js';
 import { median } from '../lab/measure.js';
 import type { Row, SuiteResult } from '../suite.js';
+import { darkChartPath } from './chart.js';
 import { type Results, findRow, medianOf } from './results.js';
 import { isMet, TARGETS } from './targets.js';
 
@@ -83,14 +84,19 @@ function targetTable(results: Results): string {
   return table(['what', 'target', 'measured', 'met'], rows);
 }
 
+/** The chart, in the colours of the reader's page. */
+function picture(chart: string): string {
+  return [
+    '<picture>',
+    `  <source media="(prefers-color-scheme: dark)" srcset="${darkChartPath(chart)}">`,
+    `  <img alt="Throughput by peer" src="${chart}">`,
+    '</picture>',
+  ].join('\n');
+}
+
 /** docs/performance.md: everything. */
 export function fullReport(results: Results, chart: string): string {
-  const parts = [
-    machineLine(results),
-    `![Throughput by peer](${chart})`,
-    '### Targets',
-    targetTable(results),
-  ];
+  const parts = [machineLine(results), picture(chart), '### Targets', targetTable(results)];
   for (const suite of results.suites)
     parts.push(`### ${suite.title[0].toUpperCase()}${suite.title.slice(1)}`, suiteTables(suite));
   if (results.steady !== undefined) parts.push('### A minute of steady traffic', steadyText(results));
@@ -132,7 +138,7 @@ export function shortReport(results: Results, chart: string): string {
     'round trip, µs',
     'TCP, veth offloads off',
   ];
-  return [table(heading, rows), `![Throughput by peer](${chart})`, machineLine(results)].join('\n\n');
+  return [picture(chart), table(heading, rows), machineLine(results)].join('\n\n');
 }
 
 /** Puts a report between its two marks. */

@@ -1,18 +1,58 @@
 #!/usr/bin/env bash
-# Builds an OCI image archive with buildah, without a container engine: build-image.sh ROOTFS OUT.tar
-#
-# ROOTFS is a Debian root in which the package is installed (debootstrap, then apt-get install ./twill_*.deb; see
-# docs/install.md). The image runs twilld; its folder /cni holds the CNI plugin for the node, with a Node.js beside it.
+# Builds an OCI image archive with debootstrap and buildah, without a container engine, as root:
+#   build-image.sh twill_<version>_<arch>.deb OUT.tar [NAME:TAG]        default localhost/twill:<version>
+# SUITE (default bookworm) and MIRROR choose the Debian. Where the suite has no Node.js 20.17, as Debian 12, the one of this
+# machine is put in. ROOT=DIR takes a root that debootstrap has made already; it is changed.
+# The image runs twilld, and holds the CNI plugin for the node (see kube-twill.yml).
 set -euo pipefail
-rootfs=${1:?usage: build-image.sh ROOTFS OUT.tar}
-out=${2:?usage: build-image.sh ROOTFS OUT.tar}
-[ -e "$rootfs/usr/bin/twilld" ] || { echo "$rootfs: twill is not installed in it" >&2; exit 1; }
+unset NODE_EXTRA_CA_CERTS NODE_OPTIONS # they name files of this machine
+here=$(cd "$(dirname "$0")" && pwd)
+deb=$(realpath "${1:?usage: build-image.sh PACKAGE.deb OUT.tar [NAME:TAG]}")
+out=${2:?usage: build-image.sh PACKAGE.deb OUT.tar [NAME:TAG]}
+version=$(dpkg-deb -f "$deb" Version)
+name=${3:-localhost/twill:$version}
+work=$(mktemp -d)
+root=${ROOT:-$work/root}
+container=
+cleanup() {
+  if [ -n "$container" ]; then buildah rm "$container" > /dev/null || true; fi
+  rm -rf "$work"
+}
+trap cleanup EXIT
+
+[ -e "$root/etc/debian_version" ] || debootstrap --variant=minbase "${SUITE:-bookworm}" "$root" ${MIRROR:+"$MIRROR"} > "$work/debootstrap.log"
+inside() { chroot "$root" env DEBIAN_FRONTEND=noninteractive LC_ALL=C "$@"; }
+inside apt-get update -qq
+# Documents and translations are left out while packages are unpacked, not deleted afterwards: dpkg goes on knowing what it has.
+cat > "$root/etc/dpkg/dpkg.cfg.d/image" << 'DPKG'
+path-exclude=/usr/share/doc/*
+path-include=/usr/share/doc/*/copyright
+path-exclude=/usr/share/man/*
+path-exclude=/usr/share/locale/*
+DPKG
+cp "$deb" "$root/twill.deb"
+packages=(./twill.deb)
+candidate=$(inside apt-cache policy nodejs | sed -n 's/^ *Candidate: //p')
+if ! dpkg --compare-versions "${candidate:-0}" ge 20.17; then
+  "$here/node-deb.sh" "$root/nodejs.deb"
+  packages+=(./nodejs.deb)
+fi
+inside apt-get install -y -qq --no-install-recommends "${packages[@]}" iptables nftables > "$work/apt.log" || { cat "$work/apt.log" >&2; exit 1; }
+inside apt-get clean
+rm -rf "$root"/{twill,nodejs}.deb "$root"/var/lib/apt/lists/* "$root"/var/cache/{apt,debconf,ldconfig}/* "$root"/var/log/* "$root"/tmp/*
+# What the bootstrap itself unpacked of documents and translations.
+find "$root/usr/share/doc" -type f ! -name copyright -delete
+rm -rf "$root"/usr/share/{man,locale,info}/*
+inside twilld --version > /dev/null
 
 container=$(buildah from scratch)
-trap 'buildah rm "$container" > /dev/null' EXIT
-buildah add --quiet "$container" "$rootfs" / > /dev/null
+buildah add --quiet "$container" "$root" / > /dev/null
 buildah config --entrypoint '["/usr/bin/twilld"]' --cmd '' \
   --label org.opencontainers.image.title=twill \
+  --label "org.opencontainers.image.version=$version" \
   --label org.opencontainers.image.licenses=Apache-2.0 "$container"
-buildah commit --quiet "$container" "oci-archive:$out" > /dev/null
-echo "$out"
+buildah commit --quiet "$container" "$name" > /dev/null
+rm -f "$out"
+buildah push --quiet "$name" "oci-archive:$out:$name"
+buildah rmi "$name" > /dev/null
+echo "$out: $name, $(du -m --apparent-size "$out" | cut -f1) MB compressed"

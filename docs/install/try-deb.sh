@@ -18,12 +18,7 @@ trap cleanup EXIT
 
 [ -e "$root/etc/debian_version" ] || debootstrap --variant=minbase bookworm "$root" > "$work/debootstrap.log"
 
-node=$(command -v node)
-mkdir -p "$work/nodejs/usr/bin" "$work/nodejs/DEBIAN"
-cp -L "$node" "$work/nodejs/usr/bin/node"
-printf 'Package: nodejs\nVersion: %s\nArchitecture: %s\nMaintainer: nobody <nobody@localhost>\nDepends: libstdc++6\nDescription: Node.js of the building machine\n' \
-  "$("$node" -p 'process.versions.node')" "$(dpkg --print-architecture)" > "$work/nodejs/DEBIAN/control"
-dpkg-deb --root-owner-group --build "$work/nodejs" "$root/nodejs.deb" > /dev/null
+"$(dirname "$0")/node-deb.sh" "$root/nodejs.deb"
 cp "$deb" "$root/twill.deb"
 mount -t proc proc "$root/proc"
 chroot "$root" apt-get update -qq

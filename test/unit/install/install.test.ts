@@ -163,6 +163,19 @@ t.test('the Kubernetes manifest', (t) => {
   t.end();
 });
 
+t.test('the image: the manifest names the tag that is built, and the recipes parse', (t) => {
+  const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
+  const manifest = readFileSync(join(INSTALL, 'kube-twill.yml'), 'utf8');
+  const images = [...manifest.matchAll(/image: (\S+)/g)].map(([, image]) => image);
+  t.same(new Set(images), new Set([`localhost/twill:${version}`]));
+  const recipes = readdirSync(INSTALL).filter((name) => name.endsWith('.sh'));
+  for (const name of recipes) execFileSync('bash', ['-n', join(INSTALL, name)]);
+  const recipe = readFileSync(join(INSTALL, 'build-image.sh'), 'utf8');
+  t.match(recipe, /localhost\/twill:\$version/);
+  t.match(recipe, /node-deb\.sh/, 'a Debian without Node.js 20');
+  t.end();
+});
+
 interface PodOwner {
   readonly template: {
     readonly spec: {

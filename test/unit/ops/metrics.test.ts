@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import t from 'tap';
 import type { BackendCounter } from '../../../src/backend/backend.js';
 import { Metrics } from '../../../src/ops/metrics.js';
@@ -40,3 +41,21 @@ void t.test('Metrics.render() joins families of one name and prefixes all', asyn
   t.match((await metrics.render()).body, /^twill_packets_total\{kind="out"\} 6$/m, 'read at each scrape');
   for (const line of body.split('\n')) t.match(line, /^(#.*|[a-z_][a-z0-9_]*(\{.*\})? \S+)?$/, 'text format');
 });
+
+const promtool = spawnSync('promtool', ['--version'], { stdio: 'ignore' });
+
+void t.test(
+  'promtool finds nothing to say about the metrics of the process',
+  { skip: promtool.error === undefined ? false : 'needs promtool' },
+  async (t) => {
+    const metrics = new Metrics({
+      backend: () => [counter('drops_total', 'a', 1)],
+      gauges: () => [],
+      version: '1.2.3',
+    });
+    const { body } = await metrics.render();
+    const found = spawnSync('promtool', ['check', 'metrics'], { input: body, encoding: 'utf8' });
+    t.equal(found.stdout + found.stderr, '');
+    t.equal(found.status, 0);
+  },
+);

@@ -25,7 +25,7 @@ mkdir -p "$lib" "$doc/examples" "$tree/usr/bin" "$tree/usr/lib/cni" "$tree/lib/s
 # The same files as the npm package, and the dependencies of the lock file; built in a copy, for prebuildify empties build/.
 copy=$stage/copy
 mkdir "$copy"
-cp -a addon binding.gyp docs src tsconfig*.json package.json package-lock.json LICENSE README.md CHANGELOG.md "$copy/"
+cp -a addon binding.gyp docs src tsconfig*.json package.json package-lock.json LICENSE README.md CHANGELOG.md SECURITY.md "$copy/"
 ln -s "$root/node_modules" "$copy/node_modules"
 cd "$copy"
 npm run --silent build:ts >&2
@@ -43,7 +43,7 @@ if [ -d node_modules/raw-socket/build/Release ]; then
 fi
 
 # Documents where Debian wants them; in the library stays only what runs.
-mv "$lib/docs" "$lib/README.md" "$doc/"
+mv "$lib/docs" "$lib/README.md" "$lib/SECURITY.md" "$doc/"
 mv "$doc"/docs/install/*.{yml,service} "$doc"/docs/install/*.json "$doc/examples/"
 rm -rf "$doc/docs/install"
 ln -s ../examples "$doc/docs/install" # the documents' links go on working

@@ -6,6 +6,7 @@
 import { type Condition, condition } from '../condition.js';
 import { parseHostGwConfig } from '../config/vxlan-config.js';
 import { OverlayError } from '../errors.js';
+import { nameOfLink } from '../kernel/link.js';
 import { formatIpv4 } from '../net/ipv4.js';
 import { removeLeftovers } from './leftovers.js';
 import { PeerProgrammer } from './peer-programmer.js';
@@ -39,6 +40,8 @@ class HostGwBackend implements Backend {
       former: context.networks[1],
       tunnelDevice: undefined,
       needsLookup: () => true,
+      lookupThrough: () => this.#iface.name,
+      prepare: () => this.#followInterface(),
       planPeer: (lease, lookup) => this.#planPeer(lease, lookup),
       afterFirstRun: () =>
         removeLeftovers({ networks: context.networks, device: undefined, ownsRoutes: true, log }),
@@ -91,6 +94,14 @@ class HostGwBackend implements Backend {
 
   async close(): Promise<void> {
     await this.#programmer.close();
+  }
+
+  /** Takes the name that the interface has now. Rejects when it is gone: no route is removed for that. */
+  async #followInterface(): Promise<void> {
+    const name = await nameOfLink(this.#iface);
+    if (name === undefined)
+      throw new OverlayError('E_KERNEL', `Cannot make routes: interface "${this.#iface.name}" is gone`);
+    this.#iface = { ...this.#iface, name };
   }
 
   #planPeer(lease: Lease, lookup: RouteLookup | undefined): PeerPlan | PeerRefusal {

@@ -38,6 +38,8 @@ export interface PeerProgrammerOptions {
   readonly tunnelDevice: string | undefined;
   /** Whether planPeer() looks at how the peer's public IP is reached. */
   needsLookup(): boolean;
+  /** Device by which public IPs have to be reached; without it any will do. */
+  lookupThrough?(): string;
   /** What `lease` needs, or why it gets nothing. `lookup` is undefined when there is no route, or needsLookup() is false. */
   planPeer(lease: Lease, lookup: RouteLookup | undefined): PeerPlan | PeerRefusal;
   /** Runs before a full run; makes the device. A rejection ends the run and is retried. */
@@ -361,7 +363,10 @@ export class PeerProgrammer {
 
   async #lookup(leases: readonly Lease[]): Promise<(RouteLookup | undefined)[]> {
     if (!this.#options.needsLookup() || leases.length === 0) return [];
-    return await lookupRoutes(leases.map((lease) => lease.attributes.publicIp));
+    return await lookupRoutes(
+      leases.map((lease) => lease.attributes.publicIp),
+      { through: this.#options.lookupThrough?.() },
+    );
   }
 
   /** Decides what `peer` gets now. */

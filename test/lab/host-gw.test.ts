@@ -113,6 +113,35 @@ t.test('host-gw: routes come back, foreign ones stay, SIGKILL loses no packet', 
   }),
 );
 
+t.test('host-gw: follows a new name, and reaches peers by its own interface', { skip: LAB_SKIP }, (t) =>
+  withLab(async (lab) => {
+    const nodes = await Promise.all([1, 2].map((number) => startNode(lab, number)));
+    await introduce(nodes);
+    await waitFor('ping', () => lab.ping('c1', '10.5.2.2'));
+    await lab.sh('h1', 'ip link set eth0 name lan0');
+    await nodes[0].driver.call('reconcile');
+    t.strictSame((await nodes[0].driver.call<DriverState>('state')).degraded, []);
+    t.strictSame(await routesOf(lab, 'h1'), ['10.5.2.0/24 via 192.0.2.2 dev lan0 proto 94']);
+    t.ok(await lab.ping('c1', '10.5.2.2'));
+
+    // A second interface on the same link, by which the main lookup would go.
+    await lab.sh('h1', 'ip link add link lan0 name eth1 type macvlan mode bridge');
+    await lab.sh('h1', 'ip link set eth1 up');
+    await lab.sh('h1', 'ip route add 192.0.2.2/32 dev eth1');
+    await nodes[0].driver.call('reconcile');
+    t.strictSame((await nodes[0].driver.call<DriverState>('state')).degraded, []);
+    t.strictSame(await routesOf(lab, 'h1'), ['10.5.2.0/24 via 192.0.2.2 dev lan0 proto 94']);
+    await lab.sh('h1', 'ip route del default');
+    await nodes[0].driver.call('apply', {
+      added: [{ subnet: '10.5.9.0/24', publicIp: '203.0.113.9', backendType: 'host-gw' }],
+    });
+    t.match(
+      (await nodes[0].driver.call<DriverState>('state')).degraded.join(),
+      'has no route to 203.0.113.9',
+    );
+  }),
+);
+
 t.test('host-gw: refuses to start behind NAT', { skip: LAB_SKIP }, (t) =>
   withLab(async (lab) => {
     const driver = new Driver(lab, 'h1');

@@ -72,7 +72,8 @@ for (const source of ['preferred', 'second', 'ruled'] as const) {
     }
     const { outbound } = (await statusOf(lab, a)).backend.counters;
     t.equal(outbound.drop_send_too_big, 0);
-    t.equal(dropsOf(outbound), outbound.drop_too_big);
+    // Bulk may fill the queue of the device, which TCP takes as its signal.
+    t.equal(dropsOf(outbound), outbound.drop_too_big + outbound.drop_tun_queue);
   });
 }
 

@@ -1,6 +1,7 @@
 // The daemon itself in each kernel mode, with the static store: what it leaves in the kernel and in subnet.env, restarts
 // under load, and the documented way from one mode to another. Two or three hosts on one switch; see bench/lab/lab.ts.
 
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
@@ -67,6 +68,13 @@ t.test(
         const status = await statusOf(lab, a);
         t.strictSame(status.degraded, []);
         t.equal(status.peers.length, 1);
+        const { body } = await lab.get(a.ns, `http://127.0.0.1:${HEALTH_PORT}/metrics`);
+        const { error, stdout, stderr } = spawnSync('promtool', ['check', 'metrics'], {
+          input: body,
+          encoding: 'utf8',
+        });
+        if (error === undefined) t.equal(stdout + stderr, '', 'promtool check metrics');
+        else t.comment('needs promtool');
 
         const pinging = lab.run(a.containerNs, 'ping', [
           '-n',

@@ -1,6 +1,8 @@
 // The queue of the device is bounded in bytes: superpackets that nobody reads do not pile up, single packets all fit.
 
+import { readFileSync } from 'node:fs';
 import t from 'tap';
+import { measurePing, startIperfServer } from '../../bench/lab/measure.js';
 import { type Host, Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
 import { startCluster, statusOf } from '../../bench/lab/twill-hosts.js';
 
@@ -85,6 +87,19 @@ for (const mtuBytes of [1500, 9000]) {
       t.ok(taken > 200, `${taken} were written`);
       t.equal(dropped, 0);
     });
+
+    await startIperfServer(lab, b.containerNs);
+    for (const congestion of ['cubic', 'bbr']) {
+      const known = readFileSync('/proc/sys/net/ipv4/tcp_available_congestion_control', 'utf8');
+      const skip = known.includes(congestion) ? false : `no ${congestion} here`;
+      await t.test(`no echo is lost beside four streams of ${congestion}`, { skip }, async (t) => {
+        const args = ['-c', b.containerIp, '-P', '4', '-t', '3', '-C', congestion];
+        const bulk = lab.run(a.containerNs, 'iperf3', args);
+        const ping = await measurePing(lab, a.containerNs, b.containerIp, 200);
+        t.match((await bulk).stdout, /receiver/);
+        t.equal(ping.received, ping.sent);
+      });
+    }
 
     await t.test('packets flow as before', async (t) => {
       t.equal((await lab.run(a.containerNs, 'ping', ['-c', '3', '-i', '0.1', b.containerIp])).code, 0);

@@ -162,6 +162,8 @@ class Daemon {
   #publishing: Ipv4 | undefined;
   #publishFault: string | undefined;
   #interfaceFault: Condition | undefined;
+  /** The backend has not taken the last change of the interface yet. */
+  #isChangeDue = false;
   #configFault: string | undefined;
   readonly #subnetFile: SubnetFileKeeper;
   /** The backend's own, once it is open. */
@@ -522,7 +524,11 @@ class Daemon {
    */
   #followPublicIp(publicIp: Ipv4): Condition | undefined {
     const view = this.#view!;
-    if (publicIp !== view.ownPublicIp) this.#applyChange(view.ownPublicIpChanged(publicIp));
+    if (publicIp !== view.ownPublicIp) {
+      const change = view.ownPublicIpChanged(publicIp);
+      // Before the first snapshot an empty change would mean that there are no leases.
+      if (this.#hasSnapshot) this.#applyChange(change);
+    }
     const published = this.#attributes!.publicIp;
     if (publicIp !== (this.#publishing ?? published) && this.#isWatching)
       this.#publish({ ...this.#attributes!, publicIp });
@@ -648,6 +654,7 @@ class Daemon {
       if (state.kind === 'faulty' && state.goneInMs !== undefined)
         setTimeout(() => void this.#reconcileSoon(), state.goneInMs).unref();
       if (state.kind === 'changed') await this.#changeInterface(state.iface);
+      else if (state.kind === 'same' && this.#isChangeDue) await this.#tellBackend();
       if (state.kind === 'gone') {
         const iface = await chooseExternalInterface(this.#flags, leasableRange(this.#config!), this.#signal);
         await this.#changeInterface(iface);
@@ -666,7 +673,14 @@ class Daemon {
     this.#log.warn({ before: describe(before), now: describe(iface) }, 'external interface changed');
     this.#iface = iface;
     if (iface.mtuBytes !== before.mtuBytes) this.#prober?.restart();
-    const { mtuBytes } = await this.#backend!.interfaceChanged(iface);
+    this.#isChangeDue = true;
+    await this.#tellBackend();
+  }
+
+  /** Repeated by the next comparison when it fails. */
+  async #tellBackend(): Promise<void> {
+    const { mtuBytes } = await this.#backend!.interfaceChanged(this.#iface!);
+    this.#isChangeDue = false;
     if (mtuBytes === this.#mtuBytes) return;
     this.#mtuBytes = mtuBytes;
     await this.#writeSubnetFile();

@@ -85,7 +85,7 @@ export class SubnetFileKeeper {
     try {
       await writeSubnetFile(this.#path, this.#content!);
       this.#fault = undefined;
-      this.#watch();
+      if (!this.#isClosed) this.#watch();
     } catch (error) {
       this.#fault = error instanceof Error ? error.message : String(error);
     }

@@ -174,11 +174,14 @@ class UdpBackend implements Backend {
     const before = this.#iface;
     this.#iface = iface;
     await this.#enqueue(async () => {
+      if (this.#closing.signal.aborted) return;
       if (before.address !== iface.address || before.publicIp !== iface.publicIp) {
         await this.#closeDataplane();
         await this.#openDataplane();
       } else if (this.#dataplane !== undefined) {
         await this.#configureDevice(this.#dataplane);
+      } else {
+        await this.#openDataplane();
       }
       this.#pathMtus.clear();
       for (const lease of this.#leases.values()) this.#setRow(lease);

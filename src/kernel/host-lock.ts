@@ -52,7 +52,7 @@ function listen(address: string, owner: string): Promise<Server> {
   return new Promise((resolve, reject) => {
     const server = createServer((client) => {
       client.on('error', () => undefined);
-      client.end(`${owner}\n`);
+      client.end(`${owner}\n`, () => client.destroy()); // whoever stays connected would hold up close()
     });
     server.maxConnections = 8; // any local user may connect
     server.once('error', reject);

@@ -13,7 +13,7 @@ import type { NetworkConfig } from '../../config/network-config.js';
 import type { EtcdProxy } from '../../config/options.js';
 import { OverlayError } from '../../errors.js';
 import type { LeaseAttributes } from '../../lease/lease.js';
-import type { Prefix } from '../../net/ipv4.js';
+import type { Ipv4, Prefix } from '../../net/ipv4.js';
 import type { Logger } from '../../ops/log.js';
 import type { AcquireRequest, CachedTable, LeaseStore, StoreCounter, StoreListener } from '../store.js';
 import { loadTable, TableCache } from '../table-cache.js';
@@ -104,6 +104,8 @@ export class EtcdStore implements LeaseStore {
   #configText: string | undefined;
   #configProblem: Condition | undefined;
   #acquireProblem: string | undefined;
+  /** The public IP that was published last, or tried to be; the connection has been made anew for it. */
+  #publishedFrom: Ipv4 | undefined;
   #request: AcquireRequest | undefined;
   #acquired: Acquired | undefined;
   #usesCache: CachedTable | undefined;
@@ -285,7 +287,10 @@ export class EtcdStore implements LeaseStore {
   async publish(attributes: LeaseAttributes): Promise<void> {
     if (this.#own === undefined || this.#request === undefined)
       throw new TypeError('publish() before watch()');
-    if (attributes.publicIp !== this.#request.attributes.publicIp) this.#connection.renew();
+    // Once for each change: a reservation refuses for as long as it stands, and is asked again and again.
+    const before = this.#publishedFrom ?? this.#request.attributes.publicIp;
+    this.#publishedFrom = attributes.publicIp;
+    if (attributes.publicIp !== before) this.#connection.renew();
     await this.#own.publish(attributes);
     this.#request = { ...this.#request, attributes };
     this.#cache?.changed(() => this.#tableToSave());

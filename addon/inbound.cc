@@ -93,7 +93,6 @@ InboundPort::~InboundPort() {
 
 // HOT
 int32_t InboundPort::Step() noexcept {
-  Beat(queue_.inbound_beats);
   if (run_count_ > 0) {
     const int error = DeliverBatch();
     run_count_ = 0;
@@ -102,6 +101,7 @@ int32_t InboundPort::Step() noexcept {
   }
   // A batch may hold nothing but packets that are dropped at once; the next one is fetched then.
   while (run_count_ == 0) {
+    Beat(queue_.inbound_beats);  // malformed datagrams alone never leave this loop
     if (next_message_ == message_count_) {
       if (engine_->stopping()) return -ECANCELED;
       const int error = Receive();

@@ -62,7 +62,7 @@ constexpr bpf_insn Exit() noexcept { return Instruction(BPF_JMP | BPF_EXIT, 0, 0
 
 // Returns the bytes of the packet to keep: all, or 0 for a packet that is to be dropped.
 UniqueFd LoadProgram(int map) noexcept {
-  enum { kR0, kR1, kR2, kGsoSize, kR6 = 6, kPacket = 7, kLoad = 8, kFrame = 10 };
+  enum { kR0, kR1, kR2, kR6 = 6, kPacket = 7, kLoad = 8, kGsoSize = 9, kFrame = 10 };
   const bpf_insn program[] = {
       Copy(kR6, kR1),
       Load(BPF_W, kPacket, kR1, offsetof(__sk_buff, len)),
@@ -76,12 +76,12 @@ UniqueFd LoadProgram(int map) noexcept {
       Call(BPF_FUNC_map_lookup_elem),
       JumpIf(BPF_JEQ, kR0, 0, 17),  // no such queue: pass
       Copy(kLoad, kR0),
-      // now - looked_ns > kStaleNs: pass
+      Load(BPF_W, kGsoSize, kR6, offsetof(__sk_buff, gso_size)),  // 0 for a single packet
+      // now - looked_ns > kStaleNs: pass, but charged: a worker that starts, or goes on, will read it
       Call(BPF_FUNC_ktime_get_ns),
       Load(BPF_DW, kR1, kLoad, offsetof(QueueLoad, looked_ns)),
       Subtract(kR0, kR1),
-      JumpIf(BPF_JGT, kR0, kStaleNs, 12),
-      Load(BPF_W, kGsoSize, kR6, offsetof(__sk_buff, gso_size)),  // 0 for a single packet
+      JumpIf(BPF_JGT, kR0, kStaleNs, 6),
       // queued - read + (a superpacket's: kReserveBytes) > kQueueBytes: drop. Signed, for the worker may be ahead.
       Load(BPF_DW, kR1, kLoad, offsetof(QueueLoad, queued)),
       Load(BPF_DW, kR2, kLoad, offsetof(QueueLoad, read)),

@@ -10,7 +10,7 @@
 //     the bound just before the queue is full, at an MTU of 9000 as well, where 5 MiB are 600 of them: what the queue
 //     itself drops is in the sum of queued bytes already. A worker that finds the queue empty makes the sums equal
 //     again, so no such error lasts.
-//   - Without a worker that has looked at the queue within a second, everything passes: the device outlives the daemon,
+//   - Without a worker that has looked at the queue within a second, everything passes, though it is added up: the device outlives the daemon,
 //     and whoever reads it then knows nothing of sums.
 //
 // The program is assembled here, some 30 instructions, so that no compiler for BPF is needed. Where the kernel refuses

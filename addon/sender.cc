@@ -145,6 +145,7 @@ Sender::Next Sender::Recover(int error, int attempt) noexcept {
   if (error == EINTR) return Next::kRetry;
   if (error == EAGAIN && attempt < kMaxAttempts) {
     pollfd wait[2] = {{queue_.send_fd(), POLLOUT, 0}, {engine_.stop_fd(), POLLIN, 0}};
+    Beat(queue_.outbound_beats);  // a batch of single datagrams may wait here for seconds
     ::poll(wait, 2, kBlockedWaitMs);
     return Next::kRetry;
   }

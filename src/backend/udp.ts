@@ -114,6 +114,8 @@ class UdpBackend implements Backend {
   #routeConflict: string | undefined;
   /** Workers that do not move any more. Only a restart mends that: they hold the device and the socket. */
   #hung: readonly string[] = [];
+  /** Ends of workers that a closed data path left behind, with the device and the socket. */
+  readonly #stuck = new Set<Promise<void>>();
   #hasSnapshot = false;
   /** Settings of the device that the kernel does not have, or does not let us make. */
   #unset: readonly string[] = [];
@@ -230,7 +232,7 @@ class UdpBackend implements Backend {
   }
 
   isAlive(): boolean {
-    return this.#hung.length === 0;
+    return this.#hung.length === 0 && this.#stuck.size === 0;
   }
 
   status(): { detail: Record<string, unknown>; peers: Record<string, unknown>[] } {
@@ -356,8 +358,11 @@ class UdpBackend implements Backend {
   async #closeDataplane(options: { readonly forgetDevice?: boolean } = {}): Promise<void> {
     const dataplane = this.#dataplane;
     if (dataplane === undefined) return;
-    const onStuck = (worker: string): void =>
+    const onStuck = (worker: string, ended: Promise<void>): void => {
+      this.#stuck.add(ended);
+      void ended.then(() => this.#stuck.delete(ended));
       this.#log.error(`${worker} does not end: it is left behind, with the device and the socket`);
+    };
     const last = await dataplane.close({ ...options, onStuck });
     this.#hung = [];
     this.#retired = this.#retired === undefined ? last : addSnapshots(this.#retired, last);
@@ -402,6 +407,11 @@ class UdpBackend implements Backend {
     const link = await findLink(this.#device);
     if (link === undefined) return false;
     const isTun = link.kind === 'tun' && link.data['type'] === 'tun';
+    if (isTun && !isDeviceOf(link, this.#context.networks) && !(await isUnclaimed(link)))
+      throw new OverlayError(
+        'E_TUN',
+        `Cannot use "${this.#device}": a device of that name was made by somebody else`,
+      );
     if (!isTun)
       throw new OverlayError(
         'E_TUN',

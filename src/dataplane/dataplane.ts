@@ -262,19 +262,27 @@ export class Dataplane {
    * behind with the descriptors, and the process will not wait for it when it exits. Not to be called twice.
    */
   async close(
-    options: { readonly forgetDevice?: boolean; readonly onStuck?: (worker: string) => void } = {},
+    options: {
+      readonly forgetDevice?: boolean;
+      readonly onStuck?: (worker: string, ended: Promise<void>) => void;
+    } = {},
   ): Promise<LastCounters> {
     this.#isClosing = true;
     native.stop(this.#engine.id);
     await this.#workersEnd(STOP_MS);
     for (const worker of this.#workers.keys()) void worker.terminate();
     await this.#workersEnd(TERMINATE_MS);
-    for (const [worker, { name }] of this.#workers) {
-      options.onStuck?.(name);
+    for (const [worker, { name, ended }] of this.#workers) {
+      options.onStuck?.(name, ended);
       worker.unref();
     }
-    // Node joins every thread when it exits.
-    if (this.#workers.size > 0) process.once('exit', (code) => native.exitNow(code));
+    if (this.#workers.size > 0) {
+      // Node joins every thread when it exits.
+      const leave = (code: number): void => void native.exitNow(code);
+      process.once('exit', leave);
+      const ends = Array.from(this.#workers.values(), ({ ended }) => ended);
+      void Promise.all(ends).then(() => process.off('exit', leave));
+    }
     if (options.forgetDevice === true) native.forgetDevice(this.#engine.id);
     const last = { ...this.counters(), peers: this.peerCounters(this.#options.table.rowLimit) };
     native.close(this.#engine.id);
@@ -327,12 +335,19 @@ export class Dataplane {
       sourceCheck: options.sourceCheck,
     };
     // The loop allocates nothing, so the smallest heap will do.
-    const worker = new Worker(new URL('./worker.js', import.meta.url), {
-      workerData: task,
-      name: `${direction}-${queue}`,
-      resourceLimits: { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 32 },
-    });
     const name = workerName(direction, queue);
+    let worker: Worker;
+    try {
+      worker = new Worker(new URL('./worker.js', import.meta.url), {
+        workerData: task,
+        name: `${direction}-${queue}`,
+        resourceLimits: { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 32 },
+      });
+    } catch (error) {
+      // No thread can be had. The number goes back, or retries would use up all of them.
+      options.table.returnReader(reader);
+      throw new OverlayError('E_TUN', `The ${name} cannot be started: ${String(error)}`, { cause: error });
+    }
     const ended = new Promise<void>((resolve) =>
       worker.once('exit', () => {
         this.#workers.delete(worker);

@@ -38,8 +38,16 @@ export function parseOptions(
     const { values } = parseArgs({ args: [...own], options, strict: true, allowPositionals: false });
     return { values: values as OptionValues, rest: at < 0 ? [] : args.slice(at + 1) };
   } catch (error) {
-    throw new UsageError((error as Error).message);
+    throw new UsageError(withoutValues(error as NodeJS.ErrnoException));
   }
+}
+
+// Flags of twilld get here by mistake, and Node's messages quote what it does not know: whole words, passwords among them.
+function withoutValues({ code, message }: NodeJS.ErrnoException): string {
+  if (code === 'ERR_PARSE_ARGS_UNEXPECTED_POSITIONAL')
+    return 'unexpected argument (not shown: it may be part of a password): expected options, or "--" before flags of twilld';
+  if (code !== 'ERR_PARSE_ARGS_UNKNOWN_OPTION') return message;
+  return `unknown option${/ --?[\w-]+/.exec(message.replaceAll("'", ' '))?.[0] ?? ''}: --help lists all`;
 }
 
 /** A whole number above 0 from an option, or undefined when it is not given. Throws UsageError. */

@@ -2,9 +2,12 @@
 
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
+import { fetchStatus } from '../../src/cli/daemon-client.js';
 
 const PROGRAM = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 
@@ -67,4 +70,54 @@ void t.test('signals without a meaning end nothing', async (t) => {
   t.equal(daemon.exitCode ?? daemon.signalCode, null);
   daemon.kill('SIGTERM');
   t.same(await exited, [0, null]);
+});
+
+void t.test('no spelling of an endpoint puts its password into the log', async (t) => {
+  const dir = await mkdtemp(join(tmpdir(), 'main-'));
+  t.teardown(() => rm(dir, { recursive: true }));
+  const file = join(dir, 'static.json');
+  await writeFile(file, '{"config":{"Network":"10.5.0.0/16","Backend":{"Type":"udp","PSK":canary}}}');
+  const spellings = [
+    'root:canary@10.0.0.1:2379',
+    'http://a:1,root:canary@h',
+    'http://h:2379/?x=canary',
+    'root%3Acanary%40h:2379',
+    'ETCD://u:canary@h',
+  ];
+  const shared = ['--v=10', '--control-socket=off', `--subnet-file=${dir}/subnet.env`];
+  const outcomes = await Promise.all([
+    ...spellings.map((text) => run(shared, { FLANNELD_ETCD_ENDPOINTS: text })),
+    run([...shared, `--etcd-endpoints=${spellings[3]}`, '--log-format=json']),
+    run([...shared, '--store=static', `--static-file=${file}`]),
+  ]);
+  for (const { status, stdout, stderr } of outcomes) {
+    t.ok(status === 2 || status === 1, `exit code ${status}`);
+    t.match(stderr, /endpoint|not valid JSON/);
+    t.notMatch(stdout + stderr, /canary/i);
+  }
+});
+
+void t.test('a password is neither in the log nor in the status', async (t) => {
+  const dir = await mkdtemp(join(tmpdir(), 'main-'));
+  t.teardown(() => rm(dir, { recursive: true }));
+  const socket = join(dir, 'a.sock');
+  const args = [`--control-socket=${socket}`, `--subnet-file=${dir}/subnet.env`, '--v=10'];
+  const daemon = spawn(process.execPath, ['--import', 'tsx', PROGRAM, ...args], {
+    env: {
+      PATH: process.env['PATH'],
+      FLANNELD_ETCD_ENDPOINTS: 'HTTP://127.0.0.1:1',
+      FLANNELD_ETCD_USERNAME: 'root',
+      FLANNELD_ETCD_PASSWORD: 'canary',
+    },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  t.teardown(() => daemon.kill('SIGKILL'));
+  let log = '';
+  daemon.stderr.setEncoding('utf8').on('data', (text: string) => (log += text));
+  while (!log.includes('127.0.0.1:1')) await once(daemon.stderr, 'data'); // it cannot connect
+  const status = JSON.stringify(await fetchStatus(socket));
+  t.match(status, /http:\/\/127\.0\.0\.1:1/);
+  daemon.kill('SIGTERM');
+  await once(daemon, 'exit');
+  t.notMatch(status + log, /canary/);
 });

@@ -18,7 +18,9 @@ export interface Endpoint {
 }
 
 const DEFAULT_PORT = 2379; // etcd's registered client port (IANA etcd-client)
-const ENDPOINT = /^(?:([a-z][a-z0-9+.-]*):\/\/)?(\[[0-9a-f:.]+\]|[^\s:/?#@[\]]+)(?::(\d{1,5}))?$/i;
+// Letters of names and numbers alone: with "%" allowed, "root%3Apw%40h" would be a host, and so stand in every message.
+const ENDPOINT = /^(?:([a-z][a-z0-9+.-]*):\/\/)?(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(\d{1,5}))?$/i;
+const HAS_USER = /@|%40/;
 
 /**
  * The endpoints named in `text`, in order, without duplicates. `hasTlsFiles` decides for items without a scheme.
@@ -30,7 +32,7 @@ export function parseEndpoints(text: string, hasTlsFiles: boolean): readonly End
     const trimmed = item.trim().replace(/\/+$/, '');
     if (trimmed === '') continue;
     const endpoint = parseEndpoint(trimmed, hasTlsFiles);
-    if (endpoint === undefined) throw refusal(trimmed, index + 1, text.includes('@'));
+    if (endpoint === undefined) throw refusal(trimmed, index + 1, HAS_USER.test(text));
     endpoints.set(endpoint.url, endpoint);
   }
   if (endpoints.size === 0) {
@@ -58,7 +60,7 @@ function parseEndpoint(text: string, hasTlsFiles: boolean): Endpoint | undefined
   return { url: `${isTls ? 'https' : 'http'}://${target}`, target, isTls };
 }
 
-/** `hasUser`: an "@" anywhere in the list; a comma in a password would make it several items. */
+/** `hasUser`: an "@", or its code, anywhere in the list; a comma in a password would make it several items. */
 function refusal(item: string, place: number, hasUser: boolean): OverlayError {
   const shown = hasUser ? '[redacted]' : showHarmless(item);
   const hint = hasUser ? '; a user goes into --etcd-username and FLANNELD_ETCD_PASSWORD' : '';

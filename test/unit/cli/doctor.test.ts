@@ -25,6 +25,11 @@ t.test('examine() reads endpoints as the daemon does, and shows no password of t
   const secret = await etcdFindings('http://127.0.0.1:1,root:canary@127.0.0.1:1');
   t.match(secret, [/^fail Cannot use etcd endpoint "\[redacted\]", item 2/]);
   t.notMatch(secret[0], /canary/);
+  for (const text of ['root%3Acanary%40127.0.0.1:1', 'http://127.0.0.1:1?x=canary', 'Etcd://u:canary@h']) {
+    const findings = await etcdFindings(text);
+    t.match(findings, [/^fail Cannot use etcd endpoint/], text);
+    t.notMatch(findings.join(), /canary/);
+  }
 });
 
 /** A path of a unix socket is 107 characters at most (unix(7)), which t.testdir() exceeds. */

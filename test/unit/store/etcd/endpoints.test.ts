@@ -68,6 +68,24 @@ const SECRET_PLACES = [
     'http://root:p#S@h',
     'ftp://root:S@h',
   ],
+  ...[
+    'root%3AS%40h',
+    'http://root%3aS%40h:1',
+    'http://h%3Fx=S',
+    'http://root:1/S%40h',
+    'root\uff1aS\uff20h',
+    'h;S',
+    'h&S',
+  ],
+  ...[
+    'etcd://u:S@h',
+    'ETCD://u:S@h',
+    'Http://U:S@H:1',
+    'http:root:S@h',
+    'http://a:1;root:S@h',
+    'http://[::1]S',
+    '"S"',
+  ],
   ...['http://root:p,S@h:1', 'http://root:S,p@h:1', 'http://root:S p@h:1', 'http://h:1 S', 'http://[S]:1'],
 ];
 const SECRETS = [
@@ -86,11 +104,16 @@ t.test('parseEndpoints() shows no secret, wherever in a malformed endpoint it st
   for (const place of SECRET_PLACES) {
     for (const secret of SECRETS) {
       const text = place.replaceAll('S', secret);
+      let shown: string;
       try {
-        parseEndpoints(text, false);
+        shown = parseEndpoints(text, false)
+          .map(({ url }) => url)
+          .join();
       } catch (error) {
-        t.notMatch((error as Error).message, /canary/, text);
+        shown = (error as Error).message;
       }
+      // What is between commas by itself, "canary:1" say, can be told from a host by nobody.
+      if (!text.split(',').some((item) => /^canary(:1)?$/.test(item))) t.notMatch(shown, /canary/, text);
     }
   }
   t.end();

@@ -197,14 +197,15 @@ function isWithin({ first, last }: LeasableRange, address: Ipv4): boolean {
 
 /**
  * Addresses a host can be reached under, the best first: global before link-local, one with a prefix before a lone /32
- * beside it (a virtual address of keepalived or kube-vip, which moves between hosts), permanent before dynamic.
+ * and the first of a network before those that came beside it (virtual addresses of keepalived or kube-vip, which move
+ * between hosts), permanent before dynamic.
  */
 function usable(link: Link): LinkAddress[] {
   const found = link.addresses.filter(
     ({ address, isDeprecated, scope }) => !isDeprecated && !isBogon(address) && scope !== 'host',
   );
-  const rank = ({ scope, length, isPermanent }: LinkAddress): number =>
-    (scope === 'global' ? 0 : 4) + (length < 32 ? 0 : 2) + (isPermanent ? 0 : 1);
+  const rank = ({ scope, length, isSecondary, isPermanent }: LinkAddress): number =>
+    (scope === 'global' ? 0 : 8) + (length < 32 ? 0 : 4) + (isSecondary ? 2 : 0) + (isPermanent ? 0 : 1);
   return found.sort((a, b) => rank(a) - rank(b));
 }
 

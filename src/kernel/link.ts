@@ -16,6 +16,8 @@ export interface LinkAddress {
   readonly isDeprecated: boolean;
   /** Has no lifetime, as DHCP's would. */
   readonly isPermanent: boolean;
+  /** Came to a network that another address of the link was in already: never the kernel's own choice of a source. */
+  readonly isSecondary: boolean;
 }
 
 export interface Link {
@@ -52,6 +54,7 @@ interface RawLink {
     readonly scope?: string;
     readonly valid_life_time?: number;
     readonly preferred_life_time?: number;
+    readonly secondary?: boolean;
   }[];
 }
 
@@ -185,6 +188,7 @@ function toLink(row: RawLink): Link {
       scope: SCOPES[info.scope ?? ''] ?? 'other',
       isDeprecated: info.preferred_life_time === 0,
       isPermanent: info.valid_life_time === FOREVER_SECONDS,
+      isSecondary: info.secondary === true,
     });
   }
   return {

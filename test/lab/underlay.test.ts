@@ -58,11 +58,13 @@ const readiness = async (lab: Lab, host: Host): Promise<number> =>
 t.test('a virtual address and another default route beside those that were chosen', { skip }, async (t) => {
   const { lab, a, b, daemon } = await open('ul-', [], (lab, a) => {
     lab.ip(a.ns, 'addr change 172.20.0.1/24 dev eth0 valid_lft 3600 preferred_lft 3600');
+    lab.ip(a.ns, 'addr add 172.20.0.101/24 dev eth0'); // a virtual one that is there at the start, and then goes
     lab.ip(a.ns, 'route add default via 172.20.0.254 dev eth0 metric 100');
   });
   t.teardown(() => lab.close());
   t.match(daemon.log(), /using interface eth0 with address 172\.20\.0\.1/);
 
+  lab.ip(a.ns, 'addr del 172.20.0.101/24 dev eth0');
   lab.ip(a.ns, 'addr add 172.20.0.100/32 dev eth0');
   lab.ip(a.ns, 'link add eth1 type veth peer name other');
   for (const name of ['eth1', 'other']) lab.ip(a.ns, `link set ${name} up`);

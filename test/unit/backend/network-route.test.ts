@@ -25,6 +25,7 @@ function uplink(...addresses: string[]): Link {
       scope: 'global',
       isDeprecated: false,
       isPermanent: true,
+      isSecondary: false,
     })),
   };
 }

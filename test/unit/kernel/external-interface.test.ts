@@ -6,12 +6,13 @@ import type { Link, LinkAddress } from '../../../src/kernel/link.js';
 import type { Route } from '../../../src/kernel/route.js';
 import { formatIpv4, parseCidr, parseIpv4 } from '../../../src/net/ipv4.js';
 
-type Address = string | { readonly at: string; readonly isPermanent?: boolean };
+type Address =
+  string | { readonly at: string; readonly isPermanent?: boolean; readonly isSecondary?: boolean };
 
 function address(given: Address): LinkAddress {
-  const { at, isPermanent = true } = typeof given === 'string' ? { at: given } : given;
+  const { at, isPermanent = true, isSecondary = false } = typeof given === 'string' ? { at: given } : given;
   const { address, length } = parseCidr(at)!;
-  return { address, length, scope: 'global', isDeprecated: false, isPermanent };
+  return { address, length, scope: 'global', isDeprecated: false, isPermanent, isSecondary };
 }
 
 function link(index: number, name: string, addresses: readonly Address[], kind = ''): Link {
@@ -96,7 +97,17 @@ t.test('chooseExternalInterface() prefers the address a host keeps', async (t) =
   const dynamic = { at: '172.20.0.1/24', isPermanent: false };
   const routes = [defaultRoute(0, 'eth0')];
   const rows: [string, Address[], string][] = [
-    ['a permanent one', [dynamic, '172.20.0.9/24'], 'eth0 172.20.0.9'],
+    ['a permanent one', [dynamic, '192.0.2.9/24'], 'eth0 192.0.2.9'],
+    [
+      'no virtual one in DHCP’s network',
+      [dynamic, { at: '172.20.0.9/24', isSecondary: true }],
+      'eth0 172.20.0.1',
+    ],
+    [
+      'a secondary one before a lone /32',
+      ['192.0.2.9/32', { at: '172.20.0.9/24', isSecondary: true }],
+      'eth0 172.20.0.9',
+    ],
     ['no virtual one beside DHCP’s', ['172.20.0.100/32', dynamic], 'eth0 172.20.0.1'],
     ['the only one, though a /32', [{ at: '10.128.0.2/32', isPermanent: false }], 'eth0 10.128.0.2'],
     ['none that a lease may hold', ['10.5.9.1/24', '172.20.0.1/24'], 'eth0 172.20.0.1'],

@@ -33,6 +33,7 @@ function link(settings: Partial<Link> = {}, addresses: readonly string[] = ['172
       scope: 'global',
       isDeprecated: false,
       isPermanent: true,
+      isSecondary: false,
     })),
     ...settings,
   };

@@ -104,7 +104,8 @@ export function inboundIndex(name: InboundCounter): number {
 /** What each drop means and what to do about it: for logs, `twill drops` and docs/operations.md. */
 export const DROP_MEANINGS: Readonly<Record<DropReason, string>> = {
   drop_tun_queue:
-    'the queue of the TUN device was full, as the worker did not keep up; counted by the device: a superpacket is one',
+    'the queue of the TUN device was full: TCP learns its rate so, and a few in a hundred are normal; counted by the ' +
+    'device: a superpacket is one',
   drop_vnet_header: 'the kernel handed over a packet whose offload header contradicts it',
   drop_too_many_pieces:
     'a superpacket cut into more than 1,024 pieces, as raw sockets can make; counted as one packet',
@@ -122,7 +123,8 @@ export const DROP_MEANINGS: Readonly<Record<DropReason, string>> = {
   drop_not_unicast: 'multicast, broadcast or reserved destination',
   drop_ttl_expired: 'TTL used up; the sender is told "time exceeded"',
   drop_too_big: 'larger than the path to that host takes, with DF set; the sender is told the MTU',
-  drop_send_blocked: 'the UDP send buffer stayed full',
+  drop_send_blocked:
+    'the UDP send buffer stayed full: TCP learns its rate so, and a few in a hundred are normal',
   drop_send_no_buffer: 'the kernel had no memory for the datagram',
   drop_send_unreachable: 'the kernel has no way to the host that owns the destination',
   drop_send_denied: 'a firewall rule on this host refused the datagram',

@@ -27,3 +27,56 @@ t.test('DropLog says a cause once in ten seconds, with the packets since', (t) =
   t.same(log.take(snapshot(1_000), 60_000), [], 'and nothing when nothing is dropped');
   t.end();
 });
+
+/** Feeds one snapshot a second; `perSecond` says what is dropped and what passes in each. Lines with their second. */
+function linesOf(
+  reason: 'drop_tun_queue' | 'drop_send_blocked',
+  seconds: number,
+  perSecond: (second: number) => { dropped: number; passed: number },
+) {
+  const log = new DropLog();
+  const values: Record<string, number> = { ...snapshot(0).outbound.values, reads: 0, [reason]: 0 };
+  const passedName = reason === 'drop_tun_queue' ? 'reads' : 'packets_out';
+  const lines = [];
+  for (let second = 0; second <= seconds; second++) {
+    const outbound = { values: { ...values }, offenders: new Map() };
+    for (const line of log.take({ ...snapshot(0), outbound }, second * 1_000))
+      lines.push({ second, ...line });
+    const { dropped, passed } = perSecond(second);
+    values[reason] += dropped;
+    values[passedName] += passed;
+  }
+  return lines;
+}
+
+for (const reason of ['drop_tun_queue', 'drop_send_blocked'] as const) {
+  t.test(`DropLog is silent about ${reason} by which TCP learns its rate`, (t) => {
+    const silent = (
+      name: string,
+      perSecond: (second: number) => { dropped: number; passed: number },
+    ): void => {
+      t.same(linesOf(reason, 120, perSecond), [], name);
+    };
+    silent('64 flows of Cubic', () => ({ dropped: 300, passed: 20_000 }));
+    silent('BBR', () => ({ dropped: 1_400, passed: 13_000 }));
+    silent('a burst that is over', (second) => ({ dropped: second < 15 ? 9_000 : 0, passed: 1_000 }));
+    silent('a burst now and then', (second) => ({ dropped: second % 40 < 15 ? 9_000 : 0, passed: 1_000 }));
+    silent('an idle host', () => ({ dropped: 0, passed: 0 }));
+    t.end();
+  });
+
+  t.test(`DropLog says once in 30 s that ${reason} stay a large share`, (t) => {
+    const lines = linesOf(reason, 100, () => ({ dropped: 1_000, passed: 3_000 }));
+    t.same(
+      lines.map(({ second, direction, packets }) => ({ second, direction, packets })),
+      [30, 60, 90].map((second) => ({ second, direction: 'outbound', packets: 30_000 })),
+    );
+    t.match(lines[0].text, /full.*; for 30 s this was 25 % of the packets, .*; containers send more than/);
+    t.match(
+      linesOf(reason, 31, () => ({ dropped: 5, passed: 0 })),
+      [{ text: /100 %/ }],
+      'nothing passes',
+    );
+    t.end();
+  });
+}

@@ -5,7 +5,7 @@
 // through a link; what is read back is taken only where it has exactly the form that is written.
 
 import { constants } from 'node:fs';
-import { lstat, open, readFile, rename, unlink } from 'node:fs/promises';
+import { lstat, open, readdir, readFile, rename, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { OverlayError } from './errors.js';
 import { makeFolder } from './folder.js';
@@ -66,9 +66,14 @@ async function refuseUnusual(path: string): Promise<void> {
 }
 
 async function replaceFile(path: string, text: string): Promise<void> {
-  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}`);
+  const stem = `.${basename(path)}.`;
+  const temporary = join(dirname(path), `${stem}${process.pid}`);
   const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-  await unlink(temporary).catch(() => undefined); // of an earlier process with our pid
+  // Left by processes that were killed in here, ours by one with our pid. One that is at it now fails and tries again.
+  for (const name of await readdir(dirname(path))) {
+    if (!name.startsWith(stem) || !/^\d+$/.test(name.slice(stem.length))) continue;
+    await unlink(join(dirname(path), name)).catch(() => undefined);
+  }
   try {
     const file = await open(temporary, flags, MODE);
     try {

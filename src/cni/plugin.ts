@@ -12,7 +12,13 @@ import { composeDelegate } from './delegate-config.js';
 import { isAtLeast, type Environment, type JsonObject, type NetworkConfiguration } from './request.js';
 import { withGateways } from './prev-result.js';
 import { runPlugin, speaks } from './run-plugin.js';
-import { findAttachment, forgetAttachment, listAttachments, saveAttachment } from './state-file.js';
+import {
+  findAttachment,
+  forgetAttachment,
+  forgetUnfinished,
+  listAttachments,
+  saveAttachment,
+} from './state-file.js';
 import { parseSubnetEnv } from './subnet-env.js';
 
 /** Carries out a command and returns what belongs on stdout. Throws CniError. */
@@ -42,6 +48,7 @@ function add(request: Environment, config: NetworkConfiguration, env: NodeJS.Pro
 
 function remove(request: Environment, config: NetworkConfiguration, env: NodeJS.ProcessEnv): string {
   refuseOwnNamespace(request.netns, env);
+  forgetUnfinished(config.dataDir, request.containerId, request.ifname);
   const saved = findAttachment(config.dataDir, request.containerId, request.ifname, config.name);
   if (saved === undefined) return '';
   if (saved.delegate === undefined) {

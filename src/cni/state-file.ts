@@ -21,6 +21,8 @@ import { isObject, type JsonObject } from './request.js';
 
 const FIRST_INTERFACE = 'eth0';
 
+const UNFINISHED = '~';
+
 export interface SavedAttachment {
   readonly path: string;
   /** The delegate's configuration; undefined when the file holds something else. */
@@ -39,7 +41,7 @@ export function saveAttachment(
   delegate: JsonObject,
 ): void {
   const path = join(dataDir, nameOf(containerId, ifname));
-  const temporary = `${path}.${process.pid}~`;
+  const temporary = `${path}${UNFINISHED}`; // a runtime asks for one thing of an attachment at a time
   try {
     makeFolder(dataDir, 0o700);
     rmSync(temporary, { force: true });
@@ -89,7 +91,7 @@ export function listAttachments(
     throw new CniError(CNI_ERROR.io, `cannot list ${dataDir}: ${(error as Error).message}`);
   }
   return names
-    .filter((name) => !name.endsWith('~'))
+    .filter((name) => !name.endsWith(UNFINISHED))
     .map((name) => {
       const [containerId, ifname] = name.split(':') as [string, string | undefined];
       return { containerId, ifname, path: join(dataDir, name) };
@@ -104,6 +106,11 @@ export function forgetAttachment(path: string): void {
   } catch (error) {
     throw new CniError(CNI_ERROR.io, `cannot remove ${path}: ${(error as Error).message}`);
   }
+}
+
+/** Forgets what an ADD that was killed has left half written. Throws CniError 5. */
+export function forgetUnfinished(dataDir: string, containerId: string, ifname: string): void {
+  forgetAttachment(join(dataDir, nameOf(containerId, ifname)) + UNFINISHED);
 }
 
 function read(path: string): SavedAttachment | undefined {

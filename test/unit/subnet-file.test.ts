@@ -49,6 +49,14 @@ t.test('writeSubnetFile() replaces in one step, with mode 0644 whatever the umas
   t.same(readdirSync(join(path, '..')), ['subnet.env'], 'no temporary file stays');
 });
 
+t.test('writeSubnetFile() removes what processes that were killed have left, and nothing else', async (t) => {
+  const others = ['.subnet.env.bak', '.subnet.env.1x', '.other.env.7', 'subnet.env.7'];
+  const left = ['.subnet.env.7', '.subnet.env.4711', `.subnet.env.${process.pid}`];
+  const dir = t.testdir(Object.fromEntries([...others, ...left].map((name) => [name, 'FLANNEL_NET'])));
+  await writeSubnetFile(join(dir, 'subnet.env'), CONTENT);
+  t.same(readdirSync(dir).sort(), [...others, 'subnet.env'].sort());
+});
+
 t.test('writeSubnetFile() goes through no link and over no directory', async (t) => {
   const dir = t.testdir({ target: 'precious' });
   symlinkSync(join(dir, 'target'), join(dir, 'subnet.env'));

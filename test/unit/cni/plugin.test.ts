@@ -99,7 +99,14 @@ t.test('ADD keeps what DEL undoes', (t) => {
     'with what ADD kept, not with what is said now',
   );
   t.same(readdirSync(join(dir, 'data/made')), []);
+  writeFileSync(`${file}~`, '{"cniVersion"');
+  writeFileSync(join(dir, 'data/made/pod-2~'), '');
   t.match(run('DEL'), { code: 0 }, 'again is success');
+  t.same(
+    readdirSync(join(dir, 'data/made')),
+    ['pod-2~'],
+    'what a killed ADD left is gone, not that of others',
+  );
   t.same(calls(), ['ADD eth0', 'DEL eth0'], 'and asks nobody');
   t.end();
 });

@@ -143,7 +143,7 @@ export const CONDITIONS = {
   'peer-invalid': warning('peer', "a host's lease cannot be used", 'see the text'),
   'peer-route-conflict': warning(
     'peer',
-    "a host's subnet is routed by somebody else",
+    "a host's subnet, or a part of it, is routed by somebody else",
     'remove that route: `ip route`',
   ),
   'peer-unprogrammed': warning('peer', 'the kernel refuses what a peer needs; tried again', 'see the text'),

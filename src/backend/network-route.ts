@@ -7,7 +7,15 @@ import { OverlayError } from '../errors.js';
 import { ip } from '../kernel/ip.js';
 import type { Link } from '../kernel/link.js';
 import { listRoutes, PROTOCOL_KERNEL, type Route } from '../kernel/route.js';
-import { formatIpv4, formatPrefix, type Prefix, prefixCovers, prefixEquals, prefixOf } from '../net/ipv4.js';
+import {
+  formatIpv4,
+  formatPrefix,
+  type Prefix,
+  prefixCovers,
+  prefixEquals,
+  prefixesOverlap,
+  prefixOf,
+} from '../net/ipv4.js';
 
 /** @throws OverlayError E_CONFIG when the Network is, or lies in, the network that `uplink` connects this host to. */
 export function checkUplinkNetwork(network: Prefix, uplink: Link): void {
@@ -30,9 +38,27 @@ export function describeConflict(
 ): string | undefined {
   const foreign = foreignRoutes(routes, network, device)[0];
   if (foreign === undefined) return undefined;
-  const via = foreign.gateway === undefined ? '' : ` via ${formatIpv4(foreign.gateway)}`;
-  const on = foreign.devices.length === 0 ? '' : ` on ${foreign.devices.join(' and ')}`;
-  return `the route to ${formatPrefix(network)}${via}${on} (protocol ${foreign.protocol}) is not ours: the overlay has none`;
+  return `the route to ${describeRoute(foreign)} is not ours: the overlay has none`;
+}
+
+/**
+ * Whose route takes packets to `subnet`, or to a part of it, before ours, in words; undefined when none does. `foreign` are
+ * routes of others, `length` is that of our route to it: the kernel takes the longer one. Pure.
+ */
+export function describeShadow(
+  subnet: Prefix,
+  foreign: readonly Route[],
+  length: number,
+): string | undefined {
+  const shadow = foreign.find(({ prefix }) => prefix.length > length && prefixesOverlap(prefix, subnet));
+  if (shadow === undefined) return undefined;
+  return `loses packets to another route, which is more specific than ours: ${describeRoute(shadow)}`;
+}
+
+function describeRoute({ prefix, gateway, devices, protocol }: Route): string {
+  const via = gateway === undefined ? '' : ` via ${formatIpv4(gateway)}`;
+  const on = devices.length === 0 ? '' : ` on ${devices.join(' and ')}`;
+  return `${formatPrefix(prefix)}${via}${on} (protocol ${protocol})`;
 }
 
 function foreignRoutes(routes: readonly Route[], network: Prefix, device: string): Route[] {

@@ -11,8 +11,10 @@
 
 import { condition, conditionOfMany, isPermission } from '../condition.js';
 import type { Condition, ConditionCode } from '../condition.js';
+import { ROUTE_PROTOCOL } from '../kernel/ip.js';
 import { lookupExactRoutes, lookupRoutes } from '../kernel/route.js';
-import { formatIpv4, formatPrefix, prefixKey } from '../net/ipv4.js';
+import { formatIpv4, formatPrefix, prefixKey, prefixOf } from '../net/ipv4.js';
+import { describeShadow } from './network-route.js';
 import {
   addPeerSteps,
   diffKernel,
@@ -88,6 +90,8 @@ export class PeerProgrammer {
   readonly #changed = new Set<number>();
   readonly #left: PeerPlan[] = [];
   #hasMacConflict = false;
+  /** Peers whose packets, all or some, another route takes. */
+  #shadows: readonly string[] = [];
   #hasSnapshot = false;
   #isOpen = false;
   #isClosed = false;
@@ -142,6 +146,7 @@ export class PeerProgrammer {
       found.push(condition(isRefused ? 'no-permission' : 'kernel-unprogrammed', message));
     }
     const texts = new Map<ConditionCode, string[]>();
+    if (this.#shadows.length > 0) texts.set('peer-route-conflict', [...this.#shadows]);
     let hasDone = false;
     for (const peer of this.#peers.values()) {
       hasDone ||= peer.done !== undefined;
@@ -349,6 +354,7 @@ export class PeerProgrammer {
         };
         this.#log.warn(was, "replacing a foreign route to a peer's subnet");
       }
+      this.#shadows = this.#findShadows(state.routes);
       if (this.#hasFullRun) this.#countDrift(phases);
       await this.#perform(phases, peers);
       if (hasSnapshot && !this.#hasFullRun) {
@@ -393,6 +399,21 @@ export class PeerProgrammer {
     peer.plan = 'code' in result ? undefined : result;
     peer.refusal = 'code' in result ? result : undefined;
     if (isRefused) peer.failure = peer.done = undefined;
+  }
+
+  /** A subnet is asked for by the routes inside it: those of the pods here are many, those inside a peer's none. */
+  #findShadows(routes: readonly Route[]): string[] {
+    const found = new Map<number, string>();
+    for (const route of routes) {
+      if (route.protocol === ROUTE_PROTOCOL) continue;
+      for (let length = this.#options.network.length + 1; length < route.prefix.length; length++) {
+        const key = prefixKey(prefixOf(route.prefix.address, length));
+        const subnet = this.#peers.get(key)?.plan?.subnet;
+        const shadow = subnet === undefined ? undefined : describeShadow(subnet, [route], length);
+        if (shadow !== undefined) found.set(key, `peer ${formatPrefix(subnet!)} ${shadow}`);
+      }
+    }
+    return [...found.values()];
   }
 
   #sayRefusal(peer: Peer): void {

@@ -32,7 +32,7 @@ import {
   setLink,
 } from '../kernel/link.js';
 import { QueueDrops } from '../kernel/queue-drops.js';
-import { listRoutes, lookupRoutes } from '../kernel/route.js';
+import { listRoutes, lookupRoutes, type Route } from '../kernel/route.js';
 import { checkPortIsFree } from '../kernel/udp-port.js';
 import { readInterfaceSysctl, writeInterfaceSysctl } from '../kernel/sysctl.js';
 import type { Lease, LeaseDiff } from '../lease/lease.js';
@@ -42,6 +42,7 @@ import {
   formatIpv4,
   formatPrefix,
   prefixContains,
+  prefixCovers,
   prefixEquals,
 } from '../net/ipv4.js';
 import { UDP_OVERHEAD_BYTES } from '../net/mtu.js';
@@ -56,7 +57,7 @@ import {
   udpDeviceName,
 } from './device-names.js';
 import { removeLeftovers } from './leftovers.js';
-import { checkUplinkNetwork, removeNetworkRoute, syncNetworkRoute } from './network-route.js';
+import { checkUplinkNetwork, describeShadow, removeNetworkRoute, syncNetworkRoute } from './network-route.js';
 import { PeerCounters } from './peer-counters.js';
 import { PeerTraffic } from './peer-traffic.js';
 
@@ -112,6 +113,9 @@ class UdpBackend implements Backend {
   #failure: string | undefined;
   /** Whose route stands where ours should. */
   #routeConflict: string | undefined;
+  /** Routes of others inside the Network that no peer should be behind, and what they do to which. */
+  #foreign: readonly Route[] = [];
+  #shadows: readonly string[] = [];
   /** Workers that do not move any more. Only a restart mends that: they hold the device and the socket. */
   #hung: readonly string[] = [];
   /** Ends of workers that a closed data path left behind, with the device and the socket. */
@@ -220,6 +224,7 @@ class UdpBackend implements Backend {
     else if (this.#dataplane === undefined && this.#ownSubnet !== undefined)
       found.push(condition('data-path-down', 'the data path is closed'));
     if (this.#routeConflict !== undefined) found.push(condition('network-route', this.#routeConflict));
+    if (this.#shadows.length > 0) found.push(conditionOfMany('peer-route-conflict', this.#shadows));
     const hung = this.#hung.map((worker) => `${worker} does not move: restart if it lasts`);
     if (hung.length > 0) found.push(conditionOfMany('worker-hung', hung));
     for (const code of ['peer-other-type', 'peer-route-loop'] as const) {
@@ -514,8 +519,9 @@ class UdpBackend implements Backend {
       repaired('device', `it was ${isUp ? 'up' : 'down'}, MTU ${mtuBytes}, queue ${txQueueLength}`);
     }
     const { network } = this.#context.config;
-    const [routes, conflict] = await Promise.all([
+    const [routes, within, conflict] = await Promise.all([
       listRoutes({ device: this.#device, inAllTables: true }),
+      listRoutes({ within: network }),
       syncNetworkRoute(network, this.#device, () =>
         repaired('route', `the route of ${formatPrefix(network)} was missing`),
       ),
@@ -524,6 +530,10 @@ class UdpBackend implements Backend {
     this.#tunnelled = [network, ...routes.map((route) => route.prefix)];
     if (conflict !== undefined && conflict !== this.#routeConflict) this.#log.error(conflict);
     this.#routeConflict = conflict;
+    // Those of our own pods are many, and in nobody's way.
+    this.#foreign = within.filter(
+      ({ device, prefix }) => device !== this.#device && !prefixCovers(this.#ownSubnet!, prefix),
+    );
   }
 
   // --- peers ---------------------------------------------------------------------------------------------------
@@ -552,7 +562,13 @@ class UdpBackend implements Backend {
     const leases = [...this.#leases.values()];
     const routable = await this.#areRoutable(leases);
     leases.forEach((lease, i) => this.#judgePeer(formatPrefix(lease.subnet), lease, routable[i]));
+    this.#shadows = this.#foreign.length === 0 ? [] : leases.flatMap((lease) => this.#shadowOf(lease) ?? []);
     this.#publish();
+  }
+
+  #shadowOf({ subnet }: Lease): string | undefined {
+    const shadow = describeShadow(subnet, this.#foreign, this.#context.config.network.length);
+    return shadow === undefined ? undefined : `peer ${formatPrefix(subnet)} ${shadow}`;
   }
 
   #judgePeer(key: string, lease: Lease, isRoutable: boolean): void {

@@ -73,6 +73,41 @@ for (const [what, words, protocol] of [
   });
 }
 
+for (const [type, inTheWay, harmless] of [
+  ['udp', ['10.5.0.0/17', '10.5.2.0/24 metric 10', '10.5.2.128/25'], '10.5.3.0/24'],
+  ['host-gw', ['10.5.2.128/25'], '10.5.0.0/17'],
+] as const) {
+  t.test(
+    `${type}: a route to a part of the Network is named, if peers are behind it`,
+    { skip },
+    async (t) => {
+      const lab = Lab.open('frp-');
+      t.teardown(() => lab.close());
+      const [a, b] = [1, 2].map((number) => lab.addHost(number));
+      const staticFile = join(lab.dir, 'static.json');
+      writeTable(staticFile, tableOf([a, b], { Type: type }));
+      await startDaemon(lab, a, staticFile, ['--path-probes=false']);
+      const readyz = () => lab.get(a.ns, `http://127.0.0.1:${HEALTH_PORT}/readyz`);
+      const isClean = async (): Promise<boolean> => {
+        const { status, body } = await readyz();
+        return status === 200 && !body.includes('peer-route-conflict');
+      };
+      lab.ip(a.ns, `route add ${harmless} via 172.20.0.254`);
+      await waitFor(isClean, 'a ready daemon');
+      for (const prefix of inTheWay) {
+        lab.ip(a.ns, `route add ${prefix} via 172.20.0.254`);
+        await waitFor(async () => (await readyz()).body.includes('peer-route-conflict'), prefix);
+        const { status, body } = await readyz();
+        t.equal(status, 200, 'packets to others flow');
+        const route = prefix.split(' ')[0].replaceAll('.', '\\.');
+        t.match(body, new RegExp(`peer 10\\.5\\.2\\.0/24 .*: ${route} via 172\\.20\\.0\\.254 on eth0`));
+        lab.ip(a.ns, `route del ${prefix}`);
+        await waitFor(isClean, 'no condition');
+      }
+    },
+  );
+}
+
 t.test('ours gives way to the connected route of an address that comes later', { skip }, async (t) => {
   const lab = Lab.open('fr-');
   t.teardown(() => lab.close());

@@ -1,7 +1,7 @@
 // Whose the route of the Network is.
 
 import t from 'tap';
-import { checkUplinkNetwork, describeConflict } from '../../../src/backend/network-route.js';
+import { checkUplinkNetwork, describeConflict, describeShadow } from '../../../src/backend/network-route.js';
 import type { Link } from '../../../src/kernel/link.js';
 import type { Route } from '../../../src/kernel/route.js';
 import { parseCidr, parsePrefix } from '../../../src/net/ipv4.js';
@@ -82,5 +82,26 @@ t.test('describeConflict() names the route of somebody else, at any metric and o
     if (expected === undefined) t.equal(text, undefined, what);
     else t.match(text, expected, what);
   }
+  t.end();
+});
+
+t.test('describeShadow() names the route that the kernel takes before ours', (t) => {
+  const subnet = parsePrefix('10.5.2.0/24')!;
+  const check = (prefix: string, length: number, change: Partial<Route> = {}) => {
+    const found = route({ device: 'eth0', devices: ['eth0'], prefix: parsePrefix(prefix)!, ...change });
+    return describeShadow(subnet, [route({ prefix: parsePrefix('10.5.9.0/24')! }), found], length);
+  };
+  // The udp mode has one route, to the Network; the kernel modes one to each subnet.
+  t.match(check('10.5.0.0/17', 16), /more specific than ours: 10\.5\.0\.0\/17 on eth0 \(protocol 3\)$/);
+  t.match(check('10.5.2.0/24', 16, { type: 'other', devices: [] }), /10\.5\.2\.0\/24 \(protocol 3\)$/);
+  t.match(check('10.5.2.128/25', 16), /10\.5\.2\.128\/25/);
+  t.match(check('10.5.2.128/25', 24), /10\.5\.2\.128\/25/);
+  for (const [prefix, length] of [
+    ['10.5.0.0/16', 16],
+    ['10.5.3.0/24', 16],
+    ['10.5.0.0/17', 24],
+    ['10.5.2.0/24', 24],
+  ] as const)
+    t.equal(check(prefix, length), undefined, `${prefix} behind /${length}`);
   t.end();
 });

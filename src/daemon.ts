@@ -8,7 +8,7 @@
 // a signal and the loss of the own lease; what is wrong is shown by /readyz until it is right again.
 
 import { randomBytes } from 'node:crypto';
-import { resolve } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Backend, BackendCounter } from './backend/backend.js';
@@ -26,6 +26,7 @@ import type { Flags } from './config/flags.js';
 import { leasableRange, type NetworkConfig } from './config/network-config.js';
 import { offloadSwitches } from './config/options.js';
 import { OverlayError } from './errors.js';
+import { realFolder } from './folder.js';
 import { Firewall } from './firewall/firewall.js';
 import { hasNft } from './firewall/nft.js';
 import { openNftMonitor } from './firewall/nft-monitor.js';
@@ -199,7 +200,7 @@ class Daemon {
     leaseLost.catch(() => undefined); // it may come while something else is awaited
 
     await this.#hold(
-      `file/${resolve(flags.subnetFile)}`,
+      `file/${join(realFolder(dirname(flags.subnetFile)), basename(flags.subnetFile))}`,
       `the subnet file ${flags.subnetFile}`,
       'give each its own --subnet-file',
     );

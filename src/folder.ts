@@ -1,8 +1,8 @@
-// Makes a folder with all above it. Node's own recursive mkdir never returns when the file system answers ENOENT for a
+// Folders: making one with all above it, and knowing one under whatever name. Node's own recursive mkdir never returns when the file system answers ENOENT for a
 // folder whose parent exists, as procfs does.
 
-import { existsSync, mkdirSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { existsSync, mkdirSync, realpathSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
 
 /** Makes `path` and what is missing above it, with this mode before umask; nothing when it is there. Throws ErrnoException. */
 export function makeFolder(path: string, mode: number): void {
@@ -14,5 +14,15 @@ export function makeFolder(path: string, mode: number): void {
   } catch (error) {
     // Another process was faster.
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  }
+}
+
+/** The one name of a folder that may be spelt through links, as /var/run is /run; what is not there yet stays as given. */
+export function realFolder(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    const parent = dirname(resolve(path));
+    return parent === resolve(path) ? parent : join(realFolder(parent), basename(path));
   }
 }

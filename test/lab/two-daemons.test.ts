@@ -1,5 +1,6 @@
 // Several daemons on one host: of one network only one runs, and those of different networks leave each other alone.
 
+import { symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { type Host, Lab, labUnavailable, PROJECT_ROOT, type Task, waitFor } from '../../bench/lab/lab.js';
@@ -49,15 +50,14 @@ t.test('a second daemon of the same network', { skip }, async (t) => {
   t.match(second.text, /Another daemon \(pid \d+, [^)]*\) has the network 10\.5\.0\.0\/16: end it/);
   t.match(second.text, /E_RUNNING/);
 
-  const sameFile = await runToEnd(
-    lab,
-    a,
-    secondArguments(a, staticFile).map((arg) =>
-      arg.startsWith('--subnet-file=') ? `--subnet-file=${join(a.dir, 'subnet.env')}` : arg,
-    ),
-  );
-  t.equal(sameFile.code, 1);
-  t.match(sameFile.text, /has the subnet file .*subnet\.env: give each its own --subnet-file/);
+  const link = join(lab.dir, 'link');
+  symlinkSync(a.dir, link);
+  for (const folder of [a.dir, link]) {
+    const args = secondArguments(a, staticFile).filter((arg) => !arg.startsWith('--subnet-file='));
+    const sameFile = await runToEnd(lab, a, [...args, `--subnet-file=${join(folder, 'subnet.env')}`]);
+    t.equal(sameFile.code, 1);
+    t.match(sameFile.text, /has the subnet file .*subnet\.env: give each its own --subnet-file/);
+  }
 
   t.equal(kernel(), before, 'nothing in the kernel has changed');
   t.equal((await lab.get(a.ns, `http://127.0.0.1:${HEALTH_PORT}/readyz`)).status, 200);

@@ -71,10 +71,13 @@ t.test('health is true, and one', { skip }, async (t) => {
   });
 
   await t.test('an edit of the config', async (t) => {
-    writeTable(staticFile, { ...table, config: { ...table.config, SubnetMax: '10.5.200.0' } });
-    await expectReady(t, await says(/warning cluster config-changed since \S+Z: .*restart/));
-    writeTable(staticFile, table);
-    await becomesClean();
+    for (const change of [{ SubnetMax: '10.5.200.0' }, { Backend: { Type: 'vxlan' } }]) {
+      writeTable(staticFile, { ...table, config: { ...table.config, ...change } });
+      await expectReady(t, await says(/warning cluster config-changed since \S+Z: .*restart/));
+      t.notMatch((await told(lab, a)).body, /peer-other-type/, 'leases without a type keep theirs');
+      writeTable(staticFile, table);
+      await becomesClean();
+    }
   });
 
   await t.test('the kernel does not forward', async (t) => {

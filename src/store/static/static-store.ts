@@ -5,6 +5,10 @@
 // The own lease is the one with our public IP. The file is watched; a version that cannot be read or is wrong changes
 // nothing: the last good table stays in force, and the store is degraded until the file is right again. At start there
 // is no last good table, so the same faults are errors.
+//
+// A config that was changed waits for a restart, and until then so does what hangs on it: leases that name no type keep
+// the one they had, and leases of another Network, unless it is a wider one, are not looked at. An edit of one file reaches all hosts at once, and
+// must not cut them off.
 
 import { type Condition, condition } from '../../condition.js';
 import { type FSWatcher, watch } from 'node:fs';
@@ -45,6 +49,8 @@ export class StaticStore implements LeaseStore {
   readonly kind = 'static';
   readonly #path: string;
   readonly #log: Logger;
+  /** The config that the daemon runs with. */
+  #inForce: NetworkConfig | undefined;
   #table: Table | undefined;
   #fault: string | undefined;
   #ownFault: string | undefined;
@@ -62,6 +68,7 @@ export class StaticStore implements LeaseStore {
 
   async readConfig(): Promise<NetworkConfig> {
     this.#table = await readTable(this.#path);
+    this.#inForce = this.#table.config;
     return this.#table.config;
   }
 
@@ -125,7 +132,7 @@ export class StaticStore implements LeaseStore {
   async #reload(): Promise<void> {
     let table: Table;
     try {
-      table = await readTable(this.#path);
+      table = await readTable(this.#path, this.#inForce?.backendType);
     } catch (error) {
       const fault = `${(error as Error).message}; the last good table stays in force`;
       if (!this.#isClosed && fault !== this.#fault) this.#log.error(fault);
@@ -138,8 +145,9 @@ export class StaticStore implements LeaseStore {
     if (table.text === this.#table!.text) return;
     const isConfigEqual = JSON.stringify(table.config) === JSON.stringify(this.#table!.config);
     this.#table = table;
-    this.#checkOwn(table);
     if (!isConfigEqual) this.#listener.onConfig(table.config);
+    if (!prefixCovers(table.config.network, this.#inForce!.network)) return;
+    this.#checkOwn(table);
     this.#listener.onLeases({ kind: 'snapshot', leases: table.leases });
   }
 
@@ -155,7 +163,8 @@ export class StaticStore implements LeaseStore {
   }
 }
 
-async function readTable(path: string): Promise<Table> {
+/** `typeInForce` is that of leases that name none; by default the config's. */
+async function readTable(path: string, typeInForce?: string): Promise<Table> {
   let text: string;
   try {
     text = await readFile(path, 'utf8');
@@ -173,10 +182,11 @@ async function readTable(path: string): Promise<Table> {
     throw new OverlayError('E_CONFIG', `${path}: ${(error as Error).message}`, { cause: error });
   }
   const config = networkConfigFromValue(field(value, 'config'), `${path}: config`);
-  return { text, config, leases: readLeases(field(value, 'leases'), config, path) };
+  const defaultType = typeInForce ?? config.backendType;
+  return { text, config, leases: readLeases(field(value, 'leases'), config, defaultType, path) };
 }
 
-function readLeases(value: unknown, config: NetworkConfig, path: string): Lease[] {
+function readLeases(value: unknown, config: NetworkConfig, defaultType: string, path: string): Lease[] {
   if (!Array.isArray(value)) {
     throw new OverlayError(
       'E_CONFIG',
@@ -184,7 +194,7 @@ function readLeases(value: unknown, config: NetworkConfig, path: string): Lease[
     );
   }
   const leases = value.map((item: unknown, index) =>
-    readLease(item, `${path}: leases[${index}]`, config.backendType),
+    readLease(item, `${path}: leases[${index}]`, defaultType),
   );
   for (const [index, { subnet }] of leases.entries()) {
     const where = `${path}: leases[${index}].subnet ${formatPrefix(subnet)}`;
@@ -203,7 +213,7 @@ function readLeases(value: unknown, config: NetworkConfig, path: string): Lease[
   return leases;
 }
 
-function readLease(value: unknown, where: string, networkType: string): Lease {
+function readLease(value: unknown, where: string, defaultType: string): Lease {
   const text = (name: string): string => {
     const found = field(value, name);
     if (typeof found === 'string') return found;
@@ -227,8 +237,8 @@ function readLease(value: unknown, where: string, networkType: string): Lease {
     );
   }
   // A lease of the udp type carries no type at all.
-  const defaultType = networkType === 'udp' ? '' : networkType;
-  const backendType = field(value, 'backendType') === undefined ? defaultType : text('backendType');
+  const unnamed = defaultType === 'udp' ? '' : defaultType;
+  const backendType = field(value, 'backendType') === undefined ? unnamed : text('backendType');
   const backendData = field(value, 'backendData');
   return { subnet, attributes: { publicIp, backendType, backendData }, createRevision: 0n };
 }

@@ -61,7 +61,8 @@ async function watching(t: Tap): Promise<Opened> {
     onLeases: (update) => {
       const leases = update.kind === 'snapshot' ? update.leases : [];
       const words = leases.map(
-        (lease) => `${formatPrefix(lease.subnet)} ${formatIpv4(lease.attributes.publicIp)}`,
+        ({ subnet, attributes: { publicIp, backendType } }) =>
+          `${formatPrefix(subnet)} ${formatIpv4(publicIp)}${backendType}`,
       );
       heard.push(`leases ${words.join(', ')}`);
     },
@@ -148,6 +149,26 @@ void t.test('StaticStore.watch() follows writes and replacement by rename', asyn
   await writeFile(path, JSON.stringify({ config: { Network: '10.4.0.0/15' }, leases: LEASES }));
   await until(() => heard.length === 5);
   t.strictSame(heard, [BOTH, AFTER_SWAP, BOTH, 'config 10.4.0.0/15', BOTH]);
+});
+
+void t.test('StaticStore: what hangs on a changed config waits for a restart, too', async (t) => {
+  const { store, path, heard, until } = await watching(t);
+  await writeFile(path, JSON.stringify({ config: { Network: '10.6.0.0/16' }, leases: [] }));
+  await until(() => heard.length === 2);
+  await writeFile(path, GOOD);
+  await until(() => heard.length === 4);
+  await writeFile(
+    path,
+    JSON.stringify({ config: { ...CONFIG, Backend: { Type: 'vxlan' } }, leases: LEASES }),
+  );
+  await until(() => heard.length === 6);
+  const goodAgain = ['config 10.5.0.0/16', BOTH];
+  t.strictSame(
+    heard,
+    [BOTH, 'config 10.6.0.0/16', ...goodAgain, ...goodAgain],
+    'no lease has become a vxlan one',
+  );
+  t.strictSame(textsOf(store), []);
 });
 
 void t.test('StaticStore keeps the last good table while the file is wrong, and recovers', async (t) => {

@@ -13,6 +13,7 @@ import { type ChildProcess, execFile, execFileSync, spawn, type SpawnOptions } f
 import { mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 export const PROJECT_ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -87,6 +88,73 @@ export function labUnavailable(): string | false {
   return process.getuid?.() === 0 ? false : 'needs root';
 }
 
+/** What a GET gave. */
+export interface Answer {
+  readonly status: number;
+  readonly body: string;
+}
+
+// A number and a URL a line in, the number and what came of it a line out. Each request has a connection of its own: a
+// daemon that was started again must not be asked through one to its predecessor.
+const GETTER = `
+require('node:readline').createInterface({ input: process.stdin }).on('line', (line) => {
+  const [id, url] = JSON.parse(line);
+  const tell = (answer) => console.log(JSON.stringify({ id, ...answer }));
+  const fail = (error) => tell({ error: error.message });
+  const request = require('node:http').get(url, { agent: false, timeout: 60_000 }, (response) => {
+    let body = '';
+    response.setEncoding('utf8').on('error', fail).on('data', (chunk) => (body += chunk));
+    response.on('end', () => tell({ status: response.statusCode, body }));
+  });
+  request.on('error', fail).on('timeout', () => request.destroy(new Error('no answer')));
+});`;
+
+/** Sends GETs from inside a namespace. One process for all of them: a new one for each look costs a core while we poll. */
+class Getter {
+  readonly #child: ChildProcess;
+  readonly #waiting = new Map<number, (answer: Answer | Error) => void>();
+  #count = 0;
+
+  constructor(ns: string) {
+    this.#child = spawn('setpriv', inNamespace(ns, process.execPath, ['-e', GETTER]), {
+      env: cleanEnvironment(),
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    this.#child.stdin!.on('error', () => undefined); // told by "exit", too
+    createInterface({ input: this.#child.stdout! }).on('line', (line) => {
+      const { id, error, ...answer } = JSON.parse(line) as Answer & { id: number; error?: string };
+      this.#settle(id, error === undefined ? answer : new Error(error));
+    });
+    this.#child.once('exit', () => {
+      for (const id of this.#waiting.keys()) this.#settle(id, new Error('the one who asks has ended'));
+    });
+  }
+
+  get hasEnded(): boolean {
+    return this.#child.exitCode !== null || this.#child.signalCode !== null;
+  }
+
+  get(url: string): Promise<Answer> {
+    const id = ++this.#count;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, (answer) => {
+        if (answer instanceof Error) reject(new Error(`GET ${url}: ${answer.message}`));
+        else resolve(answer);
+      });
+      this.#child.stdin!.write(`${JSON.stringify([id, url])}\n`);
+    });
+  }
+
+  end(): void {
+    this.#child.kill('SIGKILL');
+  }
+
+  #settle(id: number, answer: Answer | Error): void {
+    this.#waiting.get(id)?.(answer);
+    this.#waiting.delete(id);
+  }
+}
+
 const OFFLOADS = ['tso', 'gso', 'gro', 'tx-udp-segmentation'];
 
 export class Lab {
@@ -94,6 +162,7 @@ export class Lab {
   readonly #name: string;
   readonly #namespaces: string[] = [];
   readonly #tasks = new Set<Task>();
+  readonly #getters = new Map<string, Getter>();
   readonly #onExit = (): void => this.#closeNow();
   #count = 0;
 
@@ -278,11 +347,14 @@ export class Lab {
     return { FLANNELD_CONTROL_SOCKET: join(this.dir, `${ns}.sock`) };
   }
 
-  /** Body of a GET to an address inside a namespace. */
-  async get(ns: string, url: string): Promise<{ status: number; body: string }> {
-    const script = `fetch(process.argv[1]).then(async (r) => console.log(JSON.stringify({status: r.status, body: await r.text()})))`;
-    const { stdout } = await this.run(ns, process.execPath, ['-e', script, url]);
-    return JSON.parse(stdout) as { status: number; body: string };
+  /** What a GET to an address inside a namespace gives; rejects when there is no answer. */
+  async get(ns: string, url: string): Promise<Answer> {
+    let getter = this.#getters.get(ns);
+    if (getter === undefined || getter.hasEnded) {
+      getter = new Getter(ns);
+      this.#getters.set(ns, getter);
+    }
+    return await getter.get(url);
   }
 
   /** Ends a task by a signal and waits for its exit code. */
@@ -305,6 +377,8 @@ export class Lab {
 
   #closeNow(): void {
     for (const task of this.#tasks) task.child.kill('SIGKILL');
+    for (const getter of this.#getters.values()) getter.end();
+    this.#getters.clear();
     for (const ns of this.#namespaces.splice(0).reverse()) removeNamespace(ns);
     rmSync(this.dir, { recursive: true, force: true });
   }

@@ -26,7 +26,13 @@ t.test('E4 streams that are ended on the way: the session moves to the next endp
   ];
   for (const [index, [name, broken]] of ways.entries()) {
     const front = await Http2Front.open(etcd.url);
-    const bench = await startStore({ endpoints: `${front.url},${etcd.url}` });
+    const start = () => startStore({ endpoints: `${front.url},${etcd.url}` });
+    let bench = await start();
+    // On a busy machine the first endpoint may be so late that the second is asked, too.
+    for (let i = 0; i < 5 && bench.store.status().connectedTo !== front.url; i++) {
+      await bench.store.close();
+      bench = await start();
+    }
     t.equal(bench.store.status().connectedTo, front.url, name);
     front.breakWith(broken);
     const movedMs = await until(() => bench.store.status().connectedTo === etcd.url, `${name}: moved`);

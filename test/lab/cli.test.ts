@@ -83,14 +83,14 @@ t.test('twill', { skip: labUnavailable() }, async (t) => {
   });
 
   await t.test('capture', async (t) => {
-    const traffic = lab.run(a.containerNs, 'ping', ['-c1500', '-i0.01', b.containerIp]);
+    const traffic = lab.spawn(a.containerNs, 'ping', ['-q', '-i0.01', b.containerIp]);
     const { stdout } = await twill(a, 'capture', `--peer=${b.underlayIp}`, '--count=2');
     t.match(stdout, /IP 10\.5\.1\.2 > 10\.5\.2\.2: ICMP echo request/);
     const pcap = await twill(a, 'capture', '--write=-', '--count=1');
     t.ok(pcap.stdout.length > 24, 'pcap on a pipe');
     const none = await twill(a, 'capture', `--peer=${b.underlayIp}`, '--count=1', '--', 'icmp', 'or', 'tcp');
     t.equal(none.code, 0, 'conditions are joined');
-    await traffic;
+    await lab.end(traffic);
     t.match(await twill(a, 'capture', '--peer=203.0.113.1'), {
       code: 2,
       stderr: /--peer is "203\.0\.113\.1"/,
@@ -136,9 +136,8 @@ t.test('twill', { skip: labUnavailable() }, async (t) => {
   await t.test('a second daemon leaves the socket to the first', async (t) => {
     const args = ['--store=static', '--static-file=/none', '--iface=eth0'];
     const second = lab.spawn(a.ns, process.execPath, [join(PROJECT_ROOT, 'dist/main.js'), ...args]);
-    await new Promise((resolve) => setTimeout(resolve, 1500));
+    await waitFor(() => /another daemon answers there/.test(second.log()), 'it to be said');
     await lab.end(second);
-    t.match(second.log(), /another daemon answers there/);
     t.equal((await twill(a, 'status')).code, 0);
   });
 

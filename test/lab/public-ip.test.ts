@@ -75,10 +75,13 @@ async function followed(
   await waitFor(() => isReady(lab, a), `${what}: ready`, FOLLOW_MS);
 }
 
-for (const backend of [{ Type: 'udp' }, { Type: 'vxlan' }, { Type: 'host-gw' }]) {
+const MODES = [{ Type: 'udp' }, { Type: 'vxlan' }, { Type: 'host-gw' }];
+t.jobs = MODES.length; // they only wait
+
+for (const backend of MODES) {
   t.test(`${backend.Type}: a public IP that changes`, { skip, timeout: 240_000 }, async (t) => {
     ensurePackages(ETCD_PROGRAMS);
-    const lab = Lab.open('public-ip-');
+    const lab = Lab.open(`public-ip-${backend.Type}-`);
     t.teardown(() => lab.close());
     const etcd = await startEtcd(lab, { Network: '10.5.0.0/16', Backend: backend });
     const joined = [await joinHost(lab, 1), await joinHost(lab, 2), await joinHost(lab, 3)];

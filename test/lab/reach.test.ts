@@ -48,9 +48,11 @@ const MODES: readonly Readonly<Record<string, unknown>>[] = [
   { Type: 'host-gw' },
 ];
 
-for (const backend of MODES) {
+t.jobs = MODES.length; // they only wait
+
+for (const [index, backend] of MODES.entries()) {
   t.test(`who is reached: ${JSON.stringify(backend)}`, { skip }, async (t) => {
-    const lab = Lab.open('reach-');
+    const lab = Lab.open(`reach-${index}-`);
     t.teardown(() => lab.close());
     const hosts = [1, 2, 3].map((index) => lab.addHost(index));
     const [a, b, c] = hosts;

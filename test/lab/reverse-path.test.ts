@@ -32,6 +32,8 @@ async function kernelDrops(lab: Lab, host: Host): Promise<number> {
   return Number(/^twill_kernel_reverse_path_drops_total (\d+)/m.exec(body)?.[1]);
 }
 
+t.jobs = 3; // they only wait
+
 for (const { type, device, uplinkFilter } of [
   { type: 'udp', device: 'flannel0', uplinkFilter: 2 },
   { type: 'vxlan', device: 'flannel.1', uplinkFilter: 2 },

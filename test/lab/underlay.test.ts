@@ -13,6 +13,7 @@ import {
 } from '../../bench/lab/twill-hosts.js';
 
 const skip = labUnavailable();
+t.jobs = 3; // they only wait
 
 interface Scene {
   readonly lab: Lab;

@@ -391,8 +391,10 @@ export async function waitFor(
   timeoutMs = 10_000,
 ): Promise<void> {
   const deadline = Date.now() + timeoutMs;
-  while (!(await isDone())) {
-    if (Date.now() > deadline) throw new Error(`waited ${timeoutMs} ms in vain for ${what}`);
+  for (;;) {
+    const isLast = Date.now() > deadline; // before the look: we may have been kept from looking for seconds
+    if (await isDone()) return;
+    if (isLast) throw new Error(`waited ${timeoutMs} ms in vain for ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }

@@ -214,7 +214,10 @@ class Daemon {
     const first = await firstConfig(this.#store, this.#log, this.#signal, this.#mayUseTable);
     this.#signal.throwIfAborted();
     this.#phase = 'waiting for the external interface';
-    const iface = await chooseExternalInterface(flags, leasableRange(first.config), this.#signal);
+    const iface = await chooseExternalInterface(flags, leasableRange(first.config), {
+      former: this.#store.formerPublicIp?.(),
+      signal: this.#signal,
+    });
     this.#iface = iface;
     const answer = first.cached === undefined ? undefined : first.answered();
     const cached = answer === undefined ? usableTable(first.cached, iface) : undefined;
@@ -657,7 +660,8 @@ class Daemon {
       if (state.kind === 'changed') await this.#changeInterface(state.iface);
       else if (state.kind === 'same' && this.#isChangeDue) await this.#tellBackend();
       if (state.kind === 'gone') {
-        const iface = await chooseExternalInterface(this.#flags, leasableRange(this.#config!), this.#signal);
+        const leasable = leasableRange(this.#config!);
+        const iface = await chooseExternalInterface(this.#flags, leasable, { signal: this.#signal });
         await this.#changeInterface(iface);
         fault = undefined;
       }

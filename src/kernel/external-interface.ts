@@ -4,8 +4,9 @@
 // interface with a usable address wins. With none of them, the interface that owns --public-ip is taken, or else the
 // one of the default route that the kernel would follow.
 //
-// Chosen once, at the start; underlay-watch.ts says when it must be chosen anew. The devices of an overlay, and
-// addresses that a lease may hold, are never candidates, whoever made them: they come and go with us.
+// Chosen once, at the start; underlay-watch.ts says when it must be chosen anew. Over a restart, too, the address stays
+// as long as the interface has it, whatever was set beside it. The devices of an overlay, and addresses that a lease may
+// hold, are never candidates, whoever made them: they come and go with us.
 
 import { OverlayError } from '../errors.js';
 import { formatIpv4, type Ipv4, isBogon, parseIpv4 } from '../net/ipv4.js';
@@ -40,6 +41,16 @@ export interface LeasableRange {
   readonly last: Ipv4;
 }
 
+export interface ChoiceOptions {
+  /** Address of the last run: of an interface with several it is taken, unless the options name another. */
+  readonly former?: Ipv4 | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+interface Candidate extends Link {
+  readonly former: Ipv4 | undefined;
+}
+
 interface Choice {
   readonly link: Link;
   readonly address: Ipv4;
@@ -49,7 +60,7 @@ interface Choice {
 export async function chooseExternalInterface(
   options: InterfaceOptions,
   leasable: LeasableRange,
-  signal?: AbortSignal,
+  { former, signal }: ChoiceOptions = {},
 ): Promise<ExternalInterface> {
   const publicIp = options.publicIp === '' ? undefined : parseIpv4(options.publicIp);
   if (options.publicIp !== '' && (publicIp === undefined || isBogon(publicIp))) {
@@ -65,7 +76,7 @@ export async function chooseExternalInterface(
       `--public-ip is "${options.publicIp}": expected an address that no lease may hold (${range})`,
     );
   }
-  const links = candidates(await listLinks(signal), leasable);
+  const links = candidates(await listLinks(signal), leasable, publicIp === undefined ? former : undefined);
   const { link, address } = await choose(links, options, signal);
   if (link.mtuBytes <= 0) {
     throw new OverlayError(
@@ -83,7 +94,7 @@ export async function chooseExternalInterface(
 }
 
 async function choose(
-  links: readonly Link[],
+  links: readonly Candidate[],
   options: InterfaceOptions,
   signal?: AbortSignal,
 ): Promise<Choice> {
@@ -110,7 +121,7 @@ async function choose(
   throw new OverlayError('E_INTERFACE', `${failures.join('; ')}; interfaces here: ${describeAll(links)}`);
 }
 
-function byNameOrAddress(links: readonly Link[], value: string, origin: string): Choice {
+function byNameOrAddress(links: readonly Candidate[], value: string, origin: string): Choice {
   const wanted = parseIpv4(value);
   if (wanted !== undefined) {
     const owner = links.find((link) => link.addresses.some(({ address }) => address === wanted));
@@ -123,7 +134,7 @@ function byNameOrAddress(links: readonly Link[], value: string, origin: string):
   return withAddress(link, `${origin}=${value}`);
 }
 
-function byPattern(links: readonly Link[], pattern: string): Choice {
+function byPattern(links: readonly Candidate[], pattern: string): Choice {
   let regex: RegExp;
   try {
     regex = new RegExp(pattern);
@@ -141,7 +152,11 @@ function byPattern(links: readonly Link[], pattern: string): Choice {
   throw new OverlayError('E_INTERFACE', `--iface-regex=${pattern}: matches no address and no interface`);
 }
 
-async function byReachability(links: readonly Link[], value: string, signal?: AbortSignal): Promise<Choice> {
+async function byReachability(
+  links: readonly Candidate[],
+  value: string,
+  signal?: AbortSignal,
+): Promise<Choice> {
   const origin = `--iface-can-reach=${value}`;
   const destination = parseIpv4(value);
   if (destination === undefined) throw new OverlayError('E_INTERFACE', `${origin}: expected an IPv4 address`);
@@ -152,7 +167,7 @@ async function byReachability(links: readonly Link[], value: string, signal?: Ab
   return route.source === undefined ? withAddress(link, origin) : { link, address: route.source };
 }
 
-async function byDefaultRoute(links: readonly Link[], signal?: AbortSignal): Promise<Choice> {
+async function byDefaultRoute(links: readonly Candidate[], signal?: AbortSignal): Promise<Choice> {
   const routes = (await listRoutes({ exact: { address: 0, length: 0 } }, signal))
     .filter(({ type, devices }) => type === 'unicast' && devices.length > 0)
     // The kernel keeps routes of one metric in the order in which it tries them, and so does sort().
@@ -174,7 +189,7 @@ async function byDefaultRoute(links: readonly Link[], signal?: AbortSignal): Pro
   );
 }
 
-function withAddress(link: Link, origin: string): Choice {
+function withAddress(link: Candidate, origin: string): Choice {
   const [first] = usable(link);
   if (first === undefined)
     throw new OverlayError('E_INTERFACE', `${origin}: interface ${link.name} has no usable IPv4 address`);
@@ -182,11 +197,12 @@ function withAddress(link: Link, origin: string): Choice {
 }
 
 /** Links without those of an overlay, and their addresses without those that a lease may hold. */
-function candidates(links: readonly Link[], leasable: LeasableRange): Link[] {
+function candidates(links: readonly Link[], leasable: LeasableRange, former: Ipv4 | undefined): Candidate[] {
   return links
     .filter(({ name, kind }) => !(/^flannel[-.\d]/.test(name) && (kind === 'tun' || kind === 'vxlan')))
     .map((link) => ({
       ...link,
+      former,
       addresses: link.addresses.filter(({ address }) => !isWithin(leasable, address)),
     }));
 }
@@ -196,16 +212,20 @@ function isWithin({ first, last }: LeasableRange, address: Ipv4): boolean {
 }
 
 /**
- * Addresses a host can be reached under, the best first: global before link-local, one with a prefix before a lone /32
- * and the first of a network before those that came beside it (virtual addresses of keepalived or kube-vip, which move
- * between hosts), permanent before dynamic.
+ * Addresses a host can be reached under, the best first: that of the last run, global before link-local, one with a prefix
+ * before a lone /32 and the first of a network before those that came beside it (virtual addresses of keepalived or
+ * kube-vip, which move between hosts), permanent before dynamic.
  */
-function usable(link: Link): LinkAddress[] {
+function usable(link: Candidate): LinkAddress[] {
   const found = link.addresses.filter(
     ({ address, isDeprecated, scope }) => !isDeprecated && !isBogon(address) && scope !== 'host',
   );
-  const rank = ({ scope, length, isSecondary, isPermanent }: LinkAddress): number =>
-    (scope === 'global' ? 0 : 8) + (length < 32 ? 0 : 4) + (isSecondary ? 2 : 0) + (isPermanent ? 0 : 1);
+  const rank = ({ address, scope, length, isSecondary, isPermanent }: LinkAddress): number =>
+    (address === link.former ? 0 : 16) +
+    (scope === 'global' ? 0 : 8) +
+    (length < 32 ? 0 : 4) +
+    (isSecondary ? 2 : 0) +
+    (isPermanent ? 0 : 1);
   return found.sort((a, b) => rank(a) - rank(b));
 }
 

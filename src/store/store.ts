@@ -6,7 +6,7 @@
 import type { Condition } from '../condition.js';
 import type { Lease, LeaseAttributes, LeaseUpdate } from '../lease/lease.js';
 import type { NetworkConfig } from '../config/network-config.js';
-import type { Prefix } from '../net/ipv4.js';
+import type { Ipv4, Prefix } from '../net/ipv4.js';
 
 export interface AcquireRequest {
   readonly config: NetworkConfig;
@@ -69,6 +69,8 @@ export interface LeaseStore {
    * at most once, and only to be used: from then until the first snapshot conditions() says so.
    */
   cached?(): CachedTable | undefined;
+  /** The public IP that the last run of this host published; undefined when it is not known. Synchronous, no network. */
+  formerPublicIp?(): Ipv4 | undefined;
   conditions(): readonly Condition[];
   /** Store-specific detail for /status: endpoints, revision, lease expiry. No secrets. */
   status(): Record<string, unknown>;

@@ -12,18 +12,21 @@
 
 import { type Condition, condition } from '../condition.js';
 import { createHash } from 'node:crypto';
-import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
 import { open, rename, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { makeFolder } from '../folder.js';
 import type { Lease, LeaseAttributes } from '../lease/lease.js';
 import { formatLeaseKey, formatLeaseValue, parseLeaseKey, parseLeaseValue } from '../lease/lease-codec.js';
-import type { Prefix } from '../net/ipv4.js';
+import type { Ipv4, Prefix } from '../net/ipv4.js';
 import type { Logger } from '../ops/log.js';
 
 const MAGIC = 'twill-table 1 ';
 // 65,536 leases of 400 bytes are 26 MiB.
 const MAX_FILE_BYTES = 64 * 1024 * 1024;
+/** What comes before the leases: a config is a value of etcd, which takes 1.5 MiB at most, and is escaped here. */
+const MAX_HEAD_BYTES = 4 * 1024 * 1024;
+const LEASES = ',"leases":[';
 const PART_LEASES = 500;
 const FIRST_DELAY_MS = 50;
 const MIN_INTERVAL_MS = 1000;
@@ -54,6 +57,23 @@ export function loadTable(path: string, source: string, log: Logger): SavedTable
   }
 }
 
+/**
+ * The public IP of this host in the table saved at `path`, from the head of the file alone: a large table is not read for
+ * that, nor is its checksum. So it is good for a preference, not as a proof; undefined when there is none to be had.
+ */
+export function loadPublicIp(path: string, source: string): Ipv4 | undefined {
+  try {
+    const text = readOwnFile(path, MAX_HEAD_BYTES);
+    if (text === undefined || !text.startsWith(MAGIC)) return undefined;
+    // Inside a text its quotes would be escaped.
+    const head = text.slice(text.indexOf('\n') + 1, text.indexOf(LEASES));
+    const { source: from, own } = JSON.parse(`${head}}`) as Record<string, unknown>;
+    return from === source && isRow(own) ? parseRow([own[0], own[1]]).attributes.publicIp : undefined;
+  } catch {
+    return undefined; // loadTable() says what is wrong with it
+  }
+}
+
 /** File text of `table`. */
 export function formatTable(table: SavedTable): string {
   const body = [...bodyOf(table)].join('');
@@ -65,7 +85,7 @@ function* bodyOf(table: SavedTable): Generator<string> {
   const { source, savedAt, configText, ownSubnet, ownAttributes, ownLeaseId, leases } = table;
   const own = [formatLeaseKey(ownSubnet), formatLeaseValue(ownAttributes), ownLeaseId.toString()];
   const head = JSON.stringify({ source, savedAt, config: configText, own });
-  yield `${head.slice(0, -1)},"leases":[`;
+  yield `${head.slice(0, -1)}${LEASES}`;
   for (let first = 0; first < leases.length; first += PART_LEASES) {
     const rows = leases
       .slice(first, first + PART_LEASES)
@@ -200,7 +220,8 @@ async function replaceFile(path: string, table: SavedTable): Promise<void> {
   }
 }
 
-function readOwnFile(path: string): string | undefined {
+/** The text of the file, or of its first `bytes`. */
+function readOwnFile(path: string, bytes?: number): string | undefined {
   let fd: number;
   try {
     fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
@@ -217,7 +238,9 @@ function readOwnFile(path: string): string | undefined {
     if (stat.uid !== process.geteuid?.()) throw new Error(`it is owned by uid ${stat.uid}`);
     if ((stat.mode & 0o022) !== 0) throw new Error('others can write to it');
     if (stat.size > MAX_FILE_BYTES) throw new Error(`it has ${stat.size} bytes (at most ${MAX_FILE_BYTES})`);
-    return readFileSync(fd, 'utf8');
+    if (bytes === undefined || stat.size <= bytes) return readFileSync(fd, 'utf8');
+    const part = Buffer.alloc(bytes);
+    return part.toString('utf8', 0, readSync(fd, part));
   } finally {
     closeSync(fd);
   }

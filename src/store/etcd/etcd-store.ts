@@ -16,7 +16,7 @@ import type { LeaseAttributes } from '../../lease/lease.js';
 import type { Ipv4, Prefix } from '../../net/ipv4.js';
 import type { Logger } from '../../ops/log.js';
 import type { AcquireRequest, CachedTable, LeaseStore, StoreCounter, StoreListener } from '../store.js';
-import { loadTable, TableCache } from '../table-cache.js';
+import { loadPublicIp, loadTable, TableCache } from '../table-cache.js';
 import type { SavedTable } from '../table-cache.js';
 import { acquireLease } from './acquire.js';
 import type { Acquired } from './acquire.js';
@@ -163,6 +163,11 @@ export class EtcdStore implements LeaseStore {
       this.#log.warn({ path: tablePath }, `ignoring saved lease table: ${(error as Error).message}`);
     }
     return this.#usesCache;
+  }
+
+  formerPublicIp(): Ipv4 | undefined {
+    const { tablePath } = this.#options;
+    return tablePath === undefined ? undefined : loadPublicIp(tablePath, this.#source);
   }
 
   async readConfig(signal: AbortSignal): Promise<NetworkConfig> {

@@ -54,7 +54,12 @@ interface Host {
 const LEASABLE = { first: parseIpv4('10.5.1.0')!, last: parseIpv4('10.5.255.255')! };
 
 /** "name address" of what is chosen, or the message of the refusal. */
-async function chosen(t: Test, host: Host, options: Partial<chooser.InterfaceOptions> = {}): Promise<string> {
+async function chosen(
+  t: Test,
+  host: Host,
+  options: Partial<chooser.InterfaceOptions> = {},
+  former?: string,
+): Promise<string> {
   const { chooseExternalInterface } = await t.mockImport<typeof chooser>(
     '../../../src/kernel/external-interface.js',
     {
@@ -67,7 +72,7 @@ async function chosen(t: Test, host: Host, options: Partial<chooser.InterfaceOpt
   );
   const all = { iface: [], ifaceRegex: [], ifaceCanReach: '', publicIp: '', ...options };
   try {
-    const iface = await chooseExternalInterface(all, LEASABLE);
+    const iface = await chooseExternalInterface(all, LEASABLE, { former: parseIpv4(former ?? '') });
     return `${iface.name} ${formatIpv4(iface.address)}`;
   } catch (error) {
     return (error as Error).message;
@@ -117,6 +122,28 @@ t.test('chooseExternalInterface() prefers the address a host keeps', async (t) =
     t.equal(await chosen(t, { links, routes }), expected, what);
     t.equal(await chosen(t, { links }, { iface: ['eth0'] }), expected, `${what}, named`);
   }
+});
+
+t.test('chooseExternalInterface() keeps the address of the last run as long as it is there', async (t) => {
+  const dynamic = { at: '172.20.0.1/24', isPermanent: false };
+  const links = [link(2, 'eth0', ['172.20.0.9/24', dynamic]), ETH1];
+  const routes = [defaultRoute(0, 'eth0')];
+  const former = '172.20.0.1';
+  const rows: [string, Partial<chooser.InterfaceOptions>, string, string][] = [
+    ['chosen by the default route', {}, former, 'eth0 172.20.0.1'],
+    ['named', { iface: ['eth0'] }, former, 'eth0 172.20.0.1'],
+    ['a name that matches', { ifaceRegex: ['^eth0$'] }, former, 'eth0 172.20.0.1'],
+    ['an address that matches', { ifaceRegex: ['^172\\.20\\.'] }, former, 'eth0 172.20.0.1'],
+    ['a pattern that it does not match', { ifaceRegex: ['\\.9$'] }, former, 'eth0 172.20.0.9'],
+    ['an address that is named', { iface: ['172.20.0.9'] }, former, 'eth0 172.20.0.9'],
+    ['a public IP that is named', { publicIp: '172.20.0.9' }, former, 'eth0 172.20.0.9'],
+    ['beside a public IP that is named', { iface: ['eth0'], publicIp: former }, former, 'eth0 172.20.0.9'],
+    ['another interface', { iface: ['eth1'] }, former, 'eth1 192.0.2.1'],
+    ['no longer there', {}, '172.20.0.2', 'eth0 172.20.0.9'],
+    ['not known', {}, '', 'eth0 172.20.0.9'],
+  ];
+  for (const [what, options, last, expected] of rows)
+    t.equal(await chosen(t, { links, routes }, options, last), expected, what);
 });
 
 t.test('chooseExternalInterface() never takes a device of an overlay', async (t) => {

@@ -14,7 +14,13 @@ import { join } from 'node:path';
 import pino from 'pino';
 import t from 'tap';
 import { parsePrefix } from '../../../src/net/ipv4.js';
-import { formatTable, loadTable, parseTable, TableCache } from '../../../src/store/table-cache.js';
+import {
+  formatTable,
+  loadPublicIp,
+  loadTable,
+  parseTable,
+  TableCache,
+} from '../../../src/store/table-cache.js';
 import type { SavedTable } from '../../../src/store/table-cache.js';
 import { textsOf } from '../../conditions.js';
 
@@ -116,6 +122,27 @@ t.test('TableCache says when it cannot write', async (t) => {
   cache.changed(() => TABLE);
   await cache.close();
   t.match(textsOf(cache)[0], /lease table not saved to ".*\/x": E\w+/);
+});
+
+t.test('loadPublicIp() reads the head of the file alone', (t) => {
+  const path = join(dir, 'head');
+  const configText = '{"Network":"10.5.0.0/16","leases":[],"own":[]}';
+  writeFileSync(path, formatTable({ ...TABLE, configText }));
+  t.equal(loadPublicIp(path, TABLE.source), TABLE.ownAttributes.publicIp);
+  writeFileSync(path, formatTable({ ...TABLE, leases: Array.from({ length: 60_000 }, () => lease(11)) }));
+  t.ok(statSync(path).size > 8 << 20);
+  t.equal(
+    loadPublicIp(path, TABLE.source),
+    TABLE.ownAttributes.publicIp,
+    'of a file larger than what is read',
+  );
+  t.equal(loadPublicIp(path, 'etcd:/x'), undefined, 'of another store');
+  t.equal(loadPublicIp(join(dir, 'absent'), TABLE.source), undefined);
+  for (const text of ['', 'twill-table 1 ', 'twill-table 1 x\n{"source":"etcd:/net","own":[],"leases":[]}']) {
+    writeFileSync(path, text);
+    t.equal(loadPublicIp(path, TABLE.source), undefined, JSON.stringify(text));
+  }
+  t.end();
 });
 
 t.test('loadTable() is silent about an absent file and warns about one that cannot be trusted', (t) => {

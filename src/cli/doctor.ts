@@ -128,11 +128,12 @@ async function checkForwarding(): Promise<Finding> {
 
 async function checkForwardPolicy(status: DaemonStatus | undefined): Promise<Finding> {
   if (findProgram('iptables') === undefined) return ok('forward policy', 'no iptables on this host');
-  const { status: exit, stdout, stderr } = await runCommand('iptables', ['-S', 'FORWARD']);
+  const { status: exit, stdout, stderr } = await runCommand('iptables', ['-S']);
   if (exit !== 0) return warn('forward policy', stderr.trim().split('\n')[0] ?? '', 'run as root to see it');
-  const rules = stdout.split('\n').filter((line) => line.startsWith('-A FORWARD '));
+  const lines = stdout.split('\n');
+  const rulesOf = (chain: string) => lines.filter((line) => line.startsWith(`-A ${chain} `));
   const network = parsePrefix(status?.network ?? '') ?? { address: 0, length: 0 };
-  const refusal = blockingRule(rules, 'FLANNEL-FWD', network);
+  const refusal = blockingRule(rulesOf('FORWARD'), 'FLANNEL-FWD', network, rulesOf);
   if (refusal !== undefined) {
     const text = `FORWARD rule ${refusal.number} "${refusal.rule}" refuses packets of the overlay`;
     return warn(

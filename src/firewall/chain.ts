@@ -13,6 +13,8 @@ export interface FoundChain {
   /** Undefined when there is no such chain. */
   readonly own: readonly string[] | undefined;
   readonly parent: readonly string[];
+  /** Rules of the other chains of the table. @default none */
+  readonly rulesOf?: (chain: string) => readonly string[];
 }
 
 export interface SortedRules {
@@ -67,7 +69,7 @@ export function isInOrder(chain: IptablesChain, found: FoundChain): boolean {
 /** What refuses our packets before the jump; its number and text, as an operator would look for it. */
 export function refusalBefore(chain: IptablesChain, found: FoundChain): string | undefined {
   const network = parsePrefix(chain.networks?.[0] ?? '');
-  const refusal = network && blockingRule(found.parent, chain.name, network);
+  const refusal = network && blockingRule(found.parent, chain.name, network, found.rulesOf);
   return refusal && `${chain.parent} rule ${refusal.number} "${refusal.rule}"`;
 }
 

@@ -110,7 +110,8 @@ export class ChainKeeper {
     if (result.status !== 0) throw refusal(`iptables ${args.join(' ')}`, result.stderr);
     const lines = result.stdout.split('\n');
     const rulesOf = (chain: string) => lines.filter((line) => line.startsWith(`-A ${chain} `));
-    const found = { own: lines.includes(`-N ${name}`) ? rulesOf(name) : undefined, parent: rulesOf(parent) };
+    const own = lines.includes(`-N ${name}`) ? rulesOf(name) : undefined;
+    const found = { own, parent: rulesOf(parent), rulesOf };
     this.#refusal = this.#isWanted ? refusalBefore(this.#chain, found) : undefined;
     return found;
   }

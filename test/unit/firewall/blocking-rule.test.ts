@@ -47,3 +47,29 @@ t.test('blockingRule() finds what refuses the overlay before our jump', (t) => {
   check([], undefined);
   t.end();
 });
+
+t.test('blockingRule() looks into other chains', (t) => {
+  const reject = '-A FORWARD -j REJECT --reject-with icmp-host-prohibited';
+  const check = (chains: Record<string, string[]>, expected: number | undefined) => {
+    const rulesOf = (name: string) => (chains[name] ?? []).map((rule) => `-A ${name} ${rule}`);
+    const parent = [...rulesOf('FORWARD'), reject, jump];
+    const found = blockingRule(parent, 'FLANNEL-FWD', NETWORK, rulesOf);
+    t.equal(found?.number, expected, JSON.stringify(chains));
+  };
+  // As firewalld makes them for a source and for an interface in the zone "trusted".
+  const trusted = ['-j FWDI_trusted_deny', '-j FWDI_trusted_allow', '-j ACCEPT'];
+  for (const match of ['-s 10.5.0.0/16', '-i flannel.1']) {
+    const zones = [`${match} -g FWDI_trusted`, '-g FWDI_public'];
+    check({ FORWARD: ['-j FORWARD_IN_ZONES'], FORWARD_IN_ZONES: zones, FWDI_trusted: trusted }, undefined);
+  }
+  const open = ['-s 10.9.0.0/16 -g FWDI_trusted', '-g FWDI_public'];
+  check({ FORWARD: ['-j FORWARD_IN_ZONES'], FORWARD_IN_ZONES: open, FWDI_trusted: trusted }, 2);
+  check({ FORWARD: ['-j MINE'], MINE: ['-p tcp -j ACCEPT', '-j DROP'] }, 1);
+  check({ FORWARD: ['-j MINE'], MINE: ['-j RETURN', '-j DROP'] }, 2);
+  check(
+    { FORWARD: ['-j MINE'], MINE: ['-j DEEPER', '-j ACCEPT'], DEEPER: ['-g DEEPEST', '-j DROP'] },
+    undefined,
+  );
+  check({ FORWARD: ['-g MINE'], MINE: ['-m mark --mark 0x1 -j DROP'] }, undefined);
+  t.end();
+});

@@ -191,13 +191,17 @@ export function condition(code: ConditionCode, text: string, count = 1): Conditi
 }
 
 /** Reasons named in one condition; the rest is a count. */
-const NAMED = 5;
+export const NAMED = 5;
 
 /** One condition for all of one code: `texts` of the first five, and how many more there are. */
-export function conditionOfMany(code: ConditionCode, texts: readonly string[]): Condition {
-  const more = texts.length - NAMED;
+export function conditionOfMany(
+  code: ConditionCode,
+  texts: readonly string[],
+  count = texts.length,
+): Condition {
+  const more = count - NAMED;
   const named = texts.slice(0, NAMED).join('; ');
-  return condition(code, more > 0 ? `${named}; and ${more} more` : named, texts.length);
+  return condition(code, more > 0 ? `${named}; and ${more} more` : named, count);
 }
 
 /** Whether this host is not ready because of it. */

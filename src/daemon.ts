@@ -21,6 +21,7 @@ import {
   CONDITIONS,
   isPermission,
   makesUnready,
+  NAMED,
 } from './condition.js';
 import type { Flags } from './config/flags.js';
 import { leasableRange, type NetworkConfig } from './config/network-config.js';
@@ -45,9 +46,12 @@ import {
   formatPrefix,
   type Ipv4,
   parseIpv4,
+  parsePrefix,
   type Prefix,
   prefixEquals,
   prefixesOverlap,
+  prefixKey,
+  prefixOfKey,
 } from './net/ipv4.js';
 import { openControlSocket } from './ops/control-socket.js';
 import { countConditions, Health, type HealthChange, type HealthReport } from './ops/health.js';
@@ -56,7 +60,7 @@ import type { Logger } from './ops/log.js';
 import { Metrics } from './ops/metrics.js';
 import { ServiceNotifier, statusLine } from './ops/sd-notify.js';
 import { PathProber } from './probe/path-prober.js';
-import { OverlayProber } from './probe/overlay-prober.js';
+import { type OverlayPeer, OverlayProber } from './probe/overlay-prober.js';
 import { pathMetrics, reachMetrics } from './probe/path-metrics.js';
 import type { ReachState } from './probe/peer-reach.js';
 import { openRawIcmp } from './probe/raw-icmp.js';
@@ -148,7 +152,7 @@ class Daemon {
   #backend: Backend | undefined;
   #pacer: DiffPacer | undefined;
   #prober: PathProber | undefined;
-  #overlayProber: OverlayProber<Lease> | undefined;
+  #overlayProber: OverlayProber<Lease, number> | undefined;
   #firewall: Firewall | undefined;
   #config: NetworkConfig | undefined;
   #iface: ExternalInterface | undefined;
@@ -333,7 +337,7 @@ class Daemon {
         ...this.#gauges(),
         ...(this.#store.counters?.() ?? []),
         ...pathMetrics(this.#prober),
-        ...reachMetrics(this.#overlayProber),
+        ...reachMetrics(this.#overlayProber, (key) => formatPrefix(prefixOfKey(key))),
       ],
       version: this.#version,
     });
@@ -443,7 +447,7 @@ class Daemon {
       });
       this.#prober = prober;
       this.#opened.push({ name: 'path probes', resource: prober });
-      const overlayProber = new OverlayProber<Lease>({
+      const overlayProber = new OverlayProber<Lease, number>({
         sender,
         targetOf: (lease) => this.#backend!.echoTarget(lease),
         packetsOf: (lease) => this.#backend!.peerPackets?.(lease),
@@ -462,15 +466,8 @@ class Daemon {
   }
 
   #setProbedPeers(): void {
-    const leases = [...this.#view!.accepted()];
-    this.#prober?.setPeers(leases.map(({ attributes }) => attributes.publicIp));
-    this.#overlayProber?.setPeers(
-      leases.map((lease) => ({
-        key: formatPrefix(lease.subnet),
-        publicIp: lease.attributes.publicIp,
-        lease,
-      })),
-    );
+    this.#prober?.setPeers(publicIps(this.#view!.accepted()));
+    this.#overlayProber?.setPeers(overlayPeers(this.#view!.accepted()));
   }
 
   // --- events --------------------------------------------------------------------------------------------------
@@ -787,7 +784,8 @@ class Daemon {
   #withPath(peer: Record<string, unknown>): Record<string, unknown> {
     const address = parseIpv4(String(peer['publicIp']));
     const path = address === undefined ? undefined : this.#prober?.report(address);
-    const reachability = this.#reachability(String(peer['subnet']));
+    const subnet = parsePrefix(String(peer['subnet']));
+    const reachability = this.#reachability(subnet === undefined ? undefined : prefixKey(subnet));
     return { ...peer, ...(path === undefined ? {} : { path }), reachability };
   }
 
@@ -804,12 +802,12 @@ class Daemon {
     };
   }
 
-  #reachability(subnet: string): Record<string, unknown> {
+  #reachability(key: number | undefined): Record<string, unknown> {
     if (this.#overlayProber === undefined) {
       const reason = this.#proberFault ?? 'path probes are switched off';
       return { state: 'unknown' satisfies ReachState, reason };
     }
-    const report = this.#overlayProber.report(subnet);
+    const report = key === undefined ? undefined : this.#overlayProber.report(key);
     if (report === undefined) return { state: 'unknown' satisfies ReachState, reason: 'just come' };
     const { sinceMs, lastHeardMs, ...rest } = report;
     return {
@@ -859,12 +857,26 @@ function conditionFamily(report: HealthReport): BackendCounter {
 }
 
 /** Never a reason for 503: a host that is switched off would stop the rolling update of all others. */
-function unreachedPeers(prober: OverlayProber<Lease> | undefined): Condition[] {
-  const texts = Array.from(
-    prober?.unreached() ?? [],
-    ({ key, publicIp, state }) => `${key} of ${formatIpv4(publicIp)}: ${state.replace(' since', '')}`,
-  );
-  return texts.length === 0 ? [] : [conditionOfMany('peer-unreachable', texts)];
+function unreachedPeers(prober: OverlayProber<Lease, number> | undefined): Condition[] {
+  const texts: string[] = [];
+  let count = 0;
+  // Asked once a second, of thousands after a partition: only those that are named become text.
+  for (const { key, publicIp, state } of prober?.unreached() ?? []) {
+    if (count++ < NAMED)
+      texts.push(
+        `${formatPrefix(prefixOfKey(key))} of ${formatIpv4(publicIp)}: ${state.replace(' since', '')}`,
+      );
+  }
+  return count === 0 ? [] : [conditionOfMany('peer-unreachable', texts, count)];
+}
+
+function* publicIps(leases: Iterable<Lease>): Generator<Ipv4> {
+  for (const { attributes } of leases) yield attributes.publicIp;
+}
+
+function* overlayPeers(leases: Iterable<Lease>): Generator<OverlayPeer<Lease, number>> {
+  for (const lease of leases)
+    yield { key: prefixKey(lease.subnet), publicIp: lease.attributes.publicIp, lease };
 }
 
 /** Of a moment by the monotonic clock, RFC 3339. */

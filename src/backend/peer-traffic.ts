@@ -18,17 +18,21 @@ export type Traffic = readonly [number, number, number, number];
 const NONE: Traffic = [0, 0, 0, 0];
 
 interface Entry {
-  readonly publicIp: Ipv4;
+  /** Signed, which V8 keeps without an object of its own: there may be 65,000 of these. */
+  readonly address: number;
   kept: Traffic;
   row: number | undefined;
   /** What the row showed when the lease got it; undefined until the table is published. */
   base: Traffic | undefined;
 }
 
-/** `readRow` gives the four counters of a row at present, all 0 when there is no data path. */
-export class PeerTraffic {
+/**
+ * `readRow` gives the four counters of a row at present, all 0 when there is no data path; it may give the same array every
+ * time. `Key` tells leases apart.
+ */
+export class PeerTraffic<Key> {
   readonly #readRow: (row: number) => ArrayLike<number>;
-  readonly #entries = new Map<string, Entry>();
+  readonly #entries = new Map<Key, Entry>();
   /** Entries whose row is not published yet. */
   #fresh: Entry[] = [];
 
@@ -37,10 +41,10 @@ export class PeerTraffic {
   }
 
   /** The lease `key` has this row from the next publication on. Nothing changes when it has it already. */
-  assign(key: string, publicIp: Ipv4, row: number): void {
+  assign(key: Key, publicIp: Ipv4, row: number): void {
     let entry = this.#entries.get(key);
-    if (entry?.publicIp !== publicIp) {
-      entry = { publicIp, kept: NONE, row: undefined, base: undefined };
+    if (entry?.address !== (publicIp | 0)) {
+      entry = { address: publicIp | 0, kept: NONE, row: undefined, base: undefined };
       this.#entries.set(key, entry);
     }
     if (entry.row === row) return;
@@ -50,7 +54,7 @@ export class PeerTraffic {
   }
 
   /** The lease lost its row, but still exists. */
-  release(key: string): void {
+  release(key: Key): void {
     const entry = this.#entries.get(key);
     if (entry?.row === undefined) return;
     entry.kept = sum(entry, this.#readRow(entry.row), 0);
@@ -58,7 +62,7 @@ export class PeerTraffic {
   }
 
   /** The lease is gone. */
-  forget(key: string): void {
+  forget(key: Key): void {
     this.#entries.delete(key);
   }
 
@@ -80,20 +84,21 @@ export class PeerTraffic {
   }
 
   /** The traffic of one lease at present. */
-  current(key: string): Traffic {
+  current(key: Key): Traffic {
     const entry = this.#entries.get(key);
     return entry?.row === undefined ? (entry?.kept ?? NONE) : sum(entry, this.#readRow(entry.row), 0);
   }
 
   /** The traffic of a lease; `rows` has the counters of every row at present. */
-  of(key: string, rows: ArrayLike<number>): Traffic {
+  of(key: Key, rows: ArrayLike<number>): Traffic {
     const entry = this.#entries.get(key);
     return entry?.row === undefined ? (entry?.kept ?? NONE) : sum(entry, rows, 4 * entry.row);
   }
 }
 
 function take(values: ArrayLike<number>, at: number): Traffic {
-  return [values[at] ?? 0, values[at + 1] ?? 0, values[at + 2] ?? 0, values[at + 3] ?? 0];
+  const found: Traffic = [values[at] ?? 0, values[at + 1] ?? 0, values[at + 2] ?? 0, values[at + 3] ?? 0];
+  return found.every((value) => value === 0) ? NONE : found;
 }
 
 function sum({ kept, base }: Entry, values: ArrayLike<number>, at: number): Traffic {

@@ -44,6 +44,7 @@ import {
   prefixContains,
   prefixCovers,
   prefixEquals,
+  prefixKey,
 } from '../net/ipv4.js';
 import { UDP_OVERHEAD_BYTES } from '../net/mtu.js';
 import type { Logger } from '../ops/log.js';
@@ -98,11 +99,14 @@ class UdpBackend implements Backend {
   /** The first flannelN that is ours or free; chosen once. */
   #device = udpDeviceName(0);
   #queueDrops = new QueueDrops(this.#device);
-  readonly #traffic = new PeerTraffic((row) => this.#dataplane?.peerCounters(1, row) ?? []);
+  readonly #rowCounters = new Float64Array(4);
+  readonly #traffic = new PeerTraffic<number>(
+    (row) => this.#dataplane?.readPeers(this.#rowCounters, row) ?? [],
+  );
   readonly #pathMtus = new Map<Ipv4, { mtuBytes: number; expiresAtMs: number }>();
-  /** Leases of peers that must not be sent to, with the reason. */
-  readonly #refused = new Map<string, PeerRefusal>();
-  readonly #leases = new Map<string, Lease>();
+  /** Leases of peers that must not be sent to, with the reason; by prefixKey(), as all that is kept of a lease. */
+  readonly #refused = new Map<number, PeerRefusal>();
+  readonly #leases = new Map<number, Lease>();
   /** Counters of data paths that are closed. */
   #retired: CounterSnapshot | undefined;
   #iface: ExternalInterface;
@@ -214,7 +218,7 @@ class UdpBackend implements Backend {
   }
 
   peerPackets({ subnet }: Lease): readonly [number, number] {
-    const [packetsOut, , packetsIn] = this.#traffic.current(formatPrefix(subnet));
+    const [packetsOut, , packetsIn] = this.#traffic.current(prefixKey(subnet));
     return [packetsOut, packetsIn];
   }
 
@@ -541,7 +545,7 @@ class UdpBackend implements Backend {
   async #applyDiff(diff: LeaseDiff): Promise<void> {
     this.#hasSnapshot = true;
     for (const lease of diff.removed) {
-      const key = formatPrefix(lease.subnet);
+      const key = prefixKey(lease.subnet);
       this.#leases.delete(key);
       this.#refused.delete(key);
       this.#table.delete(lease.subnet);
@@ -550,9 +554,8 @@ class UdpBackend implements Backend {
     const wanted = [...diff.added, ...diff.changed];
     const routable = await this.#areRoutable(wanted);
     wanted.forEach((lease, i) => {
-      const key = formatPrefix(lease.subnet);
-      this.#leases.set(key, lease);
-      this.#judgePeer(key, lease, routable[i]);
+      this.#leases.set(prefixKey(lease.subnet), lease);
+      this.#judgePeer(lease, routable[i]);
     });
     this.#table.setComplete();
     this.#publish();
@@ -561,7 +564,7 @@ class UdpBackend implements Backend {
   async #recheckPeers(): Promise<void> {
     const leases = [...this.#leases.values()];
     const routable = await this.#areRoutable(leases);
-    leases.forEach((lease, i) => this.#judgePeer(formatPrefix(lease.subnet), lease, routable[i]));
+    leases.forEach((lease, i) => this.#judgePeer(lease, routable[i]));
     this.#shadows = this.#foreign.length === 0 ? [] : leases.flatMap((lease) => this.#shadowOf(lease) ?? []);
     this.#publish();
   }
@@ -571,8 +574,9 @@ class UdpBackend implements Backend {
     return shadow === undefined ? undefined : `peer ${formatPrefix(subnet)} ${shadow}`;
   }
 
-  #judgePeer(key: string, lease: Lease, isRoutable: boolean): void {
-    const { attributes } = lease;
+  #judgePeer(lease: Lease, isRoutable: boolean): void {
+    const { subnet, attributes } = lease;
+    const key = prefixKey(subnet);
     let code: PeerRefusal['code'] = 'peer-other-type';
     let reason: string | undefined;
     if (attributes.backendType !== '' && attributes.backendType !== 'udp') {
@@ -586,9 +590,10 @@ class UdpBackend implements Backend {
       this.#setRow(lease);
       return;
     }
-    if (this.#refused.get(key)?.reason !== reason) this.#log.warn(`lease ${key} is not used: ${reason}`);
+    if (this.#refused.get(key)?.reason !== reason)
+      this.#log.warn(`lease ${formatPrefix(subnet)} is not used: ${reason}`);
     this.#refused.set(key, { lease, code, reason });
-    this.#table.delete(lease.subnet);
+    this.#table.delete(subnet);
     this.#traffic.release(key);
   }
 
@@ -603,7 +608,7 @@ class UdpBackend implements Backend {
   }
 
   #setRow(lease: Lease): void {
-    const key = formatPrefix(lease.subnet);
+    const key = prefixKey(lease.subnet);
     if (this.#refused.has(key)) return;
     const address = lease.attributes.publicIp;
     const mtuBytes = Math.min(this.#pathMtus.get(address)?.mtuBytes ?? this.#mtuBytes, this.#mtuBytes);
@@ -631,6 +636,7 @@ class UdpBackend implements Backend {
       if (expiresAtMs <= nowMs) this.pathMtuChanged(peer, this.#iface.mtuBytes);
     }
     this.#publish();
+    this.#table.settle();
     if (this.#dataplane !== undefined) {
       this.#probe(this.#dataplane);
       this.#watchWorkers(this.#dataplane, nowMs);
@@ -670,12 +676,12 @@ class UdpBackend implements Backend {
         publicIp: formatIpv4(lease.attributes.publicIp),
       };
       if (row === undefined) {
-        entry['refused'] = this.#refused.get(formatPrefix(lease.subnet))?.reason;
+        entry['refused'] = this.#refused.get(prefixKey(lease.subnet))?.reason;
         return entry;
       }
       const { peer } = this.#table.row(row)!;
       Object.assign(entry, { row, port: peer.port, mtuBytes: peer.mtuBytes });
-      const [packetsOut, bytesOut, packetsIn, bytesIn] = this.#traffic.of(formatPrefix(lease.subnet), counts);
+      const [packetsOut, bytesOut, packetsIn, bytesIn] = this.#traffic.of(prefixKey(lease.subnet), counts);
       Object.assign(entry, { packetsOut, bytesOut, packetsIn, bytesIn });
       return entry;
     });

@@ -244,8 +244,12 @@ export class Dataplane {
    * Four values for each of `rows` rows from `first` on: packets and bytes outbound, packets and bytes inbound. A row's
    * counters go on when its lease changes (backend/peer-traffic.ts).
    */
-  peerCounters(rows: number, first = 0): Float64Array {
-    const values = new Float64Array(4 * Math.min(rows, MAX_ROWS));
+  peerCounters(rows: number): Float64Array {
+    return this.readPeers(new Float64Array(4 * Math.min(rows, MAX_ROWS)));
+  }
+
+  /** As peerCounters(), for the rows from `first` on that `values` has room for. */
+  readPeers(values: Float64Array, first = 0): Float64Array {
     native.readPeers(this.#engine.id, values, first);
     return values;
   }

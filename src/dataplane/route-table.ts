@@ -106,9 +106,11 @@ export class RouteTable {
   readonly #sides: readonly [Side, Side];
   /** Row by prefix key; rows of live leases only. */
   readonly #rows = new Map<number, number>();
-  readonly #peers: (Peer | undefined)[] = [];
-  readonly #prefixes: Prefix[] = [];
-  readonly #rowsOfPeer = new Map<Ipv4, Set<number>>();
+  /** Address, port and MTU of each row's peer: an object for each of 65,000 would take six times as much. */
+  readonly #peers = new Int32Array(3 * MAX_ROWS);
+  readonly #prefixes: (Prefix | undefined)[] = [];
+  /** By address as a signed integer, which V8 keeps without an object of its own; nearly every peer has one row. */
+  readonly #rowsOfPeer = new Map<number, number | Set<number>>();
   readonly #freeRows: number[] = [];
   readonly #freeReaders: number[] = [];
   #readersUsed = 0;
@@ -137,7 +139,7 @@ export class RouteTable {
 
   /** All rows in use are below it. */
   get rowLimit(): number {
-    return this.#peers.length;
+    return this.#prefixes.length;
   }
 
   /** Row of a lease, or undefined. */
@@ -147,13 +149,14 @@ export class RouteTable {
 
   /** What the table holds for a row. */
   row(row: number): { readonly prefix: Prefix; readonly peer: Peer } | undefined {
-    const peer = this.#peers[row];
-    return peer === undefined ? undefined : { prefix: this.#prefixes[row], peer };
+    const prefix = this.#prefixes[row];
+    return prefix === undefined ? undefined : { prefix, peer: this.#peerOf(row) };
   }
 
   /** Rows of all leases of a peer. */
   rowsOfPeer(address: Ipv4): ReadonlySet<number> {
-    return this.#rowsOfPeer.get(address) ?? new Set();
+    const rows = this.#rowsOfPeer.get(address | 0);
+    return typeof rows === 'object' ? rows : new Set(rows === undefined ? [] : [rows]);
   }
 
   /**
@@ -168,24 +171,21 @@ export class RouteTable {
     const key = prefixKey(prefix);
     const known = this.#rows.get(key);
     if (known !== undefined) {
-      const before = this.#peers[known]!;
+      const before = this.#peerOf(known);
       if (before.address === peer.address && before.port === peer.port) {
-        this.#peers[known] = peer;
+        this.#setMtu(known, peer.mtuBytes);
         if (before.mtuBytes !== peer.mtuBytes)
           this.#pending.push({ kind: 'mtu', row: known, mtuBytes: peer.mtuBytes });
         return known;
       }
       this.delete(prefix);
     }
-    const row = this.#freeRows.pop() ?? this.#peers.length;
+    const row = this.#freeRows.pop() ?? this.#prefixes.length;
     if (row >= MAX_ROWS) throw new RangeError(`more than ${MAX_ROWS} leases`);
     this.#rows.set(key, row);
-    this.#peers[row] = peer;
+    this.#setPeer(row, peer);
     this.#prefixes[row] = prefix;
-    let rows = this.#rowsOfPeer.get(peer.address);
-    const isNew = rows === undefined;
-    if (rows === undefined) this.#rowsOfPeer.set(peer.address, (rows = new Set()));
-    rows.add(row);
+    const isNew = this.#addRowOfPeer(peer.address | 0, row);
     this.#pending.push({ kind: 'insert', row, prefix, peer, isNew });
     return row;
   }
@@ -196,26 +196,22 @@ export class RouteTable {
     const row = this.#rows.get(key);
     if (row === undefined) return false;
     this.#rows.delete(key);
-    const peer = this.#peers[row]!;
-    this.#peers[row] = undefined;
+    const { address } = this.#peerOf(row);
+    this.#prefixes[row] = undefined;
     this.#freeRows.push(row);
-    const rows = this.#rowsOfPeer.get(peer.address)!;
-    rows.delete(row);
-    if (rows.size === 0) this.#rowsOfPeer.delete(peer.address);
-    const gone = rows.size === 0 ? peer.address : undefined;
+    const gone = this.#removeRowOfPeer(address | 0, row) ? address : undefined;
     this.#pending.push({ kind: 'remove', row, prefix, cover: this.#coverOf(prefix), peer: gone });
     return true;
   }
 
   /** Changes the path MTU of all leases of a peer. False when it has none. */
   setPeerMtu(address: Ipv4, mtuBytes: number): boolean {
-    const rows = this.#rowsOfPeer.get(address);
-    if (rows === undefined) return false;
+    const rows = this.rowsOfPeer(address);
     for (const row of rows) {
-      this.#peers[row] = { ...this.#peers[row]!, mtuBytes };
+      this.#setMtu(row, mtuBytes);
       this.#pending.push({ kind: 'mtu', row, mtuBytes });
     }
-    return true;
+    return rows.size > 0;
   }
 
   /** Until setComplete(), readers are told that a lease they do not find may be one that is not known yet. */
@@ -237,10 +233,9 @@ export class RouteTable {
       this.#publishComplete();
       return true;
     }
+    if (!this.settle()) return false;
     const active = Atomics.load(this.#words, HEADER_ACTIVE);
-    if (!this.#readersHaveLeft()) return false;
     const side = this.#sides[1 - active];
-    for (const operation of this.#replay) side.apply(operation);
     for (const operation of this.#pending) side.apply(operation);
     this.#replay = this.#pending;
     this.#pending = [];
@@ -248,6 +243,18 @@ export class RouteTable {
     this.#publishComplete(); // after the flip: whoever reads the word before the side sees the whole table with it
     Atomics.add(this.#words, HEADER_GENERATION, 1);
     this.#noteReaders();
+    return true;
+  }
+
+  /**
+   * Brings the side that nobody reads up to the other, and forgets what had to be done for it: after a first table of
+   * 65,000 leases that is some megabytes. Returns false, changing nothing, while a reader still holds that side.
+   */
+  settle(): boolean {
+    if (!this.#readersHaveLeft()) return false;
+    const side = this.#sides[1 - Atomics.load(this.#words, HEADER_ACTIVE)];
+    for (const operation of this.#replay) side.apply(operation);
+    this.#replay = [];
     return true;
   }
 
@@ -273,6 +280,39 @@ export class RouteTable {
   returnReader(reader: number): void {
     endLookup(this.#words, reader);
     this.#freeReaders.push(reader);
+  }
+
+  #peerOf(row: number): Peer {
+    const at = 3 * row;
+    return { address: this.#peers[at] >>> 0, port: this.#peers[at + 1], mtuBytes: this.#peers[at + 2] };
+  }
+
+  #setPeer(row: number, { address, port, mtuBytes }: Peer): void {
+    this.#peers[3 * row] = address;
+    this.#peers[3 * row + 1] = port;
+    this.#setMtu(row, mtuBytes);
+  }
+
+  #setMtu(row: number, mtuBytes: number): void {
+    this.#peers[3 * row + 2] = mtuBytes;
+  }
+
+  /** True when it is the first row of its peer. */
+  #addRowOfPeer(address: number, row: number): boolean {
+    const rows = this.#rowsOfPeer.get(address);
+    if (typeof rows === 'object') rows.add(row);
+    else this.#rowsOfPeer.set(address, rows === undefined ? row : new Set([rows, row]));
+    return rows === undefined;
+  }
+
+  /** True when it was the last row of its peer. */
+  #removeRowOfPeer(address: number, row: number): boolean {
+    const rows = this.#rowsOfPeer.get(address);
+    if (typeof rows === 'object') {
+      rows.delete(row);
+      if (rows.size > 0) return false;
+    }
+    return this.#rowsOfPeer.delete(address);
   }
 
   /** Row + 1 of the longest lease that covers `prefix` and is shorter than it; 0 when there is none. */

@@ -111,3 +111,8 @@ export function isBogon(address: Ipv4): boolean {
 export function prefixKey(prefix: Prefix): number {
   return prefix.address * 64 + prefix.length;
 }
+
+/** The inverse of prefixKey(). */
+export function prefixOfKey(key: number): Prefix {
+  return { address: Math.floor(key / 64), length: key % 64 };
+}

@@ -1,7 +1,7 @@
 // Asks all peers for an echo inside the overlay's own path, within one limit for all of them together: only that tells
 // whether a peer's packets get through. Its public IP may answer while its daemon is dead or its UDP port is blocked.
 //
-// Peers stand in the order in which they were asked last, and whoever is first has its turn when five seconds are over.
+// Peers are kept in the order in which they were asked last, and whoever is first has its turn when five seconds are over.
 // A tick every 100 ms asks ten at most, so that 10,000 peers have a turn every 100 s. A peer that did not answer is asked
 // again after a second, three times in all, from the same limit.
 //
@@ -23,9 +23,9 @@ const ANSWER_MS = 900;
 /** Until then a late answer is still known. */
 const LATE_MS = 5_000;
 
-export interface OverlayPeer<Lease> {
-  /** Its subnet: one peer for each. */
-  readonly key: string;
+export interface OverlayPeer<Lease, Key = string> {
+  /** Of its subnet: one peer for each. */
+  readonly key: Key;
   readonly publicIp: Ipv4;
   readonly lease: Lease;
 }
@@ -42,34 +42,42 @@ export interface OverlayProberOptions<Lease> {
   readonly randomBytes: (count: number) => Buffer;
 }
 
-interface Peer<Lease> extends OverlayPeer<Lease> {
+/** There may be 65,000 of these: numbers are such as V8 keeps without an object of their own, 32 bits signed. */
+interface Peer<Lease, Key> {
+  readonly key: Key;
+  readonly address: number;
   lease: Lease;
-  reach: PeerReach;
+  /** Undefined until it is asked, and while nothing is sent to it. */
+  reach: PeerReach | undefined;
   isUsed: boolean;
+  /** In whole milliseconds. */
   askedMs: number;
 }
 
-interface Asked<Lease> {
-  readonly peer: Peer<Lease>;
+interface Asked<Lease, Key> {
+  readonly peer: Peer<Lease, Key>;
+  readonly reach: PeerReach;
   readonly target: Ipv4;
   readonly token: Buffer;
   readonly sentAtMs: number;
 }
 
+const NEVER_MS = -(2 ** 30);
+
 const NOT_USED: Reach = { state: 'unknown', reason: 'not used' };
+const NOT_ASKED = new PeerReach(0);
 
 /** `Lease` is the caller's own and only given back to it. */
-export class OverlayProber<Lease> {
+export class OverlayProber<Lease, Key = string> {
   readonly #options: OverlayProberOptions<Lease>;
   readonly #identifier: number;
-  readonly #peers = new Map<string, Peer<Lease>>();
-  /** All peers, by the time they were asked last. */
-  readonly #turns = new Set<Peer<Lease>>();
+  /** By the time they were asked last. */
+  readonly #peers = new Map<Key, Peer<Lease, Key>>();
   /** Those that are asked before their turn. */
-  readonly #soon = new Set<Peer<Lease>>();
+  readonly #soon = new Set<Peer<Lease, Key>>();
   /** By sequence number, in the order of sending. */
-  readonly #asked = new Map<number, Asked<Lease>>();
-  readonly #late = new Map<number, Asked<Lease>>();
+  readonly #asked = new Map<number, Asked<Lease, Key>>();
+  readonly #late = new Map<number, Asked<Lease, Key>>();
   #sequence = 0;
   #sent = 0;
   #answered = 0;
@@ -89,38 +97,35 @@ export class OverlayProber<Lease> {
   }
 
   /** What is known of a peer is forgotten when it is left out, or another host has its subnet. */
-  setPeers(peers: Iterable<OverlayPeer<Lease>>): void {
-    const nowMs = this.#options.now();
+  setPeers(peers: Iterable<OverlayPeer<Lease, Key>>): void {
     const left = new Set(this.#peers.keys());
     for (const { key, publicIp, lease } of peers) {
       left.delete(key);
       const known = this.#peers.get(key);
-      if (known?.publicIp === publicIp) {
+      if (known?.address === (publicIp | 0)) {
         known.lease = lease;
         continue;
       }
       this.#forget(key);
-      const reach = new PeerReach(nowMs);
-      const peer = { key, publicIp, lease, reach, isUsed: true, askedMs: -Infinity };
+      const address = publicIp | 0;
+      const peer = { key, address, lease, reach: undefined, isUsed: true, askedMs: NEVER_MS };
       this.#peers.set(key, peer);
-      this.#turns.add(peer);
       this.#soon.add(peer);
     }
     for (const key of left) this.#forget(key);
   }
 
   /** Undefined for a peer that is not known. */
-  report(key: string): Reach | undefined {
+  report(key: Key): Reach | undefined {
     const peer = this.#peers.get(key);
-    if (peer === undefined) return undefined;
-    return peer.isUsed ? peer.reach.report(this.#options.hostAnswer(peer.publicIp)) : NOT_USED;
+    return peer && this.#reportOf(peer);
   }
 
   /** Peers that packets are sent to and that cannot be reached. O(peers). */
-  *unreached(): Iterable<{ readonly key: string; readonly publicIp: Ipv4; readonly state: ReachState }> {
+  *unreached(): Iterable<{ readonly key: Key; readonly publicIp: Ipv4; readonly state: ReachState }> {
     for (const peer of this.#peers.values()) {
       const state = this.#stateOf(peer);
-      if (state !== 'ok' && state !== 'unknown') yield { key: peer.key, publicIp: peer.publicIp, state };
+      if (state !== 'ok' && state !== 'unknown') yield { key: peer.key, publicIp: peer.address >>> 0, state };
     }
   }
 
@@ -132,8 +137,9 @@ export class OverlayProber<Lease> {
   }
 
   /** All peers with their reports. */
-  *reports(): Iterable<{ readonly key: string; readonly publicIp: Ipv4; readonly report: Reach }> {
-    for (const { key, publicIp } of this.#peers.values()) yield { key, publicIp, report: this.report(key)! };
+  *reports(): Iterable<{ readonly key: Key; readonly publicIp: Ipv4; readonly report: Reach }> {
+    for (const peer of this.#peers.values())
+      yield { key: peer.key, publicIp: peer.address >>> 0, report: this.#reportOf(peer) };
   }
 
   get peerCount(): number {
@@ -154,7 +160,7 @@ export class OverlayProber<Lease> {
       this.#ask(peer, nowMs);
       left--;
     }
-    for (const peer of this.#turns) {
+    for (const peer of this.#peers.values()) {
       if (left === 0 || nowMs - peer.askedMs < CYCLE_MS) break;
       this.#ask(peer, nowMs);
       left--;
@@ -166,10 +172,10 @@ export class OverlayProber<Lease> {
     const { id, sequence } = received.kind === 'reply' ? received.echo : received;
     const asked = this.#asked.get(sequence) ?? this.#late.get(sequence);
     if (id !== this.#identifier || asked === undefined) return;
-    const { peer, target, token, sentAtMs } = asked;
+    const { peer, reach, target, token, sentAtMs } = asked;
     if (received.kind !== 'reply') {
       if (received.kind === 'unreachable' && received.destination === target)
-        peer.reach.noteRefusal('the network says that it cannot be reached');
+        reach.noteRefusal('the network says that it cannot be reached');
       return;
     }
     if (received.from !== target || !received.echo.token.equals(token)) return;
@@ -177,40 +183,43 @@ export class OverlayProber<Lease> {
     this.#late.delete(sequence);
     this.#answered++;
     const nowMs = this.#options.now();
-    peer.reach.noteAnswer(nowMs - sentAtMs, nowMs);
+    reach.noteAnswer(nowMs - sentAtMs, nowMs);
     this.#soon.delete(peer);
   }
 
-  #stateOf(peer: Peer<Lease>): ReachState {
-    return peer.isUsed ? peer.reach.state(this.#options.hostAnswer(peer.publicIp)) : NOT_USED.state;
+  #reportOf({ isUsed, reach = NOT_ASKED, address }: Peer<Lease, Key>): Reach {
+    return isUsed ? reach.report(this.#options.hostAnswer(address >>> 0)) : NOT_USED;
   }
 
-  #forget(key: string): void {
+  #stateOf({ isUsed, reach = NOT_ASKED, address }: Peer<Lease, Key>): ReachState {
+    return isUsed ? reach.state(this.#options.hostAnswer(address >>> 0)) : NOT_USED.state;
+  }
+
+  #forget(key: Key): void {
     const peer = this.#peers.get(key);
     if (peer === undefined) return;
     this.#peers.delete(key);
-    this.#turns.delete(peer);
     this.#soon.delete(peer);
   }
 
-  #ask(peer: Peer<Lease>, nowMs: number): void {
+  #ask(peer: Peer<Lease, Key>, nowMs: number): void {
     this.#soon.delete(peer);
-    this.#turns.delete(peer);
-    this.#turns.add(peer);
-    peer.askedMs = nowMs;
+    this.#peers.delete(peer.key);
+    this.#peers.set(peer.key, peer);
+    peer.askedMs = Math.round(nowMs);
     const target = this.#options.targetOf(peer.lease);
     const isUsed = target !== undefined;
     // What was lost while nothing was sent to it says nothing.
-    if (isUsed && !peer.isUsed) peer.reach = new PeerReach(nowMs);
+    if (!isUsed) peer.reach = undefined;
     peer.isUsed = isUsed;
     if (!isUsed) return;
+    const reach = (peer.reach ??= new PeerReach(nowMs));
     const packets = this.#options.packetsOf(peer.lease);
-    if (packets !== undefined) peer.reach.noteTraffic(...packets, nowMs);
+    if (packets !== undefined) reach.noteTraffic(...packets, nowMs);
 
     const sequence = (this.#sequence = (this.#sequence + 1) & 0xffff);
     const token = this.#options.randomBytes(TOKEN_BYTES);
-    const { reach } = peer;
-    this.#asked.set(sequence, { peer, target, token, sentAtMs: nowMs });
+    this.#asked.set(sequence, { peer, reach, target, token, sentAtMs: nowMs });
     this.#sent++;
     const echo = buildEcho({ id: this.#identifier, sequence, token }, MIN_PROBE_BYTES);
     const onTooLong = (): void => undefined; // no device takes less than 64 bytes
@@ -226,9 +235,9 @@ export class OverlayProber<Lease> {
       if (nowMs - asked.sentAtMs < ANSWER_MS) break;
       this.#asked.delete(sequence);
       this.#late.set(sequence, asked);
-      const { peer } = asked;
-      peer.reach.noteLost();
-      if (peer.isUsed && peer.reach.isInDoubt && this.#turns.has(peer)) this.#soon.add(peer);
+      const { peer, reach } = asked;
+      reach.noteLost();
+      if (peer.reach === reach && reach.isInDoubt && this.#peers.get(peer.key) === peer) this.#soon.add(peer);
     }
   }
 }

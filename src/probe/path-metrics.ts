@@ -65,7 +65,10 @@ export function pathMetrics(prober: PathProber | undefined): Family[] {
 }
 
 /** Metric families of the echoes inside the overlay; none without them. The words of the states are those of `twill peers`. */
-export function reachMetrics<Lease>(prober: OverlayProber<Lease> | undefined): Family[] {
+export function reachMetrics<Lease, Key = string>(
+  prober: OverlayProber<Lease, Key> | undefined,
+  subnetOf: (key: Key) => string = String,
+): Family[] {
   if (prober === undefined) return [];
   const { sent, answered } = prober.counts();
   const states: Family = {
@@ -84,7 +87,7 @@ export function reachMetrics<Lease>(prober: OverlayProber<Lease> | undefined): F
   const heard: Family['values'] = [];
   const offsetMs = Date.now() - performance.now();
   for (const { key, publicIp, report } of prober.reports()) {
-    const labels = { peer: formatIpv4(publicIp), subnet: key };
+    const labels = { peer: formatIpv4(publicIp), subnet: subnetOf(key) };
     if (report.state !== 'unknown') reachable.push({ labels, value: report.state === 'ok' ? 1 : 0 });
     if (report.lastHeardMs !== undefined)
       heard.push({ labels, value: (offsetMs + report.lastHeardMs) / 1000 });

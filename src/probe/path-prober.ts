@@ -42,15 +42,19 @@ export interface ProberOptions {
   readonly randomBytes: (count: number) => Buffer;
 }
 
+/** There may be 65,000 of these. */
 interface Peer {
-  readonly address: Ipv4;
-  path: PeerPath;
+  /** Signed, which V8 keeps without an object of its own. */
+  readonly address: number;
+  /** Undefined until it is asked. */
+  path: PeerPath | undefined;
   /** Tick of its next turn. */
   nextTick: number;
 }
 
 interface Outstanding {
   readonly peer: Peer;
+  readonly path: PeerPath;
   readonly bytes: number;
   readonly sequence: number;
   readonly token: Buffer;
@@ -68,7 +72,7 @@ export interface ProberCounts {
 export class PathProber {
   readonly #options: ProberOptions;
   readonly #identifier: number;
-  readonly #peers = new Map<Ipv4, Peer>();
+  readonly #peers = new Map<number, Peer>();
   /** Peers by the tick of their next turn; an entry that its peer has left behind is skipped. */
   readonly #wheel = new Map<number, Peer[]>();
   /** Peers whose turn has come, in that order. */
@@ -102,7 +106,8 @@ export class PathProber {
 
   /** The peers from now on; what is known of those that stay is kept. */
   setPeers(addresses: Iterable<Ipv4>): void {
-    const wanted = new Set(addresses);
+    const wanted = new Set<number>();
+    for (const address of addresses) wanted.add(address | 0);
     for (const address of this.#peers.keys()) {
       if (!wanted.has(address)) this.#peers.delete(address);
     }
@@ -110,8 +115,7 @@ export class PathProber {
     const cycleMs = this.#cycleMs(wanted.size);
     for (const address of wanted) {
       if (this.#peers.has(address)) continue;
-      const path = new PeerPath(this.#options.fullBytes());
-      const peer = { address, path, nextTick: 0 };
+      const peer = { address, path: undefined, nextTick: 0 };
       this.#peers.set(address, peer);
       this.#schedule(peer, nowMs + this.#options.random() * cycleMs);
     }
@@ -119,21 +123,23 @@ export class PathProber {
 
   /** The interface's MTU has changed: what is known of sizes is void. */
   restart(): void {
-    for (const peer of this.#peers.values()) peer.path = new PeerPath(this.#options.fullBytes());
+    for (const peer of this.#peers.values()) peer.path = undefined;
     this.#outstanding.clear();
   }
 
   report(address: Ipv4): PathReport | undefined {
-    return this.#peers.get(address)?.path.report();
+    const peer = this.#peers.get(address | 0);
+    return peer && (peer.path?.report() ?? {});
   }
 
   hostAnswer(address: Ipv4): HostAnswer {
-    return this.#peers.get(address)?.path.hostAnswer ?? 'none';
+    return this.#peers.get(address | 0)?.path?.hostAnswer ?? 'none';
   }
 
   /** All peers with their reports. */
   *reports(): Iterable<{ readonly address: Ipv4; readonly report: PathReport }> {
-    for (const { address, path } of this.#peers.values()) yield { address, report: path.report() };
+    for (const { address, path } of this.#peers.values())
+      yield { address: address >>> 0, report: path?.report() ?? {} };
   }
 
   get peerCount(): number {
@@ -158,11 +164,12 @@ export class PathProber {
     const cycleMs = this.#cycleMs(this.#peers.size);
     for (const peer of this.#due.splice(0, TURNS_PER_TICK)) {
       if (!this.#isKnown(peer)) continue;
-      const size = peer.path.nextSize(nowMs);
-      this.#send(peer, MIN_PROBE_BYTES, false, nowMs);
-      if (size !== undefined) this.#send(peer, size, true, nowMs);
+      const path = (peer.path ??= new PeerPath(this.#options.fullBytes()));
+      const size = path.nextSize(nowMs);
+      this.#send(peer, path, MIN_PROBE_BYTES, false, nowMs);
+      if (size !== undefined) this.#send(peer, path, size, true, nowMs);
       const jitter = 0.9 + 0.2 * this.#options.random();
-      this.#schedule(peer, nowMs + (peer.path.isSearching ? SEARCH_TURN_MS : cycleMs) * jitter);
+      this.#schedule(peer, nowMs + (path.isSearching ? SEARCH_TURN_MS : cycleMs) * jitter);
     }
   }
 
@@ -170,7 +177,8 @@ export class PathProber {
   receive(received: Received): void {
     if (received.kind === 'unreachable') {
       // It comes seconds later, when nobody waits for this echo any more, and is believed only while none is answered.
-      if (received.id === this.#identifier) this.#peers.get(received.destination)?.path.noteUnreachable();
+      if (received.id === this.#identifier)
+        this.#peers.get(received.destination | 0)?.path?.noteUnreachable();
       return;
     }
     const outstanding = this.#outstanding.get(
@@ -181,7 +189,7 @@ export class PathProber {
       const isOurs =
         outstanding !== undefined &&
         received.echo.id === this.#identifier &&
-        received.from === outstanding.peer.address &&
+        received.from === outstanding.peer.address >>> 0 &&
         received.echo.token.equals(outstanding.token) &&
         received.bytes === outstanding.bytes;
       if (!isOurs) {
@@ -191,25 +199,25 @@ export class PathProber {
       }
       this.#outstanding.delete(outstanding.sequence);
       this.#answered++;
-      const { peer, bytes, sentAtMs } = outstanding;
+      const { peer, path, bytes, sentAtMs } = outstanding;
       if (outstanding.isMtuProbe) {
-        this.#settle(peer, peer.path.notePassed(bytes, nowMs));
+        this.#settle(peer, path.notePassed(bytes, nowMs));
         return;
       }
-      peer.path.noteEcho(nowMs - sentAtMs);
-      if (peer.path.nextSize(nowMs) !== undefined) this.#hasten(peer, nowMs);
+      path.noteEcho(nowMs - sentAtMs);
+      if (path.nextSize(nowMs) !== undefined) this.#hasten(peer, nowMs);
       return;
     }
     const isOurs =
       outstanding?.isMtuProbe === true &&
       received.id === this.#identifier &&
-      received.destination === outstanding.peer.address;
+      received.destination === outstanding.peer.address >>> 0;
     if (!isOurs) {
       if (received.id === this.#identifier) this.#unmatched++;
       return;
     }
     this.#outstanding.delete(outstanding.sequence);
-    outstanding.peer.path.noteTooBig(outstanding.bytes, received.mtuBytes);
+    outstanding.path.noteTooBig(outstanding.bytes, received.mtuBytes);
     this.#hasten(outstanding.peer, nowMs);
   }
 
@@ -220,8 +228,8 @@ export class PathProber {
   #schedule(peer: Peer, atMs: number): void {
     peer.nextTick = Math.max(tickOf(atMs), this.#tickNumber);
     const entries = this.#wheel.get(peer.nextTick);
-    if (entries === undefined) this.#wheel.set(peer.nextTick, [peer]);
-    else entries.push(peer);
+    // Nearly always one or two, where push() would make room for 17.
+    this.#wheel.set(peer.nextTick, entries === undefined ? [peer] : entries.concat(peer));
   }
 
   #isKnown(peer: Peer): boolean {
@@ -232,37 +240,37 @@ export class PathProber {
     return Math.max(MIN_CYCLE_MS, (peers / TURNS_PER_TICK) * TICK_MS);
   }
 
-  #send(peer: Peer, bytes: number, isMtuProbe: boolean, nowMs: number): void {
+  #send(peer: Peer, path: PeerPath, bytes: number, isMtuProbe: boolean, nowMs: number): void {
     const sequence = (this.#sequence = (this.#sequence + 1) & 0xffff);
     const token = this.#options.randomBytes(TOKEN_BYTES);
-    const outstanding = { peer, bytes, sequence, token, sentAtMs: nowMs, isMtuProbe };
+    const outstanding = { peer, path, bytes, sequence, token, sentAtMs: nowMs, isMtuProbe };
     this.#outstanding.set(sequence, outstanding);
     this.#sent++;
     this.#options.sender.send(
-      peer.address,
+      peer.address >>> 0,
       buildEcho({ id: this.#identifier, sequence, token }, bytes),
       () => {
         if (!this.#outstanding.delete(sequence)) return;
-        peer.path.noteTooBig(bytes, 0);
+        path.noteTooBig(bytes, 0);
       },
-      () => peer.path.noteUnreachable(),
+      () => path.noteUnreachable(),
     );
   }
 
   #expire(nowMs: number): void {
     // Insertion order is the order of sending.
-    for (const [sequence, { peer, bytes, sentAtMs, isMtuProbe }] of this.#outstanding) {
+    for (const [sequence, { peer, path, bytes, sentAtMs, isMtuProbe }] of this.#outstanding) {
       if (nowMs - sentAtMs < ANSWER_MS) return;
       this.#outstanding.delete(sequence);
       if (!this.#isKnown(peer)) continue;
-      if (!isMtuProbe) peer.path.noteEcho(undefined);
+      if (!isMtuProbe) path.noteEcho(undefined);
       // A large probe without an answer says something only when the small one beside it had one.
-      else if (peer.path.nextSize(nowMs) !== undefined) this.#settle(peer, peer.path.noteLost(bytes, nowMs));
+      else if (path.nextSize(nowMs) !== undefined) this.#settle(peer, path.noteLost(bytes, nowMs));
     }
   }
 
   #settle(peer: Peer, mtuBytes: number | undefined): void {
-    if (mtuBytes !== undefined) this.#options.onPathMtu(peer.address, mtuBytes);
+    if (mtuBytes !== undefined) this.#options.onPathMtu(peer.address >>> 0, mtuBytes);
   }
 }
 

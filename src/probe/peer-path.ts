@@ -10,7 +10,7 @@
 // A size that passed once is proof; a size that did not is believed only after repeated loss, because packets are lost
 // for other reasons, too. Below FLOOR_BYTES nothing is looked for.
 
-import type { HostAnswer } from './peer-reach.js';
+import { bitCount, type HostAnswer } from './peer-reach.js';
 
 /** Every IPv4 host takes a packet of this size (RFC 791); smaller path MTUs are not believed. */
 export const FLOOR_BYTES = 576;
@@ -33,8 +33,9 @@ export interface PathReport {
 export class PeerPath {
   readonly #fullBytes: number;
   #rttMs: number | undefined;
-  /** Answers to the last small probes, oldest first. */
-  readonly #answers: boolean[] = [];
+  /** The last small probes, newest in bit 0; set where lost. */
+  #losses = 0;
+  #echoes = 0;
   #mtuBytes: number | undefined;
   #search: Search | undefined;
   #isUnreachable = false;
@@ -47,9 +48,10 @@ export class PeerPath {
   }
 
   report(): PathReport {
-    const lost = this.#answers.filter((answered) => !answered).length;
     return {
-      ...(this.#rttMs === undefined ? {} : { rttMs: this.#rttMs, loss: lost / this.#answers.length }),
+      ...(this.#rttMs === undefined
+        ? {}
+        : { rttMs: this.#rttMs, loss: bitCount(this.#losses) / this.#echoes }),
       ...(this.#mtuBytes === undefined ? {} : { mtuBytes: this.#mtuBytes }),
     };
   }
@@ -66,14 +68,18 @@ export class PeerPath {
       this.#rttMs = this.#rttMs === undefined ? rttMs : this.#rttMs + RTT_GAIN * (rttMs - this.#rttMs);
     }
     if (this.#rttMs === undefined) return;
-    this.#answers.push(rttMs !== undefined);
-    if (this.#answers.length > WINDOW) this.#answers.shift();
+    this.#losses = ((this.#losses << 1) | Number(rttMs === undefined)) & ((1 << WINDOW) - 1);
+    this.#echoes = Math.min(this.#echoes + 1, WINDOW);
   }
 
   /** Of the last small probe. What the network says holds until one is answered. */
   get hostAnswer(): HostAnswer {
     if (this.#isUnreachable) return 'gone';
-    return this.#answers.at(-1) === true ? 'answers' : 'none';
+    return this.#isAnswered ? 'answers' : 'none';
+  }
+
+  get #isAnswered(): boolean {
+    return this.#echoes > 0 && (this.#losses & 1) === 0;
   }
 
   noteUnreachable(): void {
@@ -82,7 +88,7 @@ export class PeerPath {
 
   /** Size of the next MTU probe, or undefined when none is due. Only a peer that answers small ones is asked. */
   nextSize(nowMs: number): number | undefined {
-    if (this.#answers.at(-1) !== true) return undefined;
+    if (!this.#isAnswered) return undefined;
     const search = this.#search;
     if (search !== undefined) {
       if (search.hint !== undefined) return search.hint;

@@ -39,7 +39,9 @@ const RTT_GAIN = 1 / 8; // as TCP smooths it: RFC 6298
 const BUSY_PACKETS = 50;
 /** Turns over which packets count as arriving: echoes of the other side may just miss one. */
 const ARRIVAL_TURNS = 2;
+const LONG_AGO = ARRIVAL_TURNS + 1;
 
+/** There may be 65,000 of these, so times are whole milliseconds: V8 keeps an integer without an object of its own. */
 export class PeerReach {
   readonly #bornMs: number;
   #lostInRow = 0;
@@ -52,19 +54,19 @@ export class PeerReach {
   #packetsOut: number | undefined;
   #packetsIn = 0;
   /** Since packets came although an echo had been lost. */
-  #turnsSinceArrival = Infinity;
+  #turnsSinceArrival = LONG_AGO;
   #isBusy = false;
   #refusal: string | undefined;
 
   constructor(nowMs: number) {
-    this.#bornMs = nowMs;
+    this.#bornMs = Math.round(nowMs);
   }
 
   noteAnswer(rttMs: number, nowMs: number): void {
     this.#rttMs = this.#rttMs === undefined ? rttMs : this.#rttMs + RTT_GAIN * (rttMs - this.#rttMs);
-    this.#lastAnswerMs = this.#lastHeardMs = nowMs;
+    this.#lastAnswerMs = this.#lastHeardMs = Math.round(nowMs);
     this.#lostInRow = 0;
-    this.#turnsSinceArrival = Infinity;
+    this.#turnsSinceArrival = LONG_AGO;
     this.#refusal = undefined;
     this.#noteEcho(0);
   }
@@ -90,7 +92,7 @@ export class PeerReach {
     this.#isBusy = out >= BUSY_PACKETS && arrived >= BUSY_PACKETS;
     this.#turnsSinceArrival++;
     if (arrived <= 0) return;
-    this.#lastHeardMs = nowMs;
+    this.#lastHeardMs = Math.round(nowMs);
     if (this.#lostInRow > 0) this.#turnsSinceArrival = 0;
   }
 
@@ -147,7 +149,7 @@ export class PeerReach {
   }
 }
 
-function bitCount(bits: number): number {
+export function bitCount(bits: number): number {
   let count = 0;
   for (let rest = bits; rest !== 0; rest &= rest - 1) count++;
   return count;

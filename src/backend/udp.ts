@@ -31,6 +31,7 @@ import {
   listLinks,
   setLink,
 } from '../kernel/link.js';
+import { differingFeatures, type Features, readFeatures, setFeatures } from '../kernel/ethtool.js';
 import { QueueDrops } from '../kernel/queue-drops.js';
 import { listRoutes, lookupRoutes, type Route } from '../kernel/route.js';
 import { checkPortIsFree } from '../kernel/udp-port.js';
@@ -75,6 +76,18 @@ const REOPEN_MAX_MS = 5_000;
 const PATH_MTU_TTL_MS = 600_000;
 
 const HOUSEKEEPING_MS = 1_000;
+
+/**
+ * Features of a TUN device that whoever opens it sets by TUNSETOFFLOAD, which overrules ethtool (set_offload() of
+ * drivers/net/tun.c). What another run left of them comes from its --offload and its kin, not from an administrator.
+ */
+const OPENER_FEATURES: ReadonlySet<string> = new Set([
+  'tx-checksum-ip-generic',
+  'tx-tcp-segmentation',
+  'tx-tcp-ecn-segmentation',
+  'tx-tcp6-segmentation',
+  'tx-udp-segmentation',
+]);
 
 /** The udp backend for this host. */
 export function openUdpBackend(context: BackendContext): Backend {
@@ -127,6 +140,8 @@ class UdpBackend implements Backend {
   #hasSnapshot = false;
   /** Settings of the device that the kernel does not have, or does not let us make. */
   #unset: readonly string[] = [];
+  /** Of the device when it was last seen; undefined without ethtool. */
+  #features: Features | undefined;
   /** Nothing of another mode is left in the kernel. */
   #isAlone = false;
   #housekeeping: NodeJS.Timeout | undefined;
@@ -336,6 +351,7 @@ class UdpBackend implements Backend {
     const dataplane: Dataplane = Dataplane.open(options);
     try {
       await Promise.all([this.#configureDevice(dataplane), dataplane.start()]);
+      await this.#restoreFeatures();
       this.#probe(dataplane);
     } catch (error) {
       // Half a device is worse than none; one that was there before is not ours to take away.
@@ -428,8 +444,27 @@ class UdpBackend implements Backend {
       );
     const isMultiQueue = link.data['multi_queue'] === true;
     if (isMultiQueue === this.#context.queues > 1 || (await hasCarrier(this.#device))) return true;
+    const features = await readFeatures(this.#device);
+    this.#features ??= features && new Map([...features].filter(([name]) => !OPENER_FEATURES.has(name)));
     await deleteLink(this.#device);
     return false;
+  }
+
+  /** What an administrator has set by ethtool outlives the device, and a data path that is opened anew. */
+  async #restoreFeatures(): Promise<void> {
+    const wanted = this.#features;
+    const current = wanted && (await readFeatures(this.#device));
+    if (wanted === undefined || current === undefined) return;
+    const features = differingFeatures(wanted, current);
+    if (features.size === 0) return;
+    const device = this.#device;
+    try {
+      await setFeatures(device, features);
+      this.#log.info({ device, features: Object.fromEntries(features) }, 'set features by ethtool');
+    } catch (error) {
+      if (!(error instanceof OverlayError)) throw error;
+      this.#log.warn({ device }, `features are not as before: ${error.message}`);
+    }
   }
 
   /**
@@ -481,6 +516,7 @@ class UdpBackend implements Backend {
     const link = await findLink(this.#device);
     // Deleted, or not ours: the data path is opened anew and comes back here.
     if (link?.index !== dataplane.deviceIndex) return;
+    if (isRepair) this.#features = (await readFeatures(this.#device)) ?? this.#features;
     const own = { address: this.#ownSubnet!.address, length: 32 };
     const repaired = (object: 'device' | 'address' | 'route' | 'setting', what: string): void => {
       if (!isRepair) return;

@@ -73,6 +73,28 @@ t.test('a host repairs itself', { skip }, async (t) => {
     for (const address of others) lab.ip(a.ns, `address delete ${address} dev flannel0`);
   });
 
+  await t.test('what was set by ethtool outlives the device', async (t) => {
+    const isOn = async (feature: string): Promise<boolean> =>
+      (await lab.run(a.ns, 'ethtool', ['-k', 'flannel0'])).stdout.includes(`${feature}: on`);
+    const index = (): string => lab.ip(a.ns, '-o link show flannel0').split(':')[0];
+    const set = (state: string): Promise<unknown> => {
+      const words = ['tx-tcp-segmentation', state, 'generic-receive-offload', state];
+      return lab.run(a.ns, 'ethtool', ['-K', 'flannel0', ...words]);
+    };
+    await set('off');
+    // Whoever repairs this has looked at the device.
+    lab.ip(a.ns, 'link set flannel0 mtu 1280');
+    await waitFor(() => lab.ip(a.ns, 'link show flannel0').includes('mtu 1472'), 'repair');
+    const before = index();
+    lab.ip(a.ns, 'link delete flannel0');
+    await waitFor(reaches, 'traffic');
+    t.not(index(), before, 'another device');
+    await waitFor(async () => !(await isOn('generic-receive-offload')), 'what was set');
+    t.notOk(await isOn('tx-tcp-segmentation'));
+    t.ok(await isOn('tx-checksum-ip-generic'), 'left alone');
+    await set('on');
+  });
+
   await t.test('no spin while the device is gone', async (t) => {
     const ticks = (): number => {
       const fields = readFileSync(`/proc/${daemons[0].child.pid}/stat`, 'utf8').split(' ');

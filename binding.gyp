@@ -9,6 +9,7 @@
         "addon/coalesce.cc",
         "addon/engine.cc",
         "addon/icmp.cc",
+        "addon/icmp_socket.cc",
         "addon/inbound.cc",
         "addon/outbound.cc",
         "addon/packet.cc",

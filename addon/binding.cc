@@ -20,6 +20,7 @@
 
 #include "checksum.h"
 #include "engine.h"
+#include "icmp_binding.h"
 #include "inbound.h"
 #include "outbound.h"
 #include "tun.h"
@@ -422,6 +423,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("sdNotify", Napi::Function::New(env, SdNotify, "sdNotify"));
   exports.Set("layout", Layout(env));
   exports.Set("Port", Port::Class(env));
+  exports.Set("IcmpSocket", IcmpSocket::Class(env));
   return exports;
 }
 

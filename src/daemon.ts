@@ -59,6 +59,8 @@ import { type HttpOptions, openHttpServer } from './ops/http.js';
 import type { Logger } from './ops/log.js';
 import { Metrics } from './ops/metrics.js';
 import { ServiceNotifier, statusLine } from './ops/sd-notify.js';
+import type { IcmpAddon } from './probe/addon-icmp.js';
+import type { Received } from './probe/icmp-echo.js';
 import { PathProber } from './probe/path-prober.js';
 import { type OverlayPeer, OverlayProber } from './probe/overlay-prober.js';
 import { pathMetrics, reachMetrics } from './probe/path-metrics.js';
@@ -269,7 +271,7 @@ class Daemon {
     this.#signal.throwIfAborted();
     this.#opened.push({ name: 'subnet file', resource: this.#subnetFile });
     await this.#writeSubnetFile();
-    this.#openProber();
+    const pathProbes = await this.#openProber();
     this.#watchKernel();
     await this.#watchRules();
     this.#phase = undefined;
@@ -278,8 +280,8 @@ class Daemon {
     notifier.startWatchdog(() => backend.isAlive?.() ?? true);
     const afterMs = Math.round(performance.now() - this.#startedMs);
     this.#health.setStarted(true);
-    if (this.#health.look().isReady) this.#log.info(`ready after ${afterMs} ms`);
-    else this.#log.error(`not ready after ${afterMs} ms: see what is wrong above`);
+    if (this.#health.look().isReady) this.#log.info({ pathProbes }, `ready after ${afterMs} ms`);
+    else this.#log.error({ pathProbes }, `not ready after ${afterMs} ms: see what is wrong above`);
 
     const end = await Promise.race([leaseLost, again, aborted(this.#signal)]);
     if (end === 'again') return end;
@@ -429,14 +431,16 @@ class Daemon {
     return this.#subnetFile.write({ network, subnet: this.#ownSubnet!, mtuBytes: this.#mtuBytes, ipMasq });
   }
 
-  /** Without the package or the capability everything else works as it does with them. */
-  #openProber(): void {
-    if (!this.#flags.pathProbes) return;
+  /** Whose socket they have, or 'off'. Without the capability everything else works as it does with it. */
+  async #openProber(): Promise<string> {
+    if (!this.#flags.pathProbes) return 'off';
     try {
-      const sender = openRawIcmp((received) => {
+      const onReceived = (received: Received): void => {
         this.#prober?.receive(received);
         this.#overlayProber?.receive(received);
-      });
+      };
+      const loadAddon = async (): Promise<IcmpAddon> => (await import('./dataplane/native.js')).native;
+      const { sender, by } = await openRawIcmp(onReceived, loadAddon);
       const prober = new PathProber({
         sender,
         fullBytes: () => this.#iface!.mtuBytes,
@@ -460,8 +464,10 @@ class Daemon {
       this.#setProbedPeers();
       prober.start();
       overlayProber.start();
+      return by;
     } catch (error) {
       this.#proberFault = `path probes are off: ${messageOf(error)}`;
+      return 'off';
     }
   }
 

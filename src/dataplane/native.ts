@@ -65,6 +65,20 @@ export interface NativePort {
   close(): void;
 }
 
+/**
+ * The raw ICMP socket of the path probes, on the event loop of the thread that made it; it does not keep the process alive.
+ * onBatch gets the number of packets that lie one behind the other in `buffer`, the i-th ending at ends[i]; they are
+ * overwritten when it has returned. A negative number is -errno.
+ */
+export interface NativeIcmpSocket {
+  /** 0 or -errno: -EPERM without CAP_NET_RAW. */
+  open(): number;
+  /** One ICMP message without its IPv4 header; 0 or -errno: -EMSGSIZE when the interface does not take the size. */
+  send(to: number, message: Uint8Array): number;
+  /** Idempotent. What is called afterwards gets -EBADF. */
+  close(): void;
+}
+
 export interface NativeLayout {
   readonly outboundCounters: readonly string[];
   readonly inboundCounters: readonly string[];
@@ -118,6 +132,12 @@ export interface Native {
     outbound: ArrayBuffer | null,
     inbound: ArrayBuffer | null,
   ) => NativePort;
+  /** `buffer` holds the largest IPv4 packet, 65,535 bytes, at least. */
+  readonly IcmpSocket: new (
+    buffer: ArrayBuffer,
+    ends: Uint32Array,
+    onBatch: (count: number) => void,
+  ) => NativeIcmpSocket;
 }
 
 const require = createRequire(import.meta.url);

@@ -1,11 +1,14 @@
-// The raw ICMP socket, by the package raw-socket: optional, because it is built from source when it is installed and needs
-// CAP_NET_RAW when it is used.
+// The raw ICMP socket: by the package raw-socket where it loads, else by the addon.
 //
-// What its behaviour asks for: one socket on the main thread, held for as long as the daemon runs; received buffers are
+// The package is optional, and built for one Node ABI when it is installed; the addon loads in every Node. Both need
+// CAP_NET_RAW, and neither is tried for want of it in the other.
+//
+// What they have in common: one socket on the main thread, held for as long as the daemon runs; received packets are
 // views of one shared buffer, so they are read at once and nothing of them is kept.
 
 import { createRequire } from 'node:module';
 import { formatIpv4, type Ipv4 } from '../net/ipv4.js';
+import { type IcmpAddon, openAddonIcmp } from './addon-icmp.js';
 import { parseIcmp, type Received } from './icmp-echo.js';
 import type { IcmpSender } from './path-prober.js';
 
@@ -41,9 +44,31 @@ interface RawSocket {
   close(): void;
 }
 
-/** Opens the socket. Throws an Error that says what is missing: the package or the capability. */
-export function openRawIcmp(onReceived: (received: Received) => void): IcmpSender {
-  const raw = loadPackage();
+export interface RawIcmp {
+  readonly sender: IcmpSender;
+  /** Whose socket it is; of the addon with why it is not the package's. */
+  readonly by: string;
+}
+
+/** Opens the socket. Rejects with an Error that says what is missing: the capability, or package and addon. */
+export async function openRawIcmp(
+  onReceived: (received: Received) => void,
+  loadAddon: () => Promise<IcmpAddon>,
+): Promise<RawIcmp> {
+  let raw;
+  try {
+    raw = loadPackage();
+  } catch (error) {
+    const why = whyNotLoaded(error as NodeJS.ErrnoException);
+    const addon = await loadAddon().catch((cause: unknown) => {
+      throw new Error(`${why}; nor can the addon be loaded: ${(cause as Error).message}`, { cause });
+    });
+    return { sender: openAddonIcmp(addon, onReceived), by: `addon (${why})` };
+  }
+  return { sender: openRawSocket(raw, onReceived), by: 'raw-socket' };
+}
+
+function openRawSocket(raw: RawSocketModule, onReceived: (received: Received) => void): IcmpSender {
   let socket: RawSocket | undefined;
   try {
     const { Protocol, AddressFamily } = raw;
@@ -83,11 +108,7 @@ export function openRawIcmp(onReceived: (received: Received) => void): IcmpSende
 }
 
 function loadPackage(): RawSocketModule {
-  try {
-    return createRequire(import.meta.url)('raw-socket') as RawSocketModule;
-  } catch (error) {
-    throw new Error(whyNotLoaded(error as NodeJS.ErrnoException), { cause: error });
-  }
+  return createRequire(import.meta.url)('raw-socket') as RawSocketModule;
 }
 
 /** What to do differs: install it, build it, or build it again for the Node that runs. */

@@ -38,6 +38,15 @@ t.test('wrong calls are refused, and do no harm', (t) => {
     ['nameThread()', () => (native.nameThread as () => unknown)()],
     ['exitNow()', () => (native.exitNow as () => unknown)()],
     ['sdNotify()', () => (native.sdNotify as () => unknown)()],
+    ['new IcmpSocket()', () => new (native.IcmpSocket as unknown as new () => unknown)()],
+    [
+      'new IcmpSocket without room for a packet',
+      () => new native.IcmpSocket(new ArrayBuffer(1500), new Uint32Array(1), () => undefined),
+    ],
+    [
+      'new IcmpSocket without ends',
+      () => new native.IcmpSocket(new ArrayBuffer(65_535), new Uint32Array(0), () => undefined),
+    ],
   ];
   for (const [name, call] of calls) t.throws(call, TypeError, name);
   t.equal(native.stop(999999), -2, 'ENOENT');
@@ -50,6 +59,13 @@ t.test('wrong calls are refused, and do no harm', (t) => {
   t.doesNotThrow(() => native.close(999999));
   t.equal(native.sdNotify('/nonexistent/socket', 'READY=1'), -2);
   t.equal(native.sdNotify('x'.repeat(200), 'READY=1'), -22);
+  const icmp = new native.IcmpSocket(new ArrayBuffer(65_535), new Uint32Array(1), () => undefined);
+  t.throws(() => (icmp.send as () => unknown)(), TypeError, 'send()');
+  t.throws(() => icmp.send(0x7f000001, 'text' as unknown as Uint8Array), TypeError, 'send() of no bytes');
+  t.equal(icmp.send(0x7f000001, new Uint8Array(8)), -9, 'EBADF: not open');
+  t.doesNotThrow(() => icmp.close());
+  t.doesNotThrow(() => icmp.close(), 'twice');
+  t.equal(icmp.open(), -9, 'closed for good');
   const bad = native.open({
     device: '',
     listenAddress: 0,

@@ -39,7 +39,7 @@ const WAITING_LABS: ReadonlySet<string> = new Set(
   [
     ...['bad-input', 'cli', 'cni', 'counters', 'descriptors', 'docker-opts', 'etcd', 'foreign-routes'],
     ...['health', 'hosts-in-network', 'lease-loss', 'modes', 'monitor', 'options', 'probes', 'public-ip'],
-    ...['reach', 'read-only-sys', 'reverse-path', 'service', 'two-daemons', 'underlay'],
+    ...['raw-icmp', 'reach', 'read-only-sys', 'reverse-path', 'service', 'two-daemons', 'underlay'],
   ].map((name) => `test/lab/${name}.test.ts`),
 );
 
@@ -50,6 +50,8 @@ interface Group {
   readonly holds?: (file: string) => boolean;
   readonly jobs: number;
   readonly timeoutSeconds: number;
+  /** Runs only when it is named. */
+  readonly isOnDemand?: true;
 }
 
 const GROUPS: readonly Group[] = [
@@ -70,6 +72,7 @@ const GROUPS: readonly Group[] = [
     jobs: 1,
     timeoutSeconds: 240,
   },
+  { name: 'packages', directories: ['test/packages'], jobs: 1, timeoutSeconds: 1200, isOnDemand: true },
 ];
 
 interface Totals {
@@ -134,7 +137,8 @@ async function main(): Promise<void> {
   const sum: Totals = { passed: 0, failed: 0, skipped: 0 };
   for (const group of GROUPS) {
     // "lab" asks for "lab-waiting", too.
-    if (wanted.length > 0 && !wanted.some((name) => `${group.name}-`.startsWith(`${name}-`))) continue;
+    const isNamed = wanted.some((name) => `${group.name}-`.startsWith(`${name}-`));
+    if (wanted.length > 0 ? !isNamed : group.isOnDemand) continue;
     const files = group.directories.flatMap(testFiles).filter(group.holds ?? (() => true));
     if (files.length === 0) continue;
     const startedMs = Date.now();

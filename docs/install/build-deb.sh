@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds twill_<version>_<arch>.deb in the given folder (default: the current one) from this checkout.
 # Needs what `npm ci` needs, and dpkg-dev. The package depends on a Node.js of Debian's name "nodejs".
+# COMPILED=DIR takes dist/ and prebuilds/ from there instead of compiling them.
 # Two builds of one commit are equal byte for byte: names sorted, times SOURCE_DATE_EPOCH (default: the commit's), modes set.
 # DEBFULLNAME and DEBEMAIL name who builds it, as for Debian's own tools; the default address belongs to nobody.
 set -euo pipefail
@@ -28,13 +29,18 @@ mkdir "$copy"
 cp -a addon binding.gyp docs src tsconfig*.json package.json package-lock.json LICENSE README.md CHANGELOG.md SECURITY.md "$copy/"
 ln -s "$root/node_modules" "$copy/node_modules"
 cd "$copy"
-npm run --silent build:ts >&2
-npm run --silent package:prebuilds >&2
+if [ -n "${COMPILED:-}" ]; then
+  cp -a "$COMPILED/dist" "$COMPILED/prebuilds" .
+  find prebuilds -name '*.node' -exec strip --strip-unneeded {} +
+else
+  npm run --silent build:ts >&2
+  npm run --silent package:prebuilds >&2
+fi
 tarball=$(npm pack --silent --ignore-scripts --pack-destination "$stage")
 tar -xzf "$stage/$tarball" -C "$lib" --strip-components=1
 cp package-lock.json "$lib/"
 (cd "$lib" && npm ci --omit=dev --ignore-scripts --prefer-offline --no-audit --no-fund --silent >&2)
-# The optional package is compiled for the Node.js that is installed here; without it path probes are off.
+# The optional package is compiled for the Node.js that is installed here; under another one the addon has its place.
 rm -rf "$lib/node_modules/raw-socket/build"
 if [ -d node_modules/raw-socket/build/Release ]; then
   mkdir -p "$lib/node_modules/raw-socket/build/Release"

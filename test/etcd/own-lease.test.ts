@@ -67,6 +67,27 @@ t.test('E11 expired while cut off: created again after the cut, the table kept m
   await bench.store.close();
 });
 
+t.test('P15 the wall clock is set: the lease is renewed, and nothing expires', async (t) => {
+  const realNow = Date.now;
+  t.teardown(() => (Date.now = realNow));
+  const bench = await startStore({ endpoints: etcd.url, ...OWN, tuning: { leaseTtlSeconds: 2 } });
+  await putLease(etcd, '10.5.2.0-24', '172.20.0.2');
+  for (const seconds of [86_400, -86_400, 1, -1]) {
+    Date.now = () => realNow() + seconds * 1_000;
+    const before = counter(bench, 'lease_renewals_total');
+    const ms = await until(() => counter(bench, 'lease_renewals_total') > before, 'renewal');
+    t.ok(ms < 2_000, `${seconds} s: renewed after ${Math.round(ms)} ms`);
+  }
+  Date.now = realNow;
+  await putLease(etcd, '10.5.3.0-24', '172.20.0.3');
+  await converged(etcd, bench.recorder);
+  t.equal(bench.recorder.table.size, 3);
+  t.equal(counter(bench, 'lease_recreated_total'), 0);
+  t.strictSame(bench.recorder.lost, []);
+  t.strictSame(reasonsOf(bench.store), []);
+  await bench.store.close();
+});
+
 t.test('E11 expired while cut off and taken by another host: lost, never overwritten', async (t) => {
   const proxy = await TcpProxy.open(etcd.clientPort);
   t.teardown(() => proxy.close());

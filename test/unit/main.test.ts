@@ -121,3 +121,26 @@ void t.test('a password is neither in the log nor in the status', async (t) => {
   await once(daemon, 'exit');
   t.notMatch(status + log, /canary/);
 });
+
+void t.test('P10 an error that nobody catches is told once, and ends the process with 70', async (t) => {
+  const faults = ["throw new Error('canary')", "void Promise.reject(new Error('canary'))"];
+  for (const fault of faults) {
+    // Preloaded, since nothing outside can cause one: SIGUSR2 has no meaning to twilld.
+    const preload = `data:text/javascript,process.once('SIGUSR2', () => { ${fault} })`;
+    const args = ['--import', 'tsx', '--import', preload, PROGRAM];
+    args.push('--etcd-endpoints=http://127.0.0.1:1', '--control-socket=off');
+    const daemon = spawn(process.execPath, args, {
+      env: { PATH: process.env['PATH'] },
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    t.teardown(() => daemon.kill('SIGKILL'));
+    let log = '';
+    daemon.stderr.on('data', (chunk: Buffer) => (log += chunk.toString()));
+    const closed = once(daemon, 'close');
+    await once(daemon.stderr, 'data'); // it waits for etcd
+    daemon.kill('SIGUSR2');
+    t.same(await closed, [70, null], fault);
+    t.equal(log.match(/internal error/g)?.length, 1, log);
+    t.match(log, /canary/);
+  }
+});

@@ -83,14 +83,18 @@ function toText(line: string): string {
     time: string;
     level: string;
     msg?: string;
-    err?: { message?: string };
+    err?: { message?: string; stack?: string };
   };
   // A value from outside must not look like another value, or like another line.
   const pairs = Object.entries(rest).map(
     ([key, value]) =>
       `${key}=${typeof value === 'string' && /^[!-~]+$/.test(value) ? value : JSON.stringify(value)}`,
   );
-  if (err !== undefined) pairs.push(`err=${JSON.stringify(err.message ?? '')}`);
+  if (err !== undefined) {
+    // The last line before the end is a fault of ours: without the place nobody can mend it.
+    const told = level === 'fatal' ? (err.stack ?? err.message) : err.message;
+    pairs.push(`err=${JSON.stringify(told ?? '')}`);
+  }
   const text = [`${time} ${level.padEnd(5)} ${msg ?? ''}`, ...pairs].join(' ');
   // Names and values in the store are other people's text: they must not end the line or speak to a terminal.
   return `${text.replace(/\p{Cc}/gu, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`)}\n`;

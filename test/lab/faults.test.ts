@@ -8,6 +8,7 @@ import t from 'tap';
 import { type Host, Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
 import {
   daemonArguments,
+  dropsOf,
   HEALTH_PORT,
   startCluster,
   startDaemon,
@@ -73,6 +74,75 @@ t.test('faults of process, files and network', { skip: labUnavailable() }, async
     await recovers();
     t.equal(kernelState(lab, a), clean);
     t.same(readdirSync(a.dir).sort(), files);
+  });
+
+  await t.test('P7 a crash, as one in the addon is', async (t) => {
+    const clean = kernelState(lab, a);
+    await lab.run(a.ns, 'prlimit', [`--pid=${pid()}`, '--core=0']);
+    t.not(await lab.end(daemons[0], 'SIGSEGV'), 0);
+    daemons[0] = await startDaemon(lab, a, staticFile);
+    await recovers();
+    t.equal(kernelState(lab, a), clean);
+  });
+
+  await t.test('P14 a twentieth of a core: what is lost is counted, nothing is taken for hung', async (t) => {
+    const outbound = async (): Promise<Readonly<Record<string, number>>> =>
+      (await statusOf(lab, a)).backend.counters.outbound;
+    const before = await outbound();
+    const sent = 40_000;
+    const script = `
+import socket, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for i in range(${sent}):
+    if i % 400 == 0: time.sleep(0.01)
+    s.sendto(b'x' * 100, ('${b.containerIp}', 9))`;
+    const sender = lab.spawn(a.containerNs, 'python3', ['-c', script]);
+    let isSending = true;
+    void sender.exited.then(() => (isSending = false));
+    while (isSending) {
+      process.kill(pid(), 'SIGSTOP');
+      await new Promise((resolve) => setTimeout(resolve, 95));
+      process.kill(pid(), 'SIGCONT');
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    await recovers();
+    let after = before;
+    await waitFor(async () => {
+      after = await outbound();
+      return (
+        after.packets_in - before.packets_in >= sent &&
+        after.packets_in === after.packets_out + dropsOf(after)
+      );
+    }, 'all to be counted');
+    const lost = dropsOf(after) - dropsOf(before);
+    t.equal(lost, after.drop_tun_queue - before.drop_tun_queue, `${lost} lost, all of them in the queue`);
+    t.notMatch(daemons[0].log(), /does not move/);
+  });
+
+  await t.test('K8 events of the kernel are lost (ENOBUFS)', async (t) => {
+    const monitor = Number(
+      readFileSync(`/proc/${pid()}/task/${pid()}/children`, 'utf8')
+        .trim()
+        .split(' ')
+        .find((child) => readFileSync(`/proc/${child}/cmdline`, 'utf8').includes('monitor')),
+    );
+    process.kill(monitor, 'SIGSTOP');
+    const routes = Array.from(
+      { length: 10_000 },
+      (_, i) => `route add 198.18.${i >> 8}.${i & 255} dev eth0\n`,
+    );
+    await lab.run(a.ns, 'ip', ['-batch', '-'], { input: routes.join('') });
+    lab.ip(a.ns, 'route delete 10.5.0.0/16');
+    const drops = readFileSync(`/proc/${monitor}/net/netlink`, 'utf8')
+      .split('\n')
+      .map((line) => line.trim().split(/\s+/))
+      .filter(([, family, port]) => family === '0' && port === String(monitor))
+      .map((words) => Number(words[8]));
+    t.ok(drops[0] > 0, `${drops[0]} events were dropped`);
+    process.kill(monitor, 'SIGCONT');
+    await waitFor(() => lab.ip(a.ns, 'route show 10.5.0.0/16') !== '', 'the route to be back', 2_000);
+    lab.ip(a.ns, 'route flush root 198.18.0.0/15');
+    await recovers();
   });
 
   await t.test('K10 the uplink flaps', async (t) => {

@@ -1,11 +1,18 @@
-// A name server that never answers: SIGTERM is obeyed within a second all the same.
+// A name server that never answers: SIGTERM is obeyed within a second all the same. A name that leads elsewhere is followed.
 //
 //   h1: daemon ─► resolver ─► 127.0.0.53: listens, says nothing          etcd, reached by a name in /etc/hosts
 
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import t from 'tap';
 import type { Test } from 'tap';
-import { ETCD_PROGRAMS, etcdDaemonArguments, startEtcd } from '../../bench/lab/etcd-hosts.js';
+import {
+  ETCD_PREFIX,
+  ETCD_PROGRAMS,
+  etcdctl,
+  etcdDaemonArguments,
+  restartEtcd,
+  startEtcd,
+} from '../../bench/lab/etcd-hosts.js';
 import { Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
 import type { Task } from '../../bench/lab/lab.js';
 import { ensurePackages } from '../../bench/lab/packages.js';
@@ -55,6 +62,22 @@ t.test('SIGTERM while no name is resolved', { skip: labUnavailable() }, async (t
       });
     }
   }
+
+  await t.test('E17 the name of etcd leads to another address', async (t) => {
+    setHosts('172.20.0.250 a.test\n');
+    const daemon = start('http://a.test:2379');
+    await waitFor(() => /ready after/.test(daemon.log()), 'the daemon');
+    await lab.end(etcd.task, 'SIGKILL');
+    lab.ip(etcd.ns, 'address delete 172.20.0.250/24 dev eth0');
+    lab.ip(etcd.ns, 'address add 172.20.0.251/24 dev eth0');
+    setHosts('172.20.0.251 a.test\n');
+    await restartEtcd(lab, etcd);
+    const lease = JSON.stringify({ PublicIP: '172.20.0.9', BackendType: 'udp', BackendData: null });
+    await etcdctl(lab, etcd, ['put', `${ETCD_PREFIX}/subnets/10.5.99.0-24`, lease]);
+    await waitFor(() => /leases changed .*10\.5\.99\.0/.test(daemon.log()), 'the new lease', 20_000);
+    await endsInTime(t, daemon, 'SIGTERM');
+    lab.ip(etcd.ns, 'address replace 172.20.0.250/24 dev eth0');
+  });
 
   await t.test('at run time, after the name of etcd died', async (t) => {
     setHosts('172.20.0.250 a.test\n');

@@ -1,6 +1,6 @@
 // The commands that show what the daemon says of itself: status, peers, drops, leases.
 
-import { parsePrefix, prefixKey } from '../net/ipv4.js';
+import { parsePrefix } from '../net/ipv4.js';
 import { DROP_MEANINGS, type DropReason } from '../dataplane/counters.js';
 import { type Command, show } from './command.js';
 import { type DaemonStatus, fetchStatus, type PeerStatus } from './daemon-client.js';
@@ -174,7 +174,7 @@ export function peerState(peer: PeerStatus, nowMs: number): string {
 export function byAddress<T extends { readonly subnet: string }>(rows: readonly T[]): T[] {
   const placed = rows.map((row) => {
     const prefix = parsePrefix(row.subnet.replace(/-(\d+)$/, '/$1'));
-    return { row, place: prefix === undefined ? Infinity : prefixKey(prefix) };
+    return { row, place: prefix === undefined ? Infinity : prefix.address + prefix.length / 64 };
   });
   return placed.sort((a, b) => (a.place === b.place ? 0 : a.place - b.place)).map(({ row }) => row);
 }

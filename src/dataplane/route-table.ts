@@ -318,7 +318,7 @@ export class RouteTable {
   /** Row + 1 of the longest lease that covers `prefix` and is shorter than it; 0 when there is none. */
   #coverOf(prefix: Prefix): number {
     for (let length = prefix.length - 1; length >= 0; length--) {
-      const row = this.#rows.get(((prefix.address & maskOf(length)) >>> 0) * 64 + length);
+      const row = this.#rows.get(prefixKey({ address: (prefix.address & maskOf(length)) >>> 0, length }));
       if (row !== undefined) return row + 1;
     }
     return 0;

@@ -59,8 +59,8 @@ export interface LeaseChange {
   readonly refusals: readonly Refusal[];
 }
 
-// No prefix has this key (prefixKey).
-const OWN_KEY = -1;
+// No prefix has this key: those of prefixKey() are whole.
+const OWN_KEY = 0.5;
 
 /** One update at work: accepted leases as they were before it, by key, and what it refused. */
 interface Update {

@@ -107,12 +107,23 @@ export function isBogon(address: Ipv4): boolean {
   return BOGONS.some((bogon) => prefixContains(bogon, address));
 }
 
-/** A number that differs for any two prefixes: 32 bits of address, 6 of length. */
-export function prefixKey(prefix: Prefix): number {
-  return prefix.address * 64 + prefix.length;
+// Keys of all prefixes that are no 32-bit integer are above it.
+const LARGE_KEY = 2 ** 32;
+
+/**
+ * A whole number that differs for any two prefixes. Of a lease it is one of 32 bits, signed, which V8 keeps without an object
+ * of its own: the first host bit, set, tells the length.
+ */
+export function prefixKey({ address, length }: Prefix): number {
+  const mark = length < 32 ? 1 << (31 - length) : 0;
+  const isPlain = mark !== 0 && (address & ~maskOf(length)) === 0;
+  return isPlain ? address | mark : LARGE_KEY + address * 64 + length;
 }
 
 /** The inverse of prefixKey(). */
 export function prefixOfKey(key: number): Prefix {
-  return { address: Math.floor(key / 64), length: key % 64 };
+  const rest = key - LARGE_KEY;
+  if (rest >= 0) return { address: Math.floor(rest / 64), length: rest % 64 };
+  const mark = key & -key;
+  return { address: (key ^ mark) >>> 0, length: Math.clz32(mark) };
 }

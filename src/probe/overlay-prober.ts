@@ -49,7 +49,6 @@ interface Peer<Lease, Key> {
   lease: Lease;
   /** Undefined until it is asked, and while nothing is sent to it. */
   reach: PeerReach | undefined;
-  isUsed: boolean;
   /** In whole milliseconds. */
   askedMs: number;
 }
@@ -65,7 +64,7 @@ interface Asked<Lease, Key> {
 const NEVER_MS = -(2 ** 30);
 
 const NOT_USED: Reach = { state: 'unknown', reason: 'not used' };
-const NOT_ASKED = new PeerReach(0);
+const NOT_ASKED: Reach = new PeerReach(0).report('none');
 
 /** `Lease` is the caller's own and only given back to it. */
 export class OverlayProber<Lease, Key = string> {
@@ -108,7 +107,7 @@ export class OverlayProber<Lease, Key = string> {
       }
       this.#forget(key);
       const address = publicIp | 0;
-      const peer = { key, address, lease, reach: undefined, isUsed: true, askedMs: NEVER_MS };
+      const peer = { key, address, lease, reach: undefined, askedMs: NEVER_MS };
       this.#peers.set(key, peer);
       this.#soon.add(peer);
     }
@@ -187,12 +186,13 @@ export class OverlayProber<Lease, Key = string> {
     this.#soon.delete(peer);
   }
 
-  #reportOf({ isUsed, reach = NOT_ASKED, address }: Peer<Lease, Key>): Reach {
-    return isUsed ? reach.report(this.#options.hostAnswer(address >>> 0)) : NOT_USED;
+  #reportOf({ reach, address, askedMs }: Peer<Lease, Key>): Reach {
+    if (reach === undefined) return askedMs === NEVER_MS ? NOT_ASKED : NOT_USED;
+    return reach.report(this.#options.hostAnswer(address >>> 0));
   }
 
-  #stateOf({ isUsed, reach = NOT_ASKED, address }: Peer<Lease, Key>): ReachState {
-    return isUsed ? reach.state(this.#options.hostAnswer(address >>> 0)) : NOT_USED.state;
+  #stateOf({ reach, address }: Peer<Lease, Key>): ReachState {
+    return reach?.state(this.#options.hostAnswer(address >>> 0)) ?? 'unknown';
   }
 
   #forget(key: Key): void {
@@ -208,11 +208,10 @@ export class OverlayProber<Lease, Key = string> {
     this.#peers.set(peer.key, peer);
     peer.askedMs = Math.round(nowMs);
     const target = this.#options.targetOf(peer.lease);
-    const isUsed = target !== undefined;
-    // What was lost while nothing was sent to it says nothing.
-    if (!isUsed) peer.reach = undefined;
-    peer.isUsed = isUsed;
-    if (!isUsed) return;
+    if (target === undefined) {
+      peer.reach = undefined; // what was lost while nothing was sent to it says nothing
+      return;
+    }
     const reach = (peer.reach ??= new PeerReach(nowMs));
     const packets = this.#options.packetsOf(peer.lease);
     if (packets !== undefined) reach.noteTraffic(...packets, nowMs);

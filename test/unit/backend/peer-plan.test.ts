@@ -8,7 +8,14 @@ import {
 } from '../../../src/backend/peer-plan.js';
 import type { KernelState, PeerPlan, Phases } from '../../../src/backend/peer-plan.js';
 import type { Route } from '../../../src/kernel/route.js';
-import { parseIpv4, parsePrefix, prefixKey } from '../../../src/net/ipv4.js';
+import {
+  formatPrefix,
+  maskOf,
+  parseIpv4,
+  parsePrefix,
+  prefixKey,
+  prefixOfKey,
+} from '../../../src/net/ipv4.js';
 
 const ip = (text: string) => parseIpv4(text)!;
 
@@ -77,7 +84,21 @@ const ALL_OF_2 = {
 
 t.test('prefixKey() differs for any two prefixes', (t) => {
   const texts = ['0.0.0.0/0', '0.0.0.0/32', '10.5.0.0/16', '10.5.0.0/24', '255.255.255.255/32'];
-  t.equal(new Set(texts.map((text) => prefixKey(parsePrefix(text)!))).size, texts.length);
+  const prefixes = texts.map((text) => parsePrefix(text)!);
+  for (const address of [0, 1, 0x0a050000, 0x7fffffff, 0x80000000, 0xfffffffe, 0xffffffff])
+    for (let length = 0; length <= 32; length++) {
+      const network = (address & maskOf(length)) >>> 0;
+      prefixes.push({ address, length });
+      if (network !== address) prefixes.push({ address: network, length });
+    }
+  const seen = new Map<number, string>();
+  for (const prefix of prefixes) {
+    const key = prefixKey(prefix);
+    const text = formatPrefix(prefix);
+    t.equal(seen.get(key) ?? text, text);
+    seen.set(key, text);
+    t.same(prefixOfKey(key), prefix, text);
+  }
   t.end();
 });
 

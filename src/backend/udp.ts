@@ -638,7 +638,9 @@ class UdpBackend implements Backend {
     const doubtful = [...new Set(leases.map((lease) => lease.attributes.publicIp))].filter((address) =>
       this.#tunnelled.some((prefix) => prefixContains(prefix, address)),
     );
-    const found = doubtful.length === 0 ? [] : await lookupRoutes(doubtful);
+    // As the socket sends: its address may have a table of its own, by `ip rule`.
+    const socket = { address: this.#iface.address, port: this.#port };
+    const found = doubtful.length === 0 ? [] : await lookupRoutes(doubtful, { socket });
     const inTunnel = new Set(doubtful.filter((_, i) => found[i]?.device === this.#device));
     return leases.map(({ attributes: { publicIp } }) => !inTunnel.has(publicIp));
   }

@@ -8,6 +8,7 @@
 import { type Condition, condition } from '../condition.js';
 import { OverlayError } from '../errors.js';
 import { MemberGuard } from '../firewall/member-guard.js';
+import { nameOfLink } from '../kernel/link.js';
 import { parseVtepData, parseVxlanConfig } from '../config/vxlan-config.js';
 import { formatIpv4 } from '../net/ipv4.js';
 import { removeLeftovers } from './leftovers.js';
@@ -63,6 +64,7 @@ class VxlanBackend implements Backend {
       former: context.networks[1],
       tunnelDevice: this.#device.name,
       needsLookup: () => this.#config.hasDirectRouting,
+      lookupThrough: () => this.#iface.name,
       planPeer: (lease, lookup) => this.#planPeer(lease, lookup),
       prepare: () => this.#prepare(),
       beside: () => this.#syncGuard(),
@@ -171,6 +173,11 @@ class VxlanBackend implements Backend {
 
   async #prepare(): Promise<void> {
     if (this.#ownSubnet === undefined) return;
+    // Direct routes name the interface; the device knows it by its index.
+    if (this.#config.hasDirectRouting) {
+      const name = await nameOfLink(this.#iface);
+      if (name !== undefined) this.#iface = { ...this.#iface, name };
+    }
     const change = await this.#device.ensure(this.#iface, { address: this.#ownSubnet.address, length: 32 });
     if (change.wasMade || change.wasRepaired) this.#programmer.countRepair('device');
     if (change.wasAddressed) this.#programmer.countRepair('address');
@@ -210,7 +217,7 @@ class VxlanBackend implements Backend {
       lookup !== undefined &&
       lookup.gateway === undefined &&
       !lookup.isLocal &&
-      lookup.device !== this.#device.name;
+      lookup.device === this.#iface.name;
     if (isDirect) {
       return { subnet, route: { prefix: subnet, gateway: publicIp, device: lookup.device }, vtep: undefined };
     }

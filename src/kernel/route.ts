@@ -159,6 +159,8 @@ export interface RouteLookup {
 export interface LookupOptions {
   /** Device that packets have to leave by: its routes count, also those of its VRF, and no way through another. */
   readonly through?: string | undefined;
+  /** A socket bound to an address of this host and a UDP port, sending to the same port: what `ip rule` may go by. */
+  readonly socket?: { readonly address: Ipv4; readonly port: number } | undefined;
 }
 
 /**
@@ -167,11 +169,15 @@ export interface LookupOptions {
  */
 export async function lookupRoutes(
   destinations: readonly Ipv4[],
-  { through }: LookupOptions = {},
+  { through, socket }: LookupOptions = {},
   signal?: AbortSignal,
 ): Promise<(RouteLookup | undefined)[]> {
-  const via = through === undefined ? '' : ` oif ${checkInterfaceName(through)}`;
-  const lines = destinations.map((destination) => `route get ${formatIpv4(destination)}${via}`);
+  let by = through === undefined ? '' : ` oif ${checkInterfaceName(through)}`;
+  if (socket !== undefined) {
+    const { address, port } = socket;
+    by += ` from ${formatIpv4(address)} ipproto udp sport ${port} dport ${port}`;
+  }
+  const lines = destinations.map((destination) => `route get ${formatIpv4(destination)}${by}`);
   // With a device named, the kernel takes what it has no route for as on-link (ip_route_output_key_hash_rcu); only the
   // route itself, which "fibmatch" asks for, tells the two apart.
   const matches = through === undefined ? [] : lines.map((line) => line.replace('get ', 'get fibmatch '));

@@ -98,6 +98,9 @@ export class OverlayProber<Lease, Key = string> {
   /** What is known of a peer is forgotten when it is left out, or another host has its subnet. */
   setPeers(peers: Iterable<OverlayPeer<Lease, Key>>): void {
     const left = new Set(this.#peers.keys());
+    const [first] = this.#peers.values();
+    // In the first round all are new, and have their turns in the order in which they came.
+    const isFirstRound = first === undefined || first.askedMs === NEVER_MS;
     for (const { key, publicIp, lease } of peers) {
       left.delete(key);
       const known = this.#peers.get(key);
@@ -109,7 +112,7 @@ export class OverlayProber<Lease, Key = string> {
       const address = publicIp | 0;
       const peer = { key, address, lease, reach: undefined, askedMs: NEVER_MS };
       this.#peers.set(key, peer);
-      this.#soon.add(peer);
+      if (!isFirstRound) this.#soon.add(peer);
     }
     for (const key of left) this.#forget(key);
   }

@@ -231,12 +231,14 @@ export function newLeaseId(): bigint {
 /** `kv` without its buffers, which would pin the whole received message. */
 export function entryOf(kv: IKeyValue): KvEntry {
   const valueBytes = kv.value.length;
+  const modRevision = BigInt(kv.mod_revision);
   return {
     key: kv.key.toString('latin1'),
     value: valueBytes > MAX_VALUE_BYTES ? undefined : kv.value.toString('utf8'),
     valueBytes,
-    createRevision: BigInt(kv.create_revision),
-    modRevision: BigInt(kv.mod_revision),
+    // One object until the first renewal: there may be 65,000 of each.
+    createRevision: kv.create_revision === kv.mod_revision ? modRevision : BigInt(kv.create_revision),
+    modRevision,
     leaseId: BigInt(kv.lease),
   };
 }

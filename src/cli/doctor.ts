@@ -7,38 +7,22 @@ import { release } from 'node:os';
 import type { Flags } from '../config/flags.js';
 import { blockingRule } from '../firewall/blocking-rule.js';
 import { runCommand } from '../kernel/command.js';
+import { listLinks } from '../kernel/link.js';
 import { readSysctl } from '../kernel/sysctl.js';
 import { readSubnetFile } from '../subnet-file.js';
-import { formatPrefix, parsePrefix } from '../net/ipv4.js';
+import { formatPrefix, parsePrefix, type Prefix } from '../net/ipv4.js';
 import { type Endpoint, parseEndpoints } from '../store/etcd/endpoints.js';
 import { hasTlsFiles } from '../store/etcd/tls-files.js';
 import { type Command, show, UsageError } from './command.js';
 import { type DaemonStatus, DaemonUnreachable, fetchStatus } from './daemon-client.js';
-import { formatDuration, printable } from './format.js';
-import { environmentOf, holderOf, isProgram, isTwilld, listProcesses, udpSockets } from './processes.js';
+import { type Finding, fail, ok, warn } from './finding.js';
+import { formatDuration, wrap } from './format.js';
+import type { Migration } from './migration.js';
+import { holderOf, isProgram, isTwilld, udpSockets } from './processes.js';
 import { readSettings, SERVICE_SETTINGS, type Settings } from './settings.js';
+import { screenWidth } from './views.js';
 
-export interface Finding {
-  readonly check: string;
-  readonly state: 'ok' | 'warn' | 'fail';
-  readonly text: string;
-  /** What to do; "" when all is well. */
-  readonly advice: string;
-}
-
-const ok = (check: string, text: string): Finding => ({ check, state: 'ok', text, advice: '' });
-const warn = (check: string, text: string, advice: string): Finding => ({
-  check,
-  state: 'warn',
-  text,
-  advice,
-});
-const fail = (check: string, text: string, advice: string): Finding => ({
-  check,
-  state: 'fail',
-  text,
-  advice,
-});
+export type { Finding } from './finding.js';
 
 const LEAST_KERNEL = [5, 10];
 const TUN = '/dev/net/tun';
@@ -126,14 +110,14 @@ async function checkForwarding(): Promise<Finding> {
       );
 }
 
-async function checkForwardPolicy(status: DaemonStatus | undefined): Promise<Finding> {
+async function checkForwardPolicy(network: Prefix | undefined): Promise<Finding> {
   if (findProgram('iptables') === undefined) return ok('forward policy', 'no iptables on this host');
   const { status: exit, stdout, stderr } = await runCommand('iptables', ['-S']);
   if (exit !== 0) return warn('forward policy', stderr.trim().split('\n')[0] ?? '', 'run as root to see it');
   const lines = stdout.split('\n');
   const rulesOf = (chain: string) => lines.filter((line) => line.startsWith(`-A ${chain} `));
-  const network = parsePrefix(status?.network ?? '') ?? { address: 0, length: 0 };
-  const refusal = blockingRule(rulesOf('FORWARD'), 'FLANNEL-FWD', network, rulesOf);
+  const anything = { address: 0, length: 0 };
+  const refusal = blockingRule(rulesOf('FORWARD'), 'FLANNEL-FWD', network ?? anything, rulesOf);
   if (refusal !== undefined) {
     const text = `FORWARD rule ${refusal.number} "${refusal.rule}" refuses packets of the overlay`;
     return warn(
@@ -151,13 +135,17 @@ async function checkForwardPolicy(status: DaemonStatus | undefined): Promise<Fin
   return warn('forward policy', 'FORWARD drops and there is no rule for the overlay', advice);
 }
 
-function checkPort(status: DaemonStatus | undefined, isBefore: boolean): Finding {
-  const isVxlan = status?.backend.type === 'vxlan';
-  const port = status?.backend.port ?? (isVxlan ? VXLAN_PORT : UDP_PORT);
+async function checkPort(
+  status: DaemonStatus | undefined,
+  migration: Migration | undefined,
+): Promise<Finding> {
+  const type = status?.backend.type ?? migration?.config?.backendType;
+  if (type === 'host-gw') return ok('port', 'host-gw needs none');
+  const isVxlan = type === 'vxlan';
+  const port = status?.backend.port ?? migration?.port ?? (isVxlan ? VXLAN_PORT : UDP_PORT);
   const sockets = udpSockets(port);
   const isTaken = sockets.length > 0;
   if (status !== undefined) {
-    if (status.backend.type === 'host-gw') return ok('port', 'host-gw needs none');
     return isTaken || isVxlan
       ? ok('port', `UDP ${port} is ours`)
       : fail('port', `UDP ${port} is not open`, 'see twill status');
@@ -165,13 +153,18 @@ function checkPort(status: DaemonStatus | undefined, isBefore: boolean): Finding
   if (!isTaken) return ok('port', `UDP ${port} is free`);
   const holder = holderOf(sockets);
   if (holder === undefined) {
-    return warn('port', `UDP ${port} is in use, by whom cannot be seen`, 'run as root to see it');
+    const links = await listLinks();
+    const device = links.find(({ kind, data }) => kind === 'vxlan' && data['port'] === port);
+    if (device === undefined)
+      return warn('port', `UDP ${port} is in use, by whom cannot be seen`, 'run as root to see it');
+    const text = `UDP ${port} is held by the vxlan device ${device.name}`;
+    return isVxlan ? ok('port', text) : fail('port', text, 'delete the device, or set Backend.Port');
   }
   const { pid } = holder;
   if (isTwilld(holder)) return ok('port', `UDP ${port} is ours: twilld, process ${pid}`);
   if (isProgram(holder, 'flanneld')) {
     const text = `UDP ${port} is held by flanneld, process ${pid}`;
-    return isBefore
+    return migration !== undefined
       ? ok('port', `${text}, until it is stopped`)
       : fail('port', text, 'systemctl disable --now flanneld: one of the two at a time');
   }
@@ -291,52 +284,6 @@ async function checkDaemon(
   }
 }
 
-/** What twilld will find in flanneld's place. */
-async function checkFlanneld(flags: Flags): Promise<Finding[]> {
-  const findings: Finding[] = [];
-  const flanneld = listProcesses().find((process) => isProgram(process, 'flanneld'));
-  if (flanneld === undefined) {
-    findings.push(warn('flanneld', 'does not run', 'nothing, if it was stopped already'));
-  } else {
-    const environment = environmentOf(flanneld);
-    const ofFlannel = Object.entries(environment ?? {}).filter(([name]) => name.startsWith('FLANNELD_'));
-    try {
-      const { flags: theirs } = readSettings(flanneld.command.slice(1), Object.fromEntries(ofFlannel), '');
-      findings.push(
-        environment === undefined
-          ? warn('flanneld', 'its variables cannot be seen', 'run as root')
-          : ok('flanneld', `twilld takes its flags and variables (process ${flanneld.pid})`),
-      );
-      for (const key of [
-        'etcdEndpoints',
-        'etcdPrefix',
-        'subnetFile',
-        'iface',
-        'publicIp',
-        'ipMasq',
-      ] as const) {
-        const [was, is] = [String(theirs[key]), String(flags[key])];
-        if (was === is) continue;
-        const secret = key === 'etcdEndpoints' ? '' : `: "${was}", twilld "${is}"`;
-        findings.push(
-          warn('flanneld', `has another ${key}${secret}`, `put it into ${SERVICE_SETTINGS}, or behind --`),
-        );
-      }
-    } catch (error) {
-      findings.push(
-        fail('flanneld', (error as Error).message, 'twilld does not take that: see operations.md'),
-      );
-    }
-  }
-  const { subnet } = await readSubnetFile(flags.subnetFile);
-  findings.push(
-    subnet === undefined
-      ? warn('subnet file', `${flags.subnetFile} has no subnet`, 'the lease is found by the public IP alone')
-      : ok('subnet file', `${formatPrefix(subnet)}, which twilld keeps`),
-  );
-  return findings;
-}
-
 function checkOffloads({ backend }: DaemonStatus): Finding[] {
   if (backend.offloads === undefined) return [];
   const missing = Object.entries(backend.offloads).filter(([, value]) => value === false);
@@ -402,21 +349,36 @@ export async function examine(
   { isBefore = false }: ExamineOptions = {},
 ): Promise<Finding[]> {
   const { status, findings } = await checkDaemon(socketPath, isBefore);
+  const migration = isBefore ? await (await import('./migration.js')).examineMigration(flags) : undefined;
   return [
     checkKernel(),
     checkTun(),
     ...checkCapabilities(),
     ...checkPrograms(),
     await checkForwarding(),
-    await checkForwardPolicy(status),
-    checkPort(status, isBefore),
+    await checkForwardPolicy(parsePrefix(status?.network ?? '') ?? migration?.config?.network),
+    await checkPort(status, migration),
     ...(await checkEtcd(flags, status)),
     ...findings,
-    ...(isBefore ? await checkFlanneld(flags) : []),
+    ...(migration?.findings ?? []),
     ...(status === undefined
       ? []
       : [...checkOffloads(status), ...checkMtu(status), await checkSubnetFile(status)]),
   ];
+}
+
+/** Where the text of a finding begins. */
+const TEXT_COLUMN = 22;
+
+export function findingsText(findings: readonly Finding[], width: number): string {
+  const lines = (text: string, mark: string): string =>
+    mark + wrap(text, width - TEXT_COLUMN - mark.length).join(`\n${' '.repeat(TEXT_COLUMN + mark.length)}`);
+  return findings
+    .map(({ check, state, text, advice }) => {
+      const found = `${state.padEnd(4)}  ${check.padEnd(14)}  ${lines(text, '')}`;
+      return advice === '' ? found : `${found}\n${' '.repeat(TEXT_COLUMN)}${lines(advice, '→ ')}`;
+    })
+    .join('\n');
 }
 
 export const DOCTOR: Command = {
@@ -438,14 +400,7 @@ export const DOCTOR: Command = {
           : [fail('settings', fault.text, 'mend it: twilld will not start')]),
       ...(await examine(context.socketPath, flags, { isBefore })),
     ];
-    show(context, findings, () =>
-      findings
-        .map(({ check, state, text, advice }) => {
-          const line = `${state.padEnd(4)}  ${check.padEnd(14)}  ${printable(text)}`;
-          return advice === '' ? line : `${line}\n${' '.repeat(22)}→ ${advice}`;
-        })
-        .join('\n'),
-    );
+    show(context, findings, () => findingsText(findings, screenWidth()));
     return findings.some(({ state }) => state === 'fail') ? 1 : 0;
   },
 };

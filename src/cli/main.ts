@@ -5,7 +5,9 @@
 import { DEFAULT_CONTROL_SOCKET } from '../config/options.js';
 import { readVersion } from '../version.js';
 import { type Command, parseOptions, UsageError } from './command.js';
+import { wrap } from './format.js';
 import { serviceVariable } from './settings.js';
+import { screenWidth } from './views.js';
 
 /** Each is loaded only when it is asked for. */
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
@@ -30,14 +32,22 @@ async function usage(): Promise<string> {
   const lines = ['Usage: twill COMMAND [OPTION]...', ''];
   for (const load of Object.values(COMMANDS)) {
     const { name, summary } = await load();
-    lines.push(`  ${name.padEnd(9)} ${summary}`);
+    lines.push(...optionLines(`${name.padEnd(9)} ${summary}`, 10));
   }
-  return [...lines, '', ...COMMON_HELP.map((line) => `  ${line}`), ''].join('\n');
+  return [...lines, '', ...COMMON_HELP.flatMap((line) => optionLines(line, 13)), ''].join('\n');
+}
+
+/** A line of help, in as many lines as the screen needs; its text begins at `column`. */
+function optionLines(text: string, column: number): string[] {
+  const indent = ' '.repeat(2 + column);
+  return wrap(text.slice(column), screenWidth() - indent.length).map(
+    (line, i) => (i === 0 ? `  ${text.slice(0, column)}` : indent) + line,
+  );
 }
 
 function commandUsage({ name, summary, help }: Command): string {
-  const options = [...help, ...COMMON_HELP].map((line) => `  ${line}`);
-  return [`Usage: twill ${name} [OPTION]...`, '', `  ${summary}`, '', ...options, ''].join('\n');
+  const options = [...help, ...COMMON_HELP].flatMap((line) => optionLines(line, 13));
+  return [`Usage: twill ${name} [OPTION]...`, '', ...optionLines(summary, 0), '', ...options, ''].join('\n');
 }
 
 async function main(args: readonly string[]): Promise<number> {

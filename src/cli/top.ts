@@ -45,7 +45,12 @@ interface PeerRates {
  * Rates between two states of one daemon. A counter that went back, because the daemon was restarted, counts from 0. The
  * kernel modes count no packets: their peers are those with a round trip.
  */
-export function ratesBetween(before: DaemonStatus, after: DaemonStatus, seconds: number): Rates {
+export function ratesBetween(
+  before: DaemonStatus,
+  after: DaemonStatus,
+  seconds: number,
+  nowMs = Date.now(),
+): Rates {
   const per = (was: number | undefined, is: number | undefined): number => {
     const [from, to] = [was ?? 0, is ?? 0];
     return (to < from ? to : to - from) / seconds;
@@ -64,7 +69,6 @@ export function ratesBetween(before: DaemonStatus, after: DaemonStatus, seconds:
     };
   };
   const known = new Map(before.peers.map((peer) => [peer.subnet, peer]));
-  const nowMs = Date.now();
   const peers = after.peers
     .map((peer) => {
       const { rttMs, loss } = peer.reachability ?? {};
@@ -245,7 +249,7 @@ export const TOP: Command = {
   help: [
     '--interval S seconds between two looks, 0.1 or more (default 1)',
     '--count N    ends after N looks',
-    'keys: l o i r s a sort by load, out, in, RTT, loss, address; arrows, PgUp, PgDn, Home, End scroll',
+    'l o i r s a  keys that sort by load, out, in, RTT, loss, address; arrows, PgUp, PgDn, Home, End scroll',
   ],
   options: { interval: { type: 'string' }, count: { type: 'string' } },
   run: async ({ socketPath, isJson, options, print }) => {

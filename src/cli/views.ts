@@ -257,6 +257,19 @@ export function listDrops({ backend: { counters } }: DaemonStatus, withZeroes: b
   return drops.sort((a, b) => b.packets - a.packets);
 }
 
+export function dropsText({ backend }: DaemonStatus, drops: readonly Drop[], width: number): string {
+  if (backend.counters === undefined)
+    return `backend ${backend.type ?? '–'}: the kernel carries the packets and counts them (ip -s link)`;
+  if (drops.length === 0) return 'nothing was dropped';
+  const rows = drops.map(({ packets, direction, reason }) => [formatNumber(packets), direction, reason]);
+  const lines = formatColumns([['packets', 'direction', 'reason'], ...rows]).split('\n');
+  const indent = lines.reduce((widest, { length }) => Math.max(widest, length), 0) + 2;
+  const meanings = ['meaning', ...drops.map(({ meaning }) => meaning)];
+  return lines
+    .map((line, i) => line.padEnd(indent) + wrap(meanings[i], width - indent).join(`\n${' '.repeat(indent)}`))
+    .join('\n');
+}
+
 export const DROPS: Command = {
   name: 'drops',
   summary: 'packets dropped since the start, by reason, and what each reason means',
@@ -265,18 +278,7 @@ export const DROPS: Command = {
   run: async (context) => {
     const status = await fetchStatus(context.socketPath);
     const drops = listDrops(status, context.options['all'] === true);
-    show(context, drops, () => {
-      if (status.backend.counters === undefined)
-        return `backend ${status.backend.type ?? '–'}: the kernel carries the packets and counts them (ip -s link)`;
-      if (drops.length === 0) return 'nothing was dropped';
-      const rows = drops.map((drop) => [
-        formatNumber(drop.packets),
-        drop.direction,
-        drop.reason,
-        drop.meaning,
-      ]);
-      return formatColumns([['packets', 'direction', 'reason', 'meaning'], ...rows]);
-    });
+    show(context, drops, () => dropsText(status, drops, screenWidth()));
     return 0;
   },
 };
@@ -316,6 +318,15 @@ export function listLeases(status: DaemonStatus): LeaseRow[] {
   return [...byAddress([...(own === undefined ? [] : [own]), ...used, ...refused]), ...unreadable];
 }
 
+export function leasesText({ store }: DaemonStatus, leases: readonly LeaseRow[], width: number): string {
+  if (leases.length === 0) return 'no leases';
+  const rows = leases.map(({ subnet, publicIp, state }) => [subnet, publicIp, state]);
+  const text = fitColumns([['subnet', 'public IP', 'state'], ...rows], [], width);
+  const listed = store['badKeyList'];
+  const more = Array.isArray(listed) ? Number(store['badKeys'] ?? 0) - listed.length : 0;
+  return more > 0 ? `${text}\nand ${more} unreadable keys more` : text;
+}
+
 export const LEASES: Command = {
   name: 'leases',
   summary: 'what the store holds: the own lease, the others, those refused with the reason, unreadable keys',
@@ -325,16 +336,7 @@ export const LEASES: Command = {
     const status = await fetchStatus(context.socketPath);
     const leases = listLeases(status);
     const width = context.options['wide'] === true ? Infinity : screenWidth();
-    show(context, leases, () => {
-      if (leases.length === 0) return 'no leases';
-      const rows = leases.map(({ subnet, publicIp, state }) => [subnet, publicIp, state]);
-      const text = fitColumns([['subnet', 'public IP', 'state'], ...rows], [], width);
-      const more = Number(status.store['badKeys'] ?? 0) - badKeyCount(status);
-      return more > 0 ? `${text}\nand ${more} unreadable keys more` : text;
-    });
+    show(context, leases, () => leasesText(status, leases, width));
     return 0;
   },
 };
-
-const badKeyCount = ({ store }: DaemonStatus): number =>
-  Array.isArray(store['badKeyList']) ? store['badKeyList'].length : Number(store['badKeys'] ?? 0);

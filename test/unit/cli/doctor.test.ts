@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test as Tap } from 'tap';
 import { type ExamineOptions, examine, type Finding } from '../../../src/cli/doctor.js';
+import { differingSettings } from '../../../src/cli/migration.js';
 import { holderOf, isProgram, isTwilld, udpSockets } from '../../../src/cli/processes.js';
 import { parseEnvironmentFile, readSettings } from '../../../src/cli/settings.js';
 import { parseFlags } from '../../../src/config/flags.js';
@@ -143,5 +144,26 @@ t.test('settings: behind "--", then this shell, then the service', (t) => {
   writeFileSync(path, 'FLANNELD_IP_MASQ=maybe\n');
   t.match(readSettings([], {}, path).fault, { text: /FLANNELD_IP_MASQ/, isForbidden: false });
   t.equal(readSettings([], {}, join(path, '..', 'none')).fault, undefined);
+  t.end();
+});
+
+t.test('settings of flanneld that twilld would not have', (t) => {
+  const flagsOf = (...args: string[]) => readSettings(args, {}, '/nonexistent').flags;
+  const differ = (theirs: string[], ours: string[]): string[] =>
+    differingSettings(flagsOf(...theirs), flagsOf(...ours), flagsOf()).map(({ text }) => text);
+  const cases: [string[], string[], string[]][] = [
+    [['--etcd-endpoints=http://a:1/,b:2'], ['--etcd-endpoints=http://b:2,http://a:1'], []],
+    [['--etcd-endpoints=http://a:1'], [], ['has another --etcd-endpoints']],
+    [
+      ['--etcd-password=canary', '--etcd-username=u'],
+      [],
+      ['has another --etcd-username', 'has another --etcd-password'],
+    ],
+    [['--iface-regex=^ens'], [], ['has another --iface-regex: "^ens", twilld ""']],
+    [['--etcd-cafile=/ca'], [], ['has another --etcd-cafile: "/ca", twilld ""']],
+    [[], ['--ip-masq'], ['has another --ip-masq: "false", twilld "true"']],
+    [['--v=5', '--kube-subnet-mgr'], ['--queues=4', '--healthz-port=9180'], []],
+  ];
+  for (const [theirs, ours, expected] of cases) t.same(differ(theirs, ours), expected, theirs.join(' '));
   t.end();
 });

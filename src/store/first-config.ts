@@ -4,7 +4,7 @@
 //        │ yes
 //        ▼
 //   readConfig, up to ANSWER_MS ─ answered ─► that config      (a saved table is not even looked at)
-//        │ not answered
+//        │ not answered, or with an invalid one
 //        └──────────────────────────────────► saved table, if there is one; else wait for the answer
 //
 // The store goes on being asked: an answer that comes before anything is made from the table is used, and one that comes
@@ -39,6 +39,7 @@ export async function firstConfig(
   const hasTable = mayUseTable && store.cached !== undefined;
   let reading: Promise<NetworkConfig> | undefined;
   let answer: NetworkConfig | undefined;
+  let why = 'store does not answer';
   const answered = (): NetworkConfig | undefined => answer;
   const fromStore = (): Promise<NetworkConfig> => validConfig(store, reading, log, signal);
   if (!hasTable || (await store.isAway?.()) !== true) {
@@ -47,7 +48,13 @@ export async function firstConfig(
       (config) => (answer = config),
       () => undefined, // fromStore() sees it too
     );
-    const config = await (hasTable ? withinTime(reading) : reading);
+    // An edit must not end the hosts that start next while the others go on.
+    const usable = reading.catch((error: unknown) => {
+      if (!(hasTable && error instanceof OverlayError && error.code === 'E_CONFIG')) throw error;
+      why = 'the network config in the store is invalid';
+      return undefined;
+    });
+    const config = await (hasTable ? withinTime(usable) : usable);
     if (config !== undefined) return { config, cached: undefined, answered, fromStore };
   }
   const cached = hasTable ? store.cached?.() : undefined;
@@ -55,11 +62,11 @@ export async function firstConfig(
     const config = await (reading ?? store.readConfig(signal));
     return { config, cached, answered, fromStore };
   }
-  log.warn(`store does not answer: starting from the lease table of ${cached.savedAt}`);
+  log.warn(`${why}: starting from the lease table of ${cached.savedAt}`);
   return { config: cached.config, cached, answered, fromStore };
 }
 
-async function withinTime(reading: Promise<NetworkConfig>): Promise<NetworkConfig | undefined> {
+async function withinTime<T>(reading: Promise<T>): Promise<T | undefined> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<undefined>((resolve) => (timer = setTimeout(() => resolve(undefined), ANSWER_MS)));
   try {

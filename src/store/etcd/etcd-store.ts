@@ -309,7 +309,10 @@ export class EtcdStore implements LeaseStore {
         found.push(condition(code, text));
     };
     if (this.#usesCache !== undefined)
-      add('saved-table', `lease table of ${this.#usesCache.savedAt} in use: etcd has not answered yet`);
+      add(
+        'saved-table',
+        `lease table of ${this.#usesCache.savedAt} in use: etcd has not answered yet, or not with a valid config`,
+      );
     if (this.#configProblem !== undefined) add(this.#configProblem.code, this.#configProblem.text);
     add('lease-not-acquired', this.#acquireProblem);
     found.push(...(this.#own?.conditions() ?? []));

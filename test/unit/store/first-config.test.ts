@@ -44,7 +44,8 @@ const stored = (): Promise<NetworkConfig> => Promise.resolve(STORED);
 
 const CASES: Case[] = [
   { name: 'answers', table: TABLE, reads: [stored], expected: 'stored' },
-  { name: 'invalid in the store', table: TABLE, reads: [bad], expected: 'E_CONFIG' },
+  { name: 'invalid in the store', reads: [bad], expected: 'E_CONFIG' },
+  { name: 'invalid in the store, with a table', table: TABLE, reads: [bad], expected: 'saved' },
   { name: 'away, with a table', isAway: true, table: TABLE, reads: [], expected: 'saved' },
   { name: 'away, without a table', isAway: true, reads: [stored], expected: 'stored' },
   { name: 'listens but does not answer', table: TABLE, reads: [() => never], expected: 'saved' },

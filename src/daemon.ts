@@ -227,6 +227,7 @@ class Daemon {
     this.#iface = iface;
     const answer = first.cached === undefined ? undefined : first.answered();
     const cached = answer === undefined ? usableTable(first.cached, iface) : undefined;
+    this.#phase = 'waiting for the network config';
     const config = answer ?? (first.cached === cached ? first.config : await first.fromStore());
     this.#config = config;
     for (const warning of config.warnings) this.#log.warn(warning);
@@ -517,6 +518,8 @@ class Daemon {
       }
       this.#log.info(`store answers again: own subnet is still ${formatPrefix(ownSubnet)}`);
       this.#watchStore();
+      // The lease says the address now.
+      if (this.#interfaceFault !== undefined) void this.#reconcileSoon();
     };
     rejoin().catch((error: unknown) => {
       if (this.#signal.aborted) return;

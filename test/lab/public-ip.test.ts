@@ -126,6 +126,22 @@ for (const backend of MODES) {
       lab.ip(a.ns, 'addr del 198.51.100.90/24 dev eth0');
     }
 
+    // Started from the saved table, and changed before etcd is back.
+    await lab.end(etcd.task, 'SIGKILL');
+    t.equal(await lab.end(daemon), 0);
+    daemon = await startEtcdDaemon(lab, a);
+    changeAddress(lab, a, 1, 105);
+    await waitFor(
+      async () => JSON.stringify((await statusOf(lab, a)).degraded).includes('public IP is now 172.20.0.105'),
+      'the fault to be shown',
+      FOLLOW_MS,
+    );
+    await restartEtcd(lab, etcd);
+    await waitFor(async () => (await leases(lab, etcd))[a.subnet] === '172.20.0.105', 'published', FOLLOW_MS);
+    await waitFor(() => isReady(lab, a), 'the fault to be gone with its cause', 4_000);
+    changeAddress(lab, a, 105, 1);
+    await check(1, 'after the saved table');
+
     // Twice within a moment, and back: what stands in the end is right.
     changeAddress(lab, a, 1, 103);
     changeAddress(lab, a, 103, 1);

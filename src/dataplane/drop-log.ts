@@ -49,38 +49,26 @@ const PASSED: Partial<Record<DropReason, string>> = {
  * net/ipv4/tcp_bbr.c), loses 3 to 10 %. Above that are senders that never slow down, and workers that do not get to run.
  */
 const HIGH_SHARE = 0.2;
-/** So many intervals one after the other: TCP's slow start, or a burst, is over within one. */
-const SUSTAINED = 3;
+/** A short transfer's slow start may lose that share too, but only some hundreds: the queue holds 64 superpackets. */
+const LEAST_DROPS = 1_000;
 
 interface Told {
   count: number;
   atMs: number;
 }
 
-/** Whether a queue was full for long. Holds what it saw at the beginning of the interval. */
+/** Judges the drops of a full queue by interval. Holds what it saw at the beginning of this one. */
 class FullQueue {
   #last: { dropped: number; passed: number; atMs: number } | undefined;
-  #high = 0;
-  #dropped = 0;
-  #all = 0;
 
-  /** Drops and their share in the last intervals, once all of these were high; then the count begins anew. */
+  /** Drops of the interval that ends now, and their share, if that is high. */
   judge(dropped: number, passed: number, nowMs: number): { packets: number; share: number } | undefined {
     const last = (this.#last ??= { dropped, passed, atMs: nowMs });
     if (nowMs - last.atMs < INTERVAL_MS) return undefined;
     this.#last = { dropped, passed, atMs: nowMs };
     const packets = dropped - last.dropped;
-    const all = packets + passed - last.passed;
-    if (packets === 0 || packets < HIGH_SHARE * all) this.#high = this.#dropped = this.#all = 0;
-    else {
-      this.#high++;
-      this.#dropped += packets;
-      this.#all += all;
-    }
-    if (this.#high < SUSTAINED) return undefined;
-    const found = { packets: this.#dropped, share: this.#dropped / this.#all };
-    this.#high = this.#dropped = this.#all = 0;
-    return found;
+    const share = packets / (packets + passed - last.passed);
+    return packets >= LEAST_DROPS && share >= HIGH_SHARE ? { packets, share } : undefined;
   }
 }
 
@@ -109,7 +97,9 @@ export class DropLog {
       if (due === undefined) continue;
       const offender = counters.offenders.get(name);
       const parts = [DROP_MEANINGS[name]];
-      if (due.share !== undefined) parts.push(shareText(due.share));
+      if (due.share !== undefined) {
+        parts.push(`this was ${Math.round(due.share * 100)} % of the packets, where TCP alone causes a few`);
+      }
       if (offender !== undefined) {
         const outer =
           offender.outer === 0
@@ -146,11 +136,6 @@ export class DropLog {
     this.#told.set(key, { count, atMs: nowMs });
     return { packets: count - told.count };
   }
-}
-
-function shareText(share: number): string {
-  const seconds = (SUSTAINED * INTERVAL_MS) / 1_000;
-  return `for ${seconds} s this was ${Math.round(share * 100)} % of the packets, where TCP alone causes a few`;
 }
 
 function isDropReason(name: string): name is DropReason {

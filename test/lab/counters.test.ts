@@ -53,6 +53,7 @@ t.test('packets lost in the queue of the device are counted', { skip }, async (t
     await waitFor(
       () => /packets dropped: the queue of the TUN device was full/.test(daemons[0].log()),
       'the log',
+      15_000,
     );
     const { stdout } = await lab.run(a.ns, process.execPath, ['dist/cli/main.js', 'drops']);
     t.match(stdout, /outbound +tun_queue +the queue of the TUN device was full/);

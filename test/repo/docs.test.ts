@@ -1,4 +1,4 @@
-// Tables in the documentation are what the code says.
+// Tables and samples in the documentation are what the code says.
 
 import { readdirSync, readFileSync } from 'node:fs';
 import t from 'tap';
@@ -6,6 +6,9 @@ import { flagsMarkdown } from '../../src/config/flags.js';
 import { countersMarkdown, INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../../src/dataplane/counters.js';
 import { conditionsMarkdown } from '../../src/condition.js';
 import { errorsMarkdown } from '../../src/errors.js';
+import { statusJson } from '../../src/cli/views.js';
+import { type Schema, violations } from '../json-schema.js';
+import { cliSamples, RECORDED, type Recorded, SAMPLE_WIDTH } from './cli-samples.js';
 
 const operations = readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8');
 
@@ -23,6 +26,35 @@ for (const [name, table] of TABLES) {
     t.end();
   });
 }
+
+const cli = readFileSync(new URL('../../docs/cli.md', import.meta.url), 'utf8');
+
+for (const [name, sample] of Object.entries(cliSamples())) {
+  t.test(`docs/cli.md has the sample of ${name}, as wide as a terminal at most`, (t) => {
+    const found = new RegExp(`<!-- sample: ${name} -->\n([\\s\\S]*?)\n<!-- end -->`).exec(cli)?.[1];
+    t.equal(found?.trim(), sample, 'run: npm run docs');
+    t.same(
+      sample.split('\n').filter((line) => line.length > SAMPLE_WIDTH),
+      [],
+    );
+    t.end();
+  });
+}
+
+t.test('the samples are of a daemon such as this one', (t) => {
+  const { after } = JSON.parse(readFileSync(RECORDED, 'utf8')) as Recorded;
+  const counters = after.backend.counters!;
+  t.same(
+    Object.keys(counters.outbound).sort(),
+    [...OUTBOUND_COUNTERS].sort(),
+    'run: test/repo/record-cli.ts',
+  );
+  t.same(Object.keys(counters.inbound).sort(), [...INBOUND_COUNTERS].sort());
+  const file = new URL('../../docs/status.schema.json', import.meta.url);
+  const schema = JSON.parse(readFileSync(file, 'utf8')) as Schema;
+  t.same(violations(statusJson(after), schema, schema), []);
+  t.end();
+});
 
 t.test('docs/operations.md names every metric', (t) => {
   const src = new URL('../../src/', import.meta.url).pathname;

@@ -1,22 +1,27 @@
-// Writes the tables that docs/operations.md takes from the code: `npm run docs`.
+// Writes what the documentation takes from the code: `npm run docs`. docs/operations.md has tables, docs/cli.md samples.
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { flagsMarkdown } from '../../src/config/flags.js';
 import { countersMarkdown } from '../../src/dataplane/counters.js';
 import { conditionsMarkdown } from '../../src/condition.js';
 import { errorsMarkdown } from '../../src/errors.js';
+import { cliSamples } from './cli-samples.js';
 
-const path = new URL('../../docs/operations.md', import.meta.url);
-let text = readFileSync(path, 'utf8');
-const tables = {
+function fill(name: string, kind: string, texts: Readonly<Record<string, string>>): void {
+  const path = new URL(`../../docs/${name}`, import.meta.url);
+  let text = readFileSync(path, 'utf8');
+  for (const [what, content] of Object.entries(texts)) {
+    const place = new RegExp(`(<!-- ${kind}: ${what} -->\n)[\\s\\S]*?(<!-- end -->)`);
+    if (!place.test(text)) throw new Error(`docs/${name} has no place for the ${kind} of ${what}`);
+    text = text.replace(place, (_all, head: string, tail: string) => `${head}\n${content}\n\n${tail}`);
+  }
+  writeFileSync(path, text);
+}
+
+fill('operations.md', 'table', {
   flags: flagsMarkdown(),
   errors: errorsMarkdown(),
   conditions: conditionsMarkdown(),
   drops: countersMarkdown(),
-};
-for (const [name, table] of Object.entries(tables)) {
-  const place = new RegExp(`(<!-- table: ${name} -->\n)[\\s\\S]*?(<!-- end -->)`);
-  if (!place.test(text)) throw new Error(`docs/operations.md has no place for the table of ${name}`);
-  text = text.replace(place, (_all, head: string, tail: string) => `${head}\n${table}\n\n${tail}`);
-}
-writeFileSync(path, text);
+});
+fill('cli.md', 'sample', cliSamples());

@@ -1,5 +1,5 @@
-// A network of tens of thousands: leases of hosts that do not exist, written into a lab's etcd, and what a daemon takes of
-// the machine's memory for them.
+// A network of tens of thousands: leases of hosts that do not exist, written into a lab's etcd, and what a daemon takes
+// of the machine's memory for them.
 
 import { readFileSync } from 'node:fs';
 import { ETCD_PREFIX, type LabEtcd } from './etcd-hosts.js';

@@ -20,8 +20,8 @@ const MAX_PEAK_BYTES = 200e6;
 const MAX_PEER_BYTES = 1024;
 const BAD_KEYS = 10_000;
 const BAD_BYTES = 16_000;
-// Each is known by the hash of its name; the rest is garbage of the list that nothing has asked to collect yet (50 MB). Of
-// what was listed, 160 MB, less than half.
+// Each is known by the hash of its name; the rest, some 50 MB, seems to be what the list left behind. Less than half of
+// what was listed, which is 160 MB.
 const MAX_BAD_KEYS_BYTES = 80e6;
 const STILL_BYTES = 1e6;
 const STILL_MS = 2_500;

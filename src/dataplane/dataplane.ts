@@ -250,6 +250,7 @@ export class Dataplane {
 
   /** As peerCounters(), for the rows from `first` on that `values` has room for. */
   readPeers(values: Float64Array, first = 0): Float64Array {
+    values.fill(0); // the addon adds
     native.readPeers(this.#engine.id, values, first);
     return values;
   }

@@ -57,13 +57,16 @@ interface Told {
   atMs: number;
 }
 
-/** Judges the drops of a full queue by interval. Holds what it saw at the beginning of this one. */
+/**
+ * Judges the drops of a full queue by interval. Holds what it saw at the beginning of this one; before the first one
+ * there was nothing, as every counter of a run starts at 0.
+ */
 class FullQueue {
   #last: { dropped: number; passed: number; atMs: number } | undefined;
 
   /** Drops of the interval that ends now, and their share, if that is high. */
   judge(dropped: number, passed: number, nowMs: number): { packets: number; share: number } | undefined {
-    const last = (this.#last ??= { dropped, passed, atMs: nowMs });
+    const last = (this.#last ??= { dropped: 0, passed: 0, atMs: nowMs });
     if (nowMs - last.atMs < INTERVAL_MS) return undefined;
     this.#last = { dropped, passed, atMs: nowMs };
     const packets = dropped - last.dropped;

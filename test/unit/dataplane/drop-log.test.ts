@@ -49,6 +49,17 @@ function linesOf(
   return lines;
 }
 
+t.test('DropLog tells of what overflowed before the first look', (t) => {
+  const log = new DropLog();
+  const outbound = {
+    values: { ...snapshot(0).outbound.values, reads: 2_000, drop_tun_queue: 3_000 },
+    offenders: new Map(),
+  };
+  t.same(log.take({ ...snapshot(0), outbound }, 0), []);
+  t.match(log.take({ ...snapshot(0), outbound }, 10_000), [{ reason: 'drop_tun_queue', packets: 3_000 }]);
+  t.end();
+});
+
 for (const reason of ['drop_tun_queue', 'drop_send_blocked'] as const) {
   t.test(`DropLog is silent about ${reason} by which TCP learns its rate`, (t) => {
     const silent = (

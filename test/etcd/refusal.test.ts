@@ -121,14 +121,22 @@ t.test('E7 user and password: wrong, changed, removed, token lost, authenticatio
     store: { username: 'twill', password: `${PASSWORD}-wrong` },
   });
   t.teardown(() => bench.store.close());
-  const put = async (name: string): Promise<void> => {
-    await open.ctl(
-      ...ctlArgs,
-      'put',
-      `${PREFIX}/subnets/${name}`,
-      '{"PublicIP":"172.20.0.7","PublicIPv6":null}',
+  /** A server that has just started may time out first. */
+  const put = (name: string): Promise<number> =>
+    until(
+      async () => {
+        const key = `${PREFIX}/subnets/${name}`;
+        const { code } = await open.tryCtl(
+          ...ctlArgs,
+          'put',
+          key,
+          '{"PublicIP":"172.20.0.7","PublicIPv6":null}',
+        );
+        return code === 0;
+      },
+      `${name} to be written`,
+      20_000,
     );
-  };
   await open.kill(); // simple tokens live in memory: every token is invalid afterwards
   open.start();
   await until(

@@ -18,13 +18,13 @@
 #include <cstring>
 #include <vector>
 
-#include "checksum.h"
-#include "engine.h"
+#include "packet/checksum.h"
+#include "engine/engine.h"
 #include "icmp_binding.h"
-#include "inbound.h"
-#include "outbound.h"
-#include "tun.h"
-#include "udp_socket.h"
+#include "engine/inbound.h"
+#include "engine/outbound.h"
+#include "kernel/tun.h"
+#include "kernel/udp_socket.h"
 
 namespace twill {
 

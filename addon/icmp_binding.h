@@ -13,7 +13,7 @@
 
 #include <cerrno>
 
-#include "icmp_socket.h"
+#include "kernel/icmp_socket.h"
 
 namespace twill {
 

@@ -235,7 +235,7 @@ export class Lab {
   /** Compiles a C++ program of one file, `source` from the project's root, into `dir`; the path of the program. */
   compile(source: string): string {
     const program = join(this.dir, basename(source, '.cc'));
-    const flags = ['-O2', '-std=c++17', '-Wall', '-Wextra', '-Werror'];
+    const flags = [`-I${join(PROJECT_ROOT, 'addon')}`, '-O2', '-std=c++17', '-Wall', '-Wextra', '-Werror'];
     execFileSync('g++', [...flags, '-o', program, join(PROJECT_ROOT, source)]);
     return program;
   }

@@ -18,7 +18,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "../../addon/packet.h"
+#include "../../addon/packet/ipv4.h"
 
 namespace {
 

@@ -99,12 +99,22 @@ function build(size: number): string[] {
 function native(): string[][] {
   const directory = mkdtempSync(join(tmpdir(), 'twill-micro-'));
   try {
-    const addon = readdirSync(join(PROJECT_ROOT, 'addon'))
+    const addon = readdirSync(join(PROJECT_ROOT, 'addon'), { recursive: true, encoding: 'utf8' })
       .filter((name) => name.endsWith('.cc') && name !== 'binding.cc')
       .map((name) => join(PROJECT_ROOT, 'addon', name));
     const program = join(directory, 'native');
     const source = join(PROJECT_ROOT, 'bench/micro/native.cc');
-    execFileSync('g++', ['-std=c++17', '-O2', '-Wall', '-Wextra', source, ...addon, '-o', program]);
+    execFileSync('g++', [
+      '-std=c++17',
+      '-O2',
+      '-Wall',
+      '-Wextra',
+      `-I${join(PROJECT_ROOT, 'addon')}`,
+      source,
+      ...addon,
+      '-o',
+      program,
+    ]);
     const results = JSON.parse(execFileSync(program, { encoding: 'utf8' })) as { name: string; ns: number }[];
     return results.map(({ name, ns }) => [name, ns.toFixed(1), '']);
   } finally {

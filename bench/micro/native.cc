@@ -14,9 +14,9 @@
 #include <algorithm>
 #include <vector>
 
-#include "../../addon/checksum.h"
-#include "../../addon/coalesce.h"
-#include "../../addon/split.h"
+#include "../../addon/packet/checksum.h"
+#include "../../addon/packet/coalesce.h"
+#include "../../addon/packet/split.h"
 #include "../../test/native/make_packet.h"
 
 using namespace twill;

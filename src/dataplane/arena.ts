@@ -1,4 +1,4 @@
-// The descriptor arena as TypeScript sees it: the twin of addon/layout.h, compared by test/boundary.
+// The descriptor arena as TypeScript sees it: the twin of addon/engine/layout.h, compared by test/boundary.
 //
 // Structure of arrays over int32 words: field f of descriptor i is word f * capacity + i. Addresses are in host order
 // and signed here, because int32 loads stay small integers and compare faster; `>>> 0` makes them unsigned.

@@ -1,4 +1,4 @@
-// Where every packet ends, by name: the twin of addon/counters.h, in the same order, compared by test/boundary.
+// Where every packet ends, by name: the twin of addon/engine/counters.h, in the same order, compared by test/boundary.
 //
 // Unit: inner packets after splitting, unless the name says bytes, reads, writes, calls or messages. Once a worker is
 // idle, packets_in equals packets_out plus all drop_* counters of its direction.

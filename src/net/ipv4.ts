@@ -93,7 +93,7 @@ export function prefixesOverlap(a: Prefix, b: Prefix): boolean {
 /** 240/4 (RFC 1112 section 4): Linux carries it and a Network may lie there; its last address is broadcast. */
 export const RESERVED_RANGE: Prefix = { address: 0xf0000000, length: 4 };
 
-/** No packet between hosts has such an address: IsUnicast of addon/packet.h, and no Network lies there. */
+/** No packet between hosts has such an address: IsUnicast of addon/packet/ipv4.h, and no Network lies there. */
 export const NEVER_UNICAST: readonly Prefix[] = [
   { address: 0x00000000, length: 8 }, // "this network", RFC 1122 section 3.2.1.3
   { address: 0x7f000000, length: 8 }, // loopback, RFC 1122 section 3.2.1.3

@@ -15,8 +15,8 @@
 #include <string>
 #include <tuple>
 
-#include "../../addon/inbound.h"
-#include "../../addon/outbound.h"
+#include "../../addon/engine/inbound.h"
+#include "../../addon/engine/outbound.h"
 #include "../native/check.h"
 #include "../native/fake_kernel.h"
 #include "../native/make_packet.h"

@@ -8,7 +8,16 @@ import { promisify } from 'node:util';
 export const ROOT = new URL('../..', import.meta.url).pathname;
 const run = promisify(execFile);
 
-const FLAGS = ['-std=c++17', '-O1', '-g', '-Wall', '-Wextra', '-Werror', '-fno-omit-frame-pointer'];
+const FLAGS = [
+  `-I${join(ROOT, 'addon')}`,
+  '-std=c++17',
+  '-O1',
+  '-g',
+  '-Wall',
+  '-Wextra',
+  '-Werror',
+  '-fno-omit-frame-pointer',
+];
 const SANITIZERS = ['-fsanitize=address,undefined', '-fno-sanitize-recover=all'];
 // The system calls of the ports go to test/native/fake_kernel.cc.
 const WRAPPED = [
@@ -20,7 +29,7 @@ const PARALLEL = 2;
 
 /** Object files of the addon and the fake kernel, in directory `out`. */
 export async function compileAddon(out: string): Promise<string[]> {
-  const addon = readdirSync(join(ROOT, 'addon')).filter(
+  const addon = readdirSync(join(ROOT, 'addon'), { recursive: true, encoding: 'utf8' }).filter(
     (name) => name.endsWith('.cc') && name !== 'binding.cc',
   );
   const sources = [

@@ -1,6 +1,6 @@
 // Every checksum against one that adds byte after byte.
 
-#include "../../addon/checksum.h"
+#include "../../addon/packet/checksum.h"
 
 #include <cstring>
 

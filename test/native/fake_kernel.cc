@@ -10,7 +10,7 @@
 #include <cstring>
 #include <utility>
 
-#include "../../addon/udp_socket.h"
+#include "../../addon/kernel/udp_socket.h"
 
 namespace {
 

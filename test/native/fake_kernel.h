@@ -8,8 +8,8 @@
 #include <memory>
 #include <vector>
 
-#include "../../addon/engine.h"
-#include "../../addon/packet.h"
+#include "../../addon/engine/engine.h"
+#include "../../addon/packet/ipv4.h"
 
 namespace test {
 

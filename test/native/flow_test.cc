@@ -1,10 +1,10 @@
 // Which packets are one flow, and what a table by epoch remembers.
 
-#include "../../addon/flow.h"
+#include "../../addon/packet/flow.h"
 
 #include <algorithm>
 
-#include "../../addon/epoch_table.h"
+#include "../../addon/engine/epoch_table.h"
 #include "check.h"
 #include "make_packet.h"
 

@@ -1,6 +1,6 @@
 // Reading the raw ICMP socket by batches; a pair of datagram sockets stands in for it.
 
-#include "../../addon/icmp_socket.h"
+#include "../../addon/kernel/icmp_socket.h"
 
 #include <sys/socket.h>
 

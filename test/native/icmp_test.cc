@@ -1,6 +1,6 @@
 // ICMP errors: about what, how many, and how they look.
 
-#include "../../addon/icmp.h"
+#include "../../addon/packet/icmp.h"
 
 #include <memory>
 

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "../../addon/packet.h"
+#include "../../addon/packet/ipv4.h"
 #include "check.h"
 
 namespace test {

@@ -1,6 +1,6 @@
 // Header acceptance and the TTL step.
 
-#include "../../addon/packet.h"
+#include "../../addon/packet/ipv4.h"
 
 #include "check.h"
 #include "make_packet.h"

@@ -2,9 +2,9 @@
 
 #include <cerrno>
 
-#include "../../addon/inbound.h"
-#include "../../addon/outbound.h"
-#include "../../addon/tun.h"
+#include "../../addon/engine/inbound.h"
+#include "../../addon/engine/outbound.h"
+#include "../../addon/kernel/tun.h"
 #include "check.h"
 #include "fake_kernel.h"
 #include "make_packet.h"

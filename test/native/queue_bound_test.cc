@@ -1,6 +1,6 @@
 // The worker's side of the sums that bound the TUN queue; the program in the kernel is tried in test/lab.
 
-#include "../../addon/queue_bound.h"
+#include "../../addon/kernel/queue_bound.h"
 #include "check.h"
 
 using namespace twill;

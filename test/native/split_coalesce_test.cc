@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "../../addon/coalesce.h"
-#include "../../addon/split.h"
+#include "../../addon/packet/coalesce.h"
+#include "../../addon/packet/split.h"
 #include "check.h"
 #include "make_packet.h"
 

@@ -1,7 +1,7 @@
 // Trains: one length each, within the limits, and never a packet past another of its flow. The keys are those of real
 // packets of every protocol; what a flow is, the test says by itself.
 
-#include "../../addon/trains.h"
+#include "../../addon/packet/trains.h"
 
 #include <cstring>
 #include <map>

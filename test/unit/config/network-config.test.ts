@@ -87,7 +87,7 @@ t.test('unknown keys are ignored and named; "__proto__" is a key like any other'
   t.end();
 });
 
-// addon/packet.h has the same ranges, checked by test/native/packet_test.cc.
+// addon/packet/ipv4.h has the same ranges, checked by test/native/packet_test.cc.
 t.test('parseNetworkConfig() takes a Network if, and only if, the data path carries it', (t) => {
   const isTaken = (text: string): boolean => {
     try {

@@ -11,11 +11,11 @@
 #include <string>
 #include <vector>
 
-#include "counters.h"
-#include "layout.h"
-#include "packet.h"
-#include "queue_bound.h"
-#include "unique_fd.h"
+#include "engine/counters.h"
+#include "engine/layout.h"
+#include "packet/ipv4.h"
+#include "kernel/queue_bound.h"
+#include "kernel/unique_fd.h"
 
 namespace twill {
 

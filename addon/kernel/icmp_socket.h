@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "unique_fd.h"
+#include "kernel/unique_fd.h"
 
 namespace twill {
 

@@ -9,7 +9,7 @@
 
 #include <cstdint>
 
-#include "unique_fd.h"
+#include "kernel/unique_fd.h"
 
 namespace twill {
 

@@ -8,10 +8,10 @@
 
 #include <memory>
 
-#include "icmp.h"
-#include "sender.h"
-#include "split.h"
-#include "trains.h"
+#include "packet/icmp.h"
+#include "engine/sender.h"
+#include "packet/split.h"
+#include "packet/trains.h"
 
 namespace twill {
 

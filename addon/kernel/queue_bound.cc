@@ -1,4 +1,4 @@
-#include "queue_bound.h"
+#include "kernel/queue_bound.h"
 
 #include <linux/bpf.h>
 #include <linux/if_tun.h>

@@ -1,10 +1,10 @@
-#include "icmp.h"
+#include "packet/icmp.h"
 
 #include <time.h>
 
 #include <algorithm>
 
-#include "flow.h"
+#include "packet/flow.h"
 
 namespace twill {
 

@@ -1,4 +1,4 @@
-#include "tun.h"
+#include "kernel/tun.h"
 
 #include <fcntl.h>
 #include <linux/if.h>
@@ -8,7 +8,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "packet.h"
+#include "packet/ipv4.h"
 
 namespace twill {
 

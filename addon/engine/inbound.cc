@@ -1,4 +1,4 @@
-#include "inbound.h"
+#include "engine/inbound.h"
 
 #include <netinet/udp.h>
 #include <sys/uio.h>
@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "udp_socket.h"
+#include "kernel/udp_socket.h"
 
 namespace twill {
 

@@ -8,7 +8,7 @@
 // pass; the sums over the constant parts of the headers are taken once.
 #pragma once
 
-#include "packet.h"
+#include "packet/ipv4.h"
 
 namespace twill {
 

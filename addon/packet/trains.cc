@@ -1,4 +1,4 @@
-#include "trains.h"
+#include "packet/trains.h"
 
 #include <algorithm>
 

@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "checksum.h"
+#include "packet/checksum.h"
 
 namespace twill {
 

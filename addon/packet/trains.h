@@ -14,8 +14,8 @@
 #include <cstdint>
 #include <memory>
 
-#include "epoch_table.h"
-#include "flow.h"
+#include "engine/epoch_table.h"
+#include "packet/flow.h"
 
 namespace twill {
 

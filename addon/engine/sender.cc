@@ -1,4 +1,4 @@
-#include "sender.h"
+#include "engine/sender.h"
 
 #include <netinet/udp.h>
 #include <poll.h>
@@ -7,8 +7,8 @@
 #include <cerrno>
 #include <cstring>
 
-#include "icmp.h"
-#include "udp_socket.h"
+#include "packet/icmp.h"
+#include "kernel/udp_socket.h"
 
 namespace twill {
 

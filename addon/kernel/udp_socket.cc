@@ -1,4 +1,4 @@
-#include "udp_socket.h"
+#include "kernel/udp_socket.h"
 
 #include <linux/filter.h>
 #include <linux/sock_diag.h>

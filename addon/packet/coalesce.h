@@ -18,8 +18,8 @@
 #include <cstdint>
 #include <memory>
 
-#include "epoch_table.h"
-#include "packet.h"
+#include "engine/epoch_table.h"
+#include "packet/ipv4.h"
 
 namespace twill {
 

@@ -22,7 +22,7 @@
 #include <cstdint>
 #include <memory>
 
-#include "unique_fd.h"
+#include "kernel/unique_fd.h"
 
 namespace twill {
 

@@ -1,11 +1,11 @@
-#include "outbound.h"
+#include "engine/outbound.h"
 
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 
-#include "udp_socket.h"
+#include "kernel/udp_socket.h"
 
 namespace twill {
 

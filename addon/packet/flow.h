@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-#include "packet.h"
+#include "packet/ipv4.h"
 
 namespace twill {
 

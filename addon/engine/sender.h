@@ -27,8 +27,8 @@
 #include <array>
 #include <cstdint>
 
-#include "engine.h"
-#include "trains.h"
+#include "engine/engine.h"
+#include "packet/trains.h"
 
 namespace twill {
 

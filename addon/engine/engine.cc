@@ -1,4 +1,4 @@
-#include "engine.h"
+#include "engine/engine.h"
 
 #include <net/if.h>
 #include <sys/eventfd.h>
@@ -7,9 +7,9 @@
 #include <map>
 #include <mutex>
 
-#include "packet.h"
-#include "tun.h"
-#include "udp_socket.h"
+#include "packet/ipv4.h"
+#include "kernel/tun.h"
+#include "kernel/udp_socket.h"
 
 namespace twill {
 

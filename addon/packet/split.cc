@@ -1,4 +1,4 @@
-#include "split.h"
+#include "packet/split.h"
 
 namespace twill {
 

@@ -1,4 +1,4 @@
-#include "packet.h"
+#include "packet/ipv4.h"
 
 namespace twill {
 

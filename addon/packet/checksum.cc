@@ -1,4 +1,4 @@
-#include "checksum.h"
+#include "packet/checksum.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>

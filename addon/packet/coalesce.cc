@@ -1,6 +1,6 @@
-#include "coalesce.h"
+#include "packet/coalesce.h"
 
-#include "flow.h"
+#include "packet/flow.h"
 
 namespace twill {
 

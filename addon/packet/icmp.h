@@ -5,7 +5,7 @@
 #include <array>
 #include <cstdint>
 
-#include "packet.h"
+#include "packet/ipv4.h"
 
 namespace twill {
 

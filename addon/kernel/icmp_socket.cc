@@ -1,4 +1,4 @@
-#include "icmp_socket.h"
+#include "kernel/icmp_socket.h"
 
 #include <linux/icmp.h>
 #include <netinet/in.h>
@@ -6,7 +6,7 @@
 
 #include <cerrno>
 
-#include "udp_socket.h"
+#include "kernel/udp_socket.h"
 
 namespace twill {
 

@@ -11,9 +11,9 @@
 #include <array>
 #include <memory>
 
-#include "coalesce.h"
-#include "engine.h"
-#include "icmp.h"
+#include "packet/coalesce.h"
+#include "engine/engine.h"
+#include "packet/icmp.h"
 
 namespace twill {
 

@@ -2,9 +2,16 @@
 // measured, the same writes go to a prefix that nobody watches, so that etcd and the writer cost both the same, and the
 // difference is what a change costs the daemons.
 
-import { ETCD_PREFIX, ETCD_PROGRAMS, etcdctl, joinHost, type LabEtcd, startEtcd } from './lab/etcd-hosts.js';
-import { type Lab, type Task, waitFor } from './lab/lab.js';
-import type { Peer, PeerKind } from './lab/peers.js';
+import {
+  ETCD_PREFIX,
+  ETCD_PROGRAMS,
+  etcdctl,
+  joinHost,
+  type LabEtcd,
+  startEtcd,
+} from '../test/support/etcd-hosts.js';
+import { type Lab, type Task, waitFor } from '../test/support/lab.js';
+import type { Peer, PeerKind } from './peers.js';
 
 const EVENTS_PER_SECOND = 1000;
 const CONFIG = {

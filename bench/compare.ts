@@ -8,9 +8,9 @@
 
 import { relative } from 'node:path';
 import { Churn } from './churn.js';
-import { LAB_PROGRAMS, PROJECT_ROOT } from './lab/lab.js';
-import { formatTable, median } from './lab/measure.js';
-import { ensurePackages } from './lab/packages.js';
+import { LAB_PROGRAMS, PROJECT_ROOT } from '../test/support/lab.js';
+import { formatTable, median } from '../test/support/measure.js';
+import { ensurePackages } from '../test/support/packages.js';
 import { numberOption, textOption } from './options.js';
 import { writeChart } from './report/chart.js';
 import { fullReport, replaceBetweenMarks, shortReport } from './report/markdown.js';

@@ -17,8 +17,8 @@ import type { Lease, LeaseUpdate } from '../src/lease/lease.js';
 import { LeaseView } from '../src/lease/lease-view.js';
 import { formatIpv4, parseIpv4, parsePrefix } from '../src/net/ipv4.js';
 import { EtcdStore } from '../src/store/etcd/etcd-store.js';
-import { startEtcd } from '../test/etcd/etcd-server.js';
-import { formatTable } from './lab/measure.js';
+import { startEtcd } from '../test/support/etcd-server.js';
+import { formatTable } from '../test/support/measure.js';
 
 const PREFIX = '/coreos.com/network';
 const NETWORK = '{"Network":"10.0.0.0/8","SubnetLen":24,"Backend":{"Type":"udp"}}';

@@ -3,11 +3,11 @@
 // Ctrl-C; what a killed run has left, the next one removes.
 
 import { existsSync } from 'node:fs';
-import { ETCD_PROGRAMS, joinHost, startEtcd } from './lab/etcd-hosts.js';
-import { DAEMON, type Host, LAB_PROGRAMS, Lab } from './lab/lab.js';
-import { formatTable, measurePing, measureTcp, startIperfServer } from './lab/measure.js';
-import { ensurePackages } from './lab/packages.js';
-import { dropsOf, startCluster, statusOf } from './lab/twill-hosts.js';
+import { ETCD_PROGRAMS, joinHost, startEtcd } from '../test/support/etcd-hosts.js';
+import { DAEMON, type Host, LAB_PROGRAMS, Lab } from '../test/support/lab.js';
+import { formatTable, measurePing, measureTcp, startIperfServer } from '../test/support/measure.js';
+import { ensurePackages } from '../test/support/packages.js';
+import { dropsOf, startCluster, statusOf } from '../test/support/twill-hosts.js';
 
 const SECONDS = 5;
 

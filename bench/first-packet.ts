@@ -4,10 +4,10 @@
 // sample writes a lease for that subnet, notes the time before the put, and the time at which the first datagram
 // arrives: etcd, watch, validation, route check, table, data path and wire are all in it. Unit: ms. `--samples=N`.
 
-import { LAB_PROGRAMS, Lab, PROJECT_ROOT, waitFor } from './lab/lab.js';
-import { ETCD_PREFIX, ETCD_PROGRAMS, joinHost, startEtcd } from './lab/etcd-hosts.js';
-import { formatTable } from './lab/measure.js';
-import { ensurePackages } from './lab/packages.js';
+import { LAB_PROGRAMS, Lab, PROJECT_ROOT, waitFor } from '../test/support/lab.js';
+import { ETCD_PREFIX, ETCD_PROGRAMS, joinHost, startEtcd } from '../test/support/etcd-hosts.js';
+import { formatTable } from '../test/support/measure.js';
+import { ensurePackages } from '../test/support/packages.js';
 
 const TARGET_MS = 50;
 

@@ -6,8 +6,8 @@
 //
 // Unit: ms, from the diff to the kernel's answer, in a process of its own inside a namespace.
 
-import { formatTable } from './lab/measure.js';
-import { type LeaseText, type LabNode, startLabNode, withLab } from '../test/lab/kernel-lab.js';
+import { formatTable } from '../test/support/measure.js';
+import { type LeaseText, type LabNode, startLabNode, withLab } from '../test/support/kernel-lab.js';
 
 const PEERS = 5_000;
 const CHANGES = 21;

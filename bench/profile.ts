@@ -9,10 +9,10 @@
 import { execFileSync } from 'node:child_process';
 import { cpus } from 'node:os';
 import { join, relative } from 'node:path';
-import { LAB_PROGRAMS, Lab, PROJECT_ROOT } from './lab/lab.js';
-import { formatTable, measureTcp, startIperfServer } from './lab/measure.js';
-import { ensurePackages } from './lab/packages.js';
-import { startCluster } from './lab/twill-hosts.js';
+import { LAB_PROGRAMS, Lab, PROJECT_ROOT } from '../test/support/lab.js';
+import { formatTable, measureTcp, startIperfServer } from '../test/support/measure.js';
+import { ensurePackages } from '../test/support/packages.js';
+import { startCluster } from '../test/support/twill-hosts.js';
 import { numberOption } from './options.js';
 import { type Sample, writeFlameGraph } from './report/flame.js';
 import { RESULTS_DIRECTORY } from './report/results.js';

@@ -8,9 +8,9 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Lab } from './lab/lab.js';
-import { measureTcp, startIperfServer } from './lab/measure.js';
-import { daemonArguments, startDaemon, tableOf, writeTable } from './lab/twill-hosts.js';
+import { Lab } from '../test/support/lab.js';
+import { measureTcp, startIperfServer } from '../test/support/measure.js';
+import { daemonArguments, startDaemon, tableOf, writeTable } from '../test/support/twill-hosts.js';
 
 export interface Steady {
   readonly seconds: number;

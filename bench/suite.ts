@@ -1,9 +1,9 @@
 // A suite: peers that are up at the same time and workloads that each of them gets in turn, round after round, so that
 // a slow minute of the machine hits all of them. Values are kept per round; medians are taken by who shows them.
 
-import { Lab } from './lab/lab.js';
-import { type Peer, type PeerKind, startPeers } from './lab/peers.js';
-import { Traffic } from './load/traffic.js';
+import { Lab } from '../test/support/lab.js';
+import { type Peer, type PeerKind, startPeers } from './peers.js';
+import { Traffic } from '../test/support/traffic.js';
 import { type Context, startServers, type Workload } from './workloads.js';
 
 /** All values of one metric of one peer. */

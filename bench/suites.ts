@@ -1,7 +1,7 @@
 // Which peers get which workloads, under which conditions. Everything that docs/performance.md shows comes from here.
 
 import { Churn } from './churn.js';
-import { hostGw, kernelVxlan, PEER_KINDS, TWILL, TWILL_OFFLOAD_OFF, twill } from './lab/peers.js';
+import { hostGw, kernelVxlan, PEER_KINDS, TWILL, TWILL_OFFLOAD_OFF, twill } from './peers.js';
 import type { Suite } from './suite.js';
 import {
   connections,

@@ -1,10 +1,10 @@
 // What is done to a path, and the figures that come of it. Each workload takes a peer and returns one value per metric;
 // suites.ts says which peers get which, suite.ts repeats them.
 
-import type { Lab } from './lab/lab.js';
-import { measureTcp, startIperfServer, withBusyCores } from './lab/measure.js';
-import type { Peer } from './lab/peers.js';
-import { highestRate, type Traffic } from './load/traffic.js';
+import type { Lab } from '../test/support/lab.js';
+import { measureTcp, startIperfServer, withBusyCores } from '../test/support/measure.js';
+import type { Peer } from './peers.js';
+import { highestRate, type Traffic } from '../test/support/traffic.js';
 
 /** Payload that stands for one packet where cost is given per packet. */
 const PACKET_BYTES = 1400;

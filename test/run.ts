@@ -6,7 +6,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { ensurePackages } from '../bench/lab/packages.js';
+import { ensurePackages } from './support/packages.js';
 
 const ROOT = new URL('..', import.meta.url).pathname;
 

@@ -11,9 +11,9 @@ import {
   restartEtcd,
   startEtcd,
   startEtcdDaemon,
-} from '../bench/lab/etcd-hosts.js';
-import { Lab, labUnavailable, waitFor } from '../bench/lab/lab.js';
-import { ensurePackages } from '../bench/lab/packages.js';
+} from './support/etcd-hosts.js';
+import { Lab, labUnavailable, waitFor } from './support/lab.js';
+import { ensurePackages } from './support/packages.js';
 
 const STORM = 2_000;
 const MAX_GROWTH = 0.01; // of resident memory in an hour, after the first ten minutes

@@ -16,8 +16,8 @@ import { join } from 'node:path';
 import Benchmark from 'benchmark';
 import { RouteReader, RouteTable } from '../../src/dataplane/route-table.js';
 import { type Ipv4, maskOf, type Prefix, prefixKey } from '../../src/net/ipv4.js';
-import { PROJECT_ROOT } from '../lab/lab.js';
-import { formatTable } from '../lab/measure.js';
+import { PROJECT_ROOT } from '../../test/support/lab.js';
+import { formatTable } from '../../test/support/measure.js';
 
 const NETWORK: Prefix = { address: 10 << 24, length: 8 };
 const SIZES = [100, 10_000, 65_536];

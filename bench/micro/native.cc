@@ -17,7 +17,7 @@
 #include "../../addon/packet/checksum.h"
 #include "../../addon/packet/coalesce.h"
 #include "../../addon/packet/split.h"
-#include "../../test/native/make_packet.h"
+#include "../../test/support/make_packet.h"
 
 using namespace twill;
 using Bytes = std::vector<uint8_t>;

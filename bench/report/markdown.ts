@@ -2,8 +2,8 @@
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { PROJECT_ROOT } from '../lab/lab.js';
-import { median } from '../lab/measure.js';
+import { PROJECT_ROOT } from '../../test/support/lab.js';
+import { median } from '../../test/support/measure.js';
 import type { Row, SuiteResult } from '../suite.js';
 import { darkChartPath } from './chart.js';
 import { type Results, findRow, medianOf } from './results.js';

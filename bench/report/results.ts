@@ -4,8 +4,8 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { cpus, release } from 'node:os';
 import { join } from 'node:path';
-import { PROJECT_ROOT } from '../lab/lab.js';
-import { median } from '../lab/measure.js';
+import { PROJECT_ROOT } from '../../test/support/lab.js';
+import { median } from '../../test/support/measure.js';
 import type { Steady } from '../steady.js';
 import type { Row, SuiteResult } from '../suite.js';
 

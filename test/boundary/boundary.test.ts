@@ -8,7 +8,7 @@ import { INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../../src/dataplane/counter
 import { native } from '../../src/dataplane/native.js';
 import { MAX_ROWS } from '../../src/dataplane/route-table.js';
 import { UDP_OVERHEAD_BYTES } from '../../src/net/mtu.js';
-import { Lab, labUnavailable } from '../../bench/lab/lab.js';
+import { Lab, labUnavailable } from '../support/lab.js';
 
 const ALL_ON = Object.fromEntries(OFFLOAD_FEATURES.map((feature) => [feature, true])) as OffloadSwitches;
 

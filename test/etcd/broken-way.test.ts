@@ -3,10 +3,10 @@
 //   store ─► front (breaks) ─► etcd ◄─ second endpoint
 
 import t from 'tap';
-import { startEtcd } from './etcd-server.js';
-import { Http2Front } from './http2-front.js';
-import type { Break } from './http2-front.js';
-import { converged, putConfig, putLease, startStore, until } from './store-fixture.js';
+import { startEtcd } from '../support/etcd-server.js';
+import { Http2Front } from '../support/http2-front.js';
+import type { Break } from '../support/http2-front.js';
+import { converged, putConfig, putLease, startStore, until } from '../support/store-fixture.js';
 
 t.setTimeout(90_000);
 

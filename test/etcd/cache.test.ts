@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { formatPrefix, parsePrefix } from '../../src/net/ipv4.js';
-import { startEtcd } from './etcd-server.js';
+import { startEtcd } from '../support/etcd-server.js';
 import {
   attributesOf,
   converged,
@@ -17,7 +17,7 @@ import {
   Recorder,
   startStore,
   until,
-} from './store-fixture.js';
+} from '../support/store-fixture.js';
 
 t.setTimeout(60_000);
 const OWN = { previousSubnet: parsePrefix('10.5.1.0/24')! };

@@ -5,10 +5,18 @@
 //   m2 ── proxy2 ┘
 
 import t from 'tap';
-import { startCluster } from './etcd-server.js';
-import type { EtcdServer } from './etcd-server.js';
-import { converged, pause, putConfig, putLease, reasonsOf, startStore, until } from './store-fixture.js';
-import { TcpProxy } from './tcp-proxy.js';
+import { startCluster } from '../support/etcd-server.js';
+import type { EtcdServer } from '../support/etcd-server.js';
+import {
+  converged,
+  pause,
+  putConfig,
+  putLease,
+  reasonsOf,
+  startStore,
+  until,
+} from '../support/store-fixture.js';
+import { TcpProxy } from '../support/tcp-proxy.js';
 
 t.setTimeout(90_000);
 

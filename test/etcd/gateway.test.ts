@@ -3,10 +3,10 @@
 //   stores ─► grpc-proxy | gateway | front ─► etcd ◄─ etcdctl
 
 import t from 'tap';
-import { startEtcd, startFront } from './etcd-server.js';
-import { Http2Front } from './http2-front.js';
-import { converged, putConfig, putLease, startStore, until } from './store-fixture.js';
-import type { Fixture } from './store-fixture.js';
+import { startEtcd, startFront } from '../support/etcd-server.js';
+import { Http2Front } from '../support/http2-front.js';
+import { converged, putConfig, putLease, startStore, until } from '../support/store-fixture.js';
+import type { Fixture } from '../support/store-fixture.js';
 
 t.setTimeout(120_000);
 

@@ -5,9 +5,9 @@ import { execFileSync } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { parsePrefix } from '../../src/net/ipv4.js';
-import { cleanEnv, startEtcd } from './etcd-server.js';
-import type { EtcdServer } from './etcd-server.js';
-import type { Fixture } from './store-fixture.js';
+import { cleanEnv, startEtcd } from '../support/etcd-server.js';
+import type { EtcdServer } from '../support/etcd-server.js';
+import type { Fixture } from '../support/store-fixture.js';
 import {
   converged,
   leaseValue,
@@ -17,8 +17,8 @@ import {
   reasonsOf,
   startStore,
   until,
-} from './store-fixture.js';
-import { TcpProxy } from './tcp-proxy.js';
+} from '../support/store-fixture.js';
+import { TcpProxy } from '../support/tcp-proxy.js';
 
 t.setTimeout(90_000);
 const OWN = { previousSubnet: parsePrefix('10.5.1.0/24')! };

@@ -3,8 +3,8 @@
 import t from 'tap';
 import { readFileSync } from 'node:fs';
 import { formatPrefix, parsePrefix } from '../../src/net/ipv4.js';
-import { startEtcd } from './etcd-server.js';
-import type { EtcdServer } from './etcd-server.js';
+import { startEtcd } from '../support/etcd-server.js';
+import type { EtcdServer } from '../support/etcd-server.js';
 import {
   converged,
   leaseValue,
@@ -17,7 +17,7 @@ import {
   reasonsOf,
   startStore,
   until,
-} from './store-fixture.js';
+} from '../support/store-fixture.js';
 
 let etcd: EtcdServer;
 t.before(async () => (etcd = await startEtcd()));

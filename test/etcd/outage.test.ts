@@ -4,9 +4,9 @@
 import t from 'tap';
 import type { Test } from 'tap';
 import { parsePrefix } from '../../src/net/ipv4.js';
-import { startEtcd } from './etcd-server.js';
-import type { EtcdServer } from './etcd-server.js';
-import type { Fixture, FixtureOptions } from './store-fixture.js';
+import { startEtcd } from '../support/etcd-server.js';
+import type { EtcdServer } from '../support/etcd-server.js';
+import type { Fixture, FixtureOptions } from '../support/store-fixture.js';
 import {
   converged,
   leaseValue,
@@ -19,8 +19,8 @@ import {
   startStore,
   txn,
   until,
-} from './store-fixture.js';
-import { TcpProxy } from './tcp-proxy.js';
+} from '../support/store-fixture.js';
+import { TcpProxy } from '../support/tcp-proxy.js';
 
 const OWN = { previousSubnet: parsePrefix('10.5.1.0/24')! };
 

@@ -2,8 +2,8 @@
 
 import t from 'tap';
 import { formatPrefix, parsePrefix } from '../../src/net/ipv4.js';
-import { startEtcd } from './etcd-server.js';
-import type { EtcdServer } from './etcd-server.js';
+import { startEtcd } from '../support/etcd-server.js';
+import type { EtcdServer } from '../support/etcd-server.js';
 import {
   attributesOf,
   converged,
@@ -16,9 +16,9 @@ import {
   reasonsOf,
   startStore,
   until,
-} from './store-fixture.js';
-import type { Fixture } from './store-fixture.js';
-import { TcpProxy } from './tcp-proxy.js';
+} from '../support/store-fixture.js';
+import type { Fixture } from '../support/store-fixture.js';
+import { TcpProxy } from '../support/tcp-proxy.js';
 
 t.setTimeout(90_000);
 let etcd: EtcdServer;

@@ -2,10 +2,18 @@
 
 import t from 'tap';
 import { parsePrefix } from '../../src/net/ipv4.js';
-import { startEtcd } from './etcd-server.js';
-import type { EtcdServer } from './etcd-server.js';
-import type { Fixture } from './store-fixture.js';
-import { leaseValue, pause, PREFIX, putConfig, putLease, startStore, until } from './store-fixture.js';
+import { startEtcd } from '../support/etcd-server.js';
+import type { EtcdServer } from '../support/etcd-server.js';
+import type { Fixture } from '../support/store-fixture.js';
+import {
+  leaseValue,
+  pause,
+  PREFIX,
+  putConfig,
+  putLease,
+  startStore,
+  until,
+} from '../support/store-fixture.js';
 
 t.setTimeout(90_000);
 let etcd: EtcdServer;

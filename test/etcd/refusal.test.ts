@@ -8,8 +8,8 @@ import { createServer } from 'node:net';
 import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { EtcdServer, freePort, startEtcd } from './etcd-server.js';
-import type { Fixture, FixtureOptions } from './store-fixture.js';
+import { EtcdServer, freePort, startEtcd } from '../support/etcd-server.js';
+import type { Fixture, FixtureOptions } from '../support/store-fixture.js';
 import {
   converged,
   makeStore,
@@ -21,7 +21,7 @@ import {
   reasonsOf,
   startStore,
   until,
-} from './store-fixture.js';
+} from '../support/store-fixture.js';
 
 t.setTimeout(120_000);
 

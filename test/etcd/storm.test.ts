@@ -3,8 +3,8 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import t from 'tap';
 import { formatIpv4, parsePrefix } from '../../src/net/ipv4.js';
-import { startEtcd } from './etcd-server.js';
-import { converged, leaseValue, PREFIX, putConfig, startStore, until } from './store-fixture.js';
+import { startEtcd } from '../support/etcd-server.js';
+import { converged, leaseValue, PREFIX, putConfig, startStore, until } from '../support/store-fixture.js';
 
 const PER_SECOND = 2_000;
 const SECONDS = 3;

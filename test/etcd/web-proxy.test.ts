@@ -4,9 +4,9 @@ import { connect, createServer } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import t from 'tap';
 import type { Test } from 'tap';
-import { startEtcd } from './etcd-server.js';
-import type { EtcdServer } from './etcd-server.js';
-import { makeStore, putConfig, until } from './store-fixture.js';
+import { startEtcd } from '../support/etcd-server.js';
+import type { EtcdServer } from '../support/etcd-server.js';
+import { makeStore, putConfig, until } from '../support/store-fixture.js';
 
 t.setTimeout(60_000);
 

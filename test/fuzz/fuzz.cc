@@ -17,9 +17,9 @@
 
 #include "../../addon/engine/inbound.h"
 #include "../../addon/engine/outbound.h"
-#include "../native/check.h"
+#include "../support/check.h"
 #include "../native/fake_kernel.h"
-#include "../native/make_packet.h"
+#include "../support/make_packet.h"
 
 using namespace twill;
 using test::Bytes;

@@ -6,7 +6,7 @@
 
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { type Host, Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
+import { type Host, Lab, labUnavailable, waitFor } from '../support/lab.js';
 import {
   dropsOf,
   startDaemon,
@@ -14,8 +14,8 @@ import {
   statusOf,
   tableOf,
   writeTable,
-} from '../../bench/lab/twill-hosts.js';
-import { buildPacket, inject, type Injection } from './packets.js';
+} from '../support/twill-hosts.js';
+import { buildPacket, inject, type Injection } from '../support/packets.js';
 
 const skip = labUnavailable();
 const STRANGER = '172.20.0.9';

@@ -3,8 +3,8 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { Lab, labUnavailable } from '../../bench/lab/lab.js';
-import { daemonArguments, startDaemon, tableOf, writeTable } from '../../bench/lab/twill-hosts.js';
+import { Lab, labUnavailable } from '../support/lab.js';
+import { daemonArguments, startDaemon, tableOf, writeTable } from '../support/twill-hosts.js';
 
 const skip = labUnavailable();
 

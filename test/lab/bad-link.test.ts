@@ -1,8 +1,8 @@
 // A gigabyte over a link that loses and reorders: what arrives is what was sent.
 
 import t from 'tap';
-import { Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
-import { startCluster, statusOf } from '../../bench/lab/twill-hosts.js';
+import { Lab, labUnavailable, waitFor } from '../support/lab.js';
+import { startCluster, statusOf } from '../support/twill-hosts.js';
 
 const GIGABYTE = 1 << 30;
 const LOSS = 100; // of 10,000: 1 %
@@ -46,7 +46,7 @@ t.test('1 GiB under 1 % loss and 1 % reordering', { skip: labUnavailable() }, as
   ]) {
     await lab.run(ns, 'ethtool', ['-K', link, ...noOffload]);
   }
-  const program = lab.compile('bench/lab/impair.cc');
+  const program = lab.compile('test/support/impair.cc');
   const args = ['p2', 'q2m', LOSS, REORDER, 1].map(String);
   await lab.spawnUntil(middle, program, args, /impairing/);
 

@@ -3,8 +3,8 @@
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { type Host, Lab, labUnavailable, type Output, PROJECT_ROOT, waitFor } from '../../bench/lab/lab.js';
-import { startCluster, startDaemon } from '../../bench/lab/twill-hosts.js';
+import { type Host, Lab, labUnavailable, type Output, PROJECT_ROOT, waitFor } from '../support/lab.js';
+import { startCluster, startDaemon } from '../support/twill-hosts.js';
 
 const TWILL = join(PROJECT_ROOT, 'dist/cli/main.js');
 

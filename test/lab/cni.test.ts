@@ -3,8 +3,8 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { type Host, Lab, labUnavailable, PROJECT_ROOT } from '../../bench/lab/lab.js';
-import { startDaemon, writeTable } from '../../bench/lab/twill-hosts.js';
+import { type Host, Lab, labUnavailable, PROJECT_ROOT } from '../support/lab.js';
+import { startDaemon, writeTable } from '../support/twill-hosts.js';
 
 const PLUGINS = '/usr/lib/cni';
 const MAIN = join(PROJECT_ROOT, 'dist/cni/main.js');

@@ -1,7 +1,7 @@
 // What counters say of packets that no worker sees, and of hosts that come, go and change places.
 
 import t from 'tap';
-import { type Host, Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
+import { type Host, Lab, labUnavailable, waitFor } from '../support/lab.js';
 import {
   HEALTH_PORT,
   startCluster,
@@ -10,7 +10,7 @@ import {
   statusOf,
   tableOf,
   writeTable,
-} from '../../bench/lab/twill-hosts.js';
+} from '../support/twill-hosts.js';
 
 const skip = labUnavailable();
 

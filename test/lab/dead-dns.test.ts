@@ -12,10 +12,10 @@ import {
   etcdDaemonArguments,
   restartEtcd,
   startEtcd,
-} from '../../bench/lab/etcd-hosts.js';
-import { Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
-import type { Task } from '../../bench/lab/lab.js';
-import { ensurePackages } from '../../bench/lab/packages.js';
+} from '../support/etcd-hosts.js';
+import { Lab, labUnavailable, waitFor } from '../support/lab.js';
+import type { Task } from '../support/lab.js';
+import { ensurePackages } from '../support/packages.js';
 
 t.test('SIGTERM while no name is resolved', { skip: labUnavailable() }, async (t) => {
   ensurePackages([...ETCD_PROGRAMS, 'socat']);

@@ -9,9 +9,9 @@ import {
   joinHost,
   restartEtcd,
   startEtcd,
-} from '../../bench/lab/etcd-hosts.js';
-import { Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
-import { ensurePackages } from '../../bench/lab/packages.js';
+} from '../support/etcd-hosts.js';
+import { Lab, labUnavailable, waitFor } from '../support/lab.js';
+import { ensurePackages } from '../support/packages.js';
 
 t.test('no descriptor is left', { skip: labUnavailable() }, async (t) => {
   ensurePackages(ETCD_PROGRAMS);

@@ -2,8 +2,8 @@
 // file stays open and looks healthy in the first two cases.
 
 import t from 'tap';
-import { Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
-import { HEALTH_PORT, startCluster } from '../../bench/lab/twill-hosts.js';
+import { Lab, labUnavailable, waitFor } from '../support/lab.js';
+import { HEALTH_PORT, startCluster } from '../support/twill-hosts.js';
 
 t.test('the TUN is taken away', { skip: labUnavailable() }, async (t) => {
   const lab = Lab.open('lost-');

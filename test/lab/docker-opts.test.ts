@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import { LAB_SKIP, withLab } from './kernel-lab.js';
+import { LAB_SKIP, withLab } from '../support/kernel-lab.js';
 
 const PROGRAM = fileURLToPath(new URL('../../src/docker/mk-docker-opts.ts', import.meta.url));
 

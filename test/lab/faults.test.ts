@@ -5,7 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { type Host, Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
+import { type Host, Lab, labUnavailable, waitFor } from '../support/lab.js';
 import {
   daemonArguments,
   dropsOf,
@@ -13,7 +13,7 @@ import {
   startCluster,
   startDaemon,
   statusOf,
-} from '../../bench/lab/twill-hosts.js';
+} from '../support/twill-hosts.js';
 
 /** `npm run test:faults` asks for more. */
 const ROUNDS = Number(process.env['FAULT_ROUNDS'] ?? 10);

@@ -4,7 +4,7 @@
 import { existsSync, mkdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { type Host, Lab, labUnavailable, type Task, waitFor } from '../../bench/lab/lab.js';
+import { type Host, Lab, labUnavailable, type Task, waitFor } from '../support/lab.js';
 import {
   daemonArguments,
   HEALTH_PORT,
@@ -12,7 +12,7 @@ import {
   statusOf,
   tableOf,
   writeTable,
-} from '../../bench/lab/twill-hosts.js';
+} from '../support/twill-hosts.js';
 
 t.test('a held firewall lock keeps nobody waiting', { skip: labUnavailable() }, async (t) => {
   const lab = Lab.open('fwl-');

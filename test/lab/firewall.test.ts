@@ -5,9 +5,9 @@ import { mkdtemp, readFile, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { Driver, LAB_SKIP, NETWORK, run, waitFor, withLab } from './kernel-lab.js';
+import { Driver, LAB_SKIP, NETWORK, run, waitFor, withLab } from '../support/kernel-lab.js';
 import { prefixOf } from '../../src/net/ipv4.js';
-import type { KernelLab } from './kernel-lab.js';
+import type { KernelLab } from '../support/kernel-lab.js';
 
 interface Report {
   readonly degraded: readonly string[];

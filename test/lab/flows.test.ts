@@ -4,8 +4,8 @@
 //   container a (10.5.1.2) ─ twilld ═══ UDP 8285 ═══ twilld ─ container b (10.5.2.2)
 
 import t, { type Test } from 'tap';
-import { type Host, Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
-import { HEALTH_PORT, startCluster, statusOf } from '../../bench/lab/twill-hosts.js';
+import { type Host, Lab, labUnavailable, waitFor } from '../support/lab.js';
+import { HEALTH_PORT, startCluster, statusOf } from '../support/twill-hosts.js';
 
 const skip = labUnavailable();
 

@@ -2,14 +2,8 @@
 
 import { join } from 'node:path';
 import t from 'tap';
-import { Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
-import {
-  daemonArguments,
-  HEALTH_PORT,
-  startDaemon,
-  tableOf,
-  writeTable,
-} from '../../bench/lab/twill-hosts.js';
+import { Lab, labUnavailable, waitFor } from '../support/lab.js';
+import { daemonArguments, HEALTH_PORT, startDaemon, tableOf, writeTable } from '../support/twill-hosts.js';
 
 const skip = labUnavailable();
 const NETWORK = '10.5.0.0/16';

@@ -3,8 +3,8 @@
 import { existsSync, mkdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { DAEMON, type Host, Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
-import { HEALTH_PORT, startCluster, statusOf, tableOf, writeTable } from '../../bench/lab/twill-hosts.js';
+import { DAEMON, type Host, Lab, labUnavailable, waitFor } from '../support/lab.js';
+import { HEALTH_PORT, startCluster, statusOf, tableOf, writeTable } from '../support/twill-hosts.js';
 
 const skip = labUnavailable();
 

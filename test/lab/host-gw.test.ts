@@ -1,8 +1,16 @@
 // host-gw mode between three hosts, one of them behind a router; the picture is in kernel-lab.ts.
 
 import t from 'tap';
-import { Driver, introduce, LAB_SKIP, NETWORK, startLabNode, waitFor, withLab } from './kernel-lab.js';
-import type { DriverState, KernelLab } from './kernel-lab.js';
+import {
+  Driver,
+  introduce,
+  LAB_SKIP,
+  NETWORK,
+  startLabNode,
+  waitFor,
+  withLab,
+} from '../support/kernel-lab.js';
+import type { DriverState, KernelLab } from '../support/kernel-lab.js';
 
 const startNode = (lab: KernelLab, number: number) => startLabNode(lab, number, { Type: 'host-gw' });
 

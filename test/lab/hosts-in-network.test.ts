@@ -2,8 +2,8 @@
 
 import { join } from 'node:path';
 import t from 'tap';
-import { Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
-import { startDaemon, statusOf, writeTable } from '../../bench/lab/twill-hosts.js';
+import { Lab, labUnavailable, waitFor } from '../support/lab.js';
+import { startDaemon, statusOf, writeTable } from '../support/twill-hosts.js';
 
 for (const mode of ['udp', 'host-gw']) {
   t.test(mode, { skip: labUnavailable() }, async (t) => {

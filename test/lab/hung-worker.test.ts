@@ -3,8 +3,8 @@
 import { spawn } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import t from 'tap';
-import { Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
-import { HEALTH_PORT, startCluster } from '../../bench/lab/twill-hosts.js';
+import { Lab, labUnavailable, waitFor } from '../support/lab.js';
+import { HEALTH_PORT, startCluster } from '../support/twill-hosts.js';
 
 // PTRACE_SEIZE, PTRACE_INTERRUPT and __WALL, ptrace(2). The thread goes on when its tracer ends,
 // and when it dies its tracer must wait for it, or the process would not end.

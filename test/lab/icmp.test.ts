@@ -1,9 +1,9 @@
 // What a container is told when its packet cannot go on: by tracepath, by ping, and by the MTU its kernel then keeps.
 
 import t from 'tap';
-import { Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
-import { measureTcp, startIperfServer } from '../../bench/lab/measure.js';
-import { startCluster, statusOf } from '../../bench/lab/twill-hosts.js';
+import { Lab, labUnavailable, waitFor } from '../support/lab.js';
+import { measureTcp, startIperfServer } from '../support/measure.js';
+import { startCluster, statusOf } from '../support/twill-hosts.js';
 
 const skip = labUnavailable();
 

@@ -9,10 +9,10 @@ import {
   joinHost,
   leasedSubnet,
   startEtcd,
-} from '../../bench/lab/etcd-hosts.js';
-import type { Host } from '../../bench/lab/lab.js';
-import { Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
-import { statusOf } from '../../bench/lab/twill-hosts.js';
+} from '../support/etcd-hosts.js';
+import type { Host } from '../support/lab.js';
+import { Lab, labUnavailable, waitFor } from '../support/lab.js';
+import { statusOf } from '../support/twill-hosts.js';
 
 t.setTimeout(120_000);
 

@@ -3,8 +3,8 @@
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { type Host, Lab, labUnavailable, type Task, waitFor } from '../../bench/lab/lab.js';
-import { daemonArguments, startDaemon, statusOf, tableOf, writeTable } from '../../bench/lab/twill-hosts.js';
+import { type Host, Lab, labUnavailable, type Task, waitFor } from '../support/lab.js';
+import { daemonArguments, startDaemon, statusOf, tableOf, writeTable } from '../support/twill-hosts.js';
 
 const ROOT = '/sys/fs/cgroup';
 

@@ -8,11 +8,11 @@ import {
   etcdctl,
   etcdDaemonArguments,
   startEtcd,
-} from '../../bench/lab/etcd-hosts.js';
-import { Lab, labUnavailable, type Task, waitFor } from '../../bench/lab/lab.js';
-import { type Entry, leaseEntries, memoryOf, putMany } from '../../bench/lab/many-leases.js';
-import { ensurePackages } from '../../bench/lab/packages.js';
-import { HEALTH_PORT } from '../../bench/lab/twill-hosts.js';
+} from '../support/etcd-hosts.js';
+import { Lab, labUnavailable, type Task, waitFor } from '../support/lab.js';
+import { type Entry, leaseEntries, memoryOf, putMany } from '../support/many-leases.js';
+import { ensurePackages } from '../support/packages.js';
+import { HEALTH_PORT } from '../support/twill-hosts.js';
 
 const FEW = 1_000;
 const MANY = 65_000;

@@ -16,8 +16,8 @@ import {
   type LabEtcd,
   startEtcd,
   startEtcdDaemon,
-} from '../../bench/lab/etcd-hosts.js';
-import { type Host, Lab, labUnavailable, PROJECT_ROOT, type Task, waitFor } from '../../bench/lab/lab.js';
+} from '../support/etcd-hosts.js';
+import { type Host, Lab, labUnavailable, PROJECT_ROOT, type Task, waitFor } from '../support/lab.js';
 
 const TWILL = join(PROJECT_ROOT, 'dist/cli/main.js');
 const GOLDEN = join(PROJECT_ROOT, 'test/fixtures/golden');

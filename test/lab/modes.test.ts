@@ -1,13 +1,13 @@
 // The daemon itself in each kernel mode, with the static store: what it leaves in the kernel and in subnet.env, restarts
-// under load, and the documented way from one mode to another. Two or three hosts on one switch; see bench/lab/lab.ts.
+// under load, and the documented way from one mode to another. Two or three hosts on one switch; see test/support/lab.ts.
 
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
-import type { Host, Task } from '../../bench/lab/lab.js';
-import { HEALTH_PORT, startDaemon, statusOf, tableOf, writeTable } from '../../bench/lab/twill-hosts.js';
+import { Lab, labUnavailable, waitFor } from '../support/lab.js';
+import type { Host, Task } from '../support/lab.js';
+import { HEALTH_PORT, startDaemon, statusOf, tableOf, writeTable } from '../support/twill-hosts.js';
 
 const skip = labUnavailable();
 

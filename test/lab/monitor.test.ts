@@ -3,8 +3,8 @@
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import { LAB_SKIP, run, waitFor, withLab } from './kernel-lab.js';
-import type { KernelLab } from './kernel-lab.js';
+import { LAB_SKIP, run, waitFor, withLab } from '../support/kernel-lab.js';
+import type { KernelLab } from '../support/kernel-lab.js';
 
 const MONITOR = fileURLToPath(new URL('../../src/kernel/monitor.ts', import.meta.url));
 

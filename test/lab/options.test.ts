@@ -1,8 +1,8 @@
 // IP options between containers, by the mode of the source check: what is let in, what is counted.
 
 import t from 'tap';
-import { Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
-import { startCluster, statusOf } from '../../bench/lab/twill-hosts.js';
+import { Lab, labUnavailable, waitFor } from '../support/lab.js';
+import { startCluster, statusOf } from '../support/twill-hosts.js';
 
 const skip = labUnavailable();
 

@@ -5,10 +5,10 @@ import { createHash, randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { type Host, Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
-import { measurePing, measureTcp, startIperfServer } from '../../bench/lab/measure.js';
-import { dropsOf, startCluster, statusOf } from '../../bench/lab/twill-hosts.js';
-import { checkDatagram, readPcap } from './pcap.js';
+import { type Host, Lab, labUnavailable, waitFor } from '../support/lab.js';
+import { measurePing, measureTcp, startIperfServer } from '../support/measure.js';
+import { dropsOf, startCluster, statusOf } from '../support/twill-hosts.js';
+import { checkDatagram, readPcap } from '../support/pcap.js';
 
 const skip = labUnavailable();
 

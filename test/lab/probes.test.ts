@@ -12,7 +12,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { type Host, Lab, labUnavailable, PROJECT_ROOT, type Task, waitFor } from '../../bench/lab/lab.js';
+import { type Host, Lab, labUnavailable, PROJECT_ROOT, type Task, waitFor } from '../support/lab.js';
 import {
   daemonArguments,
   HEALTH_PORT,
@@ -20,7 +20,7 @@ import {
   statusOf,
   tableOf,
   writeTable,
-} from '../../bench/lab/twill-hosts.js';
+} from '../support/twill-hosts.js';
 
 interface PathStatus {
   readonly rttMs?: number;

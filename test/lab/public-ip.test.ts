@@ -14,10 +14,10 @@ import {
   restartEtcd,
   startEtcd,
   startEtcdDaemon,
-} from '../../bench/lab/etcd-hosts.js';
-import { type Host, Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
-import { ensurePackages } from '../../bench/lab/packages.js';
-import { HEALTH_PORT, statusOf } from '../../bench/lab/twill-hosts.js';
+} from '../support/etcd-hosts.js';
+import { type Host, Lab, labUnavailable, waitFor } from '../support/lab.js';
+import { ensurePackages } from '../support/packages.js';
+import { HEALTH_PORT, statusOf } from '../support/twill-hosts.js';
 
 const skip = labUnavailable();
 // The uplink's address has to be gone for 5 s before another one is chosen.

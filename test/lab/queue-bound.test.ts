@@ -2,9 +2,9 @@
 
 import { readFileSync } from 'node:fs';
 import t from 'tap';
-import { measurePing, startIperfServer } from '../../bench/lab/measure.js';
-import { type Host, Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
-import { startCluster, statusOf } from '../../bench/lab/twill-hosts.js';
+import { measurePing, startIperfServer } from '../support/measure.js';
+import { type Host, Lab, labUnavailable, waitFor } from '../support/lab.js';
+import { startCluster, statusOf } from '../support/twill-hosts.js';
 
 const skip = labUnavailable();
 

@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { Lab, labUnavailable, PROJECT_ROOT } from '../../bench/lab/lab.js';
+import { Lab, labUnavailable, PROJECT_ROOT } from '../support/lab.js';
 
 const KINDS = ['raw-socket', 'addon'] as const;
 

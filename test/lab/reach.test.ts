@@ -1,12 +1,12 @@
 // Whether a peer is said to be reached exactly when packets through the overlay reach it: three hosts on one switch, and a
-// lease of a fourth that never was (172.20.0.77). See bench/lab/lab.ts.
+// lease of a fourth that never was (172.20.0.77). See test/support/lab.ts.
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { type Host, Lab, labUnavailable, PROJECT_ROOT, waitFor } from '../../bench/lab/lab.js';
-import { HEALTH_PORT, startDaemon, statusOf, tableOf, writeTable } from '../../bench/lab/twill-hosts.js';
-import { type Schema, violations } from '../json-schema.js';
+import { type Host, Lab, labUnavailable, PROJECT_ROOT, waitFor } from '../support/lab.js';
+import { HEALTH_PORT, startDaemon, statusOf, tableOf, writeTable } from '../support/twill-hosts.js';
+import { type Schema, violations } from '../support/json-schema.js';
 
 const skip = labUnavailable();
 const TWILL = join(PROJECT_ROOT, 'dist/cli/main.js');

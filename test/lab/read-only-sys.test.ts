@@ -1,8 +1,8 @@
 // A container that is not privileged has /proc/sys read-only: the daemon says what it cannot set, and forwards.
 
 import t from 'tap';
-import { Lab, labUnavailable } from '../../bench/lab/lab.js';
-import { daemonArguments, statusOf, tableOf, writeTable } from '../../bench/lab/twill-hosts.js';
+import { Lab, labUnavailable } from '../support/lab.js';
+import { daemonArguments, statusOf, tableOf, writeTable } from '../support/twill-hosts.js';
 
 t.test('/proc/sys is read-only', { skip: labUnavailable() }, async (t) => {
   const lab = Lab.open('ro-');

@@ -3,7 +3,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
+import { Lab, labUnavailable, waitFor } from '../support/lab.js';
 import {
   HEALTH_PORT,
   startCluster,
@@ -11,7 +11,7 @@ import {
   statusOf,
   tableOf,
   writeTable,
-} from '../../bench/lab/twill-hosts.js';
+} from '../support/twill-hosts.js';
 
 const skip = labUnavailable();
 

@@ -12,8 +12,8 @@
 
 import { join } from 'node:path';
 import t from 'tap';
-import { type Host, Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
-import { HEALTH_PORT, startDaemon, statusOf, tableOf, writeTable } from '../../bench/lab/twill-hosts.js';
+import { type Host, Lab, labUnavailable, waitFor } from '../support/lab.js';
+import { HEALTH_PORT, startDaemon, statusOf, tableOf, writeTable } from '../support/twill-hosts.js';
 
 const skip = labUnavailable();
 

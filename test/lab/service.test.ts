@@ -2,8 +2,8 @@
 
 import { join } from 'node:path';
 import t from 'tap';
-import { Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
-import { daemonArguments, tableOf, writeTable } from '../../bench/lab/twill-hosts.js';
+import { Lab, labUnavailable, waitFor } from '../support/lab.js';
+import { daemonArguments, tableOf, writeTable } from '../support/twill-hosts.js';
 
 const LISTENER = `
 import socket, sys

@@ -3,8 +3,8 @@
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { type Host, Lab, labUnavailable, type Task, waitFor } from '../../bench/lab/lab.js';
-import { startIperfServer } from '../../bench/lab/measure.js';
+import { type Host, Lab, labUnavailable, type Task, waitFor } from '../support/lab.js';
+import { startIperfServer } from '../support/measure.js';
 import {
   daemonArguments,
   dropsOf,
@@ -12,7 +12,7 @@ import {
   statusOf,
   tableOf,
   writeTable,
-} from '../../bench/lab/twill-hosts.js';
+} from '../support/twill-hosts.js';
 
 const skip = labUnavailable();
 const PORT = 8285;

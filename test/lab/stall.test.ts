@@ -1,9 +1,9 @@
 // A container with CAP_NET_RAW writes superpackets cut into as many pieces as it likes; its neighbours must not notice.
 
 import t from 'tap';
-import { type Host, Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
-import { measurePing } from '../../bench/lab/measure.js';
-import { startCluster, statusOf } from '../../bench/lab/twill-hosts.js';
+import { type Host, Lab, labUnavailable, waitFor } from '../support/lab.js';
+import { measurePing } from '../support/measure.js';
+import { startCluster, statusOf } from '../support/twill-hosts.js';
 
 const skip = labUnavailable();
 

@@ -14,10 +14,10 @@ import {
   joinHost,
   type LabEtcd,
   startEtcd,
-} from '../../bench/lab/etcd-hosts.js';
-import { type Host, Lab, labUnavailable, type Task, waitFor } from '../../bench/lab/lab.js';
-import { ensurePackages } from '../../bench/lab/packages.js';
-import { HEALTH_PORT, statusOf } from '../../bench/lab/twill-hosts.js';
+} from '../support/etcd-hosts.js';
+import { type Host, Lab, labUnavailable, type Task, waitFor } from '../support/lab.js';
+import { ensurePackages } from '../support/packages.js';
+import { HEALTH_PORT, statusOf } from '../support/twill-hosts.js';
 
 const skip = labUnavailable();
 const SAVED = { Network: '10.5.0.0/16', Backend: { Type: 'udp' } };

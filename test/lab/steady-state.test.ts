@@ -1,9 +1,9 @@
 // In steady traffic the worker loops allocate nothing: V8 has nothing to collect in their heaps.
 
 import t from 'tap';
-import { Lab, labUnavailable } from '../../bench/lab/lab.js';
-import { measureTcp, startIperfServer } from '../../bench/lab/measure.js';
-import { daemonArguments, startDaemon, tableOf, writeTable } from '../../bench/lab/twill-hosts.js';
+import { Lab, labUnavailable } from '../support/lab.js';
+import { measureTcp, startIperfServer } from '../support/measure.js';
+import { daemonArguments, startDaemon, tableOf, writeTable } from '../support/twill-hosts.js';
 
 const SECONDS = 10;
 // A worker loads its modules and its loop is compiled.

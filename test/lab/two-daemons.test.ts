@@ -3,14 +3,14 @@
 import { symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { type Host, Lab, labUnavailable, PROJECT_ROOT, type Task, waitFor } from '../../bench/lab/lab.js';
+import { type Host, Lab, labUnavailable, PROJECT_ROOT, type Task, waitFor } from '../support/lab.js';
 import {
   daemonArguments,
   HEALTH_PORT,
   startCluster,
   startDaemon,
   writeTable,
-} from '../../bench/lab/twill-hosts.js';
+} from '../support/twill-hosts.js';
 
 const skip = labUnavailable();
 

@@ -2,7 +2,7 @@
 
 import { join } from 'node:path';
 import t from 'tap';
-import { type Host, Lab, labUnavailable, type Task, waitFor } from '../../bench/lab/lab.js';
+import { type Host, Lab, labUnavailable, type Task, waitFor } from '../support/lab.js';
 import {
   daemonArguments,
   HEALTH_PORT,
@@ -10,7 +10,7 @@ import {
   statusOf,
   tableOf,
   writeTable,
-} from '../../bench/lab/twill-hosts.js';
+} from '../support/twill-hosts.js';
 
 const skip = labUnavailable();
 t.jobs = 3; // they only wait

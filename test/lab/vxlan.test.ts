@@ -2,8 +2,17 @@
 
 import { readFile } from 'node:fs/promises';
 import t from 'tap';
-import { Driver, introduce, LAB_SKIP, NETWORK, run, startLabNode, waitFor, withLab } from './kernel-lab.js';
-import type { DriverState, KernelLab, LeaseText } from './kernel-lab.js';
+import {
+  Driver,
+  introduce,
+  LAB_SKIP,
+  NETWORK,
+  run,
+  startLabNode,
+  waitFor,
+  withLab,
+} from '../support/kernel-lab.js';
+import type { DriverState, KernelLab, LeaseText } from '../support/kernel-lab.js';
 
 const startNode = (
   lab: KernelLab,

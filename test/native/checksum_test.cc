@@ -4,7 +4,7 @@
 
 #include <cstring>
 
-#include "check.h"
+#include "../support/check.h"
 
 using namespace twill;
 

@@ -5,8 +5,8 @@
 #include <algorithm>
 
 #include "../../addon/engine/epoch_table.h"
-#include "check.h"
-#include "make_packet.h"
+#include "../support/check.h"
+#include "../support/make_packet.h"
 
 using namespace twill;
 

@@ -7,7 +7,7 @@
 #include <cerrno>
 #include <vector>
 
-#include "check.h"
+#include "../support/check.h"
 
 using namespace twill;
 

@@ -4,8 +4,8 @@
 
 #include <memory>
 
-#include "check.h"
-#include "make_packet.h"
+#include "../support/check.h"
+#include "../support/make_packet.h"
 
 using namespace twill;
 

@@ -2,8 +2,8 @@
 
 #include "../../addon/packet/ipv4.h"
 
-#include "check.h"
-#include "make_packet.h"
+#include "../support/check.h"
+#include "../support/make_packet.h"
 
 using namespace twill;
 

@@ -5,9 +5,9 @@
 #include "../../addon/engine/inbound.h"
 #include "../../addon/engine/outbound.h"
 #include "../../addon/kernel/tun.h"
-#include "check.h"
+#include "../support/check.h"
 #include "fake_kernel.h"
-#include "make_packet.h"
+#include "../support/make_packet.h"
 
 using namespace twill;
 using test::Bytes;

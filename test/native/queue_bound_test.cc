@@ -1,7 +1,7 @@
 // The worker's side of the sums that bound the TUN queue; the program in the kernel is tried in test/lab.
 
 #include "../../addon/kernel/queue_bound.h"
-#include "check.h"
+#include "../support/check.h"
 
 using namespace twill;
 

@@ -4,8 +4,8 @@
 
 #include "../../addon/packet/coalesce.h"
 #include "../../addon/packet/split.h"
-#include "check.h"
-#include "make_packet.h"
+#include "../support/check.h"
+#include "../support/make_packet.h"
 
 using namespace twill;
 using Bytes = std::vector<uint8_t>;

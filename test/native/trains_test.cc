@@ -6,8 +6,8 @@
 #include <cstring>
 #include <map>
 
-#include "check.h"
-#include "make_packet.h"
+#include "../support/check.h"
+#include "../support/make_packet.h"
 
 using namespace twill;
 

@@ -17,7 +17,7 @@ import {
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import t from 'tap';
-import { Lab, labUnavailable, waitFor } from '../../bench/lab/lab.js';
+import { Lab, labUnavailable, waitFor } from '../support/lab.js';
 import { buildDeb, env, needs, ROOT } from './build-deb.js';
 
 const MAX_COMPRESSED_BYTES = 100e6;

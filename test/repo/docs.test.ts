@@ -12,7 +12,7 @@ import {
 import { conditionsMarkdown } from '../../src/condition.js';
 import { errorsMarkdown } from '../../src/errors.js';
 import { statusJson } from '../../src/cli/views.js';
-import { type Schema, violations } from '../json-schema.js';
+import { type Schema, violations } from '../support/json-schema.js';
 import { cliSamples, RECORDED, type Recorded, SAMPLE_WIDTH } from './cli-samples.js';
 
 const operations = readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8');

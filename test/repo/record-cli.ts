@@ -6,8 +6,8 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { joinHost, startEtcd, ETCD_PREFIX, etcdctl } from '../../bench/lab/etcd-hosts.js';
-import { Lab, PROJECT_ROOT, waitFor } from '../../bench/lab/lab.js';
+import { joinHost, startEtcd, ETCD_PREFIX, etcdctl } from '../support/etcd-hosts.js';
+import { Lab, PROJECT_ROOT, waitFor } from '../support/lab.js';
 import type { DaemonStatus, PeerStatus } from '../../src/cli/daemon-client.js';
 import { RECORDED, type Recorded } from './cli-samples.js';
 

@@ -5,7 +5,7 @@ import t from 'tap';
 import { parsePrefix } from '../../src/net/ipv4.js';
 import { formatSubnetFile } from '../../src/subnet-file.js';
 import { SubnetFileKeeper } from '../../src/subnet-file-keeper.js';
-import { textsOf } from '../conditions.js';
+import { textsOf } from '../support/conditions.js';
 
 const CONTENT = {
   network: parsePrefix('10.5.0.0/16')!,

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { CONDITIONS } from '../../../src/condition.js';
 import { REACH_STATES } from '../../../src/probe/peer-reach.js';
-import { type Schema, violations } from '../../json-schema.js';
+import { type Schema, violations } from '../../support/json-schema.js';
 
 const schema = JSON.parse(
   readFileSync(new URL('../../../docs/status.schema.json', import.meta.url), 'utf8'),

@@ -22,7 +22,7 @@ import {
   TableCache,
 } from '../../../src/store/table-cache.js';
 import type { SavedTable } from '../../../src/store/table-cache.js';
-import { textsOf } from '../../conditions.js';
+import { textsOf } from '../../support/conditions.js';
 
 const dir = mkdtempSync(join(tmpdir(), `twill-cache-${process.pid}-`));
 t.teardown(() => rmSync(dir, { recursive: true }));

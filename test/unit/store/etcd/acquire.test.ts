@@ -5,7 +5,7 @@ import { formatLeaseValue } from '../../../../src/lease/lease-codec.js';
 import { formatPrefix, parseIpv4, parsePrefix } from '../../../../src/net/ipv4.js';
 import { acquireLease } from '../../../../src/store/etcd/acquire.js';
 import { keyLayout } from '../../../../src/store/etcd/keys.js';
-import { FakeClock, FakeKv, settle } from './fakes.js';
+import { FakeClock, FakeKv, settle } from '../../../support/etcd-fakes.js';
 
 const config: NetworkConfig = {
   network: parsePrefix('10.5.0.0/16')!,

@@ -6,8 +6,8 @@ import type { KvEntry } from '../../../../src/store/etcd/etcd-kv.js';
 import { keyLayout } from '../../../../src/store/etcd/keys.js';
 import { LeaseTable } from '../../../../src/store/etcd/lease-table.js';
 import type { MirrorEvent } from '../../../../src/store/etcd/mirror-diff.js';
-import { FakeClock } from './fakes.js';
-import { textsOf } from '../../../conditions.js';
+import { FakeClock } from '../../../support/etcd-fakes.js';
+import { textsOf } from '../../../support/conditions.js';
 
 const key = (name: string): string => `/net/subnets/${name}`;
 

@@ -5,8 +5,8 @@ import { formatLeaseValue } from '../../../../src/lease/lease-codec.js';
 import { keyLayout, leaseKey } from '../../../../src/store/etcd/keys.js';
 import { OwnLease } from '../../../../src/store/etcd/own-lease.js';
 import { writeOwnKey } from '../../../../src/store/etcd/own-key.js';
-import { FakeClock, FakeKv, settle } from './fakes.js';
-import { textsOf } from '../../../conditions.js';
+import { FakeClock, FakeKv, settle } from '../../../support/etcd-fakes.js';
+import { textsOf } from '../../../support/conditions.js';
 
 const layout = keyLayout('/net');
 const subnet = parsePrefix('10.5.1.0/24')!;

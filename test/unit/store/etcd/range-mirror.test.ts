@@ -11,7 +11,7 @@ import { EtcdFault } from '../../../../src/store/etcd/faults.js';
 import type { MirrorEvent } from '../../../../src/store/etcd/mirror-diff.js';
 import { ProgressSupport } from '../../../../src/store/etcd/progress-support.js';
 import { RangeMirror } from '../../../../src/store/etcd/range-mirror.js';
-import { FakeClock, FakeKv, settle } from './fakes.js';
+import { FakeClock, FakeKv, settle } from '../../../support/etcd-fakes.js';
 
 class PaperStream extends EventEmitter {
   readonly written: IWatchRequest[] = [];

@@ -10,7 +10,7 @@ import t from 'tap';
 import { formatIpv4, formatPrefix, parseIpv4 } from '../../../../src/net/ipv4.js';
 import { openLogger } from '../../../../src/ops/log.js';
 import { StaticStore } from '../../../../src/store/static/static-store.js';
-import { textsOf } from '../../../conditions.js';
+import { textsOf } from '../../../support/conditions.js';
 
 const LEASES = [
   { subnet: '10.5.1.0/24', publicIP: '172.20.0.1' },

@@ -2,7 +2,7 @@
 
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Lab } from '../../bench/lab/lab.js';
+import type { Lab } from './lab.js';
 import { checksum, pseudoSum } from './pcap.js';
 
 export interface InnerPacket {

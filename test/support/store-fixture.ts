@@ -13,7 +13,7 @@ import type { EtcdServer } from './etcd-server.js';
 
 export const PREFIX = '/coreos.com/network';
 export const NETWORK = '{"Network":"10.5.0.0/16","SubnetLen":24,"Backend":{"Type":"udp"}}';
-export { textsOf as reasonsOf } from '../conditions.js';
+export { textsOf as reasonsOf } from './conditions.js';
 
 /** Canary: must never occur in a log or a degraded reason. */
 export const PASSWORD = 'canary-pa55word';

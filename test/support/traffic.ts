@@ -1,6 +1,6 @@
-// Runs bench/load/traffic.cc between two namespaces and reads what it printed.
+// Runs test/support/traffic.cc between two namespaces and reads what it printed.
 
-import { type Lab, type Task, waitFor } from '../lab/lab.js';
+import { type Lab, type Task, waitFor } from './lab.js';
 
 const SINK_PORT = 9901;
 const ECHO_PORT = 9902;
@@ -42,7 +42,7 @@ export class Traffic {
 
   /** Compiles it into the lab's directory. */
   static build(lab: Lab): Traffic {
-    return new Traffic(lab, lab.compile('bench/load/traffic.cc'));
+    return new Traffic(lab, lab.compile('test/support/traffic.cc'));
   }
 
   /** A TCP server that sends back what comes; it ends with the lab. */

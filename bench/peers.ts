@@ -4,9 +4,9 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ETCD_URL, leasedSubnet, startEtcd } from './etcd-hosts.js';
-import { type Host, type Lab, type Task, waitFor } from './lab.js';
-import { startDaemon, tableOf, writeTable } from './twill-hosts.js';
+import { ETCD_URL, leasedSubnet, startEtcd } from '../test/support/etcd-hosts.js';
+import { type Host, type Lab, type Task, waitFor } from '../test/support/lab.js';
+import { startDaemon, tableOf, writeTable } from '../test/support/twill-hosts.js';
 
 /** Where traffic starts or ends. */
 export interface End {

@@ -209,7 +209,7 @@ export class KernelLab {
   }
 }
 
-/** A lease as test/lab/backend-driver.ts takes it. */
+/** A lease as test/support/backend-driver.ts takes it. */
 export interface LeaseText {
   readonly subnet: string;
   readonly publicIp: string;

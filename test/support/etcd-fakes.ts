@@ -1,10 +1,10 @@
 // A clock that moves when told to, and an etcd in memory with real semantics: revisions, compare-and-swap, leases.
 
-import { EtcdFault } from '../../../../src/store/etcd/faults.js';
-import type { FaultKind } from '../../../../src/store/etcd/faults.js';
-import type { KvEntry, KvList, LeaseKv, TxnOutcome } from '../../../../src/store/etcd/etcd-kv.js';
-import type { KeyRange } from '../../../../src/store/etcd/keys.js';
-import type { Clock } from '../../../../src/store/etcd/waiting.js';
+import { EtcdFault } from '../../src/store/etcd/faults.js';
+import type { FaultKind } from '../../src/store/etcd/faults.js';
+import type { KvEntry, KvList, LeaseKv, TxnOutcome } from '../../src/store/etcd/etcd-kv.js';
+import type { KeyRange } from '../../src/store/etcd/keys.js';
+import type { Clock } from '../../src/store/etcd/waiting.js';
 
 export class FakeClock implements Clock {
   #nowMs = 1_000_000;

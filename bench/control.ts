@@ -12,7 +12,7 @@
 import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { leasableRange } from '../src/config/network-config.js';
-import { openLogger } from '../src/ops/log.js';
+import { openLogger } from '../src/core/log.js';
 import type { Lease, LeaseUpdate } from '../src/lease/lease.js';
 import { LeaseView } from '../src/lease/lease-view.js';
 import { formatIpv4, parseIpv4, parsePrefix } from '../src/net/ipv4.js';

@@ -11,8 +11,8 @@ import { randomBytes } from 'node:crypto';
 import { basename, dirname, join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Backend, BackendCounter } from './backend/backend.js';
-import { DiffPacer } from './backend/diff-pacer.js';
+import type { Backend } from './backend/backend.js';
+import { DiffPacer } from './overlay/pacer.js';
 import { BACKENDS } from './backend/registry.js';
 import {
   type Condition,
@@ -22,16 +22,16 @@ import {
   isPermission,
   makesUnready,
   NAMED,
-} from './condition.js';
+} from './core/conditions.js';
 import type { Flags } from './config/flags.js';
 import { leasableRange, type NetworkConfig } from './config/network-config.js';
 import { offloadSwitches } from './config/options.js';
-import { OverlayError } from './errors.js';
-import { realFolder } from './folder.js';
+import { OverlayError } from './core/errors.js';
+import { realFolder } from './core/files.js';
 import { Firewall } from './firewall/firewall.js';
 import { hasNft } from './firewall/nft.js';
 import { openNftMonitor } from './firewall/nft-monitor.js';
-import { chooseExternalInterface, type ExternalInterface } from './kernel/external-interface.js';
+import { chooseExternalInterface, type ExternalInterface } from './kernel/underlay.js';
 import { traceCommands } from './kernel/command.js';
 import { checkHost } from './kernel/host-checks.js';
 import { heldNetworks, holdOrRefuse } from './kernel/host-lock.js';
@@ -56,7 +56,7 @@ import {
 import { openControlSocket } from './ops/control-socket.js';
 import { countConditions, Health, type HealthChange, type HealthReport } from './ops/health.js';
 import { type HttpOptions, openHttpServer } from './ops/http.js';
-import type { Logger } from './ops/log.js';
+import type { Logger } from './core/log.js';
 import { Metrics } from './ops/metrics.js';
 import { ServiceNotifier, statusLine } from './ops/sd-notify.js';
 import type { IcmpAddon } from './probe/addon-icmp.js';
@@ -66,12 +66,13 @@ import { type OverlayPeer, OverlayProber } from './probe/overlay-prober.js';
 import { pathMetrics, reachMetrics } from './probe/path-metrics.js';
 import type { ReachState } from './probe/peer-reach.js';
 import { openRawIcmp } from './probe/raw-icmp.js';
-import { shapeChanges } from './store/config-shape.js';
-import { firstConfig } from './store/first-config.js';
+import { shapeChanges } from './overlay/config-shape.js';
+import { firstConfig } from './overlay/first-config.js';
 import { openStore } from './store/registry.js';
 import type { CachedTable, LeaseStore } from './store/store.js';
-import { readSubnetFile } from './subnet-file.js';
-import { SubnetFileKeeper } from './subnet-file-keeper.js';
+import { readSubnetFile } from './overlay/subnet-file.js';
+import { SubnetFileKeeper } from './overlay/subnet-file-keeper.js';
+import type { MetricFamily } from './core/metric.js';
 
 // Events tell of changes at once; this is for what no event tells.
 const RECONCILE_MS = 10_000;
@@ -440,7 +441,7 @@ class Daemon {
         this.#prober?.receive(received);
         this.#overlayProber?.receive(received);
       };
-      const loadAddon = async (): Promise<IcmpAddon> => (await import('./dataplane/native.js')).native;
+      const loadAddon = async (): Promise<IcmpAddon> => (await import('./native/native.js')).native;
       const { sender, by } = await openRawIcmp(onReceived, loadAddon);
       const prober = new PathProber({
         sender,
@@ -756,7 +757,7 @@ class Daemon {
     else if (report.isReady) this.#log.info({ seconds }, 'ready');
   }
 
-  #gauges(): BackendCounter[] {
+  #gauges(): MetricFamily[] {
     const gauge = (name: string, help: string, value: number) => ({
       name,
       help,
@@ -853,7 +854,7 @@ class Daemon {
   }
 }
 
-function conditionFamily(report: HealthReport): BackendCounter {
+function conditionFamily(report: HealthReport): MetricFamily {
   return {
     name: 'conditions',
     help: 'Conditions that hold, by code; of peers, how many.',
@@ -915,7 +916,7 @@ function namesOf(leases: readonly Lease[]): Record<string, unknown> {
 }
 
 /** The kernel counts these for all devices together, and drops them before a firewall rule or we see them. */
-function reversePathFamily(value: number): BackendCounter {
+function reversePathFamily(value: number): MetricFamily {
   return {
     name: 'kernel_reverse_path_drops_total',
     help: 'Packets the kernel discarded on any device of this host by rp_filter.',
@@ -954,6 +955,6 @@ function aborted(signal: AbortSignal): Promise<void> {
 /** The addon sends to AF_UNIX datagram sockets, which Node cannot; it is loaded only when systemd asks for it. */
 async function openNotifier(): Promise<ServiceNotifier> {
   const isWanted = (process.env['NOTIFY_SOCKET'] ?? '') !== '';
-  const send = isWanted ? (await import('./dataplane/native.js')).sdNotify : () => 0;
+  const send = isWanted ? (await import('./native/native.js')).sdNotify : () => 0;
   return new ServiceNotifier(process.env, send);
 }

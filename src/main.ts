@@ -30,10 +30,10 @@ for (const ignored of ['SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGALRM', 'SIGPIPE'] as 
 process.on('SIGINT', onStopSignal);
 process.on('SIGTERM', onStopSignal);
 
-const { OverlayError } = await import('./errors.js');
+const { OverlayError } = await import('./core/errors.js');
 const { parseFlags } = await import('./config/flags.js');
-const { openLogger } = await import('./ops/log.js');
-const { readVersion } = await import('./version.js');
+const { openLogger } = await import('./core/log.js');
+const { readVersion } = await import('./core/version.js');
 
 function exitCodeOf(error: unknown): number {
   if (!(error instanceof OverlayError)) return EXIT_BUG;
@@ -47,7 +47,7 @@ function exitCodeOf(error: unknown): number {
  */
 async function endWithoutJoining(): Promise<void> {
   try {
-    const { native } = await import('./dataplane/native.js');
+    const { native } = await import('./native/native.js');
     process.once('exit', (code) => {
       const isBusy = process.getActiveResourcesInfo().some((name) => /^(?:GetAddrInfo|FS)Req/.test(name));
       if (isBusy) native.exitNow(code);

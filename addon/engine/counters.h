@@ -7,7 +7,7 @@
 // The sums that always hold once a worker is idle:
 //   outbound: packets_in = packets_out + the sum of all reasons from kFirstOutboundDrop on
 //   inbound:  packets_in = packets_out + the sum of all reasons from kFirstInboundDrop on
-// The names are the twins of src/dataplane/counters.ts; test/boundary compares them.
+// The names are the twins of src/native/counters.ts; test/boundary compares them.
 #pragma once
 
 #include <atomic>

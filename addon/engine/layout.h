@@ -2,7 +2,7 @@
 //
 // Structure of arrays: field f of descriptor i is word f * capacity + i; the control words follow the last field. The
 // arena is a plain ArrayBuffer owned by the worker that attached it, so no lock guards it: both sides run on one thread.
-// Addresses are in host order. src/dataplane/arena.ts is the twin; test/boundary compares the two.
+// Addresses are in host order. src/native/arena.ts is the twin; test/boundary compares the two.
 #pragma once
 
 #include <cstddef>

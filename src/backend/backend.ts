@@ -4,13 +4,14 @@
 // the kernel match it; what fails is retried with backoff by the backend itself and shown by conditions(), never logged
 // and forgotten.
 
-import type { Condition } from '../condition.js';
+import type { Condition } from '../core/conditions.js';
 import type { Lease, LeaseAttributes, LeaseDiff } from '../lease/lease.js';
 import type { Offload, OffloadSwitches, SourceCheck } from '../config/options.js';
 import type { NetworkConfig } from '../config/network-config.js';
-import type { ExternalInterface } from '../kernel/external-interface.js';
+import type { ExternalInterface } from '../kernel/underlay.js';
 import type { Ipv4, Prefix } from '../net/ipv4.js';
-import type { Logger } from '../ops/log.js';
+import type { Logger } from '../core/log.js';
+import type { MetricFamily } from '../core/metric.js';
 
 export interface BackendContext {
   readonly config: NetworkConfig;
@@ -62,17 +63,9 @@ export interface Backend {
   /** For /status. `peers` is what the backend holds for each peer, by subnet. */
   status(): { readonly detail: Record<string, unknown>; readonly peers: readonly Record<string, unknown>[] };
   /** Prometheus metrics are registered by ops/metrics.ts from this: name without prefix → value by label set. */
-  counters(): readonly BackendCounter[];
+  counters(): readonly MetricFamily[];
   /** Idempotent; leaves in the kernel what the mode promises to keep (see docs/lifecycle.md). */
   close(): Promise<void>;
-}
-
-/** One counter family with its current values. `name` ends in `_total` unless it is a gauge. */
-export interface BackendCounter {
-  readonly name: string;
-  readonly help: string;
-  readonly type: 'counter' | 'gauge';
-  readonly values: readonly { readonly labels: Readonly<Record<string, string>>; readonly value: number }[];
 }
 
 export type BackendFactory = (context: BackendContext) => Backend;

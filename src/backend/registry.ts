@@ -3,7 +3,7 @@
 import type { BackendFactory } from './backend.js';
 
 export const BACKENDS: Readonly<Record<string, () => Promise<BackendFactory>>> = {
-  udp: async () => (await import('./udp.js')).openUdpBackend,
-  vxlan: async () => (await import('./vxlan.js')).openVxlanBackend,
-  'host-gw': async () => (await import('./host-gw.js')).openHostGwBackend,
+  udp: async () => (await import('./udp/udp.js')).openUdpBackend,
+  vxlan: async () => (await import('./vxlan/vxlan.js')).openVxlanBackend,
+  'host-gw': async () => (await import('./host-gw/host-gw.js')).openHostGwBackend,
 };

@@ -1,6 +1,6 @@
 // `twill cleanup`: removes what twill keeps in the kernel when it ends.
 
-import { findTraces } from '../backend/traces.js';
+import { findTraces } from '../cleanup/traces.js';
 import { heldNetworks } from '../kernel/host-lock.js';
 import { formatPrefix, parsePrefix, type Prefix, prefixesOverlap } from '../net/ipv4.js';
 import { type Command, type OptionValues, show, UsageError } from './command.js';

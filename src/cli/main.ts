@@ -3,7 +3,7 @@
 // daemon cannot be asked, 2 for a wrong command line.
 
 import { DEFAULT_CONTROL_SOCKET } from '../config/options.js';
-import { readVersion } from '../version.js';
+import { readVersion } from '../core/version.js';
 import { type Command, parseOptions, UsageError } from './command.js';
 import { wrap } from './format.js';
 import { serviceVariable } from './settings.js';
@@ -18,7 +18,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   top: async () => (await import('./top.js')).TOP,
   capture: async () => (await import('./capture.js')).CAPTURE,
   cleanup: async () => (await import('./cleanup.js')).CLEANUP,
-  doctor: async () => (await import('./doctor.js')).DOCTOR,
+  doctor: async () => (await import('./doctor/doctor.js')).DOCTOR,
 };
 
 const COMMON_HELP = [

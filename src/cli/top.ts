@@ -2,7 +2,7 @@
 // when the terminal changes its size. It outlives a restart of the daemon.
 
 import { readFileSync } from 'node:fs';
-import { abortableDelay } from '../delay.js';
+import { abortableDelay } from '../core/delay.js';
 import { type Command, countOption, secondsOption } from './command.js';
 import { type DaemonStatus, DaemonUnreachable, fetchStatus, type PeerStatus } from './daemon-client.js';
 import { fitColumns, formatDuration, formatNumber, sparkline } from './format.js';

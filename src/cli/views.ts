@@ -1,7 +1,7 @@
 // The commands that show what the daemon says of itself: status, peers, drops, leases.
 
 import { parsePrefix } from '../net/ipv4.js';
-import { DROP_MEANINGS, type DropReason } from '../dataplane/counters.js';
+import { DROP_MEANINGS, type DropReason } from '../native/counters.js';
 import { type Command, show } from './command.js';
 import { type DaemonStatus, fetchStatus, type PeerStatus } from './daemon-client.js';
 import { fitColumns, formatColumns, formatDuration, formatNumber, wrap } from './format.js';

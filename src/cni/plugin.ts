@@ -18,7 +18,7 @@ import {
   forgetUnfinished,
   listAttachments,
   saveAttachment,
-} from './state-file.js';
+} from './attachments.js';
 import { parseSubnetEnv } from './subnet-env.js';
 
 /** Carries out a command and returns what belongs on stdout. Throws CniError. */

@@ -5,7 +5,7 @@
 // which goes on with the default, a bad value or an unknown FLANNELD_* variable is an error wherever it comes from, and the
 // exit code of an error is not 0.
 
-import { OverlayError } from '../errors.js';
+import { OverlayError } from '../core/errors.js';
 import { isServiceLink, misspelt } from './variables.js';
 import {
   DEFAULT_CONTROL_SOCKET,

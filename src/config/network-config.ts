@@ -4,7 +4,7 @@
 // the subnets run from the second to the last. Beyond flannel's checks, SubnetMin above SubnetMax is an error, because
 // it could only ever end as "no free subnet".
 
-import { OverlayError } from '../errors.js';
+import { OverlayError } from '../core/errors.js';
 import {
   formatIpv4,
   formatPrefix,
@@ -17,7 +17,7 @@ import {
   prefixOf,
   sizeOf,
 } from '../net/ipv4.js';
-import { field, fieldKey, parseJson } from './json.js';
+import { field, fieldKey, parseJson } from './go-json.js';
 
 export interface NetworkConfig {
   readonly network: Prefix;

@@ -9,7 +9,7 @@
 import { getSystemErrorName } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import type { OffloadFeature, OffloadSwitches, SourceCheck } from '../config/options.js';
-import { OverlayError } from '../errors.js';
+import { OverlayError } from '../core/errors.js';
 import {
   type Ipv4,
   type Prefix,
@@ -19,15 +19,15 @@ import {
   prefixesOverlap,
   sizeOf,
 } from '../net/ipv4.js';
-import type { PathMtuEvent } from './arena.js';
+import type { PathMtuEvent } from '../native/arena.js';
 import {
   INBOUND_COUNTERS,
   type InboundCounter,
   OUTBOUND_COUNTERS,
   type OutboundCounter,
-} from './counters.js';
+} from '../native/counters.js';
 import { Heartbeats } from './heartbeats.js';
-import { type NativeEngine, native } from './native.js';
+import { type NativeEngine, native } from '../native/native.js';
 import { MAX_ROWS, type RouteTable } from './route-table.js';
 import type { Direction } from './loop.js';
 import type { WorkerMessage, WorkerTask } from './worker.js';
@@ -242,7 +242,7 @@ export class Dataplane {
 
   /**
    * Four values for each of `rows` rows from `first` on: packets and bytes outbound, packets and bytes inbound. A row's
-   * counters go on when its lease changes (backend/peer-traffic.ts).
+   * counters go on when its lease changes (backend/udp/traffic.ts).
    */
   peerCounters(rows: number): Float64Array {
     return this.readPeers(new Float64Array(4 * Math.min(rows, MAX_ROWS)));

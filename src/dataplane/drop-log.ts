@@ -4,7 +4,7 @@
 // they stay a large share of the packets, which no sender that heeds them causes.
 
 import { formatIpv4 } from '../net/ipv4.js';
-import { DROP_MEANINGS, type DropReason } from './counters.js';
+import { DROP_MEANINGS, type DropReason } from '../native/counters.js';
 import type { DirectionCounters } from './dataplane.js';
 
 const INTERVAL_MS = 10_000;

@@ -9,9 +9,9 @@
 // "Owned" is the longest prefix that covers the address, so a range nested in another host's belongs to its own host.
 // Ports are not compared: NAT may change them.
 
-import { INBOUND_ARENA_WORDS, InboundField } from './arena.js';
+import { INBOUND_ARENA_WORDS, InboundField } from '../native/arena.js';
 import type { SourceCheck } from '../config/options.js';
-import { inboundIndex } from './counters.js';
+import { inboundIndex } from '../native/counters.js';
 import type { OwnSubnet } from './outbound.js';
 import type { RouteReader } from './route-table.js';
 

@@ -3,9 +3,9 @@
 // A batch that was judged is sent or delivered by the next step, before that step reads more.
 
 import type { SourceCheck } from '../config/options.js';
-import { OUTBOUND_CONTROL, type PathMtuEvent, takePathMtuEvents } from './arena.js';
+import { OUTBOUND_CONTROL, type PathMtuEvent, takePathMtuEvents } from '../native/arena.js';
 import { judgeInbound, newInboundArena, type OwnHost } from './inbound.js';
-import type { Native, NativePort } from './native.js';
+import type { Native, NativePort } from '../native/native.js';
 import { judgeOutbound, newOutboundArena } from './outbound.js';
 import type { RouteReader } from './route-table.js';
 

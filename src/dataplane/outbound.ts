@@ -3,8 +3,8 @@
 // The addon fills SOURCE and DESTINATION; this fills the verdict and, for a packet to send, the peer. Nothing in the
 // loop allocates: the arena and the table are typed arrays, and neighbours with equal addresses share their lookup.
 
-import { OUTBOUND_ARENA_WORDS, OutboundField } from './arena.js';
-import { outboundIndex } from './counters.js';
+import { OUTBOUND_ARENA_WORDS, OutboundField } from '../native/arena.js';
+import { outboundIndex } from '../native/counters.js';
 import type { RouteReader } from './route-table.js';
 
 /** The subnet of this host, as two words. */

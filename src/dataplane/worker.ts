@@ -3,10 +3,10 @@
 
 import { parentPort, workerData } from 'node:worker_threads';
 import type { SourceCheck } from '../config/options.js';
-import type { PathMtuEvent } from './arena.js';
+import type { PathMtuEvent } from '../native/arena.js';
 import type { OwnHost } from './inbound.js';
 import { type Direction, runLoop } from './loop.js';
-import { native } from './native.js';
+import { native } from '../native/native.js';
 import { RouteReader } from './route-table.js';
 
 /** What the main thread gives a worker. */

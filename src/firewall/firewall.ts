@@ -7,10 +7,10 @@
 // conditions() and tried again by each resync. Order within a pass: our own rules first, then the clean-up of the other
 // kind, so that there is no moment without.
 
-import { type Condition, type ConditionCode, conditionOfMany, isPermission } from '../condition.js';
+import { type Condition, type ConditionCode, conditionOfMany, isPermission } from '../core/conditions.js';
 import { ip, ROUTE_PROTOCOL } from '../kernel/ip.js';
 import { listRoutes } from '../kernel/route.js';
-import { OverlayError } from '../errors.js';
+import { OverlayError } from '../core/errors.js';
 import { formatPrefix, prefixCovers, prefixEquals } from '../net/ipv4.js';
 import { ChainKeeper, probeIptables } from './iptables.js';
 import { deleteTable, hasNft, printTable } from './nft.js';
@@ -18,7 +18,8 @@ import { TableKeeper } from './nftables.js';
 import { forwardChain, masqueradeChain, NFT_TABLE, NFT_TABLE_IPV6 } from './rules.js';
 import type { Route } from '../kernel/route.js';
 import type { Prefix } from '../net/ipv4.js';
-import type { Logger } from '../ops/log.js';
+import type { Logger } from '../core/log.js';
+import type { MetricFamily } from '../core/metric.js';
 
 export interface FirewallOptions {
   readonly network: Prefix;
@@ -43,14 +44,6 @@ export interface FirewallOptions {
   /** Ends what is being done, as close() does. */
   readonly signal?: AbortSignal | undefined;
   readonly log: Logger;
-}
-
-/** A counter family as the metrics take it. */
-export interface FirewallCounter {
-  readonly name: string;
-  readonly help: string;
-  readonly type: 'counter';
-  readonly values: readonly { readonly labels: Readonly<Record<string, string>>; readonly value: number }[];
 }
 
 interface Keeper {
@@ -153,7 +146,7 @@ export class Firewall {
   }
 
   /** For the metrics. */
-  counters(): FirewallCounter[] {
+  counters(): MetricFamily[] {
     return [
       {
         name: 'firewall_repairs_total',

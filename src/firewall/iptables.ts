@@ -7,7 +7,7 @@
 // are left alone.
 
 import { runCommand } from '../kernel/command.js';
-import { OverlayError } from '../errors.js';
+import { OverlayError } from '../core/errors.js';
 import { type FoundChain, isInOrder, isPresent, refusalBefore, restoreScript, sortRules } from './chain.js';
 import { settle } from './settle.js';
 import type { IptablesChain } from './rules.js';

@@ -6,7 +6,7 @@
 // here.
 
 import { openMonitor, type Monitor } from '../kernel/monitor.js';
-import type { Logger } from '../ops/log.js';
+import type { Logger } from '../core/log.js';
 import { GUARD_TABLE } from './member-guard.js';
 import { NFT_TABLE } from './rules.js';
 

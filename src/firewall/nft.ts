@@ -2,7 +2,7 @@
 // packet ever meets half a ruleset.
 
 import { describe, runCommand } from '../kernel/command.js';
-import { OverlayError } from '../errors.js';
+import { OverlayError } from '../core/errors.js';
 
 /** One object of `nft -json`: {"table": …}, {"set": …}, {"chain": …}, {"rule": …}. */
 export type NftObject = Readonly<Record<string, Readonly<Record<string, unknown>> | undefined>>;

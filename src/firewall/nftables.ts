@@ -6,7 +6,7 @@
 // added and deleted one by one, and those of other networks left alone. nft prints no comment of a rule's owner, so
 // theirs is what names an address, and a stray what names none.
 
-import { OverlayError } from '../errors.js';
+import { OverlayError } from '../core/errors.js';
 import { applyTransaction, canApply, printTable } from './nft.js';
 import { networksOf, NFT_TABLE, nftChains, type NftChain, type NftOptions } from './rules.js';
 import { settle } from './settle.js';

@@ -5,8 +5,8 @@
 // limit and its output a cap. A non-zero exit is a result here, not an error: callers know what it means.
 
 import { type ChildProcess, spawn, type StdioOptions } from 'node:child_process';
-import { OverlayError } from '../errors.js';
-import type { ErrorCode } from '../errors.js';
+import { OverlayError } from '../core/errors.js';
+import type { ErrorCode } from '../core/errors.js';
 
 export interface CommandOptions {
   /** Written to the tool's stdin, which is then closed. @default no stdin */

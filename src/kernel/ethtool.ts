@@ -4,7 +4,7 @@
 
 import { checkInterfaceName } from './interface-name.js';
 import { runCommand } from './command.js';
-import { OverlayError } from '../errors.js';
+import { OverlayError } from '../core/errors.js';
 
 /** Whether each feature that can be changed is asked for, by the name that `ethtool -K` takes. */
 export type Features = ReadonlyMap<string, boolean>;

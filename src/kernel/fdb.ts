@@ -2,7 +2,7 @@
 
 import { bridgeJson, meansGone } from './ip.js';
 import { checkInterfaceName } from './interface-name.js';
-import { OverlayError } from '../errors.js';
+import { OverlayError } from '../core/errors.js';
 import { formatIpv4, parseIpv4 } from '../net/ipv4.js';
 import type { Ipv4 } from '../net/ipv4.js';
 

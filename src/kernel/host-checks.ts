@@ -3,7 +3,7 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 import { type NetworkInterfaceInfo, networkInterfaces } from 'node:os';
-import { type Condition, condition } from '../condition.js';
+import { type Condition, condition } from '../core/conditions.js';
 import { parseIpv4, type Prefix, prefixContains } from '../net/ipv4.js';
 
 export interface HostCheckOptions {

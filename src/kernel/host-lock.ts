@@ -9,7 +9,7 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { connect, createServer, type Server } from 'node:net';
-import { OverlayError } from '../errors.js';
+import { OverlayError } from '../core/errors.js';
 import { parsePrefix, type Prefix } from '../net/ipv4.js';
 
 const NAME_BYTES = 108; // sun_path

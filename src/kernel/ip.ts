@@ -6,7 +6,7 @@
 // in halves until the bad line is alone. So lines must be idempotent (replace, del), since a part may run twice.
 
 import { describe, runCommand } from './command.js';
-import { OverlayError } from '../errors.js';
+import { OverlayError } from '../core/errors.js';
 
 /** Route protocol number of every route of ours, as BIRD has 12 and Babel 42. iproute2 names no 94 (rt_protos). */
 export const ROUTE_PROTOCOL = 94;

@@ -3,7 +3,7 @@
 import { readFile } from 'node:fs/promises';
 import { ip, ipJson, meansGone } from './ip.js';
 import { checkInterfaceName } from './interface-name.js';
-import { OverlayError } from '../errors.js';
+import { OverlayError } from '../core/errors.js';
 import { formatIpv4, formatPrefix, parseIpv4 } from '../net/ipv4.js';
 import type { Ipv4, Prefix } from '../net/ipv4.js';
 

@@ -13,7 +13,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { runCommand, startTool } from './command.js';
-import type { Logger } from '../ops/log.js';
+import type { Logger } from '../core/log.js';
 
 export interface MonitorOptions {
   readonly log: Logger;

@@ -4,7 +4,7 @@
 
 import { ip, ipBatchJson, ipJson, meansGone, ROUTE_PROTOCOL } from './ip.js';
 import { checkInterfaceName } from './interface-name.js';
-import { OverlayError } from '../errors.js';
+import { OverlayError } from '../core/errors.js';
 import { formatIpv4, formatPrefix, parseCidr, parseIpv4, prefixEquals } from '../net/ipv4.js';
 import type { Ipv4, Prefix } from '../net/ipv4.js';
 

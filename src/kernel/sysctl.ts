@@ -3,7 +3,7 @@
 
 import { readFile, writeFile } from 'node:fs/promises';
 import { checkInterfaceName } from './interface-name.js';
-import { OverlayError } from '../errors.js';
+import { OverlayError } from '../core/errors.js';
 
 const KEY = /^[a-z0-9_]+(\/[a-z0-9_]+)*$/;
 

@@ -1,7 +1,7 @@
 // Whether a UDP port is free, asked before a lease is written that names this host.
 
 import { createSocket } from 'node:dgram';
-import { OverlayError } from '../errors.js';
+import { OverlayError } from '../core/errors.js';
 import { formatIpv4, type Ipv4 } from '../net/ipv4.js';
 
 /**

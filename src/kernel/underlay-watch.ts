@@ -5,7 +5,7 @@
 // was made anew with the same name and address. An address that is away for GONE_MS, longer than a DHCP client or a
 // network manager takes to put it back, is gone, and the interface is to be chosen again.
 
-import type { ExternalInterface } from './external-interface.js';
+import type { ExternalInterface } from './underlay.js';
 import type { Link } from './link.js';
 import { formatIpv4 } from '../net/ipv4.js';
 

@@ -10,7 +10,7 @@
 //
 // **Invariant:** one subnet has one key text. "10.5.1.0-024", "10.5.1.7-24" and the like are refused.
 
-import { field, parseJson } from '../config/json.js';
+import { field, parseJson } from '../config/go-json.js';
 import { formatIpv4, isBogon, maskOf, parseIpv4, prefixOf } from '../net/ipv4.js';
 import type { Ipv4, Prefix } from '../net/ipv4.js';
 import type { LeaseAttributes } from './lease.js';

@@ -5,8 +5,8 @@
 import { connect } from 'node:net';
 import { chmod, lstat, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { OverlayError } from '../errors.js';
-import { makeFolder } from '../folder.js';
+import { OverlayError } from '../core/errors.js';
+import { makeFolder } from '../core/files.js';
 import { type HttpOptions, type HttpServer, openHttpServer } from './http.js';
 
 // sun_path of unix(7), its terminating zero left out.

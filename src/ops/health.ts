@@ -2,8 +2,14 @@
 // says which conditions hold when somebody looks. /readyz, /metrics, /status, systemd's STATUS= and the log all come
 // from look(), so they cannot disagree.
 
-import { type Condition, type ConditionCode, condition, CONDITIONS, makesUnready } from '../condition.js';
-import type { Scope, Severity } from '../condition.js';
+import {
+  type Condition,
+  type ConditionCode,
+  condition,
+  CONDITIONS,
+  makesUnready,
+} from '../core/conditions.js';
+import type { Scope, Severity } from '../core/conditions.js';
 
 /** A condition with what its code says and since when it holds. */
 export interface ActiveCondition extends Condition {

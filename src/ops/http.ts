@@ -5,9 +5,9 @@
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
-import { OverlayError } from '../errors.js';
+import { OverlayError } from '../core/errors.js';
 import type { ActiveCondition, Health } from './health.js';
-import type { Logger } from './log.js';
+import type { Logger } from '../core/log.js';
 import type { Metrics } from './metrics.js';
 
 const MAX_HEADER_BYTES = 4096;

@@ -2,13 +2,13 @@
 // loaded at the first scrape: a start should not wait for it.
 
 import type { Counter, Gauge, Registry } from 'prom-client';
-import type { BackendCounter } from '../backend/backend.js';
+import type { MetricFamily } from '../core/metric.js';
 
 export interface MetricSources {
   /** Families of the backend, names without prefix. */
-  readonly backend: () => readonly BackendCounter[];
+  readonly backend: () => readonly MetricFamily[];
   /** Families of the daemon. */
-  readonly gauges: () => readonly BackendCounter[];
+  readonly gauges: () => readonly MetricFamily[];
   readonly version: string;
 }
 

@@ -13,7 +13,7 @@ const BATCH = 64;
 /** The kernel has no room now: the probe is lost, which says nothing of its peer. */
 const NO_ROOM: readonly number[] = [constants.errno.EAGAIN, constants.errno.ENOBUFS, constants.errno.ENOMEM];
 
-/** What is used of the addon: see NativeIcmpSocket in dataplane/native.ts. */
+/** What is used of the addon: see NativeIcmpSocket in native/native.ts. */
 export interface IcmpAddon {
   readonly IcmpSocket: new (
     buffer: ArrayBuffer,

@@ -6,16 +6,10 @@ import { formatIpv4 } from '../net/ipv4.js';
 import type { OverlayProber } from './overlay-prober.js';
 import type { PathReport } from './peer-path.js';
 import type { PathProber } from './path-prober.js';
+import type { MetricFamily, MetricValue } from '../core/metric.js';
 
 /** Peers up to which each has series of its own. */
 const MAX_PEER_SERIES = 256;
-
-interface Family {
-  readonly name: string;
-  readonly help: string;
-  readonly type: 'counter' | 'gauge';
-  readonly values: { readonly labels: Record<string, string>; readonly value: number }[];
-}
 
 const FAMILIES: readonly { name: string; help: string; read: (report: PathReport) => number | undefined }[] =
   [
@@ -36,7 +30,7 @@ const FAMILIES: readonly { name: string; help: string; read: (report: PathReport
     },
   ];
 
-const counter = (name: string, help: string, value: number): Family => ({
+const counter = (name: string, help: string, value: number): MetricFamily => ({
   name,
   help,
   type: 'counter',
@@ -44,7 +38,7 @@ const counter = (name: string, help: string, value: number): Family => ({
 });
 
 /** Metric families of a prober; none without one. */
-export function pathMetrics(prober: PathProber | undefined): Family[] {
+export function pathMetrics(prober: PathProber | undefined): MetricFamily[] {
   if (prober === undefined) return [];
   const { sent, answered, unmatched } = prober.counts();
   const counters = [
@@ -54,7 +48,7 @@ export function pathMetrics(prober: PathProber | undefined): Family[] {
   ];
   if (prober.peerCount > MAX_PEER_SERIES) return counters;
   const gauges = FAMILIES.map(({ name, help, read }) => {
-    const values: Family['values'] = [];
+    const values: MetricValue[] = [];
     for (const { address, report } of prober.reports()) {
       const value = read(report);
       if (value !== undefined) values.push({ labels: { peer: formatIpv4(address) }, value });
@@ -68,10 +62,10 @@ export function pathMetrics(prober: PathProber | undefined): Family[] {
 export function reachMetrics<Lease, Key = string>(
   prober: OverlayProber<Lease, Key> | undefined,
   subnetOf: (key: Key) => string = String,
-): Family[] {
+): MetricFamily[] {
   if (prober === undefined) return [];
   const { sent, answered } = prober.counts();
-  const states: Family = {
+  const states: MetricFamily = {
     name: 'peers_reachability',
     help: 'Peers by whether echoes through the overlay come back.',
     type: 'gauge',
@@ -83,8 +77,8 @@ export function reachMetrics<Lease, Key = string>(
     states,
   ];
   if (prober.peerCount > MAX_PEER_SERIES) return families;
-  const reachable: Family['values'] = [];
-  const heard: Family['values'] = [];
+  const reachable: MetricValue[] = [];
+  const heard: MetricValue[] = [];
   const offsetMs = Date.now() - performance.now();
   for (const { key, publicIp, report } of prober.reports()) {
     const labels = { peer: formatIpv4(publicIp), subnet: subnetOf(key) };

@@ -1,8 +1,8 @@
 // The stores by kind.
 
 import type { Flags } from '../config/flags.js';
-import { OverlayError } from '../errors.js';
-import type { Logger } from '../ops/log.js';
+import { OverlayError } from '../core/errors.js';
+import type { Logger } from '../core/log.js';
 import { EtcdStore } from './etcd/etcd-store.js';
 import { StaticStore } from './static/static-store.js';
 import type { LeaseStore } from './store.js';

@@ -3,10 +3,11 @@
 // Life of a store: readConfig, acquire, watch, close, in this order and once each. A store never decides whether a
 // lease is acceptable to this host (lease/lease-view.ts does) and never touches the kernel.
 
-import type { Condition } from '../condition.js';
+import type { Condition } from '../core/conditions.js';
 import type { Lease, LeaseAttributes, LeaseUpdate } from '../lease/lease.js';
 import type { NetworkConfig } from '../config/network-config.js';
 import type { Ipv4, Prefix } from '../net/ipv4.js';
+import type { MetricFamily } from '../core/metric.js';
 
 export interface AcquireRequest {
   readonly config: NetworkConfig;
@@ -35,14 +36,6 @@ export interface CachedTable {
   readonly leases: readonly Lease[];
   /** RFC 3339, for people. */
   readonly savedAt: string;
-}
-
-/** One counter family of a store. `name` ends in `_total` unless it is a gauge. */
-export interface StoreCounter {
-  readonly name: string;
-  readonly help: string;
-  readonly type: 'counter' | 'gauge';
-  readonly values: readonly { readonly labels: Readonly<Record<string, string>>; readonly value: number }[];
 }
 
 export interface LeaseStore {
@@ -75,7 +68,7 @@ export interface LeaseStore {
   /** Store-specific detail for /status: endpoints, revision, lease expiry. No secrets. */
   status(): Record<string, unknown>;
   /** For ops/metrics.ts. */
-  counters?(): readonly StoreCounter[];
+  counters?(): readonly MetricFamily[];
   /** Ends watch and renewal. The own lease stays in the store, as flannel's does. Idempotent. */
   close(): Promise<void>;
 }

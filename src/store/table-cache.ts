@@ -10,16 +10,16 @@
 // not a plain file of our own, is too large, of another version, damaged, or of another store is ignored with a
 // warning: the daemon then starts as if there were none.
 
-import { type Condition, condition } from '../condition.js';
+import { type Condition, condition } from '../core/conditions.js';
 import { createHash } from 'node:crypto';
 import { closeSync, constants, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
 import { open, rename, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { makeFolder } from '../folder.js';
+import { makeFolder } from '../core/files.js';
 import type { Lease, LeaseAttributes } from '../lease/lease.js';
 import { formatLeaseKey, formatLeaseValue, parseLeaseKey, parseLeaseValue } from '../lease/lease-codec.js';
 import type { Ipv4, Prefix } from '../net/ipv4.js';
-import type { Logger } from '../ops/log.js';
+import type { Logger } from '../core/log.js';
 
 const MAGIC = 'twill-table 1 ';
 // 65,536 leases of 400 bytes are 26 MiB.

@@ -2,10 +2,10 @@
 
 import { readdirSync } from 'node:fs';
 import t from 'tap';
-import * as arena from '../../src/dataplane/arena.js';
+import * as arena from '../../src/native/arena.js';
 import { OFFLOAD_FEATURES, type OffloadSwitches } from '../../src/config/options.js';
-import { INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../../src/dataplane/counters.js';
-import { native } from '../../src/dataplane/native.js';
+import { INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../../src/native/counters.js';
+import { native } from '../../src/native/native.js';
 import { MAX_ROWS } from '../../src/dataplane/route-table.js';
 import { UDP_OVERHEAD_BYTES } from '../../src/net/mtu.js';
 import { Lab, labUnavailable } from '../support/lab.js';
@@ -87,7 +87,7 @@ t.test('wrong calls are refused, and do no harm', (t) => {
 const LIVES = `
   import { readdirSync } from 'node:fs';
   import { Worker } from 'node:worker_threads';
-  const { native } = await import(process.argv[1] + '/dist/dataplane/native.js');
+  const { native } = await import(process.argv[1] + '/dist/native/native.js');
   const options = { device: 'flannel0', listenAddress: 0x7f000001, port: 8285, queues: 2,
     offload: ${JSON.stringify(ALL_ON)}, replySource: 0,
     ownAddress: 0x0a050100, broadcast: 0, bufferBytes: 65536 };

@@ -12,7 +12,7 @@ const OPEN = `
   import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
   const [root, kind] = process.argv.slice(1);
   const { buildEcho } = await import(root + '/dist/probe/icmp-echo.js');
-  const { native } = await import(root + '/dist/dataplane/native.js');
+  const { native } = await import(root + '/dist/native/native.js');
   const open = async (onReceived) => {
     if (kind === 'addon') return (await import(root + '/dist/probe/addon-icmp.js')).openAddonIcmp(native, onReceived);
     const { openRawIcmp } = await import(root + '/dist/probe/raw-icmp.js');

@@ -5,8 +5,8 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { DaemonStatus } from '../../src/cli/daemon-client.js';
-import { findingsText } from '../../src/cli/doctor.js';
-import type { Finding } from '../../src/cli/finding.js';
+import { findingsText } from '../../src/cli/doctor/doctor.js';
+import type { Finding } from '../../src/cli/doctor/finding.js';
 import { afterLook, drawRates, FIRST_VIEW, ratesBetween } from '../../src/cli/top.js';
 import { dropsText, leasesText, listDrops, listLeases, peersText, statusText } from '../../src/cli/views.js';
 

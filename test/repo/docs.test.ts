@@ -8,13 +8,15 @@ import {
   DROP_MEANINGS,
   INBOUND_COUNTERS,
   OUTBOUND_COUNTERS,
-} from '../../src/dataplane/counters.js';
-import { conditionsMarkdown } from '../../src/condition.js';
-import { errorsMarkdown } from '../../src/errors.js';
+} from '../../src/native/counters.js';
+import { layersMarkdown } from './layers.js';
+import { conditionsMarkdown } from '../../src/core/conditions.js';
+import { errorsMarkdown } from '../../src/core/errors.js';
 import { statusJson } from '../../src/cli/views.js';
 import { type Schema, violations } from '../support/json-schema.js';
 import { cliSamples, RECORDED, type Recorded, SAMPLE_WIDTH } from './cli-samples.js';
 
+const architecture = readFileSync(new URL('../../docs/architecture.md', import.meta.url), 'utf8');
 const operations = readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8');
 
 const TABLES: readonly [string, string][] = [
@@ -59,6 +61,16 @@ t.test('the samples are of a daemon such as this one', (t) => {
   t.end();
 });
 
+t.test('docs/architecture.md has the table of layers', (t) => {
+  const found = /<!-- table: layers -->\n([\s\S]*?)\n<!-- end -->/.exec(architecture)?.[1];
+  t.equal(
+    found?.replace(/ +\|/g, ' |').replace(/-+/g, '---').trim(),
+    layersMarkdown().replace(/-+/g, '---'),
+    'run: npm run docs',
+  );
+  t.end();
+});
+
 t.test('docs/operations.md names every metric', (t) => {
   const src = new URL('../../src/', import.meta.url).pathname;
   const names = new Set(
@@ -67,7 +79,7 @@ t.test('docs/operations.md names every metric', (t) => {
       .map((name) => `dataplane_${name}_total`),
   );
   for (const file of readdirSync(src, { recursive: true, encoding: 'utf8' })) {
-    if (!/^(backend|firewall|store|probe|ops|daemon).*\.ts$/.test(file)) continue;
+    if (!/^(backend|programmer|overlay|firewall|store|probe|ops|daemon).*\.ts$/.test(file)) continue;
     const text = readFileSync(`${src}${file}`, 'utf8');
     // The first text of a family: its name; a name ends in _total unless it is a gauge.
     const families =

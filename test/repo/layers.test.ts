@@ -1,109 +1,117 @@
-// Imports run one way, and only the data path loads the addon.
+// Imports run downward only, without a circle, and every arrow of the table is in use; pure layers read no clock.
 
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import t from 'tap';
+import { ANYTHING, LAYERS, PURE, unitOf } from './layers.js';
 
-const SRC = new URL('../../src/', import.meta.url).pathname;
+const ROOT = new URL('../../', import.meta.url).pathname;
 
-/** What each unit may import besides itself. A unit is a folder of src, a file of src, or a file that is named here. */
-const ALLOWED: Readonly<Record<string, readonly string[]>> = {
-  net: [],
-  errors: [],
-  condition: [],
-  folder: [],
-  delay: [],
-  version: [],
-  config: ['net', 'errors'],
-  lease: ['net', 'config', 'errors'],
-  'subnet-file': ['net', 'errors', 'folder'],
-  'ops/log-limit': [],
-  'ops/log': ['config', 'ops/log-limit'],
-  'subnet-file-keeper': ['condition', 'subnet-file', 'ops/log'],
-  kernel: ['net', 'config', 'errors', 'condition', 'ops/log'],
-  dataplane: ['net', 'config', 'errors'],
-  firewall: ['net', 'config', 'errors', 'condition', 'kernel', 'ops/log'],
-  backend: [
-    'net',
-    'config',
-    'errors',
-    'condition',
-    'delay',
-    'lease',
-    'kernel',
-    'dataplane',
-    'firewall',
-    'ops/log',
-  ],
-  store: ['net', 'config', 'errors', 'condition', 'folder', 'lease', 'ops/log'],
-  ops: ['net', 'config', 'errors', 'condition', 'folder', 'backend', 'ops/log'],
-  docker: ['net', 'errors', 'kernel', 'subnet-file'],
-  cni: ['net', 'folder'],
-  probe: ['net', 'errors'],
-  cli: ['*'],
-  daemon: ['*'],
-  main: ['*'],
-};
-
-/** No I/O, no clock, no randomness: nothing of Node but pure values. */
-const PURE = ['net', 'config', 'lease'];
-
-function unitOf(path: string): string {
-  const name = path.replace(/\.[jt]s$/, '');
-  if (name in ALLOWED) return name;
-  return name.includes('/') ? name.slice(0, name.indexOf('/')) : name;
-}
+const files = ['src', 'bench', 'test'].flatMap((folder) =>
+  readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => join(folder, name)),
+);
+const texts = new Map(files.map((file) => [file, readFileSync(join(ROOT, file), 'utf8')]));
 
 function importsOf(file: string): string[] {
-  const text = readFileSync(join(SRC, file), 'utf8');
-  return [...text.matchAll(/(?:\bfrom|\bimport)\s*\(?\s*'([^']+)'/g)].map((match) => match[1]);
+  return [...texts.get(file)!.matchAll(/(?:\bfrom|\bimport)\s*\(?\s*'([^']+)'/g)].map((match) => match[1]);
 }
 
-const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'));
+/** Files of ours that `file` imports. */
+function targetsOf(file: string): string[] {
+  return importsOf(file)
+    .filter((name) => name.startsWith('.'))
+    .map((name) => normalize(join(dirname(file), name)).replace(/\.js$/, '.ts'));
+}
 
-t.test('every import goes down', (t) => {
+t.test('every import goes down, and every arrow of the table is used', (t) => {
   const wrong: string[] = [];
+  const used = new Set<string>();
   for (const file of files) {
     const unit = unitOf(file);
-    const allowed = ALLOWED[unit] as readonly string[] | undefined;
-    if (allowed === undefined) {
-      wrong.push(`${file}: unit ${unit} is not in the table`);
-      continue;
-    }
-    for (const target of importsOf(file).filter((name) => name.startsWith('.'))) {
-      const to = unitOf(normalize(join(dirname(file), target)));
-      if (to !== unit && !allowed.includes('*') && !allowed.includes(to)) wrong.push(`${file} imports ${to}`);
+    if (unit === ANYTHING) continue;
+    if (!(unit in LAYERS)) wrong.push(`${file}: unit ${unit} is not in the table`);
+    for (const target of targetsOf(file)) {
+      const to = unitOf(target);
+      if (to === unit) continue;
+      used.add(`${unit} → ${to}`);
+      if (!(LAYERS[unit] ?? []).includes(to)) wrong.push(`${file} imports ${to}`);
     }
   }
   t.same(wrong, []);
+  const unused = Object.entries(LAYERS)
+    .flatMap(([unit, allowed]) => allowed.map((to) => `${unit} → ${to}`))
+    .filter((arrow) => !used.has(arrow));
+  t.same(unused, [], 'arrows that nothing uses');
   t.end();
 });
 
-t.test('backends do not import each other', (t) => {
-  const modes = ['udp', 'vxlan', 'host-gw'];
-  const wrong = files
-    .filter((file) => modes.includes(file.replace(/^backend\/(.*)\.ts$/, '$1')))
-    .flatMap((file) => importsOf(file).filter((name) => modes.some((mode) => name === `./${mode}.js`)));
+t.test('the table has no arrow upward', (t) => {
+  const order = Object.keys(LAYERS);
+  const wrong = Object.entries(LAYERS).flatMap(([unit, allowed]) =>
+    allowed
+      .filter((to) => order.indexOf(to) >= order.indexOf(unit) || !order.includes(to))
+      .map((to) => `${unit} → ${to}`),
+  );
   t.same(wrong, []);
   t.end();
 });
 
-t.test('net, config and lease are pure', (t) => {
+t.test('no file imports itself by way of others', (t) => {
+  const done = new Set<string>();
+  const circles: string[] = [];
+  const visit = (file: string, path: readonly string[]): void => {
+    if (path.includes(file)) circles.push([...path.slice(path.indexOf(file)), file].join(' → '));
+    if (path.includes(file) || done.has(file)) return;
+    for (const target of targetsOf(file)) if (texts.has(target)) visit(target, [...path, file]);
+    done.add(file);
+  };
+  for (const file of files) visit(file, []);
+  t.same(circles, []);
+  t.end();
+});
+
+t.test('bench imports no test but test/support', (t) => {
   const wrong = files
-    .filter((file) => PURE.includes(unitOf(file)))
+    .filter((file) => ['bench', 'test/support'].includes(unitOf(file)))
     .flatMap((file) =>
-      importsOf(file)
-        .filter((name) => !name.startsWith('.'))
-        .map((name) => `${file} imports ${name}`),
+      targetsOf(file).filter((to) => ['test', file.startsWith('test') ? 'bench' : ''].includes(unitOf(to))),
     );
   t.same(wrong, []);
   t.end();
 });
 
-t.test('only src/dataplane/native.ts loads the addon', (t) => {
-  const loaders = files.filter((file) =>
-    /node-gyp-build|\.node\b/.test(readFileSync(join(SRC, file), 'utf8')),
+t.test('modes and stores do not import each other', (t) => {
+  const kindOf = (file: string): string | undefined => /^src\/((?:backend|store)\/[^/]+)\//.exec(file)?.[1];
+  const wrong = files.flatMap((file) => {
+    const kind = kindOf(file);
+    if (kind === undefined) return [];
+    return targetsOf(file)
+      .filter((to) => (kindOf(to) ?? kind) !== kind)
+      .map((to) => `${file} imports ${to}`);
+  });
+  t.same(wrong, []);
+  t.end();
+});
+
+t.test('net, config and lease are pure', (t) => {
+  const impure =
+    /\bDate\.now\b|\bnew Date\(\)|\bperformance\.now\b|\bMath\.random\b|\bset(?:Timeout|Interval|Immediate)\b|\bqueueMicrotask\b|\bprocess\.\w/;
+  const wrong: string[] = [];
+  for (const file of files.filter((name) => PURE.includes(unitOf(name)))) {
+    for (const name of importsOf(file)) if (!name.startsWith('.')) wrong.push(`${file} imports ${name}`);
+    const found = impure.exec(texts.get(file)!.replace(/\/\/.*|\/\*[^]*?\*\//g, ''));
+    if (found !== null) wrong.push(`${file} uses ${found[0]}`);
+  }
+  t.same(wrong, []);
+  t.end();
+});
+
+t.test('only src/native/native.ts loads the addon', (t) => {
+  const loaders = files.filter(
+    (file) => file.startsWith('src/') && /node-gyp-build|\.node\b/.test(texts.get(file)!),
   );
-  t.same(loaders, ['dataplane/native.ts']);
+  t.same(loaders, ['src/native/native.ts']);
   t.end();
 });

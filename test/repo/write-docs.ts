@@ -1,10 +1,12 @@
-// Writes what the documentation takes from the code: `npm run docs`. docs/operations.md has tables, docs/cli.md samples.
+// Writes what the documentation takes from the code: `npm run docs`. docs/operations.md and docs/architecture.md have tables,
+// docs/cli.md samples.
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { flagsMarkdown } from '../../src/config/flags.js';
-import { countersMarkdown } from '../../src/dataplane/counters.js';
-import { conditionsMarkdown } from '../../src/condition.js';
-import { errorsMarkdown } from '../../src/errors.js';
+import { countersMarkdown } from '../../src/native/counters.js';
+import { conditionsMarkdown } from '../../src/core/conditions.js';
+import { errorsMarkdown } from '../../src/core/errors.js';
+import { layersMarkdown } from './layers.js';
 import { cliSamples } from './cli-samples.js';
 
 function fill(name: string, kind: string, texts: Readonly<Record<string, string>>): void {
@@ -24,4 +26,5 @@ fill('operations.md', 'table', {
   conditions: conditionsMarkdown(),
   drops: countersMarkdown(),
 });
+fill('architecture.md', 'table', { layers: layersMarkdown() });
 fill('cli.md', 'sample', cliSamples());

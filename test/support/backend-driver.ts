@@ -6,15 +6,15 @@
 //   {"op":"reconcile"}   {"op":"watch"}   {"op":"state"}   {"op":"firewall",…}   {"op":"resync"}   {"op":"close"}
 
 import { createInterface } from 'node:readline';
-import { openHostGwBackend } from '../../src/backend/host-gw.js';
-import { openVxlanBackend } from '../../src/backend/vxlan.js';
+import { openHostGwBackend } from '../../src/backend/host-gw/host-gw.js';
+import { openVxlanBackend } from '../../src/backend/vxlan/vxlan.js';
 import { Firewall } from '../../src/firewall/firewall.js';
 import { openNftMonitor } from '../../src/firewall/nft-monitor.js';
 import { findLink } from '../../src/kernel/link.js';
 import { openMonitor } from '../../src/kernel/monitor.js';
-import { openLogger } from '../../src/ops/log.js';
+import { openLogger } from '../../src/core/log.js';
 import { parsePrefix, parseIpv4 } from '../../src/net/ipv4.js';
-import type { Condition } from '../../src/condition.js';
+import type { Condition } from '../../src/core/conditions.js';
 import type { Backend } from '../../src/backend/backend.js';
 import {
   type Offload,

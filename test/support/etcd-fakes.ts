@@ -4,7 +4,7 @@ import { EtcdFault } from '../../src/store/etcd/faults.js';
 import type { FaultKind } from '../../src/store/etcd/faults.js';
 import type { KvEntry, KvList, LeaseKv, TxnOutcome } from '../../src/store/etcd/etcd-kv.js';
 import type { KeyRange } from '../../src/store/etcd/keys.js';
-import type { Clock } from '../../src/store/etcd/waiting.js';
+import type { Clock } from '../../src/core/waiting.js';
 
 export class FakeClock implements Clock {
   #nowMs = 1_000_000;

@@ -12,12 +12,12 @@
 // is revoked, and so is the one the key was moved off; a key attached to the etcd lease that this host was granted last
 // is its own under whatever public IP, so a host whose address changed keeps its subnet. A reservation has no such proof.
 
-import { OverlayError } from '../../errors.js';
+import { OverlayError } from '../../core/errors.js';
 import { blockedRange, formatLeaseValue, parseLeaseKey, parseLeaseValue } from '../../lease/lease-codec.js';
 import { countSlots, fitsConfig, pickFreeSubnet } from '../../lease/subnet-picker.js';
 import { formatIpv4, formatPrefix, prefixEquals, prefixesOverlap } from '../../net/ipv4.js';
 import type { Ipv4, Prefix } from '../../net/ipv4.js';
-import type { Logger } from '../../ops/log.js';
+import type { Logger } from '../../core/log.js';
 import type { AcquireRequest } from '../store.js';
 import { newLeaseId } from './etcd-kv.js';
 import type { KvEntry, LeaseKv } from './etcd-kv.js';
@@ -25,8 +25,8 @@ import { leaseKey, leaseKeyName, showKey } from './keys.js';
 import type { KeyLayout } from './keys.js';
 import { writeOwnKey } from './own-key.js';
 import type { OwnKey } from './own-key.js';
-import { sleep } from './waiting.js';
-import type { Clock } from './waiting.js';
+import { sleep } from '../../core/waiting.js';
+import type { Clock } from '../../core/waiting.js';
 
 /** Lost races after which we give up, as flannel intends. */
 const MAX_RACES = 10;

@@ -10,18 +10,18 @@
 // that do not pass it on are asked for a key instead.
 // etcd3 is loaded on first use: a start from the cached table must not wait for it.
 
-import { type Condition, condition } from '../../condition.js';
+import { type Condition, condition } from '../../core/conditions.js';
 import type { Interceptor } from '@grpc/grpc-js';
 import type { Etcd3, IDuplexStream, IOptions, IWatchRequest, IWatchResponse } from 'etcd3';
 import type { EtcdProxy } from '../../config/options.js';
-import type { Logger } from '../../ops/log.js';
+import type { Logger } from '../../core/log.js';
 import type { Endpoint } from './endpoints.js';
 import { EtcdFault, toFault } from './faults.js';
 import { ProgressSupport } from './progress-support.js';
 import { hasTlsFiles, readTlsFiles, tlsSignature } from './tls-files.js';
 import type { TlsFiles, TlsMaterial } from './tls-files.js';
-import { Backoff, orAbort, sleep } from './waiting.js';
-import type { Clock } from './waiting.js';
+import { Backoff, orAbort, sleep } from '../../core/waiting.js';
+import type { Clock } from '../../core/waiting.js';
 import { adoptUpperCase, mayUseProxy } from './web-proxy.js';
 
 /** Longest wait for the answer to one call (no request may hang longer than 5 s). */

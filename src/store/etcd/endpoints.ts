@@ -7,7 +7,7 @@
 // People write passwords into URLs, and these messages go into logs. So of an item that is refused only what is known to
 // be harmless is shown, instead of cutting out what looks like a secret.
 
-import { OverlayError } from '../../errors.js';
+import { OverlayError } from '../../core/errors.js';
 
 export interface Endpoint {
   /** As shown to the operator: scheme://host:port, no user information. */

@@ -7,15 +7,15 @@
 // All of them share one EtcdConnection. What each class guarantees stands in its own head; docs/etcd.md tells the whole
 // for operators.
 
-import { type Condition, type ConditionCode, condition } from '../../condition.js';
+import { type Condition, type ConditionCode, condition } from '../../core/conditions.js';
 import { parseNetworkConfig } from '../../config/network-config.js';
 import type { NetworkConfig } from '../../config/network-config.js';
 import type { EtcdProxy } from '../../config/options.js';
-import { OverlayError } from '../../errors.js';
+import { OverlayError } from '../../core/errors.js';
 import type { LeaseAttributes } from '../../lease/lease.js';
 import type { Ipv4, Prefix } from '../../net/ipv4.js';
-import type { Logger } from '../../ops/log.js';
-import type { AcquireRequest, CachedTable, LeaseStore, StoreCounter, StoreListener } from '../store.js';
+import type { Logger } from '../../core/log.js';
+import type { AcquireRequest, CachedTable, LeaseStore, StoreListener } from '../store.js';
 import { loadPublicIp, loadTable, TableCache } from '../table-cache.js';
 import type { SavedTable } from '../table-cache.js';
 import { acquireLease } from './acquire.js';
@@ -38,8 +38,9 @@ import { RangeMirror } from './range-mirror.js';
 import { storeCounters } from './store-counters.js';
 import { hasTlsFiles } from './tls-files.js';
 import type { TlsFiles } from './tls-files.js';
-import { Backoff, MONOTONIC_CLOCK, sleep } from './waiting.js';
-import type { Clock } from './waiting.js';
+import { Backoff, MONOTONIC_CLOCK, sleep } from '../../core/waiting.js';
+import type { Clock } from '../../core/waiting.js';
+import type { MetricFamily } from '../../core/metric.js';
 
 export interface EtcdStoreOptions {
   /** --etcd-endpoints as given. */
@@ -336,7 +337,7 @@ export class EtcdStore implements LeaseStore {
     };
   }
 
-  counters(): readonly StoreCounter[] {
+  counters(): readonly MetricFamily[] {
     return storeCounters({ mirror: this.#leases?.counters, own: this.#own?.counters, table: this.#table });
   }
 

@@ -3,7 +3,7 @@
 // etcd3 turns gRPC statuses into classes and keeps the text; etcd says most things in the text alone ("etcdserver: …").
 // So the kind is read from the text first and from the class second. Every TLS failure arrives as "unavailable".
 
-import { OverlayError } from '../../errors.js';
+import { OverlayError } from '../../core/errors.js';
 
 export type FaultKind =
   | 'unreachable' // no connection, or it broke

@@ -8,18 +8,18 @@
 // - At most `maxLeases` are held.
 // Work per event does not grow with the table, except while vanished leases are being kept.
 
-import { type Condition, condition } from '../../condition.js';
+import { type Condition, condition } from '../../core/conditions.js';
 import type { Lease, LeaseEvent, LeaseUpdate } from '../../lease/lease.js';
 import { parseLeaseKey, parseLeaseValue, sameAttributes } from '../../lease/lease-codec.js';
 import { formatPrefix, prefixEquals } from '../../net/ipv4.js';
 import type { Ipv4, Prefix } from '../../net/ipv4.js';
-import type { Logger } from '../../ops/log.js';
+import type { Logger } from '../../core/log.js';
 import type { KvEntry } from './etcd-kv.js';
 import { showKey } from './keys.js';
 import type { KeyLayout } from './keys.js';
 import { leaseKeyId, trimEntry } from './lease-entry.js';
 import type { MirrorEvent } from './mirror-diff.js';
-import type { Clock } from './waiting.js';
+import type { Clock } from '../../core/waiting.js';
 import { BadKeyWarner } from './warner.js';
 
 /** Hosts in one network: a /8 cut into /24s. */

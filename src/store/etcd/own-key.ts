@@ -9,8 +9,8 @@
 
 import type { KvEntry, LeaseKv } from './etcd-kv.js';
 import { EtcdFault } from './faults.js';
-import type { Logger } from '../../ops/log.js';
-import type { Clock } from './waiting.js';
+import type { Logger } from '../../core/log.js';
+import type { Clock } from '../../core/waiting.js';
 
 /** The own key as we last wrote or accepted it. */
 export interface OwnKey {

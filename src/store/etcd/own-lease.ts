@@ -16,21 +16,21 @@
 // One loop does all writing, so no two writes of ours race. What the watch shows only wakes it, except that an alarm is
 // raised at once. The loop reads the key itself before it acts on a deletion: an event may be older than our own write.
 
-import { type Condition, condition } from '../../condition.js';
-import { OverlayError } from '../../errors.js';
+import { type Condition, condition } from '../../core/conditions.js';
+import { OverlayError } from '../../core/errors.js';
 import type { LeaseAttributes } from '../../lease/lease.js';
 import { blockedRange, formatLeaseValue, parseLeaseValue, sameAttributes } from '../../lease/lease-codec.js';
 import { formatIpv4, formatPrefix, prefixCovers, prefixesOverlap } from '../../net/ipv4.js';
 import type { Ipv4, Prefix } from '../../net/ipv4.js';
-import type { Logger } from '../../ops/log.js';
+import type { Logger } from '../../core/log.js';
 import { newLeaseId } from './etcd-kv.js';
 import type { KvEntry, LeaseKv } from './etcd-kv.js';
 import { leaseKeyName } from './keys.js';
 import type { KeyLayout } from './keys.js';
 import { writeOwnKey } from './own-key.js';
 import type { OwnKey } from './own-key.js';
-import { Backoff } from './waiting.js';
-import type { Clock } from './waiting.js';
+import { Backoff } from '../../core/waiting.js';
+import type { Clock } from '../../core/waiting.js';
 
 export interface OwnLeaseOptions {
   readonly kv: LeaseKv;

@@ -7,7 +7,7 @@
 //
 // Where it is lacking, a read in place of the request proves that the way to etcd works, though not that the watch does.
 
-import type { Logger } from '../../ops/log.js';
+import type { Logger } from '../../core/log.js';
 
 const MOST_ENDS = 2; // one may be a server that happened to stop just then
 

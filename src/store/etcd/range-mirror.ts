@@ -11,7 +11,7 @@
 // `resyncMs` while the watch runs; what differs is repaired, counted and logged.
 
 import type { IEvent } from 'etcd3';
-import type { Logger } from '../../ops/log.js';
+import type { Logger } from '../../core/log.js';
 import type { Session, SessionSource } from './connection.js';
 import { entryOf } from './etcd-kv.js';
 import type { KvEntry, KvList, LeaseKv, StorePosition } from './etcd-kv.js';
@@ -22,8 +22,8 @@ import { diffList, sameStamp, stampOf } from './mirror-diff.js';
 import type { MirrorDiff, MirrorEvent, Row, Stamp } from './mirror-diff.js';
 import { startWatch } from './watch-stream.js';
 import type { RunningWatch, WatchEnd } from './watch-stream.js';
-import { Backoff, sleep } from './waiting.js';
-import type { Clock } from './waiting.js';
+import { Backoff, sleep } from '../../core/waiting.js';
+import type { Clock } from '../../core/waiting.js';
 
 export interface MirrorListener {
   /** The range as it is; once, before any events. */

@@ -1,9 +1,9 @@
 // The etcd store's counters in the form that ops/metrics.ts publishes.
 
-import type { StoreCounter } from '../store.js';
 import type { LeaseTable } from './lease-table.js';
 import type { OwnLeaseCounters } from './own-lease.js';
 import type { MirrorCounters } from './range-mirror.js';
+import type { MetricFamily } from '../../core/metric.js';
 
 const MIRROR_HELP: Readonly<Record<keyof MirrorCounters, readonly [name: string, help: string]>> = {
   eventsApplied: ['etcd_events_applied_total', 'Watch events applied to the lease table'],
@@ -28,8 +28,8 @@ export function storeCounters(parts: {
   readonly mirror: MirrorCounters | undefined;
   readonly own: OwnLeaseCounters | undefined;
   readonly table: LeaseTable | undefined;
-}): readonly StoreCounter[] {
-  const counters: StoreCounter[] = [];
+}): readonly MetricFamily[] {
+  const counters: MetricFamily[] = [];
   const add = (name: string, help: string, value: number): void => {
     const type = name.endsWith('_total') ? 'counter' : 'gauge';
     counters.push({ name, help, type, values: [{ labels: {}, value }] });

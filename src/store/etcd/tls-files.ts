@@ -6,7 +6,7 @@
 
 import { readFileSync, statSync } from 'node:fs';
 import { createPrivateKey, X509Certificate } from 'node:crypto';
-import { OverlayError } from '../../errors.js';
+import { OverlayError } from '../../core/errors.js';
 
 export interface TlsFiles {
   readonly keyFile: string;

@@ -3,8 +3,8 @@
 // A token bucket of BURST lines refilled every REFILL_MS; what it holds back is counted into the next line.
 
 import { crc32 } from 'node:zlib';
-import type { Logger } from '../../ops/log.js';
-import type { Clock } from './waiting.js';
+import type { Logger } from '../../core/log.js';
+import type { Clock } from '../../core/waiting.js';
 
 const BURST = 5;
 const REFILL_MS = 10_000;

@@ -18,7 +18,7 @@ import type { Session, WatchDuplex } from './connection.js';
 import { EtcdFault, kindOfText, toFault } from './faults.js';
 import { showKey } from './keys.js';
 import type { KeyRange } from './keys.js';
-import type { Clock } from './waiting.js';
+import type { Clock } from '../../core/waiting.js';
 
 export interface WatchRequest {
   readonly range: KeyRange;

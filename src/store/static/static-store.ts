@@ -10,13 +10,13 @@
 // the one they had, and leases of another Network, unless it is a wider one, are not looked at. An edit of one file reaches all hosts at once, and
 // must not cut them off.
 
-import { type Condition, condition } from '../../condition.js';
+import { type Condition, condition } from '../../core/conditions.js';
 import { type FSWatcher, watch } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
-import { field, parseJson } from '../../config/json.js';
+import { field, parseJson } from '../../config/go-json.js';
 import { type NetworkConfig, networkConfigFromValue } from '../../config/network-config.js';
-import { OverlayError } from '../../errors.js';
+import { OverlayError } from '../../core/errors.js';
 import type { Lease } from '../../lease/lease.js';
 import {
   formatIpv4,
@@ -29,7 +29,7 @@ import {
   prefixEquals,
   prefixesOverlap,
 } from '../../net/ipv4.js';
-import type { Logger } from '../../ops/log.js';
+import type { Logger } from '../../core/log.js';
 import type { AcquireRequest, LeaseStore, StoreListener } from '../store.js';
 
 // An editor writes a file in several steps; a reader that is too quick sees half of it.

@@ -22,7 +22,7 @@ import {
   statusJson,
   statusText,
 } from '../../../src/cli/views.js';
-import { DROP_MEANINGS, INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../../../src/dataplane/counters.js';
+import { DROP_MEANINGS, INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../../../src/native/counters.js';
 
 const zeroes = (names: readonly string[]): Record<string, number> =>
   Object.fromEntries(names.map((name) => [name, 0]));

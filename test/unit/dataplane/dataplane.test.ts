@@ -63,7 +63,7 @@ const native = {
 async function load(t: Test): Promise<typeof dataplaneModule> {
   FakeWorker.all = [];
   return await t.mockImport<typeof dataplaneModule>('../../../src/dataplane/dataplane.js', {
-    '../../../src/dataplane/native.js': { native },
+    '../../../src/native/native.js': { native },
     'node:worker_threads': { Worker: FakeWorker },
   });
 }

@@ -1,6 +1,6 @@
 import t from 'tap';
 import type { CounterSnapshot } from '../../../src/dataplane/dataplane.js';
-import { INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../../../src/dataplane/counters.js';
+import { INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../../../src/native/counters.js';
 import { DropLog } from '../../../src/dataplane/drop-log.js';
 
 function snapshot(unknownPeer: number): CounterSnapshot {

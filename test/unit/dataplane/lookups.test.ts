@@ -1,8 +1,8 @@
 // The two decisions, as tables: where a packet goes, and whether one is let in.
 
 import t from 'tap';
-import { InboundField, OutboundField } from '../../../src/dataplane/arena.js';
-import { INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../../../src/dataplane/counters.js';
+import { InboundField, OutboundField } from '../../../src/native/arena.js';
+import { INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../../../src/native/counters.js';
 import { judgeInbound, newInboundArena, type OwnHost } from '../../../src/dataplane/inbound.js';
 import { judgeOutbound, newOutboundArena } from '../../../src/dataplane/outbound.js';
 import { RouteReader, RouteTable } from '../../../src/dataplane/route-table.js';

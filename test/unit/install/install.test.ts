@@ -8,7 +8,7 @@ import { promisify } from 'node:util';
 import t from 'tap';
 import { parseAllDocuments } from 'yaml';
 import { FLAGS } from '../../../src/config/flags.js';
-import { INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../../../src/dataplane/counters.js';
+import { INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../../../src/native/counters.js';
 
 const ROOT = new URL('../../..', import.meta.url).pathname;
 const INSTALL = join(ROOT, 'docs/install');

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { describe, runCommand, traceCommands } from '../../../src/kernel/command.js';
-import { OverlayError } from '../../../src/errors.js';
+import { OverlayError } from '../../../src/core/errors.js';
 
 const NODE = process.execPath;
 

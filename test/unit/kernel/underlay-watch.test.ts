@@ -1,7 +1,7 @@
 // What was chosen at the start stays until it is really gone.
 
 import t from 'tap';
-import type { ExternalInterface } from '../../../src/kernel/external-interface.js';
+import type { ExternalInterface } from '../../../src/kernel/underlay.js';
 import type { Link } from '../../../src/kernel/link.js';
 import { GONE_MS, UnderlayWatch } from '../../../src/kernel/underlay-watch.js';
 import { parseIpv4 } from '../../../src/net/ipv4.js';

@@ -1,6 +1,6 @@
 import t from 'tap';
-import { type Condition, type ConditionCode, condition, CONDITIONS } from '../../../src/condition.js';
-import { conditionOfMany, isPermission, makesUnready } from '../../../src/condition.js';
+import { type Condition, type ConditionCode, condition, CONDITIONS } from '../../../src/core/conditions.js';
+import { conditionOfMany, isPermission, makesUnready } from '../../../src/core/conditions.js';
 import { countConditions, Health, type HealthChange } from '../../../src/ops/health.js';
 
 void t.test('Health.look() asks every part, and says what holds since when', (t) => {

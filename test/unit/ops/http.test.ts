@@ -1,7 +1,7 @@
 import { connect, type Socket } from 'node:net';
 import pino from 'pino';
 import t from 'tap';
-import { type Condition, condition } from '../../../src/condition.js';
+import { type Condition, condition } from '../../../src/core/conditions.js';
 import { Health } from '../../../src/ops/health.js';
 import { type HttpServer, openHttpServer } from '../../../src/ops/http.js';
 import { Metrics } from '../../../src/ops/metrics.js';

@@ -1,9 +1,9 @@
 import { spawnSync } from 'node:child_process';
 import t from 'tap';
-import type { BackendCounter } from '../../../src/backend/backend.js';
 import { Metrics } from '../../../src/ops/metrics.js';
+import type { MetricFamily } from '../../../src/core/metric.js';
 
-const counter = (name: string, kind: string, value: number): BackendCounter => ({
+const counter = (name: string, kind: string, value: number): MetricFamily => ({
   name,
   help: `About ${name}.`,
   type: 'counter',

@@ -6,8 +6,8 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { sdNotify } from '../../../src/dataplane/native.js';
-import { type Condition, condition } from '../../../src/condition.js';
+import { sdNotify } from '../../../src/native/native.js';
+import { type Condition, condition } from '../../../src/core/conditions.js';
 import { Health } from '../../../src/ops/health.js';
 import { ServiceNotifier, statusLine } from '../../../src/ops/sd-notify.js';
 

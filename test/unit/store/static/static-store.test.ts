@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import t from 'tap';
 import { formatIpv4, formatPrefix, parseIpv4 } from '../../../../src/net/ipv4.js';
-import { openLogger } from '../../../../src/ops/log.js';
+import { openLogger } from '../../../../src/core/log.js';
 import { StaticStore } from '../../../../src/store/static/static-store.js';
 import { textsOf } from '../../../support/conditions.js';
 
@@ -205,7 +205,7 @@ void t.test('StaticStore.close() leaves nothing that keeps a process alive, twic
     JSON.stringify(fileURLToPath(new URL(`../../../../src/${name}.ts`, import.meta.url)));
   const program = `
     import { StaticStore } from ${source('store/static/static-store')};
-    import { openLogger } from ${source('ops/log')};
+    import { openLogger } from ${source('core/log')};
     const store = new StaticStore(${JSON.stringify(path)}, openLogger({ level: 'info', format: 'text' }));
     await store.readConfig();
     store.watch({ onLeases: () => undefined, onConfig: () => undefined, onOwnLeaseLost: () => undefined });

@@ -1,0 +1,148 @@
+// The host-gw mode: no tunnel at all, a plain route for each peer's subnet with the peer itself as gateway.
+//
+// It takes hosts on one link: a peer behind a router would need that router to know the overlay, so such a peer gets no
+// route and is shown as degraded. Routes carry our protocol number and stay at the end; see docs/kernel-modes.md.
+
+import { type Condition, condition } from '../../core/conditions.js';
+import { parseHostGwConfig } from './config.js';
+import { OverlayError } from '../../core/errors.js';
+import { nameOfLink } from '../../kernel/link.js';
+import { formatIpv4 } from '../../net/ipv4.js';
+import { removeLeftovers } from '../../cleanup/leftovers.js';
+import { PeerProgrammer } from '../../programmer/programmer.js';
+import type { Backend, BackendContext, ExternalInterface } from '../backend.js';
+import type { RouteLookup } from '../../kernel/route.js';
+import type { Lease, LeaseAttributes, LeaseDiff } from '../../lease/lease.js';
+import type { Ipv4, Prefix } from '../../net/ipv4.js';
+import type { PeerPlan, PeerRefusal } from '../../programmer/diff.js';
+import type { MetricFamily } from '../../core/metric.js';
+
+/** A backend of type "host-gw". Throws OverlayError E_BACKEND behind NAT. */
+export function openHostGwBackend(context: BackendContext): Backend {
+  return new HostGwBackend(context);
+}
+
+class HostGwBackend implements Backend {
+  readonly type = 'host-gw';
+  readonly #programmer: PeerProgrammer;
+  #iface: ExternalInterface;
+  #interfaceFault: string | undefined;
+
+  constructor(context: BackendContext) {
+    const { config, log, iface } = context;
+    this.#iface = iface;
+    const { unknownKeys } = parseHostGwConfig(config.backend);
+    if (unknownKeys.length > 0)
+      log.warn({ keys: unknownKeys }, 'network config: unknown keys in Backend ignored');
+    const fault = natFault(iface);
+    if (fault !== undefined) throw new OverlayError('E_BACKEND', fault);
+    this.#programmer = new PeerProgrammer({
+      network: config.network,
+      former: context.networks[1],
+      tunnelDevice: undefined,
+      needsLookup: () => true,
+      lookupThrough: () => this.#iface.name,
+      prepare: () => this.#followInterface(),
+      planPeer: (lease, lookup) => this.#planPeer(lease, lookup),
+      afterFirstRun: () =>
+        removeLeftovers({ networks: context.networks, device: undefined, ownsRoutes: true, log }),
+      log,
+    });
+  }
+
+  leaseData(): Promise<Pick<LeaseAttributes, 'backendType' | 'backendData'>> {
+    return Promise.resolve({ backendType: 'host-gw' });
+  }
+
+  async open(_ownSubnet: Prefix): Promise<{ readonly mtuBytes: number }> {
+    await this.#programmer.open();
+    return { mtuBytes: this.#iface.mtuBytes };
+  }
+
+  apply(diff: LeaseDiff): void {
+    this.#programmer.apply(diff);
+  }
+
+  async reconcile(): Promise<void> {
+    await this.#programmer.reconcile();
+  }
+
+  async interfaceChanged(iface: ExternalInterface): Promise<{ readonly mtuBytes: number }> {
+    this.#iface = iface;
+    this.#interfaceFault = natFault(iface);
+    await this.#programmer.reconcile();
+    return { mtuBytes: iface.mtuBytes };
+  }
+
+  /** The next hop itself: nothing is encapsulated between, and no address of the subnet is sure to be there. */
+  echoTarget({ subnet, attributes }: Lease): Ipv4 | undefined {
+    return this.#programmer.carries(subnet) ? attributes.publicIp : undefined;
+  }
+
+  conditions(): readonly Condition[] {
+    const fault = this.#interfaceFault;
+    const own = fault === undefined ? [] : [condition('public-ip-nat', fault)];
+    return [...own, ...this.#programmer.conditions()];
+  }
+
+  status(): { readonly detail: Record<string, unknown>; readonly peers: readonly Record<string, unknown>[] } {
+    return { detail: { interface: this.#iface.name }, peers: this.#programmer.peers() };
+  }
+
+  counters(): readonly MetricFamily[] {
+    return this.#programmer.counters();
+  }
+
+  async close(): Promise<void> {
+    await this.#programmer.close();
+  }
+
+  /** Takes the name that the interface has now. Rejects when it is gone: no route is removed for that. */
+  async #followInterface(): Promise<void> {
+    const name = await nameOfLink(this.#iface);
+    if (name === undefined)
+      throw new OverlayError('E_KERNEL', `Cannot make routes: interface "${this.#iface.name}" is gone`);
+    this.#iface = { ...this.#iface, name };
+  }
+
+  #planPeer(lease: Lease, lookup: RouteLookup | undefined): PeerPlan | PeerRefusal {
+    const { subnet, attributes } = lease;
+    const { publicIp } = attributes;
+    const gateway = formatIpv4(publicIp);
+    if (attributes.backendType !== 'host-gw') {
+      return {
+        code: 'other_type',
+        reason: `uses backend "${attributes.backendType || 'udp'}", this host uses "host-gw"`,
+      };
+    }
+    if (publicIp === this.#iface.address || lookup?.isLocal === true) {
+      return { code: 'invalid', reason: `has this host's own address ${gateway} as public IP` };
+    }
+    if (lookup === undefined) {
+      return { code: 'off_link', reason: `cannot be a gateway: this host has no route to ${gateway}` };
+    }
+    if (lookup.gateway !== undefined) {
+      const via = formatIpv4(lookup.gateway);
+      return {
+        code: 'off_link',
+        reason: `cannot be a gateway: ${gateway} is behind router ${via}, not on the same link`,
+      };
+    }
+    if (lookup.device !== this.#iface.name) {
+      const devices = `"${lookup.device}", not through "${this.#iface.name}"`;
+      return { code: 'off_link', reason: `cannot be a gateway: ${gateway} is reached through ${devices}` };
+    }
+    return {
+      subnet,
+      route: { prefix: subnet, gateway: publicIp, device: this.#iface.name },
+      vtep: undefined,
+    };
+  }
+}
+
+/** Peers use the public IP as gateway, so it must be an address of this host on the link. */
+function natFault(iface: ExternalInterface): string | undefined {
+  if (iface.publicIp === iface.address) return undefined;
+  const differs = `public IP ${formatIpv4(iface.publicIp)} differs from ${formatIpv4(iface.address)} of "${iface.name}"`;
+  return `Backend "host-gw" cannot work behind NAT: ${differs}`;
+}

@@ -1,0 +1,792 @@
+// The udp backend: packets of the overlay travel one in each UDP datagram, encapsulated by our own data path.
+//
+// Kernel state, all of it on one device: the persistent TUN "flannel0" (or the next number, beside another network) with
+// the address <subnet>.0/32, MTU 28 below the external interface's, IPv6 off, and the route of the whole Network. It
+// stays when the process ends, so that a restart breaks no connection and nothing leaks to the default route meanwhile.
+//
+// The data path is one piece: when the device is deleted or a worker fails, it is closed and opened anew, with backoff,
+// while the route table lives on. So it is when the device is renamed or moved to another network namespace: its file
+// stays open and looks healthy, but nothing that is addressed to the overlay reaches it. We made that device, and without
+// a reader it is of no use, yet it would keep our address and route: it goes with the data path. A new one cannot be made
+// first, because both need the same UDP port. Peers are looked up in the kernel's routes before they enter the table, because a
+// public IP that is reached through our own device would encapsulate itself without end.
+
+import { performance } from 'node:perf_hooks';
+import type { PathMtuEvent } from '../../native/arena.js';
+import { QUEUE_DROP } from '../../native/counters.js';
+import { Dataplane, type CounterSnapshot, type DirectionCounters } from '../../dataplane/dataplane.js';
+import { DropLog } from '../../dataplane/drop-log.js';
+import { RouteTable } from '../../dataplane/route-table.js';
+import { abortableDelay } from '../../core/delay.js';
+import { OverlayError } from '../../core/errors.js';
+import { parseUdpBackend } from './config.js';
+import { type Condition, condition, conditionOfMany } from '../../core/conditions.js';
+import {
+  addAddress,
+  deleteAddress,
+  deleteLink,
+  findLink,
+  hasCarrier,
+  type Link,
+  listLinks,
+  setLink,
+} from '../../kernel/link.js';
+import { differingFeatures, type Features, readFeatures, setFeatures } from '../../kernel/ethtool.js';
+import { QueueDrops } from '../../kernel/queue-drops.js';
+import { listRoutes, lookupRoutes, type Route } from '../../kernel/route.js';
+import { checkPortIsFree } from '../../kernel/udp-port.js';
+import { readInterfaceSysctl, writeInterfaceSysctl } from '../../kernel/sysctl.js';
+import type { Lease, LeaseDiff } from '../../lease/lease.js';
+import {
+  type Ipv4,
+  type Prefix,
+  formatIpv4,
+  formatPrefix,
+  prefixContains,
+  prefixCovers,
+  prefixEquals,
+  prefixKey,
+} from '../../net/ipv4.js';
+import { UDP_OVERHEAD_BYTES } from '../../net/mtu.js';
+import type { Logger } from '../../core/log.js';
+import type { Backend, BackendContext, ExternalInterface } from '../backend.js';
+import {
+  formatMark,
+  isDeviceOf,
+  isPersistentTun,
+  parseMark,
+  UDP_DEVICES,
+  udpDeviceName,
+} from '../../kernel/ours.js';
+import { removeLeftovers } from '../../cleanup/leftovers.js';
+import {
+  checkUplinkNetwork,
+  describeShadow,
+  removeNetworkRoute,
+  syncNetworkRoute,
+} from '../../kernel/network-route.js';
+import { PeerCounters } from '../../programmer/metrics.js';
+import { PeerTraffic } from './traffic.js';
+import type { MetricFamily } from '../../core/metric.js';
+
+// Packets or superpackets that wait for the worker. The device drops what does not fit (it never pushes back), and a worker
+// that waits for its core misses some thousand single packets: with 1000, four TCP streams without segmentation offload
+// lose 3 to 6 % of theirs, with 2000 nothing (docs/performance.md). 2000 are 24 ms at 1 Gbit/s; a deeper queue only adds
+// delay under overload.
+const TX_QUEUE_LENGTH = 2000;
+
+const REOPEN_MIN_MS = 50;
+const REOPEN_MAX_MS = 5_000;
+
+// How long the kernel remembers a path MTU (net.ipv4.route.mtu_expires); afterwards the full size is tried again.
+const PATH_MTU_TTL_MS = 600_000;
+
+const HOUSEKEEPING_MS = 1_000;
+
+/**
+ * Features of a TUN device that whoever opens it sets by TUNSETOFFLOAD, which overrules ethtool (set_offload() of
+ * drivers/net/tun.c). What another run left of them comes from its --offload and its kin, not from an administrator.
+ */
+const OPENER_FEATURES: ReadonlySet<string> = new Set([
+  'tx-checksum-ip-generic',
+  'tx-tcp-segmentation',
+  'tx-tcp-ecn-segmentation',
+  'tx-tcp6-segmentation',
+  'tx-udp-segmentation',
+]);
+
+/** The udp backend for this host. */
+export function openUdpBackend(context: BackendContext): Backend {
+  return new UdpBackend(context);
+}
+
+interface PeerRefusal {
+  readonly lease: Lease;
+  readonly code: 'peer-other-type' | 'peer-route-loop';
+  readonly reason: string;
+}
+
+class UdpBackend implements Backend {
+  readonly type = 'udp';
+  readonly #context: BackendContext;
+  readonly #log: Logger;
+  readonly #port: number;
+  readonly #table: RouteTable;
+  readonly #dropLog = new DropLog();
+  /** Repairs of the device and of what hangs on it. */
+  readonly #kernel = new PeerCounters();
+  /** The first flannelN that is ours or free; chosen once. */
+  #device = udpDeviceName(0);
+  #queueDrops = new QueueDrops(this.#device);
+  readonly #rowCounters = new Float64Array(4);
+  readonly #traffic = new PeerTraffic<number>(
+    (row) => this.#dataplane?.readPeers(this.#rowCounters, row) ?? [],
+  );
+  readonly #pathMtus = new Map<Ipv4, { mtuBytes: number; expiresAtMs: number }>();
+  /** Leases of peers that must not be sent to, with the reason; by prefixKey(), as all that is kept of a lease. */
+  readonly #refused = new Map<number, PeerRefusal>();
+  readonly #leases = new Map<number, Lease>();
+  /** Counters of data paths that are closed. */
+  #retired: CounterSnapshot | undefined;
+  #iface: ExternalInterface;
+  #ownSubnet: Prefix | undefined;
+  /** Prefixes that may be reached through our own device. A peer outside of them needs no look into the kernel. */
+  #tunnelled: readonly Prefix[] = [];
+  #dataplane: Dataplane | undefined;
+  #failure: string | undefined;
+  /** Whose route stands where ours should. */
+  #routeConflict: string | undefined;
+  /** Routes of others inside the Network that no peer should be behind, and what they do to which. */
+  #foreign: readonly Route[] = [];
+  #shadows: readonly string[] = [];
+  /** Workers that do not move any more. Only a restart mends that: they hold the device and the socket. */
+  #hung: readonly string[] = [];
+  /** Ends of workers that a closed data path left behind, with the device and the socket. */
+  readonly #stuck = new Set<Promise<void>>();
+  #hasSnapshot = false;
+  /** Settings of the device that the kernel does not have, or does not let us make. */
+  #unset: readonly string[] = [];
+  /** Of the device when it was last seen; undefined without ethtool. */
+  #features: Features | undefined;
+  /** Nothing of another mode is left in the kernel. */
+  #isAlone = false;
+  #housekeeping: NodeJS.Timeout | undefined;
+  /** Serialises everything that touches the kernel or the data path. */
+  #queue: Promise<void> = Promise.resolve();
+  readonly #closing = new AbortController();
+
+  constructor(context: BackendContext) {
+    this.#context = context;
+    this.#log = context.log;
+    this.#iface = context.iface;
+    this.#port = parseUdpBackend(context.config.backend).port;
+    this.#table = new RouteTable(context.config.network);
+    this.#table.setPartial();
+  }
+
+  async leaseData(): Promise<{ backendType: string }> {
+    const uplink = await findLink(this.#iface.name);
+    if (uplink !== undefined) checkUplinkNetwork(this.#context.config.network, uplink);
+    await checkPortIsFree(this.#iface.address, this.#port);
+    await this.#chooseDevice();
+    return { backendType: '' };
+  }
+
+  async open(ownSubnet: Prefix): Promise<{ mtuBytes: number }> {
+    this.#ownSubnet = ownSubnet;
+    this.#queueDrops.start();
+    await this.#enqueue(() => this.#openDataplane());
+    this.#housekeeping = setInterval(() => this.#keepHouse(), HOUSEKEEPING_MS);
+    return { mtuBytes: this.#mtuBytes };
+  }
+
+  apply(diff: LeaseDiff): void {
+    void this.#enqueue(() => this.#applyDiff(diff)).catch((error: unknown) => this.#fail(error));
+  }
+
+  async reconcile(): Promise<void> {
+    await this.#enqueue(async () => {
+      if (this.#closing.signal.aborted) return;
+      // It may be closed because it could not be opened on an interface that had changed.
+      if (this.#dataplane === undefined) await this.#openDataplane();
+      else if (!(await this.#hasLostDevice(this.#dataplane)))
+        await this.#configureDevice(this.#dataplane, { isRepair: true });
+      await this.#recheckPeers();
+      if (this.#hasSnapshot && !this.#isAlone) {
+        const { networks } = this.#context;
+        await removeLeftovers({ networks, device: this.#device, ownsRoutes: false, log: this.#log });
+        for (const former of networks.slice(1)) await removeNetworkRoute(former, this.#device);
+        this.#isAlone = true;
+      }
+    });
+  }
+
+  async interfaceChanged(iface: ExternalInterface): Promise<{ mtuBytes: number }> {
+    const before = this.#iface;
+    this.#iface = iface;
+    await this.#enqueue(async () => {
+      if (this.#closing.signal.aborted) return;
+      if (before.address !== iface.address || before.publicIp !== iface.publicIp) {
+        await this.#closeDataplane();
+        await this.#openDataplane();
+      } else if (this.#dataplane !== undefined) {
+        await this.#configureDevice(this.#dataplane);
+      } else {
+        await this.#openDataplane();
+      }
+      this.#pathMtus.clear();
+      for (const lease of this.#leases.values()) this.#setRow(lease);
+      this.#publish();
+    });
+    return { mtuBytes: this.#mtuBytes };
+  }
+
+  pathMtuChanged(peer: Ipv4, mtuBytes: number): void {
+    // A probe goes out whatever the kernel has learned about the path; a datagram of the socket does not.
+    const known = this.#dataplane?.innerPathMtu(peer) ?? this.#mtuBytes;
+    const inner = Math.min(mtuBytes - UDP_OVERHEAD_BYTES, known);
+    if (inner < this.#mtuBytes) {
+      this.#notePathMtu({ peer, mtuBytes: inner });
+    } else if (this.#pathMtus.delete(peer) && this.#table.setPeerMtu(peer, this.#mtuBytes)) {
+      this.#log.info({ peer: formatIpv4(peer), mtuBytes: this.#mtuBytes }, 'path to a peer is wide again');
+      this.#publish();
+    }
+  }
+
+  /** flannel0 of each host, flanneld's too, has the lowest address of its subnet. */
+  echoTarget({ subnet }: Lease): Ipv4 | undefined {
+    return this.#table.rowOf(subnet) === undefined ? undefined : subnet.address;
+  }
+
+  peerPackets({ subnet }: Lease): readonly [number, number] {
+    const [packetsOut, , packetsIn] = this.#traffic.current(prefixKey(subnet));
+    return [packetsOut, packetsIn];
+  }
+
+  conditions(): readonly Condition[] {
+    const found: Condition[] = [];
+    if (this.#failure !== undefined) found.push(condition('data-path-down', this.#failure));
+    else if (this.#dataplane === undefined && this.#ownSubnet !== undefined)
+      found.push(condition('data-path-down', 'the data path is closed'));
+    if (this.#routeConflict !== undefined) found.push(condition('network-route', this.#routeConflict));
+    if (this.#shadows.length > 0) found.push(conditionOfMany('peer-route-conflict', this.#shadows));
+    const hung = this.#hung.map((worker) => `${worker} does not move: restart if it lasts`);
+    if (hung.length > 0) found.push(conditionOfMany('worker-hung', hung));
+    for (const code of ['peer-other-type', 'peer-route-loop'] as const) {
+      const texts: string[] = [];
+      for (const peer of this.#refused.values())
+        if (peer.code === code) texts.push(`lease ${formatPrefix(peer.lease.subnet)}: ${peer.reason}`);
+      if (texts.length > 0) found.push(conditionOfMany(code, texts));
+    }
+    return found;
+  }
+
+  isAlive(): boolean {
+    return this.#hung.length === 0 && this.#stuck.size === 0;
+  }
+
+  status(): { detail: Record<string, unknown>; peers: Record<string, unknown>[] } {
+    const counters = this.#counterSnapshot();
+    const detail: Record<string, unknown> = {
+      device: this.#device,
+      port: this.#port,
+      mtuBytes: this.#mtuBytes,
+      sourceCheck: this.#context.sourceCheck,
+      queues: this.#context.queues,
+      offloads: this.#dataplane?.granted(),
+      counters: counters && {
+        outbound: counters.outbound.values,
+        inbound: counters.inbound.values,
+        socketDrops: counters.socketDrops,
+      },
+    };
+    return { detail, peers: this.#peerStatus() };
+  }
+
+  counters(): readonly MetricFamily[] {
+    const snapshot = this.#counterSnapshot();
+    if (snapshot === undefined) return [];
+    return [
+      ...countersOf('outbound', snapshot.outbound),
+      ...countersOf('inbound', snapshot.inbound),
+      ...this.#kernel.list(),
+      {
+        name: 'socket_drops_total',
+        help: 'Datagrams the kernel dropped because the receive buffer of the socket was full.',
+        type: 'counter',
+        values: [{ labels: {}, value: snapshot.socketDrops }],
+      },
+      {
+        name: 'merging',
+        help: 'Whether received packets of one flow are written to the device as one, by protocol.',
+        type: 'gauge',
+        values: this.#mergingValues(),
+      },
+      {
+        name: 'peers',
+        help: 'Leases of other hosts in the route table.',
+        type: 'gauge',
+        values: [{ labels: {}, value: this.#table.size }],
+      },
+    ];
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    clearInterval(this.#housekeeping);
+    await this.#enqueue(() => this.#closeDataplane());
+  }
+
+  get #mtuBytes(): number {
+    return this.#iface.mtuBytes - UDP_OVERHEAD_BYTES;
+  }
+
+  #enqueue<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#queue.then(work);
+    this.#queue = result.then(
+      () => undefined,
+      () => undefined,
+    );
+    return result;
+  }
+
+  #fail(error: unknown): void {
+    this.#log.error({ err: error }, 'udp backend');
+    this.#failure = error instanceof Error ? error.message : String(error);
+  }
+
+  // --- the data path -------------------------------------------------------------------------------------------
+
+  async #openDataplane(): Promise<void> {
+    const ownSubnet = this.#ownSubnet!;
+    const options = {
+      device: this.#device,
+      listenAddress: this.#iface.address,
+      publicIp: this.#iface.publicIp,
+      port: this.#port,
+      queues: this.#context.queues,
+      offload: this.#context.offload,
+      sourceCheck: this.#context.sourceCheck,
+      network: this.#context.config.network,
+      ownSubnet,
+      table: this.#table,
+      onPathMtu: (event: PathMtuEvent) => this.#notePathMtu(event),
+      onFailure: (reason: string) => this.#reopen(dataplane, reason),
+    };
+    const isNew = !(await this.#adoptDevice());
+    const dataplane: Dataplane = Dataplane.open(options);
+    try {
+      await Promise.all([this.#configureDevice(dataplane), dataplane.start()]);
+      await this.#restoreFeatures();
+      this.#probe(dataplane);
+    } catch (error) {
+      // Half a device is worse than none; one that was there before is not ours to take away.
+      await dataplane.close({ forgetDevice: isNew });
+      throw error;
+    }
+    this.#dataplane = dataplane;
+    this.#failure = undefined;
+    this.#log.info(
+      { device: this.#device, mtuBytes: this.#mtuBytes, ...dataplane.granted() },
+      `data path open on ${this.#device} and UDP ${formatIpv4(this.#iface.address)}:${this.#port}`,
+    );
+  }
+
+  #watchWorkers(dataplane: Dataplane, nowMs: number): void {
+    const before = this.#hung;
+    this.#hung = dataplane.hungWorkers(nowMs);
+    for (const worker of this.#hung)
+      if (!before.includes(worker))
+        this.#log.error(`${worker} does not move: nothing flows in its direction`);
+    for (const worker of before) if (!this.#hung.includes(worker)) this.#log.info(`${worker} moves again`);
+  }
+
+  /** What it says about merging changes when the device was down at first, or stops to take superpackets. */
+  #probe(dataplane: Dataplane): void {
+    for (const news of dataplane.probe()) this.#log.warn({ device: this.#device }, news);
+  }
+
+  async #closeDataplane(options: { readonly forgetDevice?: boolean } = {}): Promise<void> {
+    const dataplane = this.#dataplane;
+    if (dataplane === undefined) return;
+    const onStuck = (worker: string, ended: Promise<void>): void => {
+      this.#stuck.add(ended);
+      void ended.then(() => this.#stuck.delete(ended));
+      this.#log.error(`${worker} does not end: it is left behind, with the device and the socket`);
+    };
+    const last = await dataplane.close({ ...options, onStuck });
+    this.#hung = [];
+    this.#retired = this.#retired === undefined ? last : addSnapshots(this.#retired, last);
+    this.#traffic.closed(last.peers);
+    this.#dataplane = undefined;
+  }
+
+  /**
+   * The device of an earlier run of ours, or the first name that nobody has. A device that somebody else made, and one that
+   * carries another network, stays whosever it is, also while its daemon is away.
+   *
+   * @throws OverlayError E_TUN when there is no name left.
+   */
+  async #chooseDevice(): Promise<void> {
+    const { networks, holdDevice } = this.#context;
+    const links = await listLinks();
+    const names = links
+      .filter((link) => isPersistentTun(link) && isDeviceOf(link, networks))
+      .map(({ name }) => name);
+    for (let n = 0; n < UDP_DEVICES; n++) {
+      const name = udpDeviceName(n);
+      const link = links.find((known) => known.name === name);
+      if (link === undefined || (await isUnclaimed(link))) names.push(name);
+    }
+    for (const name of names) {
+      if (!(await holdDevice(name))) continue;
+      this.#device = name;
+      this.#queueDrops = new QueueDrops(name);
+      return;
+    }
+    throw new OverlayError(
+      'E_TUN',
+      `No TUN device can be had: flannel0 to flannel${UDP_DEVICES - 1} are all taken`,
+    );
+  }
+
+  /**
+   * Whether there is a device of an earlier run to go on with. One that does not fit, because it cannot change between one
+   * queue and several, is removed when nobody reads it.
+   */
+  async #adoptDevice(): Promise<boolean> {
+    const link = await findLink(this.#device);
+    if (link === undefined) return false;
+    const isTun = link.kind === 'tun' && link.data['type'] === 'tun';
+    if (isTun && !isDeviceOf(link, this.#context.networks) && !(await isUnclaimed(link)))
+      throw new OverlayError(
+        'E_TUN',
+        `Cannot use "${this.#device}": a device of that name was made by somebody else`,
+      );
+    if (!isTun)
+      throw new OverlayError(
+        'E_TUN',
+        `Cannot use "${this.#device}": a device of that name exists and is no TUN device`,
+      );
+    const isMultiQueue = link.data['multi_queue'] === true;
+    if (isMultiQueue === this.#context.queues > 1 || (await hasCarrier(this.#device))) return true;
+    const features = await readFeatures(this.#device);
+    this.#features ??= features && new Map([...features].filter(([name]) => !OPENER_FEATURES.has(name)));
+    await deleteLink(this.#device);
+    return false;
+  }
+
+  /** What an administrator has set by ethtool outlives the device, and a data path that is opened anew. */
+  async #restoreFeatures(): Promise<void> {
+    const wanted = this.#features;
+    const current = wanted && (await readFeatures(this.#device));
+    if (wanted === undefined || current === undefined) return;
+    const features = differingFeatures(wanted, current);
+    if (features.size === 0) return;
+    const device = this.#device;
+    try {
+      await setFeatures(device, features);
+      this.#log.info({ device, features: Object.fromEntries(features) }, 'set features by ethtool');
+    } catch (error) {
+      if (!(error instanceof OverlayError)) throw error;
+      this.#log.warn({ device }, `features are not as before: ${error.message}`);
+    }
+  }
+
+  /**
+   * Whether our device is no longer the one of its name; the data path is opened anew then.
+   *
+   * @throws OverlayError E_TUN when the name belongs to something that is no TUN device: that is for an operator to mend.
+   */
+  async #hasLostDevice(dataplane: Dataplane): Promise<boolean> {
+    const link = await findLink(this.#device);
+    if (link?.index === dataplane.deviceIndex) return false;
+    if (link !== undefined) await this.#adoptDevice();
+    const what =
+      link === undefined
+        ? 'is gone: deleted, renamed or moved to another network namespace'
+        : `is another device now, with index ${link.index} instead of ${dataplane.deviceIndex}`;
+    this.#reopen(dataplane, `device ${this.#device} ${what}`, { forgetDevice: true });
+    return true;
+  }
+
+  /** Closes a data path that failed and opens a new one, unless that has happened meanwhile. */
+  #reopen(failed: Dataplane, reason: string, closing: { readonly forgetDevice?: boolean } = {}): void {
+    if (failed === this.#dataplane) this.#failure = reason;
+    void this.#enqueue(async () => {
+      if (failed !== this.#dataplane) return;
+      this.#failure = reason;
+      this.#log.warn(`data path failed: ${reason}; opening it again`);
+      for (
+        let delayMs = REOPEN_MIN_MS;
+        !this.#closing.signal.aborted;
+        delayMs = Math.min(2 * delayMs, REOPEN_MAX_MS)
+      ) {
+        try {
+          await this.#closeDataplane(closing);
+          await this.#openDataplane();
+          return;
+        } catch (error) {
+          this.#failure = `${reason}; ${error instanceof Error ? error.message : String(error)}`;
+          this.#log.warn({ err: error, retryMs: delayMs }, 'cannot open the data path');
+          await abortableDelay(delayMs, this.#closing.signal);
+        }
+      }
+    });
+  }
+
+  // --- the device ----------------------------------------------------------------------------------------------
+
+  /** Makes the device what it must be; changes, and says, only what differs. */
+  async #configureDevice(dataplane: Dataplane, { isRepair = false } = {}): Promise<void> {
+    const link = await findLink(this.#device);
+    // Deleted, or not ours: the data path is opened anew and comes back here.
+    if (link?.index !== dataplane.deviceIndex) return;
+    if (isRepair) this.#features = (await readFeatures(this.#device)) ?? this.#features;
+    const own = { address: this.#ownSubnet!.address, length: 32 };
+    const repaired = (object: 'device' | 'address' | 'route' | 'setting', what: string): void => {
+      if (!isRepair) return;
+      this.#kernel.repaired(object, 1);
+      this.#log.warn({ device: this.#device, object }, `repaired: ${what}`);
+    };
+    const settings = {
+      disable_ipv6: 'ipv6',
+      accept_ra: 'ipv6',
+      rp_filter: 'ipv4',
+      accept_redirects: 'ipv4',
+      send_redirects: 'ipv4',
+    } as const;
+    const unset: string[] = [];
+    for (const [key, family] of Object.entries(settings)) {
+      // 2 (loose): the way back to a host's public IP is the underlay's. Strict would discard what admission lets in by
+      // that source; the kernel takes the larger of this value and that of "all" (ip-sysctl), so 0 would not do.
+      const value = key === 'rp_filter' ? '2' : key === 'disable_ipv6' ? '1' : '0';
+      const before = await readInterfaceSysctl(family, this.#device, key);
+      if (!(await writeInterfaceSysctl(family, this.#device, key, value))) unset.push(key);
+      else if (before !== value) repaired('setting', `${key} was ${before}`);
+    }
+    if (unset.join() !== this.#unset.join()) {
+      this.#log.warn({ settings: unset.join(' ') }, `settings of ${this.#device} that cannot be made here`);
+    }
+    this.#unset = unset;
+    // The alias says which address is ours: it lives as long as the device, over restarts with another subnet. Addresses
+    // that somebody else has put there stay.
+    const former = parseMark(link.alias)?.address;
+    if (former !== undefined && !prefixEquals(former, own)) await deleteAddress(this.#device, former);
+    const alias = formatMark(this.#context.config.network, own);
+    if (link.alias !== alias) await setLink(this.#device, { alias });
+    if (!link.addresses.some((known) => prefixEquals(known, own))) {
+      await addAddress(this.#device, own);
+      repaired('address', `the address ${formatPrefix(own)} was missing`);
+    }
+    if (!link.isUp || link.mtuBytes !== this.#mtuBytes || link.txQueueLength !== TX_QUEUE_LENGTH) {
+      await setLink(this.#device, { mtuBytes: this.#mtuBytes, txQueueLength: TX_QUEUE_LENGTH, isUp: true });
+      const { isUp, mtuBytes, txQueueLength } = link;
+      repaired('device', `it was ${isUp ? 'up' : 'down'}, MTU ${mtuBytes}, queue ${txQueueLength}`);
+    }
+    const { network } = this.#context.config;
+    const [routes, within, conflict] = await Promise.all([
+      listRoutes({ device: this.#device, inAllTables: true }),
+      listRoutes({ within: network }),
+      syncNetworkRoute(network, this.#device, () =>
+        repaired('route', `the route of ${formatPrefix(network)} was missing`),
+      ),
+    ]);
+    // Ours may be being made beside the listing.
+    this.#tunnelled = [network, ...routes.map((route) => route.prefix)];
+    if (conflict !== undefined && conflict !== this.#routeConflict) this.#log.error(conflict);
+    this.#routeConflict = conflict;
+    // Those of our own pods are many, and in nobody's way.
+    this.#foreign = within.filter(
+      ({ device, prefix }) => device !== this.#device && !prefixCovers(this.#ownSubnet!, prefix),
+    );
+  }
+
+  // --- peers ---------------------------------------------------------------------------------------------------
+
+  async #applyDiff(diff: LeaseDiff): Promise<void> {
+    this.#hasSnapshot = true;
+    for (const lease of diff.removed) {
+      const key = prefixKey(lease.subnet);
+      this.#leases.delete(key);
+      this.#refused.delete(key);
+      this.#table.delete(lease.subnet);
+      this.#traffic.forget(key);
+    }
+    const wanted = [...diff.added, ...diff.changed];
+    const routable = await this.#areRoutable(wanted);
+    wanted.forEach((lease, i) => {
+      this.#leases.set(prefixKey(lease.subnet), lease);
+      this.#judgePeer(lease, routable[i]);
+    });
+    this.#table.setComplete();
+    this.#publish();
+  }
+
+  async #recheckPeers(): Promise<void> {
+    const leases = [...this.#leases.values()];
+    const routable = await this.#areRoutable(leases);
+    leases.forEach((lease, i) => this.#judgePeer(lease, routable[i]));
+    this.#shadows = this.#foreign.length === 0 ? [] : leases.flatMap((lease) => this.#shadowOf(lease) ?? []);
+    this.#publish();
+  }
+
+  #shadowOf({ subnet }: Lease): string | undefined {
+    const shadow = describeShadow(subnet, this.#foreign, this.#context.config.network.length);
+    return shadow === undefined ? undefined : `peer ${formatPrefix(subnet)} ${shadow}`;
+  }
+
+  #judgePeer(lease: Lease, isRoutable: boolean): void {
+    const { subnet, attributes } = lease;
+    const key = prefixKey(subnet);
+    let code: PeerRefusal['code'] = 'peer-other-type';
+    let reason: string | undefined;
+    if (attributes.backendType !== '' && attributes.backendType !== 'udp') {
+      reason = `its host runs backend ${attributes.backendType}, not udp`;
+    } else if (!isRoutable) {
+      code = 'peer-route-loop';
+      reason = `public IP ${formatIpv4(attributes.publicIp)} is reached through ${this.#device} itself`;
+    }
+    if (reason === undefined) {
+      this.#refused.delete(key);
+      this.#setRow(lease);
+      return;
+    }
+    if (this.#refused.get(key)?.reason !== reason)
+      this.#log.warn(`lease ${formatPrefix(subnet)} is not used: ${reason}`);
+    this.#refused.set(key, { lease, code, reason });
+    this.#table.delete(subnet);
+    this.#traffic.release(key);
+  }
+
+  /** Whether each lease's public IP is reached by another way than the overlay. */
+  async #areRoutable(leases: readonly Lease[]): Promise<boolean[]> {
+    const doubtful = [...new Set(leases.map((lease) => lease.attributes.publicIp))].filter((address) =>
+      this.#tunnelled.some((prefix) => prefixContains(prefix, address)),
+    );
+    // As the socket sends: its address may have a table of its own, by `ip rule`.
+    const socket = { address: this.#iface.address, port: this.#port };
+    const found = doubtful.length === 0 ? [] : await lookupRoutes(doubtful, { socket });
+    const inTunnel = new Set(doubtful.filter((_, i) => found[i]?.device === this.#device));
+    return leases.map(({ attributes: { publicIp } }) => !inTunnel.has(publicIp));
+  }
+
+  #setRow(lease: Lease): void {
+    const key = prefixKey(lease.subnet);
+    if (this.#refused.has(key)) return;
+    const address = lease.attributes.publicIp;
+    const mtuBytes = Math.min(this.#pathMtus.get(address)?.mtuBytes ?? this.#mtuBytes, this.#mtuBytes);
+    const row = this.#table.set(lease.subnet, { address, port: this.#port, mtuBytes });
+    this.#traffic.assign(key, address, row);
+  }
+
+  #publish(): void {
+    // A reader stopped in the middle of a lookup holds it up; housekeeping tries again.
+    if (this.#table.publish()) this.#traffic.published();
+  }
+
+  #notePathMtu({ peer, mtuBytes }: PathMtuEvent): void {
+    if (mtuBytes >= this.#mtuBytes) return;
+    const known = this.#pathMtus.get(peer);
+    this.#pathMtus.set(peer, { mtuBytes, expiresAtMs: performance.now() + PATH_MTU_TTL_MS });
+    if (known?.mtuBytes === mtuBytes || !this.#table.setPeerMtu(peer, mtuBytes)) return;
+    this.#log.info({ peer: formatIpv4(peer), mtuBytes }, 'path to a peer became narrower');
+    this.#publish();
+  }
+
+  #keepHouse(): void {
+    const nowMs = performance.now();
+    for (const [peer, { expiresAtMs }] of this.#pathMtus) {
+      if (expiresAtMs <= nowMs) this.pathMtuChanged(peer, this.#iface.mtuBytes);
+    }
+    this.#publish();
+    this.#table.settle();
+    if (this.#dataplane !== undefined) {
+      this.#probe(this.#dataplane);
+      this.#watchWorkers(this.#dataplane, nowMs);
+    }
+    const snapshot = this.#counterSnapshot();
+    if (snapshot === undefined) return;
+    for (const { direction, reason, packets, text } of this.#dropLog.take(snapshot, nowMs)) {
+      this.#log.warn({ direction, reason, packets }, `packets dropped: ${text}`);
+    }
+  }
+
+  // --- what operators see --------------------------------------------------------------------------------------
+
+  #counterSnapshot() {
+    const current = this.#dataplane?.counters();
+    if (current === undefined || this.#retired === undefined) {
+      const only = current ?? this.#retired;
+      return only && withQueueDrops(only, this.#queueDrops.total());
+    }
+    return withQueueDrops(addSnapshots(this.#retired, current), this.#queueDrops.total());
+  }
+
+  #mergingValues(): MetricFamily['values'] {
+    const { mergeTcp = false, mergeUdp = false } = this.#dataplane?.granted() ?? {};
+    return [
+      { labels: { protocol: 'tcp' }, value: Number(mergeTcp === true) },
+      { labels: { protocol: 'udp' }, value: Number(mergeUdp === true) },
+    ];
+  }
+
+  #peerStatus(): Record<string, unknown>[] {
+    const rows = [...this.#leases.values()].map((lease) => ({ lease, row: this.#table.rowOf(lease.subnet) }));
+    const counts = this.#dataplane?.peerCounters(this.#table.rowLimit) ?? [];
+    return rows.map(({ lease, row }) => {
+      const entry: Record<string, unknown> = {
+        subnet: formatPrefix(lease.subnet),
+        publicIp: formatIpv4(lease.attributes.publicIp),
+      };
+      if (row === undefined) {
+        entry['refused'] = this.#refused.get(prefixKey(lease.subnet))?.reason;
+        return entry;
+      }
+      const { peer } = this.#table.row(row)!;
+      Object.assign(entry, { row, port: peer.port, mtuBytes: peer.mtuBytes });
+      const [packetsOut, bytesOut, packetsIn, bytesIn] = this.#traffic.of(prefixKey(lease.subnet), counts);
+      Object.assign(entry, { packetsOut, bytesOut, packetsIn, bytesIn });
+      return entry;
+    });
+  }
+}
+
+/** A device that an earlier release made, and that was left before it got an address. */
+async function isUnclaimed(link: Link): Promise<boolean> {
+  return (
+    isPersistentTun(link) &&
+    link.alias === '' &&
+    link.addresses.length === 0 &&
+    !(await hasCarrier(link.name))
+  );
+}
+
+function addDirections<Name extends string>(
+  a: DirectionCounters<Name>,
+  b: DirectionCounters<Name>,
+): DirectionCounters<Name> {
+  const values: Record<Name, number> = { ...a.values };
+  for (const name of Object.keys(values) as Name[]) values[name] += b.values[name];
+  return { values, offenders: new Map([...a.offenders, ...b.offenders]) };
+}
+
+function addSnapshots(a: CounterSnapshot, b: CounterSnapshot): CounterSnapshot {
+  return {
+    outbound: addDirections(a.outbound, b.outbound),
+    inbound: addDirections(a.inbound, b.inbound),
+    socketDrops: a.socketDrops + b.socketDrops,
+  };
+}
+
+/** What the device dropped was on its way in too: so packets_in still equals packets_out plus all drops. */
+function withQueueDrops({ outbound, ...others }: CounterSnapshot, packets: number) {
+  const values = { ...outbound.values, [QUEUE_DROP]: packets };
+  values.packets_in += packets;
+  return { ...others, outbound: { ...outbound, values } };
+}
+
+/** packets_in → dataplane_packets_in_total{direction}; drop_x → dropped_packets_total{direction, reason="x"}. */
+function countersOf(direction: string, counters: DirectionCounters<string>): MetricFamily[] {
+  const families: MetricFamily[] = [];
+  const drops: { labels: Record<string, string>; value: number }[] = [];
+  for (const [name, value] of Object.entries(counters.values)) {
+    if (name.startsWith('drop_'))
+      drops.push({ labels: { direction, reason: name.slice('drop_'.length) }, value });
+    else {
+      families.push({
+        name: `dataplane_${name}_total`,
+        help: `Data path: ${name.replaceAll('_', ' ')}, by direction.`,
+        type: 'counter',
+        values: [{ labels: { direction }, value }],
+      });
+    }
+  }
+  families.push({
+    name: 'dropped_packets_total',
+    help: 'Inner packets dropped, by direction and reason.',
+    type: 'counter',
+    values: drops,
+  });
+  return families;
+}

@@ -1,0 +1,237 @@
+// The vxlan mode: a kernel VXLAN device carries the packets, twill tells it where each subnet lives.
+//
+// Device flannel.<VNI> with the own subnet's .0/32; for each peer a neighbour, an FDB entry and an onlink route; with
+// DirectRouting a plain route for peers on the same link. Everything is left in place at the end, so that the kernel
+// goes on forwarding while no daemon runs, and taken over by the next one. What differs from desired state is repaired
+// by reconcile(); see peer-programmer.ts for the order of things and docs/kernel-modes.md for the whole.
+
+import { type Condition, condition } from '../../core/conditions.js';
+import { OverlayError } from '../../core/errors.js';
+import { MemberGuard } from '../../firewall/member-guard.js';
+import { nameOfLink } from '../../kernel/link.js';
+import { parseVxlanConfig } from './config.js';
+import { parseVtepData } from './vtep.js';
+import { formatIpv4 } from '../../net/ipv4.js';
+import { removeLeftovers } from '../../cleanup/leftovers.js';
+import { PeerProgrammer } from '../../programmer/programmer.js';
+import { VxlanDevice } from './device.js';
+import type { Backend, BackendContext, ExternalInterface } from '../backend.js';
+import type { VxlanConfig } from './config.js';
+import type { RouteLookup } from '../../kernel/route.js';
+import type { Lease, LeaseAttributes, LeaseDiff } from '../../lease/lease.js';
+import type { Ipv4, Prefix } from '../../net/ipv4.js';
+import type { PeerPlan, PeerRefusal } from '../../programmer/diff.js';
+import type { MetricFamily } from '../../core/metric.js';
+
+/** A backend of type "vxlan". Throws OverlayError E_CONFIG when its settings are wrong. */
+export function openVxlanBackend(context: BackendContext): Backend {
+  return new VxlanBackend(context);
+}
+
+class VxlanBackend implements Backend {
+  readonly type = 'vxlan';
+  readonly #context: BackendContext;
+  readonly #config: VxlanConfig;
+  readonly #device: VxlanDevice;
+  readonly #programmer: PeerProgrammer;
+  readonly #guard: MemberGuard;
+  readonly #memberLeases = new Map<string, number>();
+  #iface: ExternalInterface;
+  #ownSubnet: Prefix | undefined;
+  #isVerifyDue = false;
+
+  constructor(context: BackendContext) {
+    const { config, log, iface } = context;
+    this.#context = context;
+    this.#iface = iface;
+    this.#config = parseVxlanConfig(config.backend);
+    if (this.#config.unknownKeys.length > 0) {
+      log.warn({ keys: this.#config.unknownKeys }, 'network config: unknown keys in Backend ignored');
+    }
+    this.#device = new VxlanDevice({
+      config: this.#config,
+      network: config.network,
+      networks: context.networks,
+      hasTxChecksum: context.vxlanTxChecksum === 'auto',
+      log,
+    });
+    this.#device.mtuBytes(iface); // an MTU that does not fit is told before anything is touched
+    this.#guard = new MemberGuard({
+      port: this.#config.port,
+      vni: this.#config.vni,
+      sourceCheck: context.sourceCheck,
+    });
+    this.#programmer = new PeerProgrammer({
+      network: config.network,
+      former: context.networks[1],
+      tunnelDevice: this.#device.name,
+      needsLookup: () => this.#config.hasDirectRouting,
+      lookupThrough: () => this.#iface.name,
+      planPeer: (lease, lookup) => this.#planPeer(lease, lookup),
+      prepare: () => this.#prepare(),
+      beside: () => this.#syncGuard(),
+      afterFirstRun: () =>
+        removeLeftovers({ networks: context.networks, device: this.#device.name, ownsRoutes: true, log }),
+      log,
+    });
+  }
+
+  async leaseData(): Promise<Pick<LeaseAttributes, 'backendType' | 'backendData'>> {
+    const { name } = this.#device;
+    if (!(await this.#context.holdDevice(name)))
+      throw new OverlayError(
+        'E_RUNNING',
+        `Another daemon has the device ${name}: give each its own Backend.VNI`,
+      );
+    await this.#device.ensure(this.#iface, undefined);
+    return { backendType: 'vxlan', backendData: { VNI: this.#config.vni, VtepMAC: this.#device.mac } };
+  }
+
+  async open(ownSubnet: Prefix): Promise<{ readonly mtuBytes: number }> {
+    this.#ownSubnet = ownSubnet;
+    await this.#device.ensure(this.#iface, { address: ownSubnet.address, length: 32 });
+    await this.#programmer.open();
+    return { mtuBytes: this.#device.mtuBytes(this.#iface) };
+  }
+
+  apply(diff: LeaseDiff): void {
+    for (const lease of diff.removed) this.#noteMember(lease, false);
+    for (const lease of diff.changed) this.#noteMember(lease, true);
+    for (const lease of diff.added) this.#noteMember(lease, true);
+    this.#guard.setComplete();
+    this.#programmer.apply(diff);
+  }
+
+  async reconcile(): Promise<void> {
+    this.#isVerifyDue = true;
+    await this.#programmer.reconcile();
+  }
+
+  rulesChanged(): Promise<void> {
+    return this.#guard.verify();
+  }
+
+  async interfaceChanged(iface: ExternalInterface): Promise<{ readonly mtuBytes: number }> {
+    this.#iface = iface;
+    await this.#programmer.reconcile();
+    return { mtuBytes: this.#device.mtuBytes(iface) };
+  }
+
+  /** The VXLAN device of each host, flanneld's too, has the lowest address of its subnet. */
+  echoTarget({ subnet }: Lease): Ipv4 | undefined {
+    return this.#programmer.carries(subnet) ? subnet.address : undefined;
+  }
+
+  conditions(): readonly Condition[] {
+    const { failure } = this.#guard;
+    const own = failure === undefined ? [] : [condition('source-check-off', failure)];
+    return [...own, ...this.#programmer.conditions()];
+  }
+
+  status(): { readonly detail: Record<string, unknown>; readonly peers: readonly Record<string, unknown>[] } {
+    const { vni, port, hasGbp, hasLearning, hasDirectRouting } = this.#config;
+    const { name: device, mac } = this.#device;
+    const detail = {
+      device,
+      mac,
+      vni,
+      port,
+      hasGbp,
+      hasLearning,
+      hasDirectRouting,
+      interface: this.#iface.name,
+    };
+    return {
+      detail: {
+        ...detail,
+        sourceCheck: this.#context.sourceCheck,
+        refusedDatagrams: this.#guard.dropped,
+      },
+      peers: this.#programmer.peers(),
+    };
+  }
+
+  counters(): readonly MetricFamily[] {
+    return [
+      ...this.#programmer.counters(),
+      {
+        name: 'vxlan_source_refused_total',
+        help: 'VXLAN datagrams dropped because their sender has no lease, as of the last check.',
+        type: 'counter',
+        values: [{ labels: {}, value: this.#guard.dropped }],
+      },
+      {
+        name: 'vxlan_guard_repairs_total',
+        help: 'Times the nft table of the source check was found missing or changed.',
+        type: 'counter',
+        values: [{ labels: {}, value: this.#guard.repairs }],
+      },
+    ];
+  }
+
+  async close(): Promise<void> {
+    await this.#programmer.close();
+  }
+
+  async #prepare(): Promise<void> {
+    if (this.#ownSubnet === undefined) return;
+    // Direct routes name the interface; the device knows it by its index.
+    if (this.#config.hasDirectRouting) {
+      const name = await nameOfLink(this.#iface);
+      if (name !== undefined) this.#iface = { ...this.#iface, name };
+    }
+    const change = await this.#device.ensure(this.#iface, { address: this.#ownSubnet.address, length: 32 });
+    if (change.wasMade || change.wasRepaired) this.#programmer.countRepair('device');
+    if (change.wasAddressed) this.#programmer.countRepair('address');
+  }
+
+  async #syncGuard(): Promise<void> {
+    if (!this.#isVerifyDue) return await this.#guard.sync();
+    this.#isVerifyDue = false;
+    await this.#guard.verify();
+  }
+
+  /** Members are counted whether or not they can be programmed: a lease is what makes a host one. */
+  #noteMember(lease: Lease, isMember: boolean): void {
+    const key = `${lease.subnet.address}/${lease.subnet.length}`;
+    const before = this.#memberLeases.get(key);
+    if (before !== undefined) this.#guard.remove(before);
+    this.#memberLeases.delete(key);
+    if (!isMember || lease.attributes.backendType !== 'vxlan') return;
+    this.#memberLeases.set(key, lease.attributes.publicIp);
+    this.#guard.add(lease.attributes.publicIp);
+  }
+
+  #planPeer(lease: Lease, lookup: RouteLookup | undefined): PeerPlan | PeerRefusal {
+    const { subnet, attributes } = lease;
+    const { publicIp } = attributes;
+    if (attributes.backendType !== 'vxlan') {
+      return {
+        code: 'other_type',
+        reason: `uses backend "${attributes.backendType || 'udp'}", this host uses "vxlan"`,
+      };
+    }
+    if (publicIp === this.#iface.address || publicIp === this.#iface.publicIp) {
+      return { code: 'invalid', reason: `has this host's own public IP ${formatIpv4(publicIp)}` };
+    }
+    const isDirect =
+      this.#config.hasDirectRouting &&
+      lookup !== undefined &&
+      lookup.gateway === undefined &&
+      !lookup.isLocal &&
+      lookup.device === this.#iface.name;
+    if (isDirect) {
+      return { subnet, route: { prefix: subnet, gateway: publicIp, device: lookup.device }, vtep: undefined };
+    }
+    const vtep = parseVtepData(attributes.backendData, publicIp, this.#config.vni);
+    if (typeof vtep === 'string') return { code: 'invalid', reason: `cannot be reached: ${vtep}` };
+    if (vtep.vni !== undefined && vtep.vni !== this.#config.vni) {
+      return { code: 'invalid', reason: `uses VNI ${vtep.vni}, this host uses ${this.#config.vni}` };
+    }
+    if (vtep.mac === this.#device.mac) {
+      return { code: 'invalid', reason: `publishes VtepMAC ${vtep.mac}, which is this host's own` };
+    }
+    const route = { prefix: subnet, gateway: subnet.address, device: this.#device.name, isOnlink: true };
+    return { subnet, route, vtep: { mac: vtep.mac, publicIp } };
+  }
+}

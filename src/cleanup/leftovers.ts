@@ -1,0 +1,61 @@
+// What another mode of ours left in the kernel, removed once the mode in force carries the traffic.
+//
+// A mode leaves its state behind on purpose, so that a restart loses nothing; after a change of the network config's
+// backend type that state is in the way (its routes are more specific than the udp mode's one route). Only what is ours
+// goes, and of our network, or of the one that the last run of this host served: devices with our mark, routes of our
+// protocol, the guard of a device's VNI. Another daemon of this host may carry another network.
+
+import { ipBatch, meansGone, ROUTE_PROTOCOL } from '../kernel/ip.js';
+import { deleteLink, listLinks } from '../kernel/link.js';
+import { deleteRouteLine, listRoutes } from '../kernel/route.js';
+import { removeGuard } from '../firewall/member-guard.js';
+import { OverlayError } from '../core/errors.js';
+import { prefixCovers, type Prefix } from '../net/ipv4.js';
+import { isDeviceOf } from '../kernel/ours.js';
+import type { Link } from '../kernel/link.js';
+import type { Logger } from '../core/log.js';
+
+export interface LeftoverOptions {
+  /** Whose state may go. */
+  readonly networks: readonly Prefix[];
+  /** The device of the mode in force; it and the routes on it stay. */
+  readonly device: string | undefined;
+  /** The mode in force looks after all routes of our protocol itself (vxlan, host-gw). */
+  readonly ownsRoutes: boolean;
+  readonly log: Logger;
+}
+
+/** Removes what is left of other modes. Rejects with OverlayError E_KERNEL or E_FIREWALL. */
+export async function removeLeftovers(options: LeftoverOptions): Promise<void> {
+  const { networks, device, ownsRoutes, log } = options;
+  if (!ownsRoutes) {
+    const routes = (await listRoutes({ protocol: ROUTE_PROTOCOL })).filter((route) => {
+      const isOurs = networks.some((network) => prefixCovers(network, route.prefix));
+      return isOurs && route.type === 'unicast' && route.device !== device;
+    });
+    if (routes.length > 0) log.info({ routes: routes.length }, 'removing routes of another mode');
+    for (const { line, message } of await ipBatch(routes.map((route) => deleteRouteLine(route)))) {
+      if (!meansGone(message)) throw new OverlayError('E_KERNEL', `"ip ${line}" failed: ${message}`);
+    }
+  }
+  for (const link of await listLinks()) {
+    if (link.name === device || !isDeviceOf(link, networks)) continue;
+    log.info({ device: link.name }, 'removing the device of another mode');
+    await removeDevice(link);
+  }
+}
+
+/** Removes a device of ours, and with a VXLAN device the source check of its VNI. Rejects with OverlayError. */
+export async function removeDevice(link: Link): Promise<void> {
+  if (link.kind === 'vxlan') await removeGuardOf(link);
+  await deleteLink(link.name);
+}
+
+async function removeGuardOf(link: Link): Promise<void> {
+  try {
+    await removeGuard(Number(link.data['id']));
+  } catch (error) {
+    // Without nft on this host no guard was ever made.
+    if (!(error instanceof OverlayError && error.cause !== undefined)) throw error;
+  }
+}

@@ -1,0 +1,121 @@
+// Everything that twill keeps in the kernel on purpose when it ends: for the operator who wants it gone.
+
+import { ChainKeeper, probeIptables } from '../firewall/iptables.js';
+import { GUARD_TABLE } from '../firewall/member-guard.js';
+import { deleteTable, printTable } from '../firewall/nft.js';
+import { TableKeeper } from '../firewall/nftables.js';
+import { forwardChain, masqueradeChain, NFT_TABLE } from '../firewall/rules.js';
+import { OverlayError } from '../core/errors.js';
+import { ipBatch, meansGone, ROUTE_PROTOCOL } from '../kernel/ip.js';
+import { listLinks } from '../kernel/link.js';
+import { deleteRouteLine, listRoutes, type Route } from '../kernel/route.js';
+import { formatPrefix, type Prefix, prefixCovers } from '../net/ipv4.js';
+import { isDeviceOf, isPersistentTun, parseMark } from '../kernel/ours.js';
+import { removeDevice } from './leftovers.js';
+
+/** One thing of ours in the kernel. */
+export interface Trace {
+  readonly kind: 'device' | 'route' | 'chain' | 'table';
+  readonly name: string;
+  /** Removes it; one that is gone is success. Rejects with OverlayError. */
+  readonly remove: () => Promise<void>;
+}
+
+/**
+ * What is there now, in the order in which it is best removed: rules, routes, devices. With `network` only what belongs
+ * to that one, for daemons of others may be running.
+ */
+export async function findTraces(network?: Prefix): Promise<Trace[]> {
+  return [
+    ...(await findChains(network)),
+    ...(await (network === undefined ? findTables() : findTableRules(network))),
+    ...(await findRoutes(network)),
+    ...(await findDevices(network)),
+  ];
+}
+
+// The rules of all networks go.
+const ANY: Prefix = { address: 0, length: 0 };
+
+async function findChains(only: Prefix | undefined): Promise<Trace[]> {
+  const features = await probeIptables();
+  if (features === undefined) return [];
+  const network = only ?? ANY;
+  const chains = [
+    masqueradeChain({ network, subnet: network, isFullyRandom: false }),
+    forwardChain({ network }),
+  ].map((chain) => (only === undefined ? { ...chain, networks: undefined } : chain));
+  const found: Trace[] = [];
+  for (const chain of chains) {
+    const keeper = new ChainKeeper(chain, false, features);
+    if (!(await keeper.isPresent())) continue;
+    const remove = async (): Promise<void> => void (await keeper.sync());
+    found.push({ kind: 'chain', name: `${chain.table}/${chain.name}${ofNetwork(only)}`, remove });
+  }
+  return found;
+}
+
+async function findTables(): Promise<Trace[]> {
+  const found: Trace[] = [];
+  for (const name of [NFT_TABLE, GUARD_TABLE]) {
+    const isThere = await withNft(async () => (await printTable('ip', name)) !== undefined);
+    if (isThere) found.push({ kind: 'table', name: `ip ${name}`, remove: () => deleteTable('ip', name) });
+  }
+  return found;
+}
+
+/** The table of source checks has nothing that names a network: a check goes with the device of its VNI. */
+async function findTableRules(network: Prefix): Promise<Trace[]> {
+  const unwanted = { isFullyRandom: false, hasMasquerade: false, hasForward: false };
+  const keeper = new TableKeeper({ network, subnet: network, ...unwanted });
+  if (!(await withNft(() => keeper.isPresent()))) return [];
+  const remove = async (): Promise<void> => void (await keeper.sync());
+  return [{ kind: 'table', name: `ip ${NFT_TABLE}${ofNetwork(network)}`, remove }];
+}
+
+/** Without nft on this host no table was ever made. */
+async function withNft(isThere: () => Promise<boolean>): Promise<boolean> {
+  try {
+    return await isThere();
+  } catch (error) {
+    if (error instanceof OverlayError && error.cause !== undefined) return false;
+    throw error;
+  }
+}
+
+function ofNetwork(network: Prefix | undefined): string {
+  return network === undefined ? '' : ` (rules of ${formatPrefix(network)})`;
+}
+
+async function findRoutes(network = ANY): Promise<Trace[]> {
+  const routes = (await listRoutes({ protocol: ROUTE_PROTOCOL })).filter(({ prefix }) =>
+    prefixCovers(network, prefix),
+  );
+  return routes.map((route) => ({
+    kind: 'route',
+    name: nameOf(route),
+    remove: async () => {
+      for (const { line, message } of await ipBatch([deleteRouteLine(route)])) {
+        if (!meansGone(message)) throw new OverlayError('E_KERNEL', `"ip ${line}" failed: ${message}`);
+      }
+    },
+  }));
+}
+
+function nameOf({ type, prefix, device }: Route): string {
+  const words = [
+    type === 'unicast' ? [] : [type],
+    formatPrefix(prefix),
+    device === undefined ? [] : ['dev', device],
+  ];
+  return words.flat().join(' ');
+}
+
+async function findDevices(network: Prefix | undefined): Promise<Trace[]> {
+  const links = (await listLinks()).filter((link) =>
+    network === undefined
+      ? isPersistentTun(link) || (link.kind === 'vxlan' && parseMark(link.alias) !== undefined)
+      : isDeviceOf(link, [network]),
+  );
+  return links.map((link) => ({ kind: 'device', name: link.name, remove: () => removeDevice(link) }));
+}

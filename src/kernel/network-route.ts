@@ -1,0 +1,104 @@
+// The udp mode's one route: the whole Network leads into our device. It is added, and never takes another's place.
+//
+// A route to exactly the Network that somebody else has made, at whatever metric, is a conflict: ours is not added, or,
+// where the kernel's own connected route came after it, taken back, because a host must not lose its own network.
+
+import { OverlayError } from '../core/errors.js';
+import { ip } from './ip.js';
+import type { Link } from './link.js';
+import { listRoutes, PROTOCOL_KERNEL, type Route } from './route.js';
+import {
+  formatIpv4,
+  formatPrefix,
+  type Prefix,
+  prefixCovers,
+  prefixEquals,
+  prefixesOverlap,
+  prefixOf,
+} from '../net/ipv4.js';
+
+/** @throws OverlayError E_CONFIG when the Network is, or lies in, the network that `uplink` connects this host to. */
+export function checkUplinkNetwork(network: Prefix, uplink: Link): void {
+  for (const { address, length } of uplink.addresses) {
+    const connected = prefixOf(address, length);
+    if (!prefixCovers(connected, network)) continue;
+    throw new OverlayError(
+      'E_CONFIG',
+      `Network ${formatPrefix(network)} is in the network of interface ${uplink.name} ` +
+        `(${formatIpv4(address)}/${length}): choose one that no host's interface is in`,
+    );
+  }
+}
+
+/** Whose route is in the way, in words; undefined when there is none. Pure. */
+export function describeConflict(
+  routes: readonly Route[],
+  network: Prefix,
+  device: string,
+): string | undefined {
+  const foreign = foreignRoutes(routes, network, device)[0];
+  if (foreign === undefined) return undefined;
+  return `the route to ${describeRoute(foreign)} is not ours: the overlay has none`;
+}
+
+/**
+ * Whose route takes packets to `subnet`, or to a part of it, before ours, in words; undefined when none does. `foreign` are
+ * routes of others, `length` is that of our route to it: the kernel takes the longer one. Pure.
+ */
+export function describeShadow(
+  subnet: Prefix,
+  foreign: readonly Route[],
+  length: number,
+): string | undefined {
+  const shadow = foreign.find(({ prefix }) => prefix.length > length && prefixesOverlap(prefix, subnet));
+  if (shadow === undefined) return undefined;
+  return `loses packets to another route, which is more specific than ours: ${describeRoute(shadow)}`;
+}
+
+function describeRoute({ prefix, gateway, devices, protocol }: Route): string {
+  const via = gateway === undefined ? '' : ` via ${formatIpv4(gateway)}`;
+  const on = devices.length === 0 ? '' : ` on ${devices.join(' and ')}`;
+  return `${formatPrefix(prefix)}${via}${on} (protocol ${protocol})`;
+}
+
+function foreignRoutes(routes: readonly Route[], network: Prefix, device: string): Route[] {
+  return routes.filter((route) => prefixEquals(route.prefix, network) && route.device !== device);
+}
+
+/** Takes the route of a Network away that `device` carried before. Rejects with OverlayError E_KERNEL. */
+export async function removeNetworkRoute(network: Prefix, device: string): Promise<void> {
+  const routes = await listRoutes({ exact: network });
+  if (!routes.some((route) => route.device === device && prefixEquals(route.prefix, network))) return;
+  await ip(['route', 'del', formatPrefix(network), 'dev', device, 'scope', 'global']);
+}
+
+/**
+ * Makes the route of the Network where nobody else has one; what is in the way, in words, when somebody has. Rejects with
+ * OverlayError E_KERNEL.
+ */
+export async function syncNetworkRoute(
+  network: Prefix,
+  device: string,
+  onAdded: () => void = () => undefined,
+): Promise<string | undefined> {
+  const routes = await listRoutes({ exact: network });
+  const isThere = routes.some((route) => route.device === device && prefixEquals(route.prefix, network));
+  const foreign = foreignRoutes(routes, network, device);
+  // Scope global and protocol boot, as flannel's own route: nothing else tells the two apart.
+  const words = [formatPrefix(network), 'dev', device, 'scope', 'global'];
+  if (isThere) {
+    if (!foreign.some(({ protocol }) => protocol === PROTOCOL_KERNEL)) return undefined;
+    await ip(['route', 'del', ...words]);
+  } else if (foreign.length === 0) {
+    try {
+      await ip(['route', 'add', ...words]);
+      onAdded();
+      return undefined;
+    } catch (error) {
+      // Somebody was faster; who it was, the list tells.
+      if (!(error instanceof OverlayError && error.message.includes('File exists'))) throw error;
+      return describeConflict(await listRoutes({ exact: network }), network, device);
+    }
+  }
+  return describeConflict(foreign, network, device);
+}

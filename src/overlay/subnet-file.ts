@@ -1,0 +1,145 @@
+// subnet.env: what other programs (container runtimes, the CNI plugin) learn from the daemon, and what the daemon
+// learns from its own previous run. The text is flannel's, byte for byte.
+//
+// It is sourced by scripts that run as root, so it is written only from numbers, replaced in one step, and never
+// through a link; what is read back is taken only where it has exactly the form that is written.
+
+import { constants } from 'node:fs';
+import { lstat, open, readdir, readFile, rename, unlink } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { OverlayError } from '../core/errors.js';
+import { makeFolder } from '../core/files.js';
+import { formatIpv4, formatPrefix, parseCidr, type Prefix, prefixOf } from '../net/ipv4.js';
+
+export interface SubnetFile {
+  readonly network: Prefix;
+  readonly subnet: Prefix;
+  readonly mtuBytes: number;
+  readonly ipMasq: boolean;
+}
+
+export interface PreviousSubnet {
+  readonly network: Prefix | undefined;
+  readonly subnet: Prefix | undefined;
+  readonly ipMasq: boolean | undefined;
+  /** Lines that were not understood, in words. */
+  readonly warnings: readonly string[];
+}
+
+const MODE = 0o644;
+const MAX_BYTES = 4096;
+
+/** The file's text. FLANNEL_SUBNET is the first address of the subnet, which the bridge takes. */
+export function formatSubnetFile(content: SubnetFile): string {
+  const { network, subnet, mtuBytes, ipMasq } = content;
+  return [
+    `FLANNEL_NETWORK=${formatPrefix(network)}`,
+    `FLANNEL_SUBNET=${formatIpv4(subnet.address + 1)}/${subnet.length}`,
+    `FLANNEL_MTU=${mtuBytes}`,
+    `FLANNEL_IPMASQ=${ipMasq}`,
+    '',
+  ].join('\n');
+}
+
+/**
+ * Writes the file in one step: a reader sees the old text or the new. Directories are made as needed. Rejects with
+ * OverlayError E_FILE, the old file untouched; so it does when the path is a link or no regular file.
+ */
+export async function writeSubnetFile(path: string, content: SubnetFile): Promise<void> {
+  try {
+    makeFolder(dirname(path), 0o755);
+    await refuseUnusual(path);
+    await replaceFile(path, formatSubnetFile(content));
+  } catch (error) {
+    throw new OverlayError('E_FILE', `Cannot write subnet file ${path}: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
+}
+
+async function refuseUnusual(path: string): Promise<void> {
+  const found = await lstat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    throw error;
+  });
+  if (found?.isFile() === false) throw new Error('it is a link or no regular file');
+}
+
+async function replaceFile(path: string, text: string): Promise<void> {
+  const stem = `.${basename(path)}.`;
+  const temporary = join(dirname(path), `${stem}${process.pid}`);
+  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+  // Left by processes that were killed in here, ours by one with our pid. One that is at it now fails and tries again.
+  for (const name of await readdir(dirname(path))) {
+    if (!name.startsWith(stem) || !/^\d+$/.test(name.slice(stem.length))) continue;
+    await unlink(join(dirname(path), name)).catch(() => undefined);
+  }
+  try {
+    const file = await open(temporary, flags, MODE);
+    try {
+      await file.writeFile(text);
+      await file.chmod(MODE); // whatever the umask
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    await unlink(temporary).catch(() => undefined);
+    throw error;
+  }
+  const directory = await open(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}
+
+/** Reads what an earlier run wrote. A missing file is an empty answer; what cannot be used is left out and named. */
+export async function readSubnetFile(path: string): Promise<PreviousSubnet> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    const warnings = code === 'ENOENT' ? [] : [`cannot read previous subnet file ${path}: ${code}`];
+    return { network: undefined, subnet: undefined, ipMasq: undefined, warnings };
+  }
+  return text.length > MAX_BYTES
+    ? {
+        network: undefined,
+        subnet: undefined,
+        ipMasq: undefined,
+        warnings: [`${path}: ${text.length} bytes: expected at most ${MAX_BYTES}`],
+      }
+    : parseSubnetFile(text, path);
+}
+
+/** Parses the text of a subnet file; `path` is for the warnings. */
+export function parseSubnetFile(text: string, path: string): PreviousSubnet {
+  const values = new Map<string, string>();
+  for (const line of text.split('\n')) {
+    const match = /^\s*(?:export\s+)?([A-Z0-9_]+)=(["']?)([^"']*)\2\s*$/.exec(line.replace(/\s#.*$/, ''));
+    if (match !== null) values.set(match[1], match[3].trim());
+  }
+  const warnings: string[] = [];
+  const prefix = (key: string): Prefix | undefined => {
+    const value = values.get(key);
+    if (value === undefined) return undefined;
+    // A list is what flannel wrote for several networks (v0.21 to v0.22).
+    const cidrs = value.split(',').flatMap((part) => parseCidr(part.trim()) ?? []);
+    if (cidrs.length !== 1) {
+      warnings.push(`${path}: ${key} is ${JSON.stringify(value)}: expected one IPv4 network`);
+      return undefined;
+    }
+    return prefixOf(cidrs[0].address, cidrs[0].length);
+  };
+  const masq = values.get('FLANNEL_IPMASQ');
+  return {
+    network: prefix('FLANNEL_NETWORK'),
+    subnet: prefix('FLANNEL_SUBNET'),
+    ipMasq: masq === 'true' ? true : masq === 'false' ? false : undefined,
+    warnings,
+  };
+}

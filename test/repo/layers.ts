@@ -1,0 +1,86 @@
+// The layers: what each unit may import besides itself, from the bottom up. docs/architecture.md shows the same table,
+// written from it by `npm run docs`.
+
+/** A unit is a folder of src, a file of src that is in no folder, `bench`, `test/support` or `test`. */
+export const LAYERS: Readonly<Record<string, readonly string[]>> = {
+  core: [],
+  net: [],
+  config: ['core', 'net'],
+  lease: ['net', 'config'],
+  native: ['config'],
+  dataplane: ['core', 'net', 'config', 'native'],
+  kernel: ['core', 'net'],
+  firewall: ['core', 'net', 'config', 'kernel'],
+  cleanup: ['core', 'net', 'kernel', 'firewall'],
+  programmer: ['core', 'net', 'lease', 'kernel'],
+  backend: [
+    'core',
+    'net',
+    'config',
+    'lease',
+    'native',
+    'dataplane',
+    'kernel',
+    'firewall',
+    'cleanup',
+    'programmer',
+  ],
+  store: ['core', 'net', 'config', 'lease'],
+  probe: ['core', 'net'],
+  overlay: ['core', 'net', 'config', 'lease', 'store'],
+  ops: ['core'],
+  cni: ['core', 'net'],
+  docker: ['net', 'kernel'],
+  cli: [
+    'core',
+    'net',
+    'config',
+    'lease',
+    'native',
+    'kernel',
+    'firewall',
+    'cleanup',
+    'backend',
+    'store',
+    'probe',
+    'overlay',
+  ],
+  daemon: [
+    'core',
+    'net',
+    'config',
+    'lease',
+    'native',
+    'kernel',
+    'firewall',
+    'backend',
+    'store',
+    'probe',
+    'overlay',
+    'ops',
+  ],
+  main: ['core', 'config', 'native', 'daemon'],
+  'test/support': ['core', 'net', 'config', 'lease', 'kernel', 'firewall', 'backend', 'store'],
+  bench: ['core', 'net', 'config', 'lease', 'dataplane', 'store', 'test/support'],
+};
+
+/** What may be said of a test: it imports whatever it tests, and what it shares with the benchmarks. */
+export const ANYTHING = 'test';
+
+/** No I/O, no clock, no randomness, no timer: nothing of Node but pure values. */
+export const PURE: readonly string[] = ['net', 'config', 'lease'];
+
+/** The unit that a file of the repository belongs to. */
+export function unitOf(path: string): string {
+  const inside = path.replace(/\.[jt]s$/, '').replace(/^src\//, '');
+  if (inside.startsWith('test/support/')) return 'test/support';
+  return inside.split('/')[0];
+}
+
+/** The table as a Markdown list, the top first. */
+export function layersMarkdown(): string {
+  const rows = Object.entries(LAYERS)
+    .reverse()
+    .map(([unit, allowed]) => `| \`${unit}\` | ${allowed.length === 0 ? '–' : allowed.join(', ')} |`);
+  return ['| unit | may import |', '| --- | --- |', ...rows].join('\n');
+}

@@ -336,10 +336,10 @@ class Daemon {
   async #openServers(): Promise<void> {
     const { healthzIp, healthzPort, metricsIp, metricsPort, controlSocket } = this.#flags;
     const metrics = new Metrics({
-      backend: () => [...(this.#backend?.counters() ?? []), ...(this.#firewall?.counters() ?? [])],
+      backend: () => [...(this.#backend?.metrics() ?? []), ...(this.#firewall?.metrics() ?? [])],
       gauges: () => [
         ...this.#gauges(),
-        ...(this.#store.counters?.() ?? []),
+        ...(this.#store.metrics?.() ?? []),
         ...pathMetrics(this.#prober),
         ...reachMetrics(this.#overlayProber, (key) => formatPrefix(prefixOfKey(key))),
       ],

@@ -63,7 +63,7 @@ export interface Backend {
   /** For /status. `peers` is what the backend holds for each peer, by subnet. */
   status(): { readonly detail: Record<string, unknown>; readonly peers: readonly Record<string, unknown>[] };
   /** Prometheus metrics are registered by ops/metrics.ts from this: name without prefix → value by label set. */
-  counters(): readonly MetricFamily[];
+  metrics(): readonly MetricFamily[];
   /** Idempotent; leaves in the kernel what the mode promises to keep (see docs/lifecycle.md). */
   close(): Promise<void>;
 }

@@ -2,7 +2,7 @@
 // when the terminal changes its size. It outlives a restart of the daemon.
 
 import { readFileSync } from 'node:fs';
-import { abortableDelay } from '../core/delay.js';
+import { nap } from '../core/waiting.js';
 import { type Command, countOption, secondsOption } from './command.js';
 import { type DaemonStatus, DaemonUnreachable, fetchStatus, type PeerStatus } from './daemon-client.js';
 import { fitColumns, formatDuration, formatNumber, sparkline } from './format.js';
@@ -300,7 +300,7 @@ export const TOP: Command = {
       let before = withDeviceCounters(await fetchStatus(socketPath));
       let beforeMs = performance.now();
       for (let i = 0; i < count; i++) {
-        await abortableDelay(seconds * 1000, stop.signal);
+        await nap(seconds * 1000, stop.signal);
         if (stop.signal.aborted) break;
         const status = await look();
         const nowMs = performance.now();

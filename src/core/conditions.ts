@@ -204,6 +204,46 @@ export function conditionOfMany(
   return condition(code, more > 0 ? `${named}; and ${more} more` : named, count);
 }
 
+/**
+ * What holds in one part: a fault is held under its subject where it is met, and released where it is over. This *is*
+ * what /readyz lists, and the log says each of them once (ops/health.ts), so a part need not remember or say it again.
+ */
+export class Conditions {
+  readonly #held = new Map<string, Condition>();
+
+  /** `text` is true of `subject` from now on, whatever was said of it before. */
+  hold(code: ConditionCode, text: string, subject: string = code): void {
+    this.#held.set(subject, condition(code, text));
+  }
+
+  /** Nothing is wrong with these subjects any more; a condition without a subject of its own has its code as one. */
+  release(...subjects: readonly string[]): void {
+    for (const subject of subjects) this.#held.delete(subject);
+  }
+
+  /** hold(), or release() when there is no text. */
+  set(code: ConditionCode, text: string | undefined, subject: string = code): void {
+    if (text === undefined) this.release(subject);
+    else this.hold(code, text, subject);
+  }
+
+  /** What is said of a subject. */
+  textOf(subject: string): string | undefined {
+    return this.#held.get(subject)?.text;
+  }
+
+  /** One condition for each code. */
+  list(): readonly Condition[] {
+    const texts = new Map<ConditionCode, string[]>();
+    for (const { code, text } of this.#held.values()) {
+      const known = texts.get(code);
+      if (known === undefined) texts.set(code, [text]);
+      else known.push(text);
+    }
+    return Array.from(texts, ([code, list]) => conditionOfMany(code, list));
+  }
+}
+
 /** Whether this host is not ready because of it. */
 export function makesUnready({ code }: { readonly code: ConditionCode }): boolean {
   const { severity, scope }: Kind = CONDITIONS[code];

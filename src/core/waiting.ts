@@ -1,5 +1,4 @@
-// Time as the etcd store uses it: a monotonic clock that tests can replace, sleeps that end with a signal, and the
-// backoff between attempts.
+// Waiting: a monotonic clock that tests can replace, sleeps that end with a signal, and the backoff between attempts.
 
 import { readFileSync } from 'node:fs';
 
@@ -58,6 +57,11 @@ export function sleep(clock: Clock, delayMs: number, signal: AbortSignal): Promi
     });
     signal.addEventListener('abort', onAbort, { once: true });
   });
+}
+
+/** Resolves after `delayMs`, or at once when the signal aborts: for a loop that looks at the signal itself. */
+export function nap(delayMs: number, signal: AbortSignal, clock: Clock = MONOTONIC_CLOCK): Promise<void> {
+  return sleep(clock, delayMs, signal).catch(() => undefined);
 }
 
 /** `promise`, or a rejection with the signal's reason when that comes first. The promise itself is not cancelled. */

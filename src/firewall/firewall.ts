@@ -7,7 +7,7 @@
 // conditions() and tried again by each resync. Order within a pass: our own rules first, then the clean-up of the other
 // kind, so that there is no moment without.
 
-import { type Condition, type ConditionCode, conditionOfMany, isPermission } from '../core/conditions.js';
+import { type Condition, Conditions, isPermission } from '../core/conditions.js';
 import { ip, ROUTE_PROTOCOL } from '../kernel/ip.js';
 import { listRoutes } from '../kernel/route.js';
 import { OverlayError } from '../core/errors.js';
@@ -64,6 +64,9 @@ const CLEANUPS = new Set(['blackhole route', 'rules of the other firewall mode']
  */
 const SHOWN_AFTER = 2;
 
+/** Subject of the condition that the first pass takes its time. */
+const LATE = 'first pass';
+
 /** How long the start waits for the first pass, which takes 40 to 100 ms where no lock is held. */
 const PATIENCE_MS = 1_000;
 
@@ -71,12 +74,13 @@ export class Firewall {
   readonly #options: FirewallOptions;
   readonly #closing = new AbortController();
   #keepers: Map<string, Keeper> | undefined;
+  /** Attempts of each part that failed in a row, with what was said of the last. */
   readonly #failures = new Map<string, { readonly message: string; readonly attempts: number }>();
+  readonly #conditions = new Conditions();
   #isOtherModeClean = false;
   #usesNft: boolean;
   #repairs = 0;
   #hasInstalled = false;
-  #isLate = false;
   #running: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
 
@@ -94,13 +98,13 @@ export class Firewall {
   async open(): Promise<void> {
     const first = this.resync().then(() => {
       this.#hasInstalled = true;
-      this.#isLate = false;
+      this.#conditions.release(LATE);
       this.#arm();
     });
     let timer: NodeJS.Timeout | undefined;
     const patience = new Promise<void>((resolve) => {
       timer = setTimeout(() => {
-        this.#isLate = true;
+        this.#conditions.hold('firewall', 'the rules are not in place yet: a lock is waited for', LATE);
         resolve();
       }, PATIENCE_MS);
     });
@@ -124,20 +128,8 @@ export class Firewall {
     await this.#running;
   }
 
-  conditions(): Condition[] {
-    const texts = new Map<ConditionCode, string[]>();
-    if (this.#isLate) texts.set('firewall', ['the rules are not in place yet: a lock is waited for']);
-    for (const [what, { message, attempts }] of this.#failures) {
-      if (attempts < SHOWN_AFTER) continue;
-      const isRefused = isPermission(message);
-      const code = CLEANUPS.has(what) ? 'firewall-cleanup' : isRefused ? 'no-permission' : 'firewall';
-      texts.set(code, [...(texts.get(code) ?? []), `${what}: ${message}`]);
-    }
-    for (const { refusal } of this.#keepers?.values() ?? []) {
-      if (refusal === undefined) continue;
-      texts.set('forward-refused', [`${refusal} stands before ours: packets of the overlay are refused`]);
-    }
-    return Array.from(texts, ([code, list]) => conditionOfMany(code, list));
+  conditions(): readonly Condition[] {
+    return this.#conditions.list();
   }
 
   /** Whether the rules are made with nft: because the network config says so, or for want of iptables. */
@@ -146,7 +138,7 @@ export class Firewall {
   }
 
   /** For the metrics. */
-  counters(): MetricFamily[] {
+  metrics(): MetricFamily[] {
     return [
       {
         name: 'firewall_repairs_total',
@@ -171,6 +163,9 @@ export class Firewall {
     // Side by side, since each waits for a held lock.
     const syncs = Array.from(keepers, async ([what, keeper]) => {
       const hasChanged = await this.#attempt(what, () => keeper.sync(signal));
+      const { refusal } = keeper;
+      const refused = refusal && `${refusal} stands before ours: packets of the overlay are refused`;
+      this.#conditions.set('forward-refused', refused, `refusal of ${what}`);
       if (hasChanged === true && this.#hasInstalled) {
         this.#repairs++;
         this.#options.log.warn({ what }, 'firewall rules were missing or changed, restored');
@@ -191,6 +186,7 @@ export class Firewall {
     try {
       const result = await part();
       this.#failures.delete(what);
+      this.#conditions.release(what);
       return result;
     } catch (error) {
       if (this.#closing.signal.aborted) return undefined;
@@ -199,6 +195,12 @@ export class Firewall {
       const attempts = this.#hasInstalled ? (known?.attempts ?? 0) + 1 : SHOWN_AFTER;
       if (known?.message !== message) this.#options.log.error({ err: error, what }, 'firewall part failed');
       this.#failures.set(what, { message, attempts });
+      const code = CLEANUPS.has(what)
+        ? 'firewall-cleanup'
+        : isPermission(message)
+          ? 'no-permission'
+          : 'firewall';
+      if (attempts >= SHOWN_AFTER) this.#conditions.hold(code, `${what}: ${message}`, what);
       return undefined;
     }
   }

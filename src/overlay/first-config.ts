@@ -12,6 +12,7 @@
 
 import type { NetworkConfig } from '../config/network-config.js';
 import { OverlayError } from '../core/errors.js';
+import { MONOTONIC_CLOCK, sleep } from '../core/waiting.js';
 import type { Logger } from '../core/log.js';
 import type { CachedTable, LeaseStore } from '../store/store.js';
 
@@ -91,8 +92,7 @@ async function validConfig(
       // A daemon that forwards from its saved table is not ended by what somebody wrote meanwhile.
       log.error({ code: error.code }, `network config not usable, keeping the saved one: ${error.message}`);
       next = undefined;
-      await new Promise((resolve) => setTimeout(resolve, INVALID_RETRY_MS));
-      signal.throwIfAborted();
+      await sleep(MONOTONIC_CLOCK, INVALID_RETRY_MS, signal);
     }
   }
 }

@@ -5,7 +5,7 @@
 import { type FSWatcher, watch } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
-import { type Condition, condition } from '../core/conditions.js';
+import { type Condition, Conditions } from '../core/conditions.js';
 import type { Logger } from '../core/log.js';
 import { formatSubnetFile, type SubnetFile, writeSubnetFile } from './subnet-file.js';
 
@@ -16,7 +16,7 @@ export class SubnetFileKeeper {
   readonly #path: string;
   readonly #log: Logger;
   #content: SubnetFile | undefined;
-  #fault: string | undefined;
+  readonly #conditions = new Conditions();
   #repairs = 0;
   #foreignAtMs = -Infinity;
   #watcher: FSWatcher | undefined;
@@ -46,8 +46,8 @@ export class SubnetFileKeeper {
     return this.#enqueue(() => this.#check());
   }
 
-  conditions(): Condition[] {
-    return this.#fault === undefined ? [] : [condition('subnet-file', this.#fault)];
+  conditions(): readonly Condition[] {
+    return this.#conditions.list();
   }
 
   /** The file stays. Idempotent. */
@@ -58,6 +58,10 @@ export class SubnetFileKeeper {
     await this.#queue;
   }
 
+  get #isUnwritten(): boolean {
+    return this.#conditions.textOf('subnet-file') !== undefined;
+  }
+
   #enqueue(task: () => Promise<void>): Promise<void> {
     this.#queue = this.#queue.then(task);
     return this.#queue;
@@ -65,7 +69,7 @@ export class SubnetFileKeeper {
 
   async #check(): Promise<void> {
     if (this.#isClosed || this.#content === undefined) return;
-    if (this.#fault !== undefined) return this.#write();
+    if (this.#isUnwritten) return this.#write();
     const text = await readFile(this.#path, 'utf8').catch(() => undefined);
     if (text === formatSubnetFile(this.#content)) return;
     const nowMs = performance.now();
@@ -74,7 +78,7 @@ export class SubnetFileKeeper {
       this.#foreignAtMs = nowMs;
     }
     await this.#write();
-    if (this.#fault !== undefined) return;
+    if (this.#isUnwritten) return;
     this.#repairs++;
     const what = text === undefined ? 'was gone' : 'had been changed';
     this.#log.warn({ path: this.#path }, `subnet file ${what}: written again`);
@@ -84,10 +88,10 @@ export class SubnetFileKeeper {
     if (this.#isClosed) return;
     try {
       await writeSubnetFile(this.#path, this.#content!);
-      this.#fault = undefined;
+      this.#conditions.release('subnet-file');
       if (!this.#isClosed) this.#watch();
     } catch (error) {
-      this.#fault = error instanceof Error ? error.message : String(error);
+      this.#conditions.hold('subnet-file', error instanceof Error ? error.message : String(error));
     }
   }
 

@@ -160,7 +160,7 @@ export class PeerProgrammer {
     return found;
   }
 
-  counters(): MetricFamily[] {
+  metrics(): MetricFamily[] {
     const states = {
       programmed: 0,
       waiting: 0,

@@ -68,7 +68,7 @@ export interface LeaseStore {
   /** Store-specific detail for /status: endpoints, revision, lease expiry. No secrets. */
   status(): Record<string, unknown>;
   /** For ops/metrics.ts. */
-  counters?(): readonly MetricFamily[];
+  metrics?(): readonly MetricFamily[];
   /** Ends watch and renewal. The own lease stays in the store, as flannel's does. Idempotent. */
   close(): Promise<void>;
 }

@@ -90,7 +90,7 @@ t.test(
       await until(() => again.recorder.lines()[0] === `10.5.1.0/24 ${leaseValue(publicIp)}`, 'published');
       if (leaseTtlSeconds === 4) {
         const renewals = (): number =>
-          again.store.counters().find(({ name }) => name === 'lease_renewals_total')!.values[0].value;
+          again.store.metrics().find(({ name }) => name === 'lease_renewals_total')!.values[0].value;
         await until(() => renewals() > 0, 'renewed');
       }
       const list = (): Promise<string> => etcd.ctl('lease', 'list');

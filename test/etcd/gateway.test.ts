@@ -14,7 +14,7 @@ const PROGRESS_MS = 300;
 const tuning = { progressMs: PROGRESS_MS };
 
 const counter = ({ store }: Fixture, name: string): number =>
-  store.counters().find((row) => row.name.includes(name))!.values[0].value;
+  store.metrics().find((row) => row.name.includes(name))!.values[0].value;
 
 /** Long enough idle that a reconnect at each unanswered sign of life would show several times. */
 async function idle(): Promise<void> {

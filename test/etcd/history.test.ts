@@ -23,7 +23,7 @@ import { TcpProxy } from '../support/tcp-proxy.js';
 t.setTimeout(90_000);
 const OWN = { previousSubnet: parsePrefix('10.5.1.0/24')! };
 const counter = ({ store }: Pick<Fixture, 'store'>, name: string): number =>
-  store.counters().find((family) => family.name === name)!.values[0].value;
+  store.metrics().find((family) => family.name === name)!.values[0].value;
 const ownValue = async (etcd: EtcdServer): Promise<string> =>
   (await etcd.ctl('get', '--print-value-only', `${PREFIX}/subnets/10.5.1.0-24`)).trim();
 

@@ -44,7 +44,7 @@ async function open(t: Test, options: Partial<FixtureOptions> = {}): Promise<Ben
 
 const isLive = (store: Fixture['store']): boolean => store.status().watchEstablished === true;
 const counter = (bench: Fixture, name: string): number =>
-  bench.store.counters().find((family) => family.name === name)!.values[0].value;
+  bench.store.metrics().find((family) => family.name === name)!.values[0].value;
 
 /** `count` leases from 10.5.100.0 on, as txn operations. */
 function puts(count: number, host: (i: number) => string): string[] {

@@ -32,7 +32,7 @@ t.beforeEach(async () => {
 const OWN_KEY = `${PREFIX}/subnets/10.5.1.0-24`;
 const OWN = { previousSubnet: parsePrefix('10.5.1.0/24')! };
 const counter = ({ store }: Pick<Fixture, 'store'>, name: string): number =>
-  store.counters().find((family) => family.name === name)!.values[0].value;
+  store.metrics().find((family) => family.name === name)!.values[0].value;
 const valueOf = async (key: string): Promise<string> =>
   (await etcd.ctl('get', '--print-value-only', key)).trim();
 const leaseCount = async (): Promise<number> =>

@@ -30,7 +30,7 @@ t.beforeEach(async () => {
 
 const OWN = { previousSubnet: parsePrefix('10.5.1.0/24')! };
 const counter = ({ store }: Pick<Fixture, 'store'>, name: string): number =>
-  store.counters().find((family) => family.name === name)!.values[0].value;
+  store.metrics().find((family) => family.name === name)!.values[0].value;
 
 /** One request of etcd's JSON gateway; values are bytes, so anything can be written. */
 async function gateway(path: string, body: object): Promise<void> {

@@ -26,7 +26,7 @@ import {
 t.setTimeout(120_000);
 
 const counter = ({ store }: Pick<Fixture, 'store'>, name: string): number =>
-  store.counters().find((family) => family.name === name)!.values[0].value;
+  store.metrics().find((family) => family.name === name)!.values[0].value;
 
 t.test('E6 quota full: named, tried at most once a second, renewed after disarm', async (t) => {
   const etcd = await startEtcd({ args: ['--quota-backend-bytes', '16777216'] });

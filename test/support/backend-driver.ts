@@ -123,7 +123,7 @@ async function perform(command: Command): Promise<unknown> {
         await new Promise((resolve) => setTimeout(resolve, 5));
       return {};
     case 'state':
-      return { degraded: textsOf(backend!), counters: backend!.counters(), status: backend!.status() };
+      return { degraded: textsOf(backend!), counters: backend!.metrics(), status: backend!.status() };
     case 'firewall': {
       firewall = new Firewall({
         network: parsePrefix(command.network!)!,
@@ -142,7 +142,7 @@ async function perform(command: Command): Promise<unknown> {
     }
     case 'resync':
       await firewall!.resync();
-      return { degraded: textsOf(firewall!), repairs: firewall!.counters()[0].values[0].value };
+      return { degraded: textsOf(firewall!), repairs: firewall!.metrics()[0].values[0].value };
     case 'close':
       await monitor?.close();
       await rulesMonitor?.close();
@@ -165,7 +165,7 @@ async function interfaceOf(command: Command) {
 async function settled(): Promise<void> {
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, 1));
-    const gauge = backend!.counters().find((counter) => counter.name === 'kernel_peers');
+    const gauge = backend!.metrics().find((counter) => counter.name === 'kernel_peers');
     const waiting = gauge?.values.find((value) => value.labels['state'] === 'waiting')?.value ?? 0;
     if (waiting === 0) return;
   }

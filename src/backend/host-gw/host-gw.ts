@@ -89,8 +89,8 @@ class HostGwBackend implements Backend {
     return { detail: { interface: this.#iface.name }, peers: this.#programmer.peers() };
   }
 
-  counters(): readonly MetricFamily[] {
-    return this.#programmer.counters();
+  metrics(): readonly MetricFamily[] {
+    return this.#programmer.metrics();
   }
 
   async close(): Promise<void> {

@@ -17,7 +17,7 @@ import { QUEUE_DROP } from '../../native/counters.js';
 import { Dataplane, type CounterSnapshot, type DirectionCounters } from '../../dataplane/dataplane.js';
 import { DropLog } from '../../dataplane/drop-log.js';
 import { RouteTable } from '../../dataplane/route-table.js';
-import { abortableDelay } from '../../core/delay.js';
+import { Backoff, nap } from '../../core/waiting.js';
 import { OverlayError } from '../../core/errors.js';
 import { parseUdpBackend } from './config.js';
 import { type Condition, condition, conditionOfMany } from '../../core/conditions.js';
@@ -283,7 +283,7 @@ class UdpBackend implements Backend {
     return { detail, peers: this.#peerStatus() };
   }
 
-  counters(): readonly MetricFamily[] {
+  metrics(): readonly MetricFamily[] {
     const snapshot = this.#counterSnapshot();
     if (snapshot === undefined) return [];
     return [
@@ -497,19 +497,17 @@ class UdpBackend implements Backend {
       if (failed !== this.#dataplane) return;
       this.#failure = reason;
       this.#log.warn(`data path failed: ${reason}; opening it again`);
-      for (
-        let delayMs = REOPEN_MIN_MS;
-        !this.#closing.signal.aborted;
-        delayMs = Math.min(2 * delayMs, REOPEN_MAX_MS)
-      ) {
+      const backoff = new Backoff(REOPEN_MIN_MS, REOPEN_MAX_MS, Math.random);
+      while (!this.#closing.signal.aborted) {
         try {
           await this.#closeDataplane(closing);
           await this.#openDataplane();
           return;
         } catch (error) {
           this.#failure = `${reason}; ${error instanceof Error ? error.message : String(error)}`;
-          this.#log.warn({ err: error, retryMs: delayMs }, 'cannot open the data path');
-          await abortableDelay(delayMs, this.#closing.signal);
+          const delayMs = backoff.next();
+          this.#log.warn({ err: error, retryMs: Math.round(delayMs) }, 'cannot open the data path');
+          await nap(delayMs, this.#closing.signal);
         }
       }
     });

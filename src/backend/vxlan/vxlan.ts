@@ -151,9 +151,9 @@ class VxlanBackend implements Backend {
     };
   }
 
-  counters(): readonly MetricFamily[] {
+  metrics(): readonly MetricFamily[] {
     return [
-      ...this.#programmer.counters(),
+      ...this.#programmer.metrics(),
       {
         name: 'vxlan_source_refused_total',
         help: 'VXLAN datagrams dropped because their sender has no lease, as of the last check.',

@@ -337,7 +337,7 @@ export class EtcdStore implements LeaseStore {
     };
   }
 
-  counters(): readonly MetricFamily[] {
+  metrics(): readonly MetricFamily[] {
     return storeCounters({ mirror: this.#leases?.counters, own: this.#own?.counters, table: this.#table });
   }
 

@@ -1,0 +1,262 @@
+// The status document: what /status serves, and what `twill`, the page and the benchmarks read. Each part of the daemon
+// gives its own piece of it; docs/operations.md and docs/status.schema.json are written from these types.
+
+import type { ConditionCode, Scope, Severity } from '../core/conditions.js';
+
+/** Raised when a field is renamed, removed or means something else; a new field does not raise it. */
+export const STATUS_VERSION = 1;
+
+/** What the daemon of this host says of itself. */
+export interface StatusDocument {
+  /** Version of this document. */
+  readonly statusVersion: typeof STATUS_VERSION;
+  /** Version of twill. */
+  readonly version: string;
+  readonly uptimeSeconds: number;
+  /** What /readyz answers. */
+  readonly ready: boolean;
+  /** Texts of the conditions that make it not ready. */
+  readonly degraded: readonly string[];
+  /** Everything that holds, the worst first. */
+  readonly conditions: readonly ConditionStatus[];
+  /** The Network of the config, once it is known. */
+  readonly network?: string;
+  /** The own lease, once there is one. */
+  readonly lease?: OwnLeaseStatus;
+  /** The interface between hosts, once it is chosen. */
+  readonly interface?: InterfaceStatus;
+  /** Path of subnet.env. */
+  readonly subnetFile: string;
+  readonly store: StoreStatus;
+  readonly backend: BackendStatus;
+  /** The other hosts. */
+  readonly peers: readonly PeerStatus[];
+  /** Peers by reachability; absent without probes. */
+  readonly peerCounts?: PeerCounts;
+  /** Leases in the store that no host of this network can have, or that harm. */
+  readonly refusedLeases: readonly RefusedLeaseStatus[];
+  /** Leases of two hosts that share addresses, in words. */
+  readonly alarms: readonly string[];
+}
+
+export interface ConditionStatus {
+  readonly code: ConditionCode;
+  readonly severity: Severity;
+  readonly scope: Scope;
+  /** The part of the daemon that says so. */
+  readonly part: string;
+  /** What holds, with names and values. */
+  readonly text: string;
+  /** What to do. */
+  readonly action: string;
+  /** RFC 3339. */
+  readonly since: string;
+  readonly seconds: number;
+  /** Of how many peers or leases it is true. */
+  readonly count: number;
+}
+
+export interface OwnLeaseStatus {
+  readonly subnet: string;
+  /** Of the device of the overlay, and so of pods. */
+  readonly mtuBytes: number;
+}
+
+export interface InterfaceStatus {
+  readonly name: string;
+  readonly index: number;
+  readonly mtuBytes: number;
+  /** Address on the interface. */
+  readonly address: string;
+  /** Address that the peers send to. */
+  readonly publicIp: string;
+}
+
+export type StoreStatus = EtcdStatus | StaticStatus;
+
+export interface EtcdStatus {
+  readonly kind: 'etcd';
+  /** Without user and password. */
+  readonly endpoints: readonly string[];
+  /** Null without a connection. */
+  readonly connectedTo: string | null;
+  readonly sessionsOpened: number;
+  readonly prefix: string;
+  /** Null before a lease was acquired. */
+  readonly ownLease: EtcdLeaseStatus | null;
+  /** Of etcd, as of the last change that was seen; a decimal number. */
+  readonly revision: string;
+  readonly watchEstablished: boolean;
+  /** Leases in the store, the own one included. */
+  readonly leases: number;
+  /** Keys below subnets/ that are no leases. */
+  readonly badKeys: number;
+  /** The first of them. */
+  readonly badKeyList: readonly BadKeyStatus[];
+}
+
+export interface EtcdLeaseStatus {
+  readonly subnet: string;
+  /** The key has no time to live. */
+  readonly isReservation: boolean;
+  /** Id in hexadecimal digits; null of a reservation. */
+  readonly etcdLease: string | null;
+  readonly expiresInSeconds: number | null;
+  readonly renewsInSeconds: number | null;
+  /** Why it is lost, or null. */
+  readonly lost: string | null;
+}
+
+export interface BadKeyStatus {
+  readonly key: string;
+  readonly problem: string;
+}
+
+export interface StaticStatus {
+  readonly kind: 'static';
+  readonly file: string;
+  /** Leases in the file, the own one included. */
+  readonly leases: number;
+}
+
+/** Before the mode is known there is nothing to say. */
+export type BackendStatus = UdpStatus | VxlanStatus | HostGwStatus | NoBackendStatus;
+
+export interface NoBackendStatus {
+  readonly type?: undefined;
+}
+
+/** Whether a check of received packets' sources is in force; the values of --source-check. */
+export type SourceCheckStatus = 'strict' | 'loose' | 'audit' | 'off';
+
+export interface UdpStatus {
+  readonly type: 'udp';
+  readonly device: string;
+  readonly port: number;
+  readonly mtuBytes: number;
+  readonly sourceCheck: SourceCheckStatus;
+  readonly queues: number;
+  /** What the kernel granted: true, a number, or "off" where it was not asked; absent while the data path is closed. */
+  readonly offloads?: OffloadStatus;
+  /** Since the start, over all data paths; absent before the first one. */
+  readonly counters?: CountersStatus;
+}
+
+export type OffloadStatus = Readonly<Record<string, boolean | number | string>>;
+
+/** Packets and bytes of the udp mode; `twill drops` says what each counter of drops means. */
+export interface CountersStatus {
+  readonly outbound: Readonly<Record<string, number>>;
+  readonly inbound: Readonly<Record<string, number>>;
+  readonly socketDrops: number;
+}
+
+export interface VxlanStatus {
+  readonly type: 'vxlan';
+  readonly device: string;
+  /** Of the device; absent before it is made. */
+  readonly mac?: string;
+  readonly vni: number;
+  readonly port: number;
+  readonly hasGbp: boolean;
+  readonly hasLearning: boolean;
+  readonly hasDirectRouting: boolean;
+  /** The interface that the tunnel leaves by. */
+  readonly interface: string;
+  readonly sourceCheck: SourceCheckStatus;
+  /** Datagrams dropped because their sender has no lease. */
+  readonly refusedDatagrams: number;
+}
+
+export interface HostGwStatus {
+  readonly type: 'host-gw';
+  readonly interface: string;
+}
+
+/** Why a backend sends nothing to a host whose lease is good. The words of metrics and conditions. */
+export const PEER_REFUSALS = {
+  other_type: 'its host runs another backend type',
+  route_loop: 'its public IP is reached through the overlay itself',
+  off_link: 'it cannot be a gateway, because it is not on the same link',
+  invalid: 'its lease cannot be used by this mode',
+  conflict: 'its subnet is routed by somebody else',
+} as const;
+
+export type PeerRefusalCode = keyof typeof PEER_REFUSALS;
+
+/** What this host holds for a peer. A switch over `state` is exhaustive. */
+export type PeerState =
+  | { readonly state: 'programmed' }
+  /** Not yet, or not again. */
+  | { readonly state: 'waiting' }
+  /** The kernel does not take it; tried again. */
+  | { readonly state: 'failed'; readonly reason: string }
+  | { readonly state: 'refused'; readonly code: PeerRefusalCode; readonly reason: string };
+
+/** What a backend says of a peer. */
+export type BackendPeerStatus = PeerState & {
+  readonly subnet: string;
+  readonly publicIp: string;
+  /** Of the udp mode: row in the route table. */
+  readonly row?: number;
+  /** Of the udp mode. */
+  readonly port?: number;
+  /** Largest inner packet that reaches it. */
+  readonly mtuBytes?: number;
+  readonly packetsOut?: number;
+  readonly bytesOut?: number;
+  readonly packetsIn?: number;
+  readonly bytesIn?: number;
+  /** Of the kernel modes: where its route leads. */
+  readonly device?: string;
+  /** Of the kernel modes: without a tunnel. */
+  readonly isDirect?: boolean;
+  readonly vtepMac?: string;
+};
+
+export type PeerStatus = BackendPeerStatus & {
+  /** Between the public IPs, outside the overlay; absent before anything is known. */
+  readonly path?: PathStatus;
+  /** Inside the overlay. */
+  readonly reachability: ReachabilityStatus;
+};
+
+export interface PathStatus {
+  readonly rttMs?: number;
+  /** Share of the last 20 echoes without an answer, 0 to 1. */
+  readonly loss?: number;
+  readonly mtuBytes?: number;
+}
+
+/** The words of /status, of the metrics' labels and of `twill peers`; probe/peer-reach.ts says what each means. */
+export const REACH_STATES = ['ok', 'silent since', 'unreachable', 'never heard', 'unknown'] as const;
+export type ReachState = (typeof REACH_STATES)[number];
+
+/** Whether echoes through the overlay come back. */
+export interface ReachabilityStatus {
+  readonly state: ReachState;
+  /** RFC 3339; while it is neither ok nor unknown. */
+  readonly since?: string;
+  /** RFC 3339. */
+  readonly lastHeard?: string;
+  readonly rttMs?: number;
+  /** Share of the last 20 echoes without an answer, 0 to 1. */
+  readonly loss?: number;
+  readonly reason?: string;
+}
+
+export interface PeerCounts {
+  readonly total: number;
+  readonly ok: number;
+  readonly silentSince: number;
+  readonly unreachable: number;
+  readonly neverHeard: number;
+  readonly unknown: number;
+}
+
+export interface RefusedLeaseStatus {
+  /** As in the store. */
+  readonly key: string;
+  readonly code: string;
+  readonly text: string;
+}

@@ -192,7 +192,7 @@ class Daemon {
   constructor(options: DaemonOptions, signal: AbortSignal) {
     this.#flags = options.flags;
     this.#log = options.log;
-    this.#subnetFile = new SubnetFileKeeper(options.flags.subnetFile, options.log);
+    this.#subnetFile = new SubnetFileKeeper(options.flags.files.subnetFile, options.log);
     this.#version = options.version;
     this.#notifier = options.notifier;
     this.#mayUseTable = options.mayUseTable;
@@ -207,8 +207,8 @@ class Daemon {
     leaseLost.catch(() => undefined); // it may come while something else is awaited
 
     await this.#hold(
-      `file/${join(realFolder(dirname(flags.subnetFile)), basename(flags.subnetFile))}`,
-      `the subnet file ${flags.subnetFile}`,
+      `file/${join(realFolder(dirname(flags.files.subnetFile)), basename(flags.files.subnetFile))}`,
+      `the subnet file ${flags.files.subnetFile}`,
       'give each its own --subnet-file',
     );
     this.#store = openStore(flags, this.#log);
@@ -221,7 +221,7 @@ class Daemon {
     const first = await firstConfig(this.#store, this.#log, this.#signal, this.#mayUseTable);
     this.#signal.throwIfAborted();
     this.#phase = 'waiting for the external interface';
-    const iface = await chooseExternalInterface(flags, leasableRange(first.config), {
+    const iface = await chooseExternalInterface(flags.underlay, leasableRange(first.config), {
       former: this.#store.formerPublicIp?.(),
       signal: this.#signal,
     });
@@ -239,7 +239,7 @@ class Daemon {
     // Before anything is acquired or touched: two daemons would take each other's lease, routes and rules.
     await this.#holdNetwork(config.network);
     this.#phase = `waiting for the ${config.backendType} device`;
-    const previous = await readSubnetFile(flags.subnetFile);
+    const previous = await readSubnetFile(flags.files.subnetFile);
     for (const warning of previous.warnings) this.#log.warn(warning);
     const former = await formerNetwork(previous.network, config.network);
     const backend = await this.#openBackend(config, iface, former);
@@ -293,7 +293,7 @@ class Daemon {
 
   /** Holds a name on this host until everything else is closed. Rejects with OverlayError E_RUNNING. */
   async #hold(name: string, what: string, way: string): Promise<void> {
-    const owner = `pid ${process.pid}, ${this.#version}, ${this.#flags.store}`;
+    const owner = `pid ${process.pid}, ${this.#version}, ${this.#flags.store.kind}`;
     const lock = await holdOrRefuse(name, owner, what, way, (text) => this.#log.warn(text));
     this.#opened.unshift({ name: `lock of ${what}`, resource: lock });
   }
@@ -334,7 +334,7 @@ class Daemon {
   }
 
   async #openServers(): Promise<void> {
-    const { healthzIp, healthzPort, metricsIp, metricsPort, controlSocket } = this.#flags;
+    const { healthzIp, healthzPort, metricsIp, metricsPort, controlSocket } = this.#flags.servers;
     const metrics = new Metrics({
       backend: () => [...(this.#backend?.metrics() ?? []), ...(this.#firewall?.metrics() ?? [])],
       gauges: () => [
@@ -383,8 +383,8 @@ class Daemon {
         `Unknown backend type "${config.backendType}": expected one of ${known}`,
       );
     }
-    const { sourceCheck, queues, vxlanTxChecksum } = this.#flags;
-    const offload = offloadSwitches(this.#flags);
+    const { sourceCheck, queues, vxlanTxChecksum } = this.#flags.backend;
+    const offload = offloadSwitches(this.#flags.offloads);
     const factory = await load();
     this.#backend = factory({
       config,
@@ -408,18 +408,18 @@ class Daemon {
     subnet: Prefix,
     formerNetwork: Prefix | undefined,
   ): Promise<void> {
-    const flags = this.#flags;
+    const flags = this.#flags.firewall;
     this.#firewall = new Firewall({
       network: config.network,
       subnet,
       formerNetwork,
       useNftables: config.enableNftables,
       hasMasquerade: flags.ipMasq,
-      isFullyRandom: !flags.ipMasqFullyRandomDisable,
-      hasForward: flags.iptablesForwardRules,
-      isForwardFirst: flags.iptablesForwardFirst,
-      hasBlackhole: flags.ipBlackholeRoute,
-      resyncMs: flags.iptablesResync * 1000,
+      isFullyRandom: !flags.isNotFullyRandom,
+      hasForward: flags.hasForward,
+      isForwardFirst: flags.isForwardFirst,
+      hasBlackhole: flags.hasBlackhole,
+      resyncMs: flags.resyncSeconds * 1000,
       signal: this.#signal,
       log: this.#log,
     });
@@ -429,13 +429,13 @@ class Daemon {
 
   #writeSubnetFile(): Promise<void> {
     const network = this.#config!.network;
-    const { ipMasq } = this.#flags;
+    const { ipMasq } = this.#flags.firewall;
     return this.#subnetFile.write({ network, subnet: this.#ownSubnet!, mtuBytes: this.#mtuBytes, ipMasq });
   }
 
   /** Whose socket they have, or 'off'. Without the capability everything else works as it does with it. */
   async #openProber(): Promise<string> {
-    if (!this.#flags.pathProbes) return 'off';
+    if (!this.#flags.probes.pathProbes) return 'off';
     try {
       const onReceived = (received: Received): void => {
         this.#prober?.receive(received);
@@ -616,7 +616,7 @@ class Daemon {
   /** Only where rules in nftables must not be missing for long: the source check, and rules made with nft. */
   async #watchRules(): Promise<void> {
     const backend = this.#backend!;
-    const isGuarded = backend.rulesChanged !== undefined && this.#flags.sourceCheck !== 'off';
+    const isGuarded = backend.rulesChanged !== undefined && this.#flags.backend.sourceCheck !== 'off';
     if (!(isGuarded || this.#firewall!.usesNft) || !(await hasNft(this.#signal))) return;
     const onChange = async (): Promise<void> => {
       void this.#firewall!.resync(); // it may wait for a lock, the source check must not
@@ -668,7 +668,7 @@ class Daemon {
       else if (state.kind === 'same' && this.#isChangeDue) await this.#tellBackend();
       if (state.kind === 'gone') {
         const leasable = leasableRange(this.#config!);
-        const iface = await chooseExternalInterface(this.#flags, leasable, { signal: this.#signal });
+        const iface = await chooseExternalInterface(this.#flags.underlay, leasable, { signal: this.#signal });
         await this.#changeInterface(iface);
         fault = undefined;
       }
@@ -843,8 +843,8 @@ class Daemon {
       network: this.#config && formatPrefix(this.#config.network),
       lease: this.#ownSubnet && { subnet: formatPrefix(this.#ownSubnet), mtuBytes: this.#mtuBytes },
       interface: this.#iface && describe(this.#iface),
-      subnetFile: this.#flags.subnetFile,
-      store: { kind: this.#flags.store, ...this.#store.status() },
+      subnetFile: this.#flags.files.subnetFile,
+      store: { kind: this.#flags.store.kind, ...this.#store.status() },
       backend: { type: this.#backend?.type, ...backend?.detail },
       peers: (backend?.peers ?? []).map((peer) => this.#withPath(peer)),
       peerCounts: this.#peerCounts(),

@@ -31,7 +31,7 @@ process.on('SIGINT', onStopSignal);
 process.on('SIGTERM', onStopSignal);
 
 const { OverlayError } = await import('./core/errors.js');
-const { parseFlags } = await import('./config/flags.js');
+const { parseFlags } = await import('./config/flag-parser.js');
 const { openLogger } = await import('./core/log.js');
 const { readVersion } = await import('./core/version.js');
 
@@ -74,8 +74,10 @@ async function main(): Promise<number> {
     process.stdout.write(`${readVersion()}\n`);
     return 0;
   }
-  const { flags } = parsed;
-  const log = openLogger({ level: flags.v > 0 ? 'debug' : 'info', format: flags.logFormat });
+  const { flags, warnings } = parsed;
+  const { verbosity, format } = flags.log;
+  const log = openLogger({ level: verbosity > 0 ? 'debug' : 'info', format });
+  for (const warning of warnings) log.warn(warning);
   const onBug = (error: unknown): void => {
     log.fatal({ err: error }, 'internal error');
     process.exit(EXIT_BUG);

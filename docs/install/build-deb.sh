@@ -21,7 +21,7 @@ tree=$stage/tree
 lib=$tree/usr/lib/twill
 doc=$tree/usr/share/doc/twill
 mkdir -p "$lib" "$doc/examples" "$tree/usr/bin" "$tree/usr/lib/cni" "$tree/lib/systemd/system" "$tree/etc/default" \
-  "$tree/usr/share/man/man1" "$tree/usr/share/man/man8" "$tree/DEBIAN"
+  "$tree/usr/share/man/man1" "$tree/usr/share/man/man8" "$tree/usr/share/bash-completion/completions" "$tree/DEBIAN"
 
 # The same files as the npm package, and the dependencies of the lock file; built in a copy, for prebuildify empties build/.
 copy=$stage/copy
@@ -66,6 +66,8 @@ done
 ln -s ../twill/dist/cni/main.js "$tree/usr/lib/cni/twill-cni"
 install -m 0644 docs/install/twilld.service "$tree/lib/systemd/system/twilld.service"
 install -m 0644 docs/install/twilld.default "$tree/etc/default/twilld"
+install -m 0644 docs/install/twilld.bash "$tree/usr/share/bash-completion/completions/twilld"
+ln -s twilld "$tree/usr/share/bash-completion/completions/flanneld"
 echo /etc/default/twilld > "$tree/DEBIAN/conffiles"
 
 page() { docs/install/man-page.sh "$1" "$2" "$3" node "$lib/dist/$4.js" | gzip -9n > "$tree/usr/share/man/man$2/$1.$2.gz"; }

@@ -1,7 +1,8 @@
 // What the daemon of this host is told: flags behind "--", then variables of this shell, then those of the service.
 
 import { readFileSync } from 'node:fs';
-import { parseFlags, type Flags } from '../config/flags.js';
+import { parseFlags } from '../config/flag-parser.js';
+import type { Flags } from '../config/flags.js';
 
 export const SERVICE_SETTINGS = '/etc/default/twilld';
 

@@ -31,6 +31,13 @@ export function offloadSwitches(flags: OffloadFlags & { readonly offload: Offloa
   return Object.fromEntries(entries) as OffloadSwitches;
 }
 
+/** Where config and leases live. */
+export const STORES = ['etcd', 'static'] as const;
+export type StoreKind = (typeof STORES)[number];
+
+/** How log lines look. */
+export const LOG_FORMATS = ['text', 'json'] as const;
+
 /** Whether etcd is asked through the web proxy that http_proxy and its like name. */
 export const ETCD_PROXIES = ['off', 'environment'] as const;
 export type EtcdProxy = (typeof ETCD_PROXIES)[number];

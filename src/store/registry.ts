@@ -7,21 +7,24 @@ import { EtcdStore } from './etcd/etcd-store.js';
 import { StaticStore } from './static/static-store.js';
 import type { LeaseStore } from './store.js';
 
+/** What the stores are told. */
+export type StoreFlags = Pick<Flags, 'store' | 'etcd' | 'files'>;
+
 /** Opens the store that --store names. Contacts nothing. */
-export function openStore(flags: Flags, log: Logger): LeaseStore {
-  if (flags.store === 'static') {
-    if (flags.staticFile === '') throw new OverlayError('E_USAGE', '--store=static needs --static-file');
-    return new StaticStore(flags.staticFile, log);
+export function openStore({ store, etcd, files }: StoreFlags, log: Logger): LeaseStore {
+  if (store.kind === 'static') {
+    if (store.staticFile === '') throw new OverlayError('E_USAGE', '--store=static needs --static-file');
+    return new StaticStore(store.staticFile, log);
   }
   return new EtcdStore({
-    endpoints: flags.etcdEndpoints,
-    prefix: flags.etcdPrefix,
-    tls: { keyFile: flags.etcdKeyfile, certFile: flags.etcdCertfile, caFile: flags.etcdCafile },
-    username: flags.etcdUsername,
-    password: flags.etcdPassword,
-    proxy: flags.etcdProxy,
-    renewMarginMinutes: flags.subnetLeaseRenewMargin,
-    tablePath: `${flags.subnetFile}.leases`,
+    endpoints: etcd.endpoints,
+    prefix: etcd.prefix,
+    tls: { keyFile: etcd.keyFile, certFile: etcd.certFile, caFile: etcd.caFile },
+    username: etcd.username,
+    password: etcd.password,
+    proxy: etcd.proxy,
+    renewMarginMinutes: etcd.renewMarginMinutes,
+    tablePath: `${files.subnetFile}.leases`,
     log,
   });
 }

@@ -2,7 +2,7 @@
 
 import { readdirSync, readFileSync } from 'node:fs';
 import t from 'tap';
-import { flagsMarkdown } from '../../src/config/flags.js';
+import { bashCompletion, flagsMarkdown } from '../../src/config/flag-docs.js';
 import {
   countersMarkdown,
   DROP_MEANINGS,
@@ -58,6 +58,12 @@ t.test('the samples are of a daemon such as this one', (t) => {
   const file = new URL('../../docs/status.schema.json', import.meta.url);
   const schema = JSON.parse(readFileSync(file, 'utf8')) as Schema;
   t.same(violations(statusJson(after), schema, schema), []);
+  t.end();
+});
+
+t.test('docs/install/twilld.bash is what the flags are', (t) => {
+  const shipped = readFileSync(new URL('../../docs/install/twilld.bash', import.meta.url), 'utf8');
+  t.equal(shipped, bashCompletion(), 'run: npm run docs');
   t.end();
 });
 

@@ -2,7 +2,7 @@
 // docs/cli.md samples.
 
 import { readFileSync, writeFileSync } from 'node:fs';
-import { flagsMarkdown } from '../../src/config/flags.js';
+import { bashCompletion, flagsMarkdown } from '../../src/config/flag-docs.js';
 import { countersMarkdown } from '../../src/native/counters.js';
 import { conditionsMarkdown } from '../../src/core/conditions.js';
 import { errorsMarkdown } from '../../src/core/errors.js';
@@ -28,3 +28,4 @@ fill('operations.md', 'table', {
 });
 fill('architecture.md', 'table', { layers: layersMarkdown() });
 fill('cli.md', 'sample', cliSamples());
+writeFileSync(new URL('../../docs/install/twilld.bash', import.meta.url), bashCompletion());

@@ -177,14 +177,14 @@ function readIfGiven(path: string): Buffer | undefined {
 }
 
 /** Asks an etcd whether it is healthy (GET /health). */
-function askEtcd(endpoint: string, flags: Flags): Promise<string> {
+function askEtcd(endpoint: string, flags: Flags['etcd']): Promise<string> {
   return new Promise((resolve, reject) => {
     const url = new URL('/health', endpoint);
     const options = {
       timeout: ETCD_ANSWER_MS,
-      ca: readIfGiven(flags.etcdCafile),
-      cert: readIfGiven(flags.etcdCertfile),
-      key: readIfGiven(flags.etcdKeyfile),
+      ca: readIfGiven(flags.caFile),
+      cert: readIfGiven(flags.certFile),
+      key: readIfGiven(flags.keyFile),
     };
     const asked = (url.protocol === 'https:' ? httpsRequest : httpRequest)(url, options, (response) => {
       let text = '';
@@ -202,29 +202,29 @@ function askEtcd(endpoint: string, flags: Flags): Promise<string> {
 }
 
 /** Those the daemon uses, when it can be asked: what this shell would use says nothing of it. */
-function endpointsOf(flags: Flags, status: DaemonStatus | undefined): readonly Endpoint[] {
+function endpointsOf(flags: Flags['etcd'], status: DaemonStatus | undefined): readonly Endpoint[] {
   const used = status?.store['endpoints'] as readonly string[] | undefined;
   const hasTls = hasTlsFiles({
-    keyFile: flags.etcdKeyfile,
-    certFile: flags.etcdCertfile,
-    caFile: flags.etcdCafile,
+    keyFile: flags.keyFile,
+    certFile: flags.certFile,
+    caFile: flags.caFile,
   });
-  return parseEndpoints(used?.join(',') ?? flags.etcdEndpoints, hasTls);
+  return parseEndpoints(used?.join(',') ?? flags.endpoints, hasTls);
 }
 
 async function checkEtcd(flags: Flags, status: DaemonStatus | undefined): Promise<Finding[]> {
-  const store = status?.store.kind ?? flags.store;
+  const store = status?.store.kind ?? flags.store.kind;
   if (store !== 'etcd') return [ok('etcd', `not used: the store is ${store}`)];
   let endpoints: readonly Endpoint[];
   try {
-    endpoints = endpointsOf(flags, status);
+    endpoints = endpointsOf(flags.etcd, status);
   } catch (error) {
     return [fail('etcd', (error as Error).message, 'mend --etcd-endpoints or FLANNELD_ETCD_ENDPOINTS')];
   }
   const findings = await Promise.all(
     endpoints.map(async ({ url }) => {
       try {
-        return ok('etcd', `${url}: ${await askEtcd(url, flags)}`);
+        return ok('etcd', `${url}: ${await askEtcd(url, flags.etcd)}`);
       } catch (error) {
         const { code, message } = error as NodeJS.ErrnoException;
         return warn('etcd', `${url}: ${code ?? message}`, 'is it running, and reachable from this host?');

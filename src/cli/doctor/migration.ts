@@ -7,7 +7,7 @@ import { readlinkSync } from 'node:fs';
 import { basename } from 'node:path';
 import { BACKENDS } from '../../backend/registry.js';
 import { parseUdpBackend } from '../../backend/udp/config.js';
-import { FLAGS, type Flags } from '../../config/flags.js';
+import { ALL_FLAGS, type Flags, valuesByName } from '../../config/flags.js';
 import { leasableRange, type NetworkConfig, parseNetworkConfig } from '../../config/network-config.js';
 import { parseVxlanConfig } from '../../backend/vxlan/config.js';
 import { chooseExternalInterface } from '../../kernel/underlay.js';
@@ -37,14 +37,14 @@ const FLANNELD = 'flanneld';
 const ANSWER_MS = 3_000;
 
 /** That flanneld leaves one of these at its default says as much as a value. */
-const ESSENTIAL: readonly (keyof Flags)[] = [
-  ...(['etcdEndpoints', 'etcdPrefix', 'iface', 'ifaceRegex', 'ifaceCanReach', 'publicIp'] as const),
-  ...(['subnetFile', 'ipMasq', 'iptablesForwardRules'] as const),
+const ESSENTIAL: readonly string[] = [
+  ...['etcd-endpoints', 'etcd-prefix', 'iface', 'iface-regex', 'iface-can-reach', 'public-ip'],
+  ...['subnet-file', 'ip-masq', 'iptables-forward-rules'],
 ];
-/** Of no consequence for packets, or said in words of its own. */
-const UNCOMPARED: readonly (keyof Flags)[] = ['v', 'vmodule', 'logBacktraceAt', 'kubeSubnetMgr'];
+/** Of no consequence for packets. */
+const UNCOMPARED: readonly string[] = ['v'];
 /** May hold a password. */
-const UNSHOWN: readonly (keyof Flags)[] = ['etcdEndpoints', 'etcdUsername', 'etcdPassword', 'kubeApiUrl'];
+const UNSHOWN: readonly string[] = ['etcd-endpoints', 'etcd-username', 'etcd-password'];
 
 export interface Migration {
   /** The store's config, if it can be had and twilld can use it. */
@@ -94,53 +94,45 @@ function checkFlanneld(flags: Flags): Finding[] {
       ? warn(FLANNELD, 'its variables cannot be seen', 'run as root')
       : ok(FLANNELD, `twilld takes its flags and variables (process ${flanneld.pid})`),
   ];
-  if (theirs.kubeSubnetMgr) {
-    const text = 'its leases come from Kubernetes (--kube-subnet-mgr)';
-    findings.push(warn(FLANNELD, text, 'those of twilld come from etcd: the network config has to be there'));
-  }
   return [...findings, ...differingSettings(theirs, flags, defaults)];
 }
 
 /** A finding for each of flanneld's settings that twilld would not have. */
 export function differingSettings(theirs: Flags, flags: Flags, defaults: Flags): Finding[] {
-  return FLAGS.flatMap(({ key, name }) => {
-    const [was, is] = [shapeOf(key, theirs), shapeOf(key, flags)];
-    const isOfNote = was !== shapeOf(key, defaults) || ESSENTIAL.includes(key);
-    if (was === is || !isOfNote || UNCOMPARED.includes(key)) return [];
-    const values = UNSHOWN.includes(key) ? '' : `: "${was}", twilld "${is}"`;
+  return ALL_FLAGS.flatMap(({ name }) => {
+    const [was, is] = [shapeOf(name, theirs), shapeOf(name, flags)];
+    const isOfNote = was !== shapeOf(name, defaults) || ESSENTIAL.includes(name);
+    if (was === is || !isOfNote || UNCOMPARED.includes(name)) return [];
+    const values = UNSHOWN.includes(name) ? '' : `: "${was}", twilld "${is}"`;
     return [
       warn(FLANNELD, `has another --${name}${values}`, `put it into ${SERVICE_SETTINGS}, or behind --`),
     ];
   });
 }
 
-const tlsOf = ({ etcdKeyfile, etcdCertfile, etcdCafile }: Flags): TlsFiles => ({
-  keyFile: etcdKeyfile,
-  certFile: etcdCertfile,
-  caFile: etcdCafile,
-});
+const tlsOf = ({ keyFile, certFile, caFile }: Flags['etcd']): TlsFiles => ({ keyFile, certFile, caFile });
 
 /** Text that is equal for values that mean the same. */
-function shapeOf(key: keyof Flags, flags: Flags): string {
-  if (key !== 'etcdEndpoints') return String(flags[key]);
+function shapeOf(name: string, flags: Flags): string {
+  if (name !== 'etcd-endpoints') return String(valuesByName(flags).get(name));
   try {
-    return parseEndpoints(flags.etcdEndpoints, hasTlsFiles(tlsOf(flags)))
+    return parseEndpoints(flags.etcd.endpoints, hasTlsFiles(tlsOf(flags.etcd)))
       .map(({ url }) => url)
       .sort()
       .join();
   } catch {
-    return flags.etcdEndpoints; // its fault is told elsewhere
+    return flags.etcd.endpoints; // its fault is told elsewhere
   }
 }
 
 /** What twilld will read from etcd, and make of it. */
 async function examineStore(flags: Flags): Promise<Migration> {
   const none = { config: undefined, port: undefined };
-  if (flags.store !== 'etcd') return { ...none, findings: [] };
-  const connection = connect(flags);
+  if (flags.store.kind !== 'etcd') return { ...none, findings: [] };
+  const connection = connect(flags.etcd);
   if (connection === undefined) return { ...none, findings: [] };
   const kv = new EtcdKv(connection);
-  const layout = keyLayout(flags.etcdPrefix);
+  const layout = keyLayout(flags.etcd.prefix);
   const signal = AbortSignal.timeout(ANSWER_MS);
   const key = showKey(layout.configKey);
   try {
@@ -183,14 +175,14 @@ async function examineStore(flags: Flags): Promise<Migration> {
 }
 
 /** Undefined when the endpoints are wrong, which a check of its own says. */
-function connect(flags: Flags): EtcdConnection | undefined {
-  const { etcdUsername: username, etcdPassword: password } = flags;
+function connect(flags: Flags['etcd']): EtcdConnection | undefined {
+  const { username, password, proxy } = flags;
   try {
     return new EtcdConnection({
-      endpoints: parseEndpoints(flags.etcdEndpoints, hasTlsFiles(tlsOf(flags))),
+      endpoints: parseEndpoints(flags.endpoints, hasTlsFiles(tlsOf(flags))),
       tls: tlsOf(flags),
       auth: username === '' ? undefined : { username, password },
-      proxy: flags.etcdProxy,
+      proxy,
       log: openLogger({ level: 'warn', format: 'text', write: () => undefined }),
       clock: MONOTONIC_CLOCK,
       random: Math.random,
@@ -223,14 +215,14 @@ async function checkLease(
   let publicIp: Ipv4;
   const findings: Finding[] = [];
   try {
-    const iface = await chooseExternalInterface(flags, leasableRange(config));
+    const iface = await chooseExternalInterface(flags.underlay, leasableRange(config));
     publicIp = iface.publicIp;
     const shown = `${iface.name} ${formatIpv4(iface.address)}, public IP ${formatIpv4(publicIp)}`;
     findings.push(ok('interface', shown));
   } catch (error) {
     return [fail('interface', (error as Error).message, 'name it with --iface')];
   }
-  const { subnet: previous } = await readSubnetFile(flags.subnetFile);
+  const { subnet: previous } = await readSubnetFile(flags.files.subnetFile);
   const own = leases.flatMap(({ subnet, publicIp: of }) =>
     of === publicIp && subnet !== undefined ? [subnet] : [],
   );
@@ -256,7 +248,7 @@ async function checkLease(
       warn('lease', `none of ${ip}: twilld takes a new subnet`, 'nothing, if flanneld never ran here'),
     );
   }
-  findings.push(subnetFileFinding(flags.subnetFile, previous, kept));
+  findings.push(subnetFileFinding(flags.files.subnetFile, previous, kept));
   return findings;
 }
 

@@ -1,19 +1,15 @@
 import t from 'tap';
-import {
-  type Flags,
-  FLAGS,
-  flagsMarkdown,
-  parseFlags,
-  usageText,
-  variableOf,
-} from '../../../src/config/flags.js';
+import { bashCompletion, flagsMarkdown, usageText } from '../../../src/config/flag-docs.js';
+import { parseFlags } from '../../../src/config/flag-parser.js';
+import { ALL_FLAGS, IGNORED, NOT_YET, valuesByName, variableOf } from '../../../src/config/flags.js';
 
 type Env = Readonly<Record<string, string | undefined>>;
 
-function flagsOf(args: readonly string[], env: Env = {}): Flags {
+/** Values by the names of their flags. */
+function flagsOf(args: readonly string[], env: Env = {}): Record<string, unknown> {
   const parsed = parseFlags(args, env);
   if (parsed.kind !== 'run') throw new Error(`${args.join(' ')}: ${parsed.kind}`);
-  return parsed.flags;
+  return Object.fromEntries(valuesByName(parsed.flags));
 }
 
 /** flanneld's flags with its defaults; a flag without a value stands for an empty list. */
@@ -30,68 +26,54 @@ const FLANNELD: Readonly<Record<string, string | number | boolean | undefined>> 
   'iface-can-reach': '',
   'subnet-file': '/run/flannel/subnet.env',
   'public-ip': '',
-  'public-ipv6': '',
   'subnet-lease-renew-margin': 60,
   'ip-masq': false,
   'ip-masq-fully-random-disable': false,
-  'kube-subnet-mgr': false,
-  'kube-api-url': '',
-  'kube-annotation-prefix': 'flannel.alpha.coreos.com',
-  'kubeconfig-file': '',
-  'net-config-path': '/etc/kube-flannel/net-conf.json',
-  'set-node-network-unavailable': true,
   'healthz-ip': '127.0.0.1', // flanneld's is 0.0.0.0; docs/migrate.md says what that asks for
   'healthz-port': 0,
   'iptables-resync': 5,
   'iptables-forward-rules': true,
   'ip-blackhole-route': false,
   v: 0,
-  vmodule: '',
-  log_backtrace_at: '',
 };
 
-void t.test('parseFlags() knows every flag of flanneld with its default', (t) => {
+void t.test('parseFlags() knows flags of flanneld with their defaults', (t) => {
   const flags = flagsOf([]);
-  for (const [name, otherwise] of Object.entries(FLANNELD)) {
-    const spec = FLAGS.find((candidate) => candidate.name === name);
-    t.ok(spec, name);
-    t.strictSame(flags[spec!.key], otherwise ?? [], `default of ${name}`);
-  }
+  for (const [name, otherwise] of Object.entries(FLANNELD)) t.strictSame(flags[name], otherwise ?? [], name);
   t.end();
 });
 
 void t.test('parseFlags() reads Go’s syntax', (t) => {
-  const cases: readonly (readonly [readonly string[], Partial<Flags>])[] = [
-    [['-etcd-prefix=/x'], { etcdPrefix: '/x' }],
-    [['--etcd-prefix=/x'], { etcdPrefix: '/x' }],
-    [['-etcd-prefix', '/x'], { etcdPrefix: '/x' }],
-    [['--etcd-prefix', '/x'], { etcdPrefix: '/x' }],
-    [['--etcd-prefix='], { etcdPrefix: '' }],
-    [['--etcd-prefix', ''], { etcdPrefix: '' }],
-    [['--etcd-password=a=b=c'], { etcdPassword: 'a=b=c' }],
-    [['--etcd-password=a\nb'], { etcdPassword: 'a\nb' }],
-    [['--etcd-prefix', '--ip-masq'], { etcdPrefix: '--ip-masq', ipMasq: false }],
+  const cases: readonly (readonly [readonly string[], Readonly<Record<string, unknown>>])[] = [
+    [['-etcd-prefix=/x'], { 'etcd-prefix': '/x' }],
+    [['--etcd-prefix=/x'], { 'etcd-prefix': '/x' }],
+    [['-etcd-prefix', '/x'], { 'etcd-prefix': '/x' }],
+    [['--etcd-prefix', '/x'], { 'etcd-prefix': '/x' }],
+    [['--etcd-prefix='], { 'etcd-prefix': '' }],
+    [['--etcd-prefix', ''], { 'etcd-prefix': '' }],
+    [['--etcd-password=a=b=c'], { 'etcd-password': 'a=b=c' }],
+    [['--etcd-password=a\nb'], { 'etcd-password': 'a\nb' }],
+    [['--etcd-prefix', '--ip-masq'], { 'etcd-prefix': '--ip-masq', 'ip-masq': false }],
     [['--iface', 'eth0', '-iface=eth1', '--iface=10.0.0.1'], { iface: ['eth0', 'eth1', '10.0.0.1'] }],
-    [['--iface-regex=a,b'], { ifaceRegex: ['a,b'] }],
-    [['--ip-masq'], { ipMasq: true }],
-    [['-ip-masq'], { ipMasq: true }],
-    [['--ip-masq', '--v=1'], { ipMasq: true, v: 1 }],
+    [['--iface-regex=a,b'], { 'iface-regex': ['a,b'] }],
+    [['--ip-masq'], { 'ip-masq': true }],
+    [['-ip-masq'], { 'ip-masq': true }],
+    [['--ip-masq', '--v=1'], { 'ip-masq': true, v: 1 }],
     ...['1', 't', 'T', 'true', 'TRUE', 'True'].map(
-      (value) => [[`--ip-masq=${value}`], { ipMasq: true }] as const,
+      (value) => [[`--ip-masq=${value}`], { 'ip-masq': true }] as const,
     ),
     ...['0', 'f', 'F', 'false', 'FALSE', 'False'].map(
-      (value) => [[`--iptables-forward-rules=${value}`], { iptablesForwardRules: false }] as const,
+      (value) => [[`--iptables-forward-rules=${value}`], { 'iptables-forward-rules': false }] as const,
     ),
     [['-v', '10'], { v: 10 }],
     [['-v=+1'], { v: 1 }],
-    [['--subnet-lease-renew-margin=1'], { subnetLeaseRenewMargin: 1 }],
-    [['--subnet-lease-renew-margin=1439'], { subnetLeaseRenewMargin: 1439 }],
-    [['--healthz-port', '65535'], { healthzPort: 65535 }],
-    [['--log_backtrace_at=x:1'], { logBacktraceAt: 'x:1' }],
-    [['--store=static', '--static-file=/x'], { store: 'static', staticFile: '/x' }],
+    [['--subnet-lease-renew-margin=1'], { 'subnet-lease-renew-margin': 1 }],
+    [['--subnet-lease-renew-margin=1439'], { 'subnet-lease-renew-margin': 1439 }],
+    [['--healthz-port', '65535'], { 'healthz-port': 65535 }],
+    [['--store=static', '--static-file=/x'], { store: 'static', 'static-file': '/x' }],
     [
       ['--source-check=audit', '--offload=off', '--log-format=json'],
-      { sourceCheck: 'audit', logFormat: 'json' },
+      { 'source-check': 'audit', 'log-format': 'json' },
     ],
     [['--version=false'], {}],
   ];
@@ -177,21 +159,17 @@ void t.test('parseFlags() shows no part of a password', (t) => {
 });
 
 void t.test('parseFlags() takes FLANNELD_* where no flag is given', (t) => {
-  const cases: readonly (readonly [readonly string[], Env, Partial<Flags>])[] = [
-    [[], { FLANNELD_ETCD_PREFIX: '/e' }, { etcdPrefix: '/e' }],
-    [['--etcd-prefix=/a'], { FLANNELD_ETCD_PREFIX: '/e' }, { etcdPrefix: '/a' }],
-    [['--etcd-prefix='], { FLANNELD_ETCD_PREFIX: '/e' }, { etcdPrefix: '' }],
-    [[], { FLANNELD_ETCD_PREFIX: '' }, { etcdPrefix: '/coreos.com/network' }],
-    [[], { FLANNELD_ETCD_PREFIX: undefined }, { etcdPrefix: '/coreos.com/network' }],
-    [[], { FLANNEL_ETCD_PREFIX: '/e' }, { etcdPrefix: '/coreos.com/network' }],
-    [[], { FLANNELD_IP_MASQ: 'true' }, { ipMasq: true }],
-    [['--ip-masq=false'], { FLANNELD_IP_MASQ: 'true' }, { ipMasq: false }],
+  const cases: readonly (readonly [readonly string[], Env, Readonly<Record<string, unknown>>])[] = [
+    [[], { FLANNELD_ETCD_PREFIX: '/e' }, { 'etcd-prefix': '/e' }],
+    [['--etcd-prefix=/a'], { FLANNELD_ETCD_PREFIX: '/e' }, { 'etcd-prefix': '/a' }],
+    [['--etcd-prefix='], { FLANNELD_ETCD_PREFIX: '/e' }, { 'etcd-prefix': '' }],
+    [[], { FLANNELD_ETCD_PREFIX: '' }, { 'etcd-prefix': '/coreos.com/network' }],
+    [[], { FLANNELD_ETCD_PREFIX: undefined }, { 'etcd-prefix': '/coreos.com/network' }],
+    [[], { FLANNEL_ETCD_PREFIX: '/e' }, { 'etcd-prefix': '/coreos.com/network' }],
+    [[], { FLANNELD_IP_MASQ: 'true' }, { 'ip-masq': true }],
+    [['--ip-masq=false'], { FLANNELD_IP_MASQ: 'true' }, { 'ip-masq': false }],
     [['--v=1'], { FLANNELD_V: 'bad' }, { v: 1 }],
-    [
-      [],
-      { FLANNELD_V: '3', FLANNELD_VMODULE: 'a=1', FLANNELD_LOG_BACKTRACE_AT: 'b:2' },
-      { v: 3, vmodule: 'a=1', logBacktraceAt: 'b:2' },
-    ],
+    [[], { FLANNELD_V: '3', FLANNELD_VMODULE: 'a=1', FLANNELD_LOG_BACKTRACE_AT: 'b:2' }, { v: 3 }],
     [[], { FLANNELD_IFACE: 'eth0,eth1' }, { iface: ['eth0,eth1'] }],
     [['--iface=x'], { FLANNELD_IFACE: 'eth0' }, { iface: ['x'] }],
     [[], { FLANNELD_VERSION: 'true', FLANNELD_HELP: 'true' }, {}],
@@ -201,15 +179,55 @@ void t.test('parseFlags() takes FLANNELD_* where no flag is given', (t) => {
   t.end();
 });
 
-void t.test('every flag has its own name, key and variable, and is in the help and the table', (t) => {
-  const names = FLAGS.map((spec) => spec.name);
-  t.equal(new Set(names).size, FLAGS.length);
-  t.equal(new Set(FLAGS.map((spec) => spec.key)).size, FLAGS.length);
-  t.equal(new Set(names.map(variableOf)).size, FLAGS.length);
+void t.test('every flag has its own name and variable, and is in help, table and completion', (t) => {
+  const names = ALL_FLAGS.map((flag) => flag.name);
+  t.equal(new Set(names).size, ALL_FLAGS.length);
+  t.equal(new Set(names.map(variableOf)).size, ALL_FLAGS.length);
   for (const name of names) {
     t.match(usageText(), new RegExp(`^  --${name}( |$)`, 'm'), name);
     t.ok(flagsMarkdown().includes(`| \`--${name}\` |`), name);
+    t.match(bashCompletion(), new RegExp(`--${name}\\b`), name);
   }
   t.equal(variableOf('etcd-cafile'), 'FLANNELD_ETCD_CAFILE');
+  t.end();
+});
+
+void t.test('flags of flanneld that no code reads yet end with what they ask for', (t) => {
+  for (const [name, what] of Object.entries(NOT_YET)) {
+    for (const args of [[`--${name}`], [`-${name}=x`], [`--${name}`, 'x']])
+      t.throws(() => parseFlags(args, {}), {
+        code: 'E_USAGE',
+        message: `Flag --${name} is not supported yet: ${what}`,
+      });
+    const message = `Variable ${variableOf(name)} is not supported yet: ${what}`;
+    t.throws(() => parseFlags([], { [variableOf(name)]: 'true' }), { code: 'E_USAGE', message });
+    t.equal(parseFlags([], { [variableOf(name)]: '' }).kind, 'run');
+    t.ok(flagsMarkdown().includes(`| \`--${name}\` |`), name);
+    t.notMatch(usageText(), `--${name}`);
+  }
+  t.throws(() => parseFlags(['--log-backtrace-at=x:1'], {}), /^Unknown flag --log-backtrace-at/);
+  t.end();
+});
+
+void t.test('flags of glog are taken, with a warning where they would change something', (t) => {
+  const warningsOf = (args: readonly string[], env: Env = {}): readonly string[] => {
+    const parsed = parseFlags(args, env);
+    return parsed.kind === 'run' ? parsed.warnings : [parsed.kind];
+  };
+  t.same(warningsOf([]), []);
+  t.same(warningsOf(['--logtostderr', '-alsologtostderr=true', '--vmodule=']), []);
+  t.same(warningsOf(['--logtostderr=false']), [
+    '--logtostderr is ignored: the log always goes to standard error',
+  ]);
+  t.same(warningsOf(['-vmodule', 'a=1', '--log_backtrace_at=x.go:7']), [
+    '--vmodule is ignored: --v holds for the whole program',
+    '--log_backtrace_at is ignored: the log has no backtraces',
+  ]);
+  t.match(warningsOf([], { FLANNELD_VMODULE: 'a=1' }), [/^FLANNELD_VMODULE is ignored/]);
+  t.throws(
+    () => parseFlags(['--logtostderr=maybe'], {}),
+    /^--logtostderr is "maybe": expected true or false$/,
+  );
+  for (const name of Object.keys(IGNORED)) t.ok(flagsMarkdown().includes(`| \`--${name}\` |`), name);
   t.end();
 });

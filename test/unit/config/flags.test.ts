@@ -1,30 +1,39 @@
 import t from 'tap';
+import { usageText } from '../../../src/config/flag-docs.js';
+import { parseFlags } from '../../../src/config/flag-parser.js';
+import { ALL_FLAGS, type Flags, valuesByName, variableOf } from '../../../src/config/flags.js';
 import { OFFLOAD_FEATURES, offloadSwitches } from '../../../src/config/options.js';
-import { FLAGS, parseFlags, usageText, variableOf } from '../../../src/config/flags.js';
 
-function flagsOf(args: string[], env: Record<string, string> = {}): Record<string, unknown> {
+type Env = Readonly<Record<string, string | undefined>>;
+
+function valuesOf(args: readonly string[], env: Env = {}): Flags {
   const parsed = parseFlags(args, env);
   if (parsed.kind !== 'run') throw new Error(parsed.kind);
-  return { ...parsed.flags };
+  return parsed.flags;
+}
+
+/** Values by the names of their flags. */
+function flagsOf(args: readonly string[], env: Env = {}): Record<string, unknown> {
+  return Object.fromEntries(valuesByName(valuesOf(args, env)));
 }
 
 t.test('parseFlags() reads Go’s spellings', (t) => {
   const rows: [string[], string, unknown][] = [
-    [['-etcd-prefix=/x'], 'etcdPrefix', '/x'],
-    [['--etcd-prefix=/x'], 'etcdPrefix', '/x'],
-    [['-etcd-prefix', '/x'], 'etcdPrefix', '/x'],
-    [['--etcd-prefix', '-x'], 'etcdPrefix', '-x'],
-    [['--etcd-prefix='], 'etcdPrefix', ''],
-    [['--etcd-prefix=a=b'], 'etcdPrefix', 'a=b'],
-    [['-ip-masq'], 'ipMasq', true],
-    [['--ip-masq=false'], 'ipMasq', false],
-    [['--ip-masq=T'], 'ipMasq', true],
-    [['--ip-masq=0'], 'ipMasq', false],
+    [['-etcd-prefix=/x'], 'etcd-prefix', '/x'],
+    [['--etcd-prefix=/x'], 'etcd-prefix', '/x'],
+    [['-etcd-prefix', '/x'], 'etcd-prefix', '/x'],
+    [['--etcd-prefix', '-x'], 'etcd-prefix', '-x'],
+    [['--etcd-prefix='], 'etcd-prefix', ''],
+    [['--etcd-prefix=a=b'], 'etcd-prefix', 'a=b'],
+    [['-ip-masq'], 'ip-masq', true],
+    [['--ip-masq=false'], 'ip-masq', false],
+    [['--ip-masq=T'], 'ip-masq', true],
+    [['--ip-masq=0'], 'ip-masq', false],
     [['-v=10'], 'v', 10],
     [['-v', '2'], 'v', 2],
     [['--iface=eth0', '--iface', 'eth1'], 'iface', ['eth0', 'eth1']],
     [['--queues=4'], 'queues', 4],
-    [['--source-check=audit'], 'sourceCheck', 'audit'],
+    [['--source-check=audit'], 'source-check', 'audit'],
   ];
   for (const [args, key, value] of rows) t.same(flagsOf(args)[key], value, args.join(' '));
   t.end();
@@ -32,35 +41,32 @@ t.test('parseFlags() reads Go’s spellings', (t) => {
 
 t.test('parseFlags() has flannel’s defaults', (t) => {
   t.match(flagsOf([]), {
-    etcdEndpoints: 'http://127.0.0.1:4001,http://127.0.0.1:2379',
-    etcdPrefix: '/coreos.com/network',
-    subnetFile: '/run/flannel/subnet.env',
-    subnetLeaseRenewMargin: 60,
-    ipMasq: false,
-    healthzIp: '127.0.0.1',
-    healthzPort: 0,
-    iptablesResync: 5,
-    iptablesForwardRules: true,
-    setNodeNetworkUnavailable: true,
-    kubeAnnotationPrefix: 'flannel.alpha.coreos.com',
-    netConfigPath: '/etc/kube-flannel/net-conf.json',
+    'etcd-endpoints': 'http://127.0.0.1:4001,http://127.0.0.1:2379',
+    'etcd-prefix': '/coreos.com/network',
+    'subnet-file': '/run/flannel/subnet.env',
+    'subnet-lease-renew-margin': 60,
+    'ip-masq': false,
+    'healthz-ip': '127.0.0.1',
+    'healthz-port': 0,
+    'iptables-resync': 5,
+    'iptables-forward-rules': true,
     store: 'etcd',
-    sourceCheck: 'strict',
+    'source-check': 'strict',
     offload: 'auto',
-    udpSegment: 'auto',
-    udpGro: 'auto',
-    tunTso: 'auto',
-    tunUso: 'auto',
-    mergeTcp: 'auto',
-    mergeUdp: 'off',
-    tunQueueBound: 'auto',
+    'udp-segment': 'auto',
+    'udp-gro': 'auto',
+    'tun-tso': 'auto',
+    'tun-uso': 'auto',
+    'merge-tcp': 'auto',
+    'merge-udp': 'off',
+    'tun-queue-bound': 'auto',
   });
   t.end();
 });
 
 t.test('offloadSwitches() wants what no flag has switched off', (t) => {
   const switchesOf = (args: string[], env: Record<string, string> = {}) =>
-    offloadSwitches(flagsOf(args, env) as unknown as Parameters<typeof offloadSwitches>[0]);
+    offloadSwitches(valuesOf(args, env).offloads);
   const usual = {
     udpSegment: true,
     udpGro: true,
@@ -104,9 +110,9 @@ t.test('parseFlags() names flag, value and what was expected', (t) => {
 });
 
 t.test('FLANNELD_* stands in for a flag that is not given', (t) => {
-  t.equal(flagsOf([], { FLANNELD_ETCD_PREFIX: '/env' })['etcdPrefix'], '/env');
-  t.equal(flagsOf(['--etcd-prefix=/arg'], { FLANNELD_ETCD_PREFIX: '/env' })['etcdPrefix'], '/arg');
-  t.equal(flagsOf([], { FLANNELD_ETCD_PREFIX: '' })['etcdPrefix'], '/coreos.com/network');
+  t.equal(flagsOf([], { FLANNELD_ETCD_PREFIX: '/env' })['etcd-prefix'], '/env');
+  t.equal(flagsOf(['--etcd-prefix=/arg'], { FLANNELD_ETCD_PREFIX: '/env' })['etcd-prefix'], '/arg');
+  t.equal(flagsOf([], { FLANNELD_ETCD_PREFIX: '' })['etcd-prefix'], '/coreos.com/network');
   t.same(flagsOf([], { FLANNELD_IFACE: 'eth0,eth1' })['iface'], ['eth0,eth1'], 'one element, as flannel');
   t.throws(() => flagsOf([], { FLANNELD_IPTABLES_RESYNC: 'abc' }), /FLANNELD_IPTABLES_RESYNC is "abc"/);
   t.equal(parseFlags([], { FLANNELD_VERSION: 'true' }).kind, 'run');
@@ -116,7 +122,7 @@ t.test('FLANNELD_* stands in for a flag that is not given', (t) => {
 t.test('help and version', (t) => {
   for (const arg of ['-h', '-help', '--help']) t.equal(parseFlags([arg], {}).kind, 'help');
   t.equal(parseFlags(['--version'], {}).kind, 'version');
-  for (const { name } of FLAGS) {
+  for (const { name } of ALL_FLAGS) {
     t.ok(usageText().includes(`--${name}`), name);
     t.match(variableOf(name), /^FLANNELD_[A-Z0-9_]+$/);
   }

@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap';
-import { parseFlags } from '../../../src/config/flags.js';
+import { parseFlags } from '../../../src/config/flag-parser.js';
 
 const refused = (t: Test, env: Record<string, string>, message: string): void => {
   t.throws(() => parseFlags([], env), { code: 'E_USAGE', message }, message);

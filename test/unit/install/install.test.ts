@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import t from 'tap';
 import { parseAllDocuments } from 'yaml';
-import { FLAGS } from '../../../src/config/flags.js';
+import { ALL_FLAGS } from '../../../src/config/flags.js';
 import { INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../../../src/native/counters.js';
 
 const ROOT = new URL('../../..', import.meta.url).pathname;
@@ -156,7 +156,7 @@ t.test('the Kubernetes manifest', (t) => {
   for (const argument of spec.containers[0].args) {
     const [, name] = /^--([a-z-]+)(=.*)?$/.exec(argument)!;
     t.ok(
-      FLAGS.some((flag) => flag.name === name),
+      ALL_FLAGS.some((flag) => flag.name === name),
       argument,
     );
   }

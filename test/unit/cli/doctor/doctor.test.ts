@@ -10,7 +10,7 @@ import { type ExamineOptions, examine, type Finding } from '../../../../src/cli/
 import { differingSettings } from '../../../../src/cli/doctor/migration.js';
 import { holderOf, isProgram, isTwilld, udpSockets } from '../../../../src/cli/processes.js';
 import { parseEnvironmentFile, readSettings } from '../../../../src/cli/settings.js';
-import { parseFlags } from '../../../../src/config/flags.js';
+import { parseFlags } from '../../../../src/config/flag-parser.js';
 
 async function etcdFindings(endpoints: string): Promise<string[]> {
   const parsed = parseFlags([`--etcd-endpoints=${endpoints}`], {});
@@ -139,7 +139,7 @@ t.test('settings: behind "--", then this shell, then the service', (t) => {
   const path = join(t.testdir(), 'twilld');
   writeFileSync(path, text);
   const { flags, fault } = readSettings(['--etcd-prefix=/c'], { FLANNELD_ETCD_PREFIX: '/b' }, path);
-  t.match(flags, { etcdEndpoints: 'http://192.0.2.1:2379', etcdPrefix: '/c' });
+  t.match(flags, { etcd: { endpoints: 'http://192.0.2.1:2379', prefix: '/c' } });
   t.equal(fault, undefined);
   writeFileSync(path, 'FLANNELD_IP_MASQ=maybe\n');
   t.match(readSettings([], {}, path).fault, { text: /FLANNELD_IP_MASQ/, isForbidden: false });
@@ -162,7 +162,7 @@ t.test('settings of flanneld that twilld would not have', (t) => {
     [['--iface-regex=^ens'], [], ['has another --iface-regex: "^ens", twilld ""']],
     [['--etcd-cafile=/ca'], [], ['has another --etcd-cafile: "/ca", twilld ""']],
     [[], ['--ip-masq'], ['has another --ip-masq: "false", twilld "true"']],
-    [['--v=5', '--kube-subnet-mgr'], ['--queues=4', '--healthz-port=9180'], []],
+    [['--v=5', '--vmodule=a=1'], ['--queues=4', '--healthz-port=9180'], []],
   ];
   for (const [theirs, ours, expected] of cases) t.same(differ(theirs, ours), expected, theirs.join(' '));
   t.end();

@@ -1,0 +1,30 @@
+# Completion of the flags of twilld and flanneld for bash; written from the table of flags by `npm run docs`.
+_twilld() {
+  local flag=${COMP_WORDS[COMP_CWORD - 1]} value=${COMP_WORDS[COMP_CWORD]}
+  if [ "$value" = = ]; then value=; fi
+  if [ "$flag" = = ]; then flag=${COMP_WORDS[COMP_CWORD - 2]}; fi
+  case $flag in
+    --etcd-proxy) COMPREPLY=($(compgen -W 'off environment' -- "$value")) ;;
+    --store) COMPREPLY=($(compgen -W 'etcd static' -- "$value")) ;;
+    --ip-masq) COMPREPLY=($(compgen -W 'true false' -- "$value")) ;;
+    --ip-masq-fully-random-disable) COMPREPLY=($(compgen -W 'true false' -- "$value")) ;;
+    --iptables-forward-rules) COMPREPLY=($(compgen -W 'true false' -- "$value")) ;;
+    --iptables-forward-first) COMPREPLY=($(compgen -W 'true false' -- "$value")) ;;
+    --ip-blackhole-route) COMPREPLY=($(compgen -W 'true false' -- "$value")) ;;
+    --source-check) COMPREPLY=($(compgen -W 'strict loose audit off' -- "$value")) ;;
+    --vxlan-tx-checksum) COMPREPLY=($(compgen -W 'auto off' -- "$value")) ;;
+    --offload) COMPREPLY=($(compgen -W 'auto off' -- "$value")) ;;
+    --udp-segment) COMPREPLY=($(compgen -W 'auto off' -- "$value")) ;;
+    --udp-gro) COMPREPLY=($(compgen -W 'auto off' -- "$value")) ;;
+    --tun-tso) COMPREPLY=($(compgen -W 'auto off' -- "$value")) ;;
+    --tun-uso) COMPREPLY=($(compgen -W 'auto off' -- "$value")) ;;
+    --merge-tcp) COMPREPLY=($(compgen -W 'auto off' -- "$value")) ;;
+    --merge-udp) COMPREPLY=($(compgen -W 'auto off' -- "$value")) ;;
+    --tun-queue-bound) COMPREPLY=($(compgen -W 'auto off' -- "$value")) ;;
+    --path-probes) COMPREPLY=($(compgen -W 'true false' -- "$value")) ;;
+    --log-format) COMPREPLY=($(compgen -W 'text json' -- "$value")) ;;
+    --etcd-keyfile | --etcd-certfile | --etcd-cafile | --static-file | --subnet-file) COMPREPLY=($(compgen -f -- "$value")) ;;
+    *) COMPREPLY=($(compgen -W '--etcd-endpoints --etcd-prefix --etcd-keyfile --etcd-certfile --etcd-cafile --etcd-username --etcd-password --etcd-proxy --subnet-lease-renew-margin --iface --iface-regex --iface-can-reach --public-ip --store --static-file --subnet-file --ip-masq --ip-masq-fully-random-disable --iptables-resync --iptables-forward-rules --iptables-forward-first --ip-blackhole-route --source-check --queues --vxlan-tx-checksum --offload --udp-segment --udp-gro --tun-tso --tun-uso --merge-tcp --merge-udp --tun-queue-bound --path-probes --healthz-ip --healthz-port --metrics-ip --metrics-port --control-socket --v --log-format --help --version' -- "$value")) ;;
+  esac
+}
+complete -F _twilld twilld flanneld

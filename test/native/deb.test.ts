@@ -34,7 +34,8 @@ t.test(
     const page = (path: string): string =>
       gunzipSync(readFileSync(join(root, 'usr/share/man', path))).toString();
     const daemon = page('man8/twilld.8.gz');
-    for (const { name } of ALL_FLAGS) t.ok(daemon.includes(`\\-\\-${name.replaceAll('-', '\\-')}`), `--${name}`);
+    for (const { name } of ALL_FLAGS)
+      t.ok(daemon.includes(`\\-\\-${name.replaceAll('-', '\\-')}`), `--${name}`);
     t.match(page('man1/twill.1.gz'), /\.B doctor/);
     t.match(page('man1/mk-docker-opts.1.gz'), /\.B \\-f FILE/);
     for (const program of ['twilld', 'flanneld', 'twill']) {

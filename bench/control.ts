@@ -15,7 +15,8 @@ import { leasableRange } from '../src/config/network-config.js';
 import { openLogger } from '../src/core/log.js';
 import type { Lease, LeaseUpdate } from '../src/lease/lease.js';
 import { LeaseView } from '../src/lease/lease-view.js';
-import { formatIpv4, parseIpv4, parsePrefix } from '../src/net/ipv4.js';
+import { formatIpv4, ipv4, type Ipv4, parseIpv4 } from '../src/net/ipv4.js';
+import { parsePrefix } from '../src/net/prefix.js';
 import { EtcdStore } from '../src/store/etcd/etcd-store.js';
 import { startEtcd } from '../test/support/etcd-server.js';
 import { formatTable } from '../test/support/measure.js';
@@ -36,7 +37,7 @@ const SAMPLES = option('samples', 200);
 const base64 = (text: string): string => Buffer.from(text).toString('base64');
 const subnetOf = (i: number): string => `10.${1 + Math.floor(i / 250)}.${i % 250}.0`;
 
-function put(i: number, publicIp: number): { key: string; value: string } {
+function put(i: number, publicIp: Ipv4): { key: string; value: string } {
   return {
     key: base64(`${PREFIX}/subnets/${subnetOf(i)}-24`),
     value: base64(`{"PublicIP":"${formatIpv4(publicIp)}","PublicIPv6":null}`),
@@ -62,17 +63,20 @@ function workPerEvent(size: number): number {
     ownSubnet: parsePrefix('10.255.0.0/24')!,
     ownPublicIp: OWN_IP,
   });
-  const lease = (i: number, publicIp: number): Lease => ({
+  const lease = (i: number, publicIp: Ipv4): Lease => ({
     subnet: parsePrefix(`${subnetOf(i)}/24`)!,
     attributes: { publicIp, backendType: '' },
     createRevision: 1n,
   });
-  view.apply({ kind: 'snapshot', leases: Array.from({ length: size }, (_, i) => lease(i, 0xac100000 + i)) });
+  view.apply({
+    kind: 'snapshot',
+    leases: Array.from({ length: size }, (_, i) => lease(i, ipv4(0xac100000 + i))),
+  });
   const rounds: number[] = [];
   for (let round = 0; round < 20; round++) {
     const updates: LeaseUpdate[] = Array.from({ length: 1000 }, (_, i) => ({
       kind: 'events',
-      events: [{ kind: 'put', lease: lease(i % size, 0xac110000 + round * 1000 + i) }],
+      events: [{ kind: 'put', lease: lease(i % size, ipv4(0xac110000 + round * 1000 + i)) }],
     }));
     const startedAtMs = performance.now();
     for (const update of updates) view.apply(update);
@@ -81,7 +85,7 @@ function workPerEvent(size: number): number {
   return quantile(rounds, 0.5); // ms per 1,000 = µs per event
 }
 
-async function openStore(url: string, publicIp: number): Promise<{ store: EtcdStore; view: LeaseView }> {
+async function openStore(url: string, publicIp: Ipv4): Promise<{ store: EtcdStore; view: LeaseView }> {
   const store = new EtcdStore({
     endpoints: url,
     prefix: PREFIX,
@@ -109,7 +113,7 @@ async function openStore(url: string, publicIp: number): Promise<{ store: EtcdSt
 
 /** The process whose memory is measured: nothing but a store and a lease view. Ends with its standard input. */
 async function hold(url: string): Promise<void> {
-  const { store, view } = await openStore(url, OWN_IP + 1);
+  const { store, view } = await openStore(url, ipv4(OWN_IP + 1));
   store.watch({
     onLeases: (update) => {
       view.apply(update);
@@ -141,7 +145,7 @@ async function main(): Promise<void> {
     await etcd.ctl('put', `${PREFIX}/config`, NETWORK);
     for (let i = 0; i < LEASES; i += 100) {
       const success = Array.from({ length: Math.min(100, LEASES - i) }, (_, j) => ({
-        request_put: put(i + j, 0xac100000 + i + j),
+        request_put: put(i + j, ipv4(0xac100000 + i + j)),
       }));
       await gateway(etcd.url, 'txn', { success });
     }
@@ -176,7 +180,7 @@ async function main(): Promise<void> {
 
     const latencies: number[] = [];
     for (let sample = 0; sample < SAMPLES + 20; sample++) {
-      const value = 0xac180000 + sample;
+      const value = ipv4(0xac180000 + sample);
       const address = parseIpv4(subnetOf(sample % LEASES))!;
       const sentAtMs = performance.now();
       const seen = waitFor(() => addresses.get(address) === value);
@@ -185,7 +189,7 @@ async function main(): Promise<void> {
     }
 
     const burst = async (round: number): Promise<number> => {
-      const values = Array.from({ length: BURST }, (_, i) => 0xac190000 + round * BURST + i);
+      const values = Array.from({ length: BURST }, (_, i) => ipv4(0xac190000 + round * BURST + i));
       const burstAtMs = performance.now();
       const all = waitFor(() => values.every((value, i) => addresses.get(parseIpv4(subnetOf(i))!) === value));
       for (let i = 0; i < BURST; i += 50) {

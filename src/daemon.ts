@@ -41,18 +41,16 @@ import { UnderlayWatch } from './kernel/underlay-watch.js';
 import { readNetstat } from './kernel/netstat.js';
 import type { Lease, LeaseAttributes, LeaseDiff, LeaseUpdate } from './lease/lease.js';
 import { type LeaseChange, LeaseView } from './lease/lease-view.js';
+import { formatIpv4, type Ipv4, parseIpv4 } from './net/ipv4.js';
 import {
-  formatIpv4,
   formatPrefix,
-  type Ipv4,
-  parseIpv4,
   parsePrefix,
   type Prefix,
   prefixEquals,
   prefixesOverlap,
   prefixKey,
   prefixOfKey,
-} from './net/ipv4.js';
+} from './net/prefix.js';
 import { openControlSocket } from './ops/control-socket.js';
 import { countConditions, Health, type HealthChange, type HealthReport } from './ops/health.js';
 import { type HttpOptions, openHttpServer } from './ops/http.js';

@@ -15,20 +15,21 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Benchmark from 'benchmark';
 import { RouteReader, RouteTable } from '../../src/dataplane/route-table.js';
-import { type Ipv4, maskOf, type Prefix, prefixKey } from '../../src/net/ipv4.js';
+import { type Ipv4, ipv4 } from '../../src/net/ipv4.js';
+import { type Prefix, prefixKey, prefixOf } from '../../src/net/prefix.js';
 import { PROJECT_ROOT } from '../../test/support/lab.js';
 import { formatTable } from '../../test/support/measure.js';
 
-const NETWORK: Prefix = { address: 10 << 24, length: 8 };
+const NETWORK: Prefix = { address: ipv4(10 << 24), length: 8 };
 const SIZES = [100, 10_000, 65_536];
 const PROBES = 1 << 16;
 
-const leaseAt = (i: number): Prefix => ({ address: ((10 << 24) | (i << 8)) >>> 0, length: 24 });
+const leaseAt = (i: number): Prefix => ({ address: ipv4(((10 << 24) | (i << 8)) >>> 0), length: 24 });
 
 function filled(size: number): RouteTable {
   const table = new RouteTable(NETWORK);
   for (let i = 0; i < size; i++)
-    table.set(leaseAt(i), { address: 0x64400000 + i, port: 8285, mtuBytes: 1472 });
+    table.set(leaseAt(i), { address: ipv4(0x64400000 + i), port: 8285, mtuBytes: 1472 });
   table.publish();
   return table;
 }
@@ -73,7 +74,7 @@ function lookups(size: number): string[][] {
   const next = (): number => probes[(at = (at + 1) & (PROBES - 1))];
   const byMap = (address: Ipv4): number => {
     for (let length = 32; length > NETWORK.length; length--) {
-      const row = rows.get(prefixKey({ address: (address & maskOf(length)) >>> 0, length }));
+      const row = rows.get(prefixKey(prefixOf(address, length)));
       if (row !== undefined) return row;
     }
     return -1;
@@ -84,7 +85,7 @@ function lookups(size: number): string[][] {
   };
   const result = [
     nanoseconds(`lookup, ${size} leases: table`, () => (found += reader.lookup(next()))),
-    nanoseconds(`lookup, ${size} leases: Map per length`, () => (found += byMap(next() >>> 0))),
+    nanoseconds(`lookup, ${size} leases: Map per length`, () => (found += byMap(ipv4(next() >>> 0)))),
     nanoseconds(`lookup, ${size} leases: scan`, () => (found += byScan(next()))),
   ];
   reader.leave();

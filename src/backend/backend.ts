@@ -9,7 +9,8 @@ import type { Lease, LeaseAttributes, LeaseDiff } from '../lease/lease.js';
 import type { Offload, OffloadSwitches, SourceCheck } from '../config/options.js';
 import type { NetworkConfig } from '../config/network-config.js';
 import type { ExternalInterface } from '../kernel/underlay.js';
-import type { Ipv4, Prefix } from '../net/ipv4.js';
+import type { Ipv4 } from '../net/ipv4.js';
+import type { Prefix } from '../net/prefix.js';
 import type { Logger } from '../core/log.js';
 import type { MetricFamily } from '../core/metric.js';
 

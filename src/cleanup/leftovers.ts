@@ -10,7 +10,7 @@ import { deleteLink, listLinks } from '../kernel/link.js';
 import { deleteRouteLine, listRoutes } from '../kernel/route.js';
 import { removeGuard } from '../firewall/member-guard.js';
 import { OverlayError } from '../core/errors.js';
-import { prefixCovers, type Prefix } from '../net/ipv4.js';
+import { type Prefix, prefixCovers } from '../net/prefix.js';
 import { isDeviceOf } from '../kernel/ours.js';
 import type { Link } from '../kernel/link.js';
 import type { Logger } from '../core/log.js';

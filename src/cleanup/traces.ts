@@ -9,7 +9,8 @@ import { OverlayError } from '../core/errors.js';
 import { ipBatch, meansGone, ROUTE_PROTOCOL } from '../kernel/ip.js';
 import { listLinks } from '../kernel/link.js';
 import { deleteRouteLine, listRoutes, type Route } from '../kernel/route.js';
-import { formatPrefix, type Prefix, prefixCovers } from '../net/ipv4.js';
+import { ipv4 } from '../net/ipv4.js';
+import { formatPrefix, type Prefix, prefixCovers } from '../net/prefix.js';
 import { isDeviceOf, isPersistentTun, parseMark } from '../kernel/ours.js';
 import { removeDevice } from './leftovers.js';
 
@@ -35,7 +36,7 @@ export async function findTraces(network?: Prefix): Promise<Trace[]> {
 }
 
 // The rules of all networks go.
-const ANY: Prefix = { address: 0, length: 0 };
+const ANY: Prefix = { address: ipv4(0), length: 0 };
 
 async function findChains(only: Prefix | undefined): Promise<Trace[]> {
   const features = await probeIptables();

@@ -2,7 +2,7 @@
 
 import { findTraces } from '../cleanup/traces.js';
 import { heldNetworks } from '../kernel/host-lock.js';
-import { formatPrefix, parsePrefix, type Prefix, prefixesOverlap } from '../net/ipv4.js';
+import { formatPrefix, parsePrefix, type Prefix, prefixesOverlap } from '../net/prefix.js';
 import { type Command, type OptionValues, show, UsageError } from './command.js';
 import { DaemonUnreachable, fetchStatus } from './daemon-client.js';
 

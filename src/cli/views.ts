@@ -1,6 +1,6 @@
 // The commands that show what the daemon says of itself: status, peers, drops, leases.
 
-import { parsePrefix } from '../net/ipv4.js';
+import { parsePrefix } from '../net/prefix.js';
 import { DROP_MEANINGS, type DropReason } from '../native/counters.js';
 import { type Command, show } from './command.js';
 import { type DaemonStatus, fetchStatus, type PeerStatus } from './daemon-client.js';

@@ -4,7 +4,7 @@
 // quoted nor trimmed. A dual-stack flanneld writes IPv6 lines too; they are passed on to the delegate's IPAM.
 
 import { isIPv6 } from 'node:net';
-import { formatPrefix, parseCidr, prefixOf } from '../net/ipv4.js';
+import { formatPrefix, parseCidr, prefixOf } from '../net/prefix.js';
 import { CNI_ERROR, CniError } from './cni-error.js';
 
 export interface SubnetEnv {

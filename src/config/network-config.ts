@@ -5,18 +5,17 @@
 // it could only ever end as "no free subnet".
 
 import { OverlayError } from '../core/errors.js';
+import { NEVER_UNICAST } from '../net/bogons.js';
+import { formatIpv4, type Ipv4, ipv4, parseIpv4 } from '../net/ipv4.js';
 import {
-  formatIpv4,
   formatPrefix,
-  type Ipv4,
-  NEVER_UNICAST,
+  lastOf,
   parseCidr,
-  parseIpv4,
   type Prefix,
   prefixContains,
   prefixOf,
   sizeOf,
-} from '../net/ipv4.js';
+} from '../net/prefix.js';
 import { field, fieldKey, parseJson } from './go-json.js';
 
 export interface NetworkConfig {
@@ -51,7 +50,10 @@ const KEYS = [
 
 /** Addresses that a subnet which may be leased holds, first and last: none of a host's own can be there. */
 export function leasableRange(config: NetworkConfig): { readonly first: Ipv4; readonly last: Ipv4 } {
-  return { first: config.subnetMin, last: config.subnetMax + sizeOf(config.subnetLength) - 1 };
+  return {
+    first: config.subnetMin,
+    last: lastOf({ address: config.subnetMax, length: config.subnetLength }),
+  };
 }
 
 /** Parses and checks a config. `source` says where it came from. Throws OverlayError E_CONFIG. */
@@ -80,9 +82,9 @@ export function networkConfigFromValue(value: unknown, source: string): NetworkC
   const network = read.network();
   const subnetLength = read.subnetLength(network);
   const size = sizeOf(subnetLength);
-  const subnetMin = read.subnetBound('SubnetMin', network, subnetLength) ?? network.address + size;
+  const subnetMin = read.subnetBound('SubnetMin', network, subnetLength) ?? ipv4(network.address + size);
   const subnetMax =
-    read.subnetBound('SubnetMax', network, subnetLength) ?? network.address + sizeOf(network.length) - size;
+    read.subnetBound('SubnetMax', network, subnetLength) ?? prefixOf(lastOf(network), subnetLength).address;
   if (subnetMin > subnetMax) {
     const bounds = `SubnetMin ${formatIpv4(subnetMin)} is above SubnetMax ${formatIpv4(subnetMax)}`;
     throw new OverlayError('E_CONFIG', `${source}: ${bounds}`);

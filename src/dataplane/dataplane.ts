@@ -10,15 +10,9 @@ import { getSystemErrorName } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import type { OffloadFeature, OffloadSwitches, SourceCheck } from '../config/options.js';
 import { OverlayError } from '../core/errors.js';
-import {
-  type Ipv4,
-  type Prefix,
-  RESERVED_RANGE,
-  formatIpv4,
-  maskOf,
-  prefixesOverlap,
-  sizeOf,
-} from '../net/ipv4.js';
+import { RESERVED_RANGE } from '../net/bogons.js';
+import { formatIpv4, type Ipv4, ipv4 } from '../net/ipv4.js';
+import { maskOf, type Prefix, prefixesOverlap, sizeOf } from '../net/prefix.js';
 import type { PathMtuEvent } from '../native/arena.js';
 import {
   INBOUND_COUNTERS,
@@ -113,7 +107,9 @@ export interface GrantedOffloads {
 
 /** Address from which ICMP about an unrouted destination comes: never the device's own, which the kernel calls martian. */
 export function replySourceOf(network: Prefix, ownSubnet: Prefix): Ipv4 {
-  return network.address !== ownSubnet.address ? network.address : network.address + sizeOf(ownSubnet.length);
+  return network.address !== ownSubnet.address
+    ? network.address
+    : ipv4(network.address + sizeOf(ownSubnet.length));
 }
 
 export class Dataplane {
@@ -312,11 +308,7 @@ export class Dataplane {
     const offenders = new Map<Name, Offender>();
     names.forEach((name, i) => {
       record[name] = values[i]!;
-      const [outer, source, destination] = addresses.subarray(3 * i, 3 * i + 3) as unknown as [
-        number,
-        number,
-        number,
-      ];
+      const [outer, source, destination] = Array.from(addresses.subarray(3 * i, 3 * i + 3), ipv4);
       if (outer !== 0 || source !== 0) offenders.set(name, { outer, source, destination });
     });
     return { values: record as Record<Name, number>, offenders };

@@ -15,15 +15,16 @@
 // side alone while a reader is in it. A thread may end in the middle of a lookup; its epoch is made even when its number
 // is given back, which its owner does once the thread is gone, or is taken by another reader.
 
+import { type Ipv4, ipv4 } from '../net/ipv4.js';
 import {
-  type Ipv4,
-  type Prefix,
   formatPrefix,
   maskOf,
+  type Prefix,
   prefixCovers,
   prefixKey,
+  prefixOf,
   sizeOf,
-} from '../net/ipv4.js';
+} from '../net/prefix.js';
 
 /** Rows a table can hold: one per lease. */
 export const MAX_ROWS = 65536;
@@ -284,7 +285,7 @@ export class RouteTable {
 
   #peerOf(row: number): Peer {
     const at = 3 * row;
-    return { address: this.#peers[at] >>> 0, port: this.#peers[at + 1], mtuBytes: this.#peers[at + 2] };
+    return { address: ipv4(this.#peers[at] >>> 0), port: this.#peers[at + 1], mtuBytes: this.#peers[at + 2] };
   }
 
   #setPeer(row: number, { address, port, mtuBytes }: Peer): void {
@@ -318,7 +319,7 @@ export class RouteTable {
   /** Row + 1 of the longest lease that covers `prefix` and is shorter than it; 0 when there is none. */
   #coverOf(prefix: Prefix): number {
     for (let length = prefix.length - 1; length >= 0; length--) {
-      const row = this.#rows.get(prefixKey({ address: (prefix.address & maskOf(length)) >>> 0, length }));
+      const row = this.#rows.get(prefixKey(prefixOf(prefix.address, length)));
       if (row !== undefined) return row + 1;
     }
     return 0;

@@ -4,7 +4,8 @@
 // Two things differ on purpose: the subnet file is parsed where the script sources it as root, and a value in it that
 // is no subnet or number is refused instead of being passed on to Docker's command line.
 
-import { formatPrefix, parseCidr } from '../net/ipv4.js';
+import { ipv4 } from '../net/ipv4.js';
+import { formatPrefix, parseCidr } from '../net/prefix.js';
 
 export interface DockerOptsSettings {
   /** -f @default '/run/flannel/subnet.env' */
@@ -119,7 +120,7 @@ export function formatDockerOpts(
 export function subnetBase(subnet: string): string | undefined {
   const cidr = parseCidr(subnet);
   if (cidr === undefined || (cidr.address & 255) === 0) return undefined;
-  return formatPrefix({ address: cidr.address - 1, length: cidr.length });
+  return formatPrefix({ address: ipv4(cidr.address - 1), length: cidr.length });
 }
 
 function invalid(name: string, value: string): RangeError {

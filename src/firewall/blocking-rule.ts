@@ -5,7 +5,7 @@
 // so that no host is called ill because of an INVALID that is dropped. Other chains are looked into: firewalld accepts
 // what is in a trusted zone there, before the REJECT at its end.
 
-import { parsePrefix, type Prefix, prefixCovers } from '../net/ipv4.js';
+import { parsePrefix, type Prefix, prefixCovers } from '../net/prefix.js';
 
 /** What becomes of a packet; undefined: the next rule is asked. */
 type Verdict = 'accept' | 'refuse' | 'return' | undefined;

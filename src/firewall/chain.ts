@@ -4,7 +4,7 @@
 // deleted by its text, and the chain never emptied. Of the rules in a chain, ours name our network; theirs have
 // flanneld's comment and name another; shared is the one rule that names none; strays are the rest, put there by hand.
 
-import { parsePrefix } from '../net/ipv4.js';
+import { parsePrefix } from '../net/prefix.js';
 import { blockingRule } from './blocking-rule.js';
 import type { IptablesChain } from './rules.js';
 

@@ -11,13 +11,12 @@ import { type Condition, Conditions, isPermission } from '../core/conditions.js'
 import { ip, ROUTE_PROTOCOL } from '../kernel/ip.js';
 import { listRoutes } from '../kernel/route.js';
 import { OverlayError } from '../core/errors.js';
-import { formatPrefix, prefixCovers, prefixEquals } from '../net/ipv4.js';
+import { formatPrefix, type Prefix, prefixCovers, prefixEquals } from '../net/prefix.js';
 import { ChainKeeper, probeIptables } from './iptables.js';
 import { deleteTable, hasNft, printTable } from './nft.js';
 import { TableKeeper } from './nftables.js';
 import { forwardChain, masqueradeChain, NFT_TABLE, NFT_TABLE_IPV6 } from './rules.js';
 import type { Route } from '../kernel/route.js';
-import type { Prefix } from '../net/ipv4.js';
 import type { Logger } from '../core/log.js';
 import type { MetricFamily } from '../core/metric.js';
 

@@ -10,10 +10,9 @@
 // a daemon before us set up. They stay when we end, as the rest of the mode does.
 
 import { applyTransaction, deleteTable, listTable } from './nft.js';
-import { formatIpv4, parseIpv4 } from '../net/ipv4.js';
+import { formatIpv4, type Ipv4, parseIpv4 } from '../net/ipv4.js';
 import type { NftObject } from './nft.js';
 import type { SourceCheck } from '../config/options.js';
-import type { Ipv4 } from '../net/ipv4.js';
 
 export const GUARD_TABLE = 'twill-vxlan';
 
@@ -168,7 +167,7 @@ export class MemberGuard {
     return (
       rules[0]['comment'] === ruleComment(this.#options) &&
       elements.length === wanted.size &&
-      elements.every((element) => typeof element === 'string' && wanted.has(parseIpv4(element) ?? -1))
+      elements.every((element) => isMember(element, wanted))
     );
   }
 
@@ -250,4 +249,9 @@ function formerLines(objects: readonly NftObject[], vni: number): string {
   if (!isFormer) return '';
   const { set, chain } = FORMER;
   return `delete chain ip ${GUARD_TABLE} ${chain}\ndelete set ip ${GUARD_TABLE} ${set}\n`;
+}
+
+function isMember(element: unknown, members: ReadonlySet<Ipv4>): boolean {
+  const address = typeof element === 'string' ? parseIpv4(element) : undefined;
+  return address !== undefined && members.has(address);
 }

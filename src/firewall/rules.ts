@@ -11,8 +11,7 @@
 // source; pods that leave the overlay get this host's address, except to multicast; hosts that talk into the overlay
 // too.
 
-import { formatPrefix } from '../net/ipv4.js';
-import type { Prefix } from '../net/ipv4.js';
+import { formatPrefix, type Prefix } from '../net/prefix.js';
 
 export interface RuleOptions {
   readonly network: Prefix;

@@ -3,8 +3,7 @@
 import { bridgeJson, meansGone } from './ip.js';
 import { checkInterfaceName } from './interface-name.js';
 import { OverlayError } from '../core/errors.js';
-import { formatIpv4, parseIpv4 } from '../net/ipv4.js';
-import type { Ipv4 } from '../net/ipv4.js';
+import { formatIpv4, type Ipv4, parseIpv4 } from '../net/ipv4.js';
 
 /** One remote of one MAC; a MAC may have several, and the kernel uses the first. */
 export interface FdbEntry {

@@ -4,7 +4,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { type NetworkInterfaceInfo, networkInterfaces } from 'node:os';
 import { type Condition, condition } from '../core/conditions.js';
-import { parseIpv4, type Prefix, prefixContains } from '../net/ipv4.js';
+import { parseIpv4 } from '../net/ipv4.js';
+import { type Prefix, prefixContains } from '../net/prefix.js';
 
 export interface HostCheckOptions {
   /** The device of the backend; undefined in host-gw mode. */

@@ -10,7 +10,7 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { connect, createServer, type Server } from 'node:net';
 import { OverlayError } from '../core/errors.js';
-import { parsePrefix, type Prefix } from '../net/ipv4.js';
+import { parsePrefix, type Prefix } from '../net/prefix.js';
 
 const NAME_BYTES = 108; // sun_path
 const PREFIX = 'twill/';

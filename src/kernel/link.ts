@@ -4,8 +4,8 @@ import { readFile } from 'node:fs/promises';
 import { ip, ipJson, meansGone } from './ip.js';
 import { checkInterfaceName } from './interface-name.js';
 import { OverlayError } from '../core/errors.js';
-import { formatIpv4, formatPrefix, parseIpv4 } from '../net/ipv4.js';
-import type { Ipv4, Prefix } from '../net/ipv4.js';
+import { formatIpv4, type Ipv4, parseIpv4 } from '../net/ipv4.js';
+import { formatPrefix, type Prefix } from '../net/prefix.js';
 
 /** One IPv4 address of a link. */
 export interface LinkAddress {

@@ -3,8 +3,7 @@
 import { ipJson, meansGone } from './ip.js';
 import { checkInterfaceName } from './interface-name.js';
 import { OverlayError } from '../core/errors.js';
-import { formatIpv4, parseIpv4 } from '../net/ipv4.js';
-import type { Ipv4 } from '../net/ipv4.js';
+import { formatIpv4, type Ipv4, parseIpv4 } from '../net/ipv4.js';
 
 export interface Neighbour {
   readonly address: Ipv4;

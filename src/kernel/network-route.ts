@@ -7,15 +7,15 @@ import { OverlayError } from '../core/errors.js';
 import { ip } from './ip.js';
 import type { Link } from './link.js';
 import { listRoutes, PROTOCOL_KERNEL, type Route } from './route.js';
+import { formatIpv4 } from '../net/ipv4.js';
 import {
-  formatIpv4,
   formatPrefix,
   type Prefix,
   prefixCovers,
   prefixEquals,
   prefixesOverlap,
   prefixOf,
-} from '../net/ipv4.js';
+} from '../net/prefix.js';
 
 /** @throws OverlayError E_CONFIG when the Network is, or lies in, the network that `uplink` connects this host to. */
 export function checkUplinkNetwork(network: Prefix, uplink: Link): void {

@@ -3,7 +3,7 @@
 // The alias is "twill <network> [<address>/32]": the network that the device carries, and the address that we gave it.
 // Several networks live on one host, each with a daemon of its own, so a program's name alone tells nothing.
 
-import { formatPrefix, parsePrefix, type Prefix, prefixContains, prefixEquals } from '../net/ipv4.js';
+import { formatPrefix, parsePrefix, type Prefix, prefixContains, prefixEquals } from '../net/prefix.js';
 import type { Link } from './link.js';
 
 /** Most TUN devices that are tried for a free name: flannel0 to flannel255. */

@@ -5,8 +5,8 @@
 import { ip, ipBatchJson, ipJson, meansGone, ROUTE_PROTOCOL } from './ip.js';
 import { checkInterfaceName } from './interface-name.js';
 import { OverlayError } from '../core/errors.js';
-import { formatIpv4, formatPrefix, parseCidr, parseIpv4, prefixEquals } from '../net/ipv4.js';
-import type { Ipv4, Prefix } from '../net/ipv4.js';
+import { formatIpv4, type Ipv4, ipv4, parseIpv4 } from '../net/ipv4.js';
+import { formatPrefix, parseCidr, type Prefix, prefixEquals } from '../net/prefix.js';
 
 /** Route protocols of rtnetlink(7) that decisions are made on. */
 export const PROTOCOL_KERNEL = 2;
@@ -199,7 +199,7 @@ export async function lookupExactRoutes(
 ): Promise<(Route | undefined)[]> {
   // The first two addresses of a subnet may be a broadcast or a gateway of this host; any other tells as well.
   const lines = prefixes.map(({ address, length }) => {
-    return `route get fibmatch ${formatIpv4(length <= 30 ? address + 2 : address)}`;
+    return `route get fibmatch ${formatIpv4(length <= 30 ? ipv4(address + 2) : address)}`;
   });
   const answers = await ipBatchJson<RawRoute>(lines, signal);
   return answers.map((rows, index) => {

@@ -9,7 +9,8 @@
 // hold, are never candidates, whoever made them: they come and go with us.
 
 import { OverlayError } from '../core/errors.js';
-import { formatIpv4, type Ipv4, isBogon, parseIpv4 } from '../net/ipv4.js';
+import { isBogon } from '../net/bogons.js';
+import { formatIpv4, type Ipv4, ipv4, parseIpv4 } from '../net/ipv4.js';
 import { type Link, type LinkAddress, listLinks } from './link.js';
 import { listRoutes, lookupRoute } from './route.js';
 
@@ -168,7 +169,7 @@ async function byReachability(
 }
 
 async function byDefaultRoute(links: readonly Candidate[], signal?: AbortSignal): Promise<Choice> {
-  const routes = (await listRoutes({ exact: { address: 0, length: 0 } }, signal))
+  const routes = (await listRoutes({ exact: { address: ipv4(0), length: 0 } }, signal))
     .filter(({ type, devices }) => type === 'unicast' && devices.length > 0)
     // The kernel keeps routes of one metric in the order in which it tries them, and so does sort().
     .sort((a, b) => a.metric - b.metric);

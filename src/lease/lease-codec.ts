@@ -11,8 +11,9 @@
 // **Invariant:** one subnet has one key text. "10.5.1.0-024", "10.5.1.7-24" and the like are refused.
 
 import { field, parseJson } from '../config/go-json.js';
-import { formatIpv4, isBogon, maskOf, parseIpv4, prefixOf } from '../net/ipv4.js';
-import type { Ipv4, Prefix } from '../net/ipv4.js';
+import { isBogon } from '../net/bogons.js';
+import { formatIpv4, type Ipv4, parseIpv4 } from '../net/ipv4.js';
+import { maskOf, type Prefix, prefixOf } from '../net/prefix.js';
 import type { LeaseAttributes } from './lease.js';
 
 /** Longest key name looked at; the longest valid one is 18 bytes, dual-stack ones are below 64. */

@@ -1,6 +1,6 @@
 // Diffs of the leases, one after the other, as one. Pure.
 
-import { prefixKey } from '../net/ipv4.js';
+import { prefixKey } from '../net/prefix.js';
 import type { Lease, LeaseDiff } from './lease.js';
 
 interface Change {

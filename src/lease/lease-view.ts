@@ -11,20 +11,20 @@
 // The work for an event does not grow with the table: leases are known by key, and overlaps are found by asking for
 // each shorter prefix, and by a count of leases below each prefix.
 
+import { isBogon } from '../net/bogons.js';
+import { formatIpv4, type Ipv4, ipv4 } from '../net/ipv4.js';
 import {
-  formatIpv4,
   formatPrefix,
-  type Ipv4,
-  isBogon,
-  maskOf,
+  hasHostBits,
+  lastOf,
   type Prefix,
   prefixContains,
   prefixCovers,
   prefixEquals,
   prefixesOverlap,
   prefixKey,
-  sizeOf,
-} from '../net/ipv4.js';
+  prefixOf,
+} from '../net/prefix.js';
 import type { Lease, LeaseDiff, LeaseUpdate } from './lease.js';
 
 export type RefusalCode =
@@ -237,7 +237,7 @@ export class LeaseView {
   /** A host came or went: looks again at each lease that covers it. */
   #judgeAgain(host: Ipv4, work: Update): void {
     for (let length = this.#network.length + 1; length <= 32; length++) {
-      const key = prefixKey({ address: (host & maskOf(length)) >>> 0, length });
+      const key = prefixKey(prefixOf(host, length));
       const refused = this.#refused.get(key);
       const lease = refused?.code === 'covers-host' ? refused.lease : this.#accepted.get(key);
       if (lease !== undefined) this.#settle(lease, this.#judgeCover(lease), work);
@@ -247,7 +247,7 @@ export class LeaseView {
   /** Whether a lease covers a host, which makes the way to that host lead into the overlay. */
   #judgeCover(lease: Lease): Refusal | undefined {
     const { subnet } = lease;
-    const last = subnet.address + sizeOf(subnet.length) - 1;
+    const last = lastOf(subnet);
     // No host is where leases may be, so nearly every lease is done here.
     if (this.#hostCounts.size === 0) return undefined;
     if (subnet.address >= this.#leasable.first && last <= this.#leasable.last) return undefined;
@@ -259,7 +259,10 @@ export class LeaseView {
 
   #firstHostIn(first: Ipv4, last: Ipv4): Ipv4 | undefined {
     if (last - first < this.#hostCounts.size) {
-      for (let address = first; address <= last; address++) if (this.#hostCounts.has(address)) return address;
+      for (let address: number = first; address <= last; address++) {
+        const host = ipv4(address);
+        if (this.#hostCounts.has(host)) return host;
+      }
       return undefined;
     }
     for (const host of this.#hostCounts.keys()) if (host >= first && host <= last) return host;
@@ -270,7 +273,7 @@ export class LeaseView {
     const { subnet, attributes } = lease;
     const refuse = (code: RefusalCode, text: string): Refusal => refusalOf(lease, code, text);
     const network = formatPrefix(this.#network);
-    if ((subnet.address & ~maskOf(subnet.length)) !== 0) return refuse('host-bits', 'has host bits set');
+    if (hasHostBits(subnet)) return refuse('host-bits', 'has host bits set');
     if (subnet.length <= this.#network.length && prefixesOverlap(this.#network, subnet)) {
       return refuse('not-longer-than-network', `is not longer than the Network ${network}`);
     }
@@ -306,9 +309,7 @@ export class LeaseView {
     if (lease === undefined) return;
     for (let length = subnet.length - 1; length > this.#network.length; length--) {
       if (!this.#lengths.has(length)) continue;
-      const outer = this.#accepted.get(
-        prefixKey({ address: (subnet.address & maskOf(length)) >>> 0, length }),
-      );
+      const outer = this.#accepted.get(prefixKey(prefixOf(subnet.address, length)));
       if (outer === undefined) continue;
       if (outer.attributes.publicIp !== lease.attributes.publicIp) this.#nested.set(key, outer.subnet);
       return;
@@ -320,7 +321,7 @@ export class LeaseView {
     const count = 2 ** (length - outer.length);
     if (count <= this.#accepted.size) {
       const step = 2 ** (32 - length);
-      for (let i = 0; i < count; i++) this.#noteOuter({ address: outer.address + i * step, length });
+      for (let i = 0; i < count; i++) this.#noteOuter({ address: ipv4(outer.address + i * step), length });
     } else {
       for (const { subnet } of this.#accepted.values()) {
         if (subnet.length === length && prefixCovers(outer, subnet)) this.#noteOuter(subnet);

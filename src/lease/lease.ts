@@ -1,7 +1,8 @@
 // A lease: which subnet of the overlay belongs to which host, and what that host's backend tells its peers.
 // Pure data, shared by the stores (which read and write it) and the backends (which make the kernel follow it).
 
-import type { Ipv4, Prefix } from '../net/ipv4.js';
+import type { Ipv4 } from '../net/ipv4.js';
+import type { Prefix } from '../net/prefix.js';
 
 /** What a host publishes with its subnet. Field meanings are flannel's lease value. */
 export interface LeaseAttributes {

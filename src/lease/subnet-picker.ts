@@ -6,8 +6,8 @@
 // so crowds the low end; any free one is compatible.
 
 import type { NetworkConfig } from '../config/network-config.js';
-import { prefixCovers, sizeOf } from '../net/ipv4.js';
-import type { Prefix } from '../net/ipv4.js';
+import { ipv4 } from '../net/ipv4.js';
+import { type Prefix, prefixCovers, sizeOf } from '../net/prefix.js';
 
 type Range = Pick<NetworkConfig, 'network' | 'subnetLength' | 'subnetMin' | 'subnetMax'>;
 
@@ -52,7 +52,10 @@ export function pickFreeSubnet(
     if (run.first > slot) break;
     slot += run.last - run.first + 1;
   }
-  return { address: config.subnetMin + slot * sizeOf(config.subnetLength), length: config.subnetLength };
+  return {
+    address: ipv4(config.subnetMin + slot * sizeOf(config.subnetLength)),
+    length: config.subnetLength,
+  };
 }
 
 /** The slots in use as sorted runs that do not touch each other's slots. */

@@ -2,7 +2,7 @@
 
 import type { NetworkConfig } from '../config/network-config.js';
 import { fitsConfig } from '../lease/subnet-picker.js';
-import { type Prefix, prefixEquals } from '../net/ipv4.js';
+import { type Prefix, prefixEquals } from '../net/prefix.js';
 
 /**
  * Fields in which `after` shapes another overlay than `before`, for a host that holds `ownSubnet`; empty when what was

@@ -9,7 +9,8 @@ import { lstat, open, readdir, readFile, rename, unlink } from 'node:fs/promises
 import { basename, dirname, join } from 'node:path';
 import { OverlayError } from '../core/errors.js';
 import { makeFolder } from '../core/files.js';
-import { formatIpv4, formatPrefix, parseCidr, type Prefix, prefixOf } from '../net/ipv4.js';
+import { formatIpv4, ipv4 } from '../net/ipv4.js';
+import { formatPrefix, parseCidr, type Prefix, prefixOf } from '../net/prefix.js';
 
 export interface SubnetFile {
   readonly network: Prefix;
@@ -34,7 +35,7 @@ export function formatSubnetFile(content: SubnetFile): string {
   const { network, subnet, mtuBytes, ipMasq } = content;
   return [
     `FLANNEL_NETWORK=${formatPrefix(network)}`,
-    `FLANNEL_SUBNET=${formatIpv4(subnet.address + 1)}/${subnet.length}`,
+    `FLANNEL_SUBNET=${formatIpv4(ipv4(subnet.address + 1))}/${subnet.length}`,
     `FLANNEL_MTU=${mtuBytes}`,
     `FLANNEL_IPMASQ=${ipMasq}`,
     '',

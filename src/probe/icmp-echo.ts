@@ -1,7 +1,7 @@
 // ICMP echo requests, and what comes back: replies, "fragmentation needed" and other words of a network that cannot deliver
 // one (RFC 792, RFC 1191). Pure.
 
-import type { Ipv4 } from '../net/ipv4.js';
+import { type Ipv4, ipv4 } from '../net/ipv4.js';
 
 const ECHO_REQUEST = 8;
 const ECHO_REPLY = 0;
@@ -91,8 +91,8 @@ function ipHeader(
   return {
     length,
     protocol: packet[9],
-    source: packet.readUInt32BE(12),
-    destination: packet.readUInt32BE(16),
+    source: ipv4(packet.readUInt32BE(12)),
+    destination: ipv4(packet.readUInt32BE(16)),
   };
 }
 

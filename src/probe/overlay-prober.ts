@@ -8,7 +8,7 @@
 // An answer counts as a path probe's does: from the address that was asked, with our identifier, a sequence number that is
 // waited for, and its token. One that comes late takes back that it was lost.
 
-import type { Ipv4 } from '../net/ipv4.js';
+import { type Ipv4, ipv4 } from '../net/ipv4.js';
 import { buildEcho, MIN_PROBE_BYTES, type Received, TOKEN_BYTES } from './icmp-echo.js';
 import type { IcmpSender } from './path-prober.js';
 import { type HostAnswer, PeerReach, type Reach, REACH_STATES, type ReachState } from './peer-reach.js';
@@ -127,7 +127,7 @@ export class OverlayProber<Lease, Key = string> {
   *unreached(): Iterable<{ readonly key: Key; readonly publicIp: Ipv4; readonly state: ReachState }> {
     for (const peer of this.#peers.values()) {
       const state = this.#stateOf(peer);
-      if (state !== 'ok' && state !== 'unknown') yield { key: peer.key, publicIp: peer.address >>> 0, state };
+      if (state !== 'ok' && state !== 'unknown') yield { key: peer.key, publicIp: ipv4(peer.address >>> 0), state };
     }
   }
 
@@ -141,7 +141,7 @@ export class OverlayProber<Lease, Key = string> {
   /** All peers with their reports. */
   *reports(): Iterable<{ readonly key: Key; readonly publicIp: Ipv4; readonly report: Reach }> {
     for (const peer of this.#peers.values())
-      yield { key: peer.key, publicIp: peer.address >>> 0, report: this.#reportOf(peer) };
+      yield { key: peer.key, publicIp: ipv4(peer.address >>> 0), report: this.#reportOf(peer) };
   }
 
   get peerCount(): number {
@@ -191,11 +191,11 @@ export class OverlayProber<Lease, Key = string> {
 
   #reportOf({ reach, address, askedMs }: Peer<Lease, Key>): Reach {
     if (reach === undefined) return askedMs === NEVER_MS ? NOT_ASKED : NOT_USED;
-    return reach.report(this.#options.hostAnswer(address >>> 0));
+    return reach.report(this.#options.hostAnswer(ipv4(address >>> 0)));
   }
 
   #stateOf({ reach, address }: Peer<Lease, Key>): ReachState {
-    return reach?.state(this.#options.hostAnswer(address >>> 0)) ?? 'unknown';
+    return reach?.state(this.#options.hostAnswer(ipv4(address >>> 0))) ?? 'unknown';
   }
 
   #forget(key: Key): void {

@@ -7,7 +7,7 @@
 // An answer counts when it comes from the peer it was asked for, with identifier, sequence number and token of a probe that
 // is still waited for; everything else is counted and ignored.
 
-import type { Ipv4 } from '../net/ipv4.js';
+import { type Ipv4, ipv4 } from '../net/ipv4.js';
 import { buildEcho, MIN_PROBE_BYTES, type Received, TOKEN_BYTES } from './icmp-echo.js';
 import { type PathReport, PeerPath } from './peer-path.js';
 import type { HostAnswer } from './peer-reach.js';
@@ -139,7 +139,7 @@ export class PathProber {
   /** All peers with their reports. */
   *reports(): Iterable<{ readonly address: Ipv4; readonly report: PathReport }> {
     for (const { address, path } of this.#peers.values())
-      yield { address: address >>> 0, report: path?.report() ?? {} };
+      yield { address: ipv4(address >>> 0), report: path?.report() ?? {} };
   }
 
   get peerCount(): number {
@@ -247,7 +247,7 @@ export class PathProber {
     this.#outstanding.set(sequence, outstanding);
     this.#sent++;
     this.#options.sender.send(
-      peer.address >>> 0,
+      ipv4(peer.address >>> 0),
       buildEcho({ id: this.#identifier, sequence, token }, bytes),
       () => {
         if (!this.#outstanding.delete(sequence)) return;
@@ -270,7 +270,7 @@ export class PathProber {
   }
 
   #settle(peer: Peer, mtuBytes: number | undefined): void {
-    if (mtuBytes !== undefined) this.#options.onPathMtu(peer.address >>> 0, mtuBytes);
+    if (mtuBytes !== undefined) this.#options.onPathMtu(ipv4(peer.address >>> 0), mtuBytes);
   }
 }
 

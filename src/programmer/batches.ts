@@ -4,10 +4,8 @@ import { listFdb } from '../kernel/fdb.js';
 import { ipBatch, meansGone, ROUTE_PROTOCOL } from '../kernel/ip.js';
 import { listNeighbours } from '../kernel/neigh.js';
 import { listRoutes } from '../kernel/route.js';
-import { prefixCovers } from '../net/ipv4.js';
-import { prefixKey } from '../net/ipv4.js';
+import { type Prefix, prefixCovers, prefixKey } from '../net/prefix.js';
 import type { Route } from '../kernel/route.js';
-import type { Prefix } from '../net/ipv4.js';
 import type { KernelState, Phases, Step } from './diff.js';
 
 export interface ReadOptions {

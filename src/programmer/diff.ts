@@ -18,11 +18,11 @@ import {
   replaceRouteLine,
 } from '../kernel/route.js';
 import { ROUTE_PROTOCOL } from '../kernel/ip.js';
-import { formatIpv4, formatPrefix, prefixKey } from '../net/ipv4.js';
+import { formatIpv4, type Ipv4 } from '../net/ipv4.js';
+import { formatPrefix, type Prefix, prefixKey } from '../net/prefix.js';
 import type { FdbEntry } from '../kernel/fdb.js';
 import type { Neighbour } from '../kernel/neigh.js';
 import type { Route, WantedRoute } from '../kernel/route.js';
-import type { Ipv4, Prefix } from '../net/ipv4.js';
 
 /** What one peer needs. */
 export interface PeerPlan {

@@ -13,13 +13,13 @@ import { condition, conditionOfMany, isPermission } from '../core/conditions.js'
 import type { Condition, ConditionCode } from '../core/conditions.js';
 import { ROUTE_PROTOCOL } from '../kernel/ip.js';
 import { lookupExactRoutes, lookupRoutes } from '../kernel/route.js';
-import { formatIpv4, formatPrefix, prefixKey, prefixOf } from '../net/ipv4.js';
+import { formatIpv4 } from '../net/ipv4.js';
+import { formatPrefix, type Prefix, prefixKey, prefixOf } from '../net/prefix.js';
 import { describeShadow } from '../kernel/network-route.js';
 import { addPeerSteps, diffKernel, emptyPhases, findConflict, groupBy, removePeerSteps } from './diff.js';
 import { PeerCounters } from './metrics.js';
 import { performPhases, readKernelState } from './batches.js';
 import type { RouteLookup, Route } from '../kernel/route.js';
-import type { Prefix } from '../net/ipv4.js';
 import type { Lease, LeaseDiff } from '../lease/lease.js';
 import type { Logger } from '../core/log.js';
 import type { PeerPlan, PeerRefusal, Phases, Step } from './diff.js';

@@ -6,7 +6,8 @@
 import type { Condition } from '../core/conditions.js';
 import type { Lease, LeaseAttributes, LeaseUpdate } from '../lease/lease.js';
 import type { NetworkConfig } from '../config/network-config.js';
-import type { Ipv4, Prefix } from '../net/ipv4.js';
+import type { Ipv4 } from '../net/ipv4.js';
+import type { Prefix } from '../net/prefix.js';
 import type { MetricFamily } from '../core/metric.js';
 
 export interface AcquireRequest {

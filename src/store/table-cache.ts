@@ -18,7 +18,8 @@ import { dirname } from 'node:path';
 import { makeFolder } from '../core/files.js';
 import type { Lease, LeaseAttributes } from '../lease/lease.js';
 import { formatLeaseKey, formatLeaseValue, parseLeaseKey, parseLeaseValue } from '../lease/lease-codec.js';
-import type { Ipv4, Prefix } from '../net/ipv4.js';
+import type { Ipv4 } from '../net/ipv4.js';
+import type { Prefix } from '../net/prefix.js';
 import type { Logger } from '../core/log.js';
 
 const MAGIC = 'twill-table 1 ';

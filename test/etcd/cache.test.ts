@@ -4,7 +4,7 @@ import t from 'tap';
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { formatPrefix, parsePrefix } from '../../src/net/ipv4.js';
+import { formatPrefix, parsePrefix } from '../../src/net/prefix.js';
 import { startEtcd } from '../support/etcd-server.js';
 import {
   attributesOf,

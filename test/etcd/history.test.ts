@@ -4,7 +4,7 @@ import t from 'tap';
 import { execFileSync } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { parsePrefix } from '../../src/net/ipv4.js';
+import { parsePrefix } from '../../src/net/prefix.js';
 import { cleanEnv, startEtcd } from '../support/etcd-server.js';
 import type { EtcdServer } from '../support/etcd-server.js';
 import type { Fixture } from '../support/store-fixture.js';

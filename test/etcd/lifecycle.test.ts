@@ -2,7 +2,7 @@
 
 import t from 'tap';
 import { readFileSync } from 'node:fs';
-import { formatPrefix, parsePrefix } from '../../src/net/ipv4.js';
+import { formatPrefix, parsePrefix } from '../../src/net/prefix.js';
 import { startEtcd } from '../support/etcd-server.js';
 import type { EtcdServer } from '../support/etcd-server.js';
 import {

@@ -3,7 +3,8 @@
 
 import t from 'tap';
 import type { Test } from 'tap';
-import { parsePrefix } from '../../src/net/ipv4.js';
+import { ipv4 } from '../../src/net/ipv4.js';
+import { parsePrefix } from '../../src/net/prefix.js';
 import { startEtcd } from '../support/etcd-server.js';
 import type { EtcdServer } from '../support/etcd-server.js';
 import type { Fixture, FixtureOptions } from '../support/store-fixture.js';
@@ -135,7 +136,7 @@ t.test('E4 two seconds per reply: start and renewal work', async (t) => {
   const signal = AbortSignal.timeout(30_000);
   const config = await store.readConfig(signal);
   await store.acquire(
-    { config, attributes: { publicIp: 0xac140001, backendType: '' }, previousSubnet: undefined },
+    { config, attributes: { publicIp: ipv4(0xac140001), backendType: '' }, previousSubnet: undefined },
     signal,
   );
   t.match(await etcd.ctl('get', '--prefix', `${PREFIX}/subnets/`), /172\.20\.0\.1/);

@@ -1,7 +1,7 @@
 // What can happen to the own lease: deleted, expired while cut off, taken, overwritten, shared; and the race for subnets.
 
 import t from 'tap';
-import { formatPrefix, parsePrefix } from '../../src/net/ipv4.js';
+import { formatPrefix, parsePrefix } from '../../src/net/prefix.js';
 import { startEtcd } from '../support/etcd-server.js';
 import type { EtcdServer } from '../support/etcd-server.js';
 import {

@@ -1,7 +1,7 @@
 // Whoever can write below the prefix writes anything: 200 malformed keys and values, huge ones, too many.
 
 import t from 'tap';
-import { parsePrefix } from '../../src/net/ipv4.js';
+import { parsePrefix } from '../../src/net/prefix.js';
 import { startEtcd } from '../support/etcd-server.js';
 import type { EtcdServer } from '../support/etcd-server.js';
 import type { Fixture } from '../support/store-fixture.js';

@@ -2,7 +2,8 @@
 
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import t from 'tap';
-import { formatIpv4, parsePrefix } from '../../src/net/ipv4.js';
+import { formatIpv4, ipv4 } from '../../src/net/ipv4.js';
+import { parsePrefix } from '../../src/net/prefix.js';
 import { startEtcd } from '../support/etcd-server.js';
 import { converged, leaseValue, PREFIX, putConfig, startStore, until } from '../support/store-fixture.js';
 
@@ -38,7 +39,7 @@ t.test('E20 2,000 puts a second', async (t) => {
     const puts = Array.from({ length: PER_REQUEST }, (_, i) => ({
       requestPut: {
         key: base64(`${PREFIX}/subnets/10.5.${2 + ((first + i) % LEASES)}.0-24`),
-        value: base64(leaseValue(formatIpv4(FIRST_IP + first + i))),
+        value: base64(leaseValue(formatIpv4(ipv4(FIRST_IP + first + i)))),
       },
     }));
     for (let i = 0; i < PER_REQUEST; i++) writtenMs[first + i] = performance.now();

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { Driver, LAB_SKIP, NETWORK, run, waitFor, withLab } from '../support/kernel-lab.js';
-import { prefixOf } from '../../src/net/ipv4.js';
+import { parsePrefix } from '../../src/net/prefix.js';
 import type { KernelLab } from '../support/kernel-lab.js';
 
 interface Report {
@@ -336,7 +336,9 @@ t.test('two networks and a flanneld share a host: each sees to its own rules', {
       t.equal(rulesOf(await list(), '10.5.0.0/16').length, 0);
       t.match(await holes(), '10.50.1.0/24');
       await (await open('10.5.0.0/16', '10.5.2.0/24')).close();
-      await (await open('10.6.0.0/16', '10.6.2.0/24', { formerNetwork: prefixOf(0x0a050000, 16) })).close();
+      await (
+        await open('10.6.0.0/16', '10.6.2.0/24', { formerNetwork: parsePrefix('10.5.0.0/16')! })
+      ).close();
       t.equal(rulesOf(await list(), '10.5.0.0/16').length, 0, 'the former network is gone');
       t.equal(rulesOf(await list(), '10.6.0.0/16').length, 7);
       t.strictSame(rulesOf(await list(), '10.50.0.0/16'), others);

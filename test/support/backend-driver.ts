@@ -13,7 +13,8 @@ import { openNftMonitor } from '../../src/firewall/nft-monitor.js';
 import { findLink } from '../../src/kernel/link.js';
 import { openMonitor } from '../../src/kernel/monitor.js';
 import { openLogger } from '../../src/core/log.js';
-import { parsePrefix, parseIpv4 } from '../../src/net/ipv4.js';
+import { parseIpv4 } from '../../src/net/ipv4.js';
+import { parsePrefix } from '../../src/net/prefix.js';
 import type { Condition } from '../../src/core/conditions.js';
 import type { Backend } from '../../src/backend/backend.js';
 import {

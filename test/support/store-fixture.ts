@@ -6,8 +6,8 @@ import { EtcdStore } from '../../src/store/etcd/etcd-store.js';
 import type { NetworkConfig } from '../../src/config/network-config.js';
 import type { Lease, LeaseAttributes, LeaseUpdate } from '../../src/lease/lease.js';
 import { formatLeaseValue } from '../../src/lease/lease-codec.js';
-import { formatPrefix, parseIpv4 } from '../../src/net/ipv4.js';
-import type { Prefix } from '../../src/net/ipv4.js';
+import { parseIpv4 } from '../../src/net/ipv4.js';
+import { formatPrefix, type Prefix } from '../../src/net/prefix.js';
 import type { StoreListener } from '../../src/store/store.js';
 import type { EtcdServer } from './etcd-server.js';
 

@@ -7,13 +7,13 @@ import { type Condition, condition } from '../../core/conditions.js';
 import { parseHostGwConfig } from './config.js';
 import { OverlayError } from '../../core/errors.js';
 import { nameOfLink } from '../../kernel/link.js';
-import { formatIpv4 } from '../../net/ipv4.js';
+import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
+import type { Prefix } from '../../net/prefix.js';
 import { removeLeftovers } from '../../cleanup/leftovers.js';
 import { PeerProgrammer } from '../../programmer/programmer.js';
 import type { Backend, BackendContext, ExternalInterface } from '../backend.js';
 import type { RouteLookup } from '../../kernel/route.js';
 import type { Lease, LeaseAttributes, LeaseDiff } from '../../lease/lease.js';
-import type { Ipv4, Prefix } from '../../net/ipv4.js';
 import type { PeerPlan, PeerRefusal } from '../../programmer/diff.js';
 import type { MetricFamily } from '../../core/metric.js';
 

@@ -37,16 +37,15 @@ import { listRoutes, lookupRoutes, type Route } from '../../kernel/route.js';
 import { checkPortIsFree } from '../../kernel/udp-port.js';
 import { readInterfaceSysctl, writeInterfaceSysctl } from '../../kernel/sysctl.js';
 import type { Lease, LeaseDiff } from '../../lease/lease.js';
+import { formatIpv4, type Ipv4, ipv4 } from '../../net/ipv4.js';
 import {
-  type Ipv4,
-  type Prefix,
-  formatIpv4,
   formatPrefix,
+  type Prefix,
   prefixContains,
   prefixCovers,
   prefixEquals,
   prefixKey,
-} from '../../net/ipv4.js';
+} from '../../net/prefix.js';
 import { UDP_OVERHEAD_BYTES } from '../../net/mtu.js';
 import type { Logger } from '../../core/log.js';
 import type { Backend, BackendContext, ExternalInterface } from '../backend.js';
@@ -226,7 +225,7 @@ class UdpBackend implements Backend {
     const known = this.#dataplane?.innerPathMtu(peer) ?? this.#mtuBytes;
     const inner = Math.min(mtuBytes - UDP_OVERHEAD_BYTES, known);
     if (inner < this.#mtuBytes) {
-      this.#notePathMtu({ peer, mtuBytes: inner });
+      this.#notePathMtu(peer, inner);
     } else if (this.#pathMtus.delete(peer) && this.#table.setPeerMtu(peer, this.#mtuBytes)) {
       this.#log.info({ peer: formatIpv4(peer), mtuBytes: this.#mtuBytes }, 'path to a peer is wide again');
       this.#publish();
@@ -350,7 +349,7 @@ class UdpBackend implements Backend {
       network: this.#context.config.network,
       ownSubnet,
       table: this.#table,
-      onPathMtu: (event: PathMtuEvent) => this.#notePathMtu(event),
+      onPathMtu: ({ peer, mtuBytes }: PathMtuEvent) => this.#notePathMtu(ipv4(peer), mtuBytes),
       onFailure: (reason: string) => this.#reopen(dataplane, reason),
     };
     const isNew = !(await this.#adoptDevice());
@@ -663,7 +662,7 @@ class UdpBackend implements Backend {
     if (this.#table.publish()) this.#traffic.published();
   }
 
-  #notePathMtu({ peer, mtuBytes }: PathMtuEvent): void {
+  #notePathMtu(peer: Ipv4, mtuBytes: number): void {
     if (mtuBytes >= this.#mtuBytes) return;
     const known = this.#pathMtus.get(peer);
     this.#pathMtus.set(peer, { mtuBytes, expiresAtMs: performance.now() + PATH_MTU_TTL_MS });

@@ -23,7 +23,8 @@ import { ip, meansGone } from '../../kernel/ip.js';
 import { differingFeatures, readFeatures, setFeatures } from '../../kernel/ethtool.js';
 import { readInterfaceSysctl, readSysctl, writeInterfaceSysctl } from '../../kernel/sysctl.js';
 import { OverlayError } from '../../core/errors.js';
-import { formatIpv4, formatPrefix, prefixContains, prefixEquals } from '../../net/ipv4.js';
+import { formatIpv4 } from '../../net/ipv4.js';
+import { formatPrefix, type Prefix, prefixContains, prefixEquals } from '../../net/prefix.js';
 import { VXLAN_OVERHEAD_BYTES } from '../../net/mtu.js';
 import { formatMark, parseMark, vxlanDeviceName } from '../../kernel/ours.js';
 import type { ExternalInterface } from '../backend.js';
@@ -32,7 +33,6 @@ import type { VxlanConfig } from './config.js';
 import type { Features } from '../../kernel/ethtool.js';
 import type { Link } from '../../kernel/link.js';
 import type { Logger } from '../../core/log.js';
-import type { Prefix } from '../../net/ipv4.js';
 
 export interface VxlanDeviceOptions {
   readonly config: VxlanConfig;

@@ -11,7 +11,8 @@ import { MemberGuard } from '../../firewall/member-guard.js';
 import { nameOfLink } from '../../kernel/link.js';
 import { parseVxlanConfig } from './config.js';
 import { parseVtepData } from './vtep.js';
-import { formatIpv4 } from '../../net/ipv4.js';
+import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
+import type { Prefix } from '../../net/prefix.js';
 import { removeLeftovers } from '../../cleanup/leftovers.js';
 import { PeerProgrammer } from '../../programmer/programmer.js';
 import { VxlanDevice } from './device.js';
@@ -19,7 +20,6 @@ import type { Backend, BackendContext, ExternalInterface } from '../backend.js';
 import type { VxlanConfig } from './config.js';
 import type { RouteLookup } from '../../kernel/route.js';
 import type { Lease, LeaseAttributes, LeaseDiff } from '../../lease/lease.js';
-import type { Ipv4, Prefix } from '../../net/ipv4.js';
 import type { PeerPlan, PeerRefusal } from '../../programmer/diff.js';
 import type { MetricFamily } from '../../core/metric.js';
 
@@ -35,7 +35,7 @@ class VxlanBackend implements Backend {
   readonly #device: VxlanDevice;
   readonly #programmer: PeerProgrammer;
   readonly #guard: MemberGuard;
-  readonly #memberLeases = new Map<string, number>();
+  readonly #memberLeases = new Map<string, Ipv4>();
   #iface: ExternalInterface;
   #ownSubnet: Prefix | undefined;
   #isVerifyDue = false;

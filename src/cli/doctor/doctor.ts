@@ -10,7 +10,8 @@ import { runCommand } from '../../kernel/command.js';
 import { listLinks } from '../../kernel/link.js';
 import { readSysctl } from '../../kernel/sysctl.js';
 import { readSubnetFile } from '../../overlay/subnet-file.js';
-import { formatPrefix, parsePrefix, type Prefix } from '../../net/ipv4.js';
+import { ipv4 } from '../../net/ipv4.js';
+import { formatPrefix, parsePrefix, type Prefix } from '../../net/prefix.js';
 import { type Endpoint, parseEndpoints } from '../../store/etcd/endpoints.js';
 import { hasTlsFiles } from '../../store/etcd/tls-files.js';
 import { type Command, show, UsageError } from '../command.js';
@@ -116,7 +117,7 @@ async function checkForwardPolicy(network: Prefix | undefined): Promise<Finding>
   if (exit !== 0) return warn('forward policy', stderr.trim().split('\n')[0] ?? '', 'run as root to see it');
   const lines = stdout.split('\n');
   const rulesOf = (chain: string) => lines.filter((line) => line.startsWith(`-A ${chain} `));
-  const anything = { address: 0, length: 0 };
+  const anything = { address: ipv4(0), length: 0 };
   const refusal = blockingRule(rulesOf('FORWARD'), 'FLANNEL-FWD', network ?? anything, rulesOf);
   if (refusal !== undefined) {
     const text = `FORWARD rule ${refusal.number} "${refusal.rule}" refuses packets of the overlay`;

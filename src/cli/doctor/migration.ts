@@ -13,14 +13,8 @@ import { parseVxlanConfig } from '../../backend/vxlan/config.js';
 import { chooseExternalInterface } from '../../kernel/underlay.js';
 import { blockedRange, parseLeaseKey, parseLeaseValue } from '../../lease/lease-codec.js';
 import { fitsConfig } from '../../lease/subnet-picker.js';
-import {
-  formatIpv4,
-  formatPrefix,
-  type Ipv4,
-  type Prefix,
-  prefixEquals,
-  prefixesOverlap,
-} from '../../net/ipv4.js';
+import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
+import { formatPrefix, type Prefix, prefixEquals, prefixesOverlap } from '../../net/prefix.js';
 import { openLogger } from '../../core/log.js';
 import { EtcdConnection } from '../../store/etcd/connection.js';
 import { parseEndpoints } from '../../store/etcd/endpoints.js';

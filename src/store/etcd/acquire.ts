@@ -15,8 +15,8 @@
 import { OverlayError } from '../../core/errors.js';
 import { blockedRange, formatLeaseValue, parseLeaseKey, parseLeaseValue } from '../../lease/lease-codec.js';
 import { countSlots, fitsConfig, pickFreeSubnet } from '../../lease/subnet-picker.js';
-import { formatIpv4, formatPrefix, prefixEquals, prefixesOverlap } from '../../net/ipv4.js';
-import type { Ipv4, Prefix } from '../../net/ipv4.js';
+import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
+import { formatPrefix, type Prefix, prefixEquals, prefixesOverlap } from '../../net/prefix.js';
 import type { Logger } from '../../core/log.js';
 import type { AcquireRequest } from '../store.js';
 import { newLeaseId } from './etcd-kv.js';

@@ -10,7 +10,7 @@
 // with UTF-8 replacement characters. Only etcd-kv.ts turns it into bytes and back.
 
 import { formatLeaseKey } from '../../lease/lease-codec.js';
-import type { Prefix } from '../../net/ipv4.js';
+import type { Prefix } from '../../net/prefix.js';
 
 export interface KeyRange {
   readonly start: string;

@@ -11,8 +11,8 @@
 import { type Condition, condition } from '../../core/conditions.js';
 import type { Lease, LeaseEvent, LeaseUpdate } from '../../lease/lease.js';
 import { parseLeaseKey, parseLeaseValue, sameAttributes } from '../../lease/lease-codec.js';
-import { formatPrefix, prefixEquals } from '../../net/ipv4.js';
-import type { Ipv4, Prefix } from '../../net/ipv4.js';
+import type { Ipv4 } from '../../net/ipv4.js';
+import { formatPrefix, type Prefix, prefixEquals } from '../../net/prefix.js';
 import type { Logger } from '../../core/log.js';
 import type { KvEntry } from './etcd-kv.js';
 import { showKey } from './keys.js';

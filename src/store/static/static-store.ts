@@ -18,17 +18,15 @@ import { field, parseJson } from '../../config/go-json.js';
 import { type NetworkConfig, networkConfigFromValue } from '../../config/network-config.js';
 import { OverlayError } from '../../core/errors.js';
 import type { Lease } from '../../lease/lease.js';
+import { formatIpv4, type Ipv4, parseIpv4 } from '../../net/ipv4.js';
 import {
-  formatIpv4,
   formatPrefix,
-  type Ipv4,
-  parseIpv4,
   parsePrefix,
   type Prefix,
   prefixCovers,
   prefixEquals,
   prefixesOverlap,
-} from '../../net/ipv4.js';
+} from '../../net/prefix.js';
 import type { Logger } from '../../core/log.js';
 import type { AcquireRequest, LeaseStore, StoreListener } from '../store.js';
 

@@ -1,6 +1,7 @@
 import t from 'tap';
 import { parseNetworkConfig } from '../../../src/config/network-config.js';
-import { formatIpv4, formatPrefix } from '../../../src/net/ipv4.js';
+import { formatIpv4 } from '../../../src/net/ipv4.js';
+import { formatPrefix } from '../../../src/net/prefix.js';
 
 function summary(text: string): string {
   const { network, subnetLength, subnetMin, subnetMax, backendType } = parseNetworkConfig(text, 'test');

@@ -6,7 +6,8 @@ import t, { type Test } from 'tap';
 import { OFFLOAD_FEATURES, type OffloadSwitches } from '../../../src/config/options.js';
 import type * as dataplaneModule from '../../../src/dataplane/dataplane.js';
 import { RouteTable } from '../../../src/dataplane/route-table.js';
-import { parsePrefix } from '../../../src/net/ipv4.js';
+import { ipv4 } from '../../../src/net/ipv4.js';
+import { parsePrefix } from '../../../src/net/prefix.js';
 
 const EIO = 5;
 
@@ -71,8 +72,8 @@ async function load(t: Test): Promise<typeof dataplaneModule> {
 function optionsOf(failures: string[]): dataplaneModule.DataplaneOptions {
   return {
     device: 'flannel0',
-    listenAddress: 0xc0000201,
-    publicIp: 0xc0000201,
+    listenAddress: ipv4(0xc0000201),
+    publicIp: ipv4(0xc0000201),
     port: 8285,
     queues: 1,
     offload: Object.fromEntries(OFFLOAD_FEATURES.map((feature) => [feature, true])) as OffloadSwitches,

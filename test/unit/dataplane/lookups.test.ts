@@ -7,7 +7,8 @@ import { judgeInbound, newInboundArena, type OwnHost } from '../../../src/datapl
 import { judgeOutbound, newOutboundArena } from '../../../src/dataplane/outbound.js';
 import { RouteReader, RouteTable } from '../../../src/dataplane/route-table.js';
 import { SOURCE_CHECKS, type SourceCheck } from '../../../src/config/options.js';
-import { formatIpv4, parseIpv4, parsePrefix } from '../../../src/net/ipv4.js';
+import { formatIpv4, ipv4, parseIpv4 } from '../../../src/net/ipv4.js';
+import { parsePrefix } from '../../../src/net/prefix.js';
 
 const word = (address: string): number => parseIpv4(address)! | 0;
 
@@ -41,7 +42,7 @@ function judgeOne(source: string, destination: string): { verdict: string; peer:
   const verdict = arena[OutboundField.VERDICT];
   return {
     verdict: verdict === 0 ? 'send' : OUTBOUND_COUNTERS[verdict],
-    peer: formatIpv4(arena[OutboundField.PEER_ADDRESS] >>> 0),
+    peer: formatIpv4(ipv4(arena[OutboundField.PEER_ADDRESS] >>> 0)),
   };
 }
 

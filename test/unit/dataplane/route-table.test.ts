@@ -9,15 +9,15 @@ import {
   RouteReader,
   RouteTable,
 } from '../../../src/dataplane/route-table.js';
+import { type Ipv4, ipv4 } from '../../../src/net/ipv4.js';
 import {
   formatPrefix,
-  type Ipv4,
-  maskOf,
+  lastOf,
   parsePrefix,
   type Prefix,
   prefixContains,
   prefixOf,
-} from '../../../src/net/ipv4.js';
+} from '../../../src/net/prefix.js';
 
 /** Seeded, so that a failure can be repeated (mulberry32). */
 function randomOf(seed: number): (limit: number) => number {
@@ -48,7 +48,7 @@ class Model {
 }
 
 function peerOf(address: number, mtuBytes = 1472): Peer {
-  return { address: address >>> 0, port: 8285, mtuBytes };
+  return { address: ipv4(address >>> 0), port: 8285, mtuBytes };
 }
 
 function compare(table: RouteTable, reader: RouteReader, model: Model, addresses: readonly Ipv4[]): string[] {
@@ -91,7 +91,7 @@ for (const [network, lengths] of [
     const table = new RouteTable(whole);
     const reader = new RouteReader(table.buffer, 0);
     const model = new Model();
-    const anywhere = (): Ipv4 => (whole.address + random(2 ** Math.min(31, 32 - whole.length))) >>> 0;
+    const anywhere = (): Ipv4 => ipv4((whole.address + random(2 ** Math.min(31, 32 - whole.length))) >>> 0);
     for (let i = 0; i < 3000; i++) {
       const known = [...model.leases.values()];
       const kind = random(10);
@@ -120,15 +120,20 @@ for (const [network, lengths] of [
       t.ok(table.publish());
       const edges = known.flatMap(({ prefix }) => [
         prefix.address,
-        (prefix.address | ~maskOf(prefix.length)) >>> 0,
-        (prefix.address + 2 ** (32 - prefix.length)) >>> 0,
+        lastOf(prefix),
+        ipv4((prefix.address + 2 ** (32 - prefix.length)) >>> 0),
       ]);
-      const addresses = [...edges.slice(0, 60), ...Array.from({ length: 20 }, anywhere), 0x08080808, 0];
+      const addresses = [
+        ...edges.slice(0, 60),
+        ...Array.from({ length: 20 }, anywhere),
+        ipv4(0x08080808),
+        ipv4(0),
+      ];
       const faults = compare(table, reader, model, addresses);
       if (faults.length > 0) return t.fail(`after ${i} changes`, { faults });
       reader.enter();
       for (let p = 0; p < 45; p++) {
-        const address = 0xac140000 + p;
+        const address = ipv4(0xac140000 + p);
         if (reader.hasPeer(address | 0) !== model.hasPeer(address))
           return t.fail(`hasPeer(${address}) after ${i} changes`);
       }
@@ -142,7 +147,7 @@ for (const [network, lengths] of [
 t.test('RouteTable holds 65,536 subnets, and not one more', (t) => {
   const table = new RouteTable(parsePrefix('10.0.0.0/8')!);
   for (let i = 0; i < MAX_ROWS; i++)
-    table.set({ address: 0x0a000000 + i * 256, length: 24 }, peerOf(0xac000000 + i));
+    table.set({ address: ipv4(0x0a000000 + i * 256), length: 24 }, peerOf(0xac000000 + i));
   t.ok(table.publish());
   t.throws(() => table.set(parsePrefix('10.0.0.0/25')!, peerOf(1)), RangeError);
   const reader = new RouteReader(table.buffer, 0);
@@ -154,7 +159,7 @@ t.test('RouteTable holds 65,536 subnets, and not one more', (t) => {
   }
   reader.leave();
   t.equal(wrong, 0);
-  for (let i = 0; i < MAX_ROWS; i++) table.delete({ address: 0x0a000000 + i * 256, length: 24 });
+  for (let i = 0; i < MAX_ROWS; i++) table.delete({ address: ipv4(0x0a000000 + i * 256), length: 24 });
   t.ok(table.publish());
   reader.enter();
   t.equal(reader.lookup(0x0a000001), -1);
@@ -169,7 +174,7 @@ t.test('RouteTable.set() refuses what lies outside', (t) => {
     () => table.set(parsePrefix('10.6.0.0/24')!, peerOf(1)),
     /10\.6\.0\.0\/24 is no prefix inside 10\.5\.0\.0\/16/,
   );
-  t.throws(() => table.set({ address: 0x0a050001, length: 24 }, peerOf(1)), RangeError);
+  t.throws(() => table.set({ address: ipv4(0x0a050001), length: 24 }, peerOf(1)), RangeError);
   t.equal(table.size, 0);
   t.end();
 });
@@ -290,7 +295,10 @@ t.test('RouteTable.takeReader() gives each number to one reader', (t) => {
 t.test('a thread that reads while another publishes never sees half a publication', async (t) => {
   // All leases always belong to one peer; a batch that sees two peers has seen a mixture.
   const table = new RouteTable(parsePrefix('10.5.0.0/16')!);
-  const prefixes = Array.from({ length: 64 }, (_, i) => ({ address: 0x0a050000 + i * 1024, length: 22 }));
+  const prefixes = Array.from({ length: 64 }, (_, i) => ({
+    address: ipv4(0x0a050000 + i * 1024),
+    length: 22,
+  }));
   const setAll = (address: number): void => {
     for (const prefix of prefixes) table.set(prefix, peerOf(address));
   };

@@ -1,7 +1,7 @@
 import t from 'tap';
 import { blockingRule } from '../../../src/firewall/blocking-rule.js';
 import { forwardChain } from '../../../src/firewall/rules.js';
-import { parsePrefix } from '../../../src/net/ipv4.js';
+import { parsePrefix } from '../../../src/net/prefix.js';
 
 const NETWORK = parsePrefix('10.5.0.0/16')!;
 const { jump } = forwardChain({ network: NETWORK });

@@ -1,7 +1,7 @@
 import t from 'tap';
 import { isInOrder, isPresent, restoreScript } from '../../../src/firewall/chain.js';
 import { forwardChain, masqueradeChain } from '../../../src/firewall/rules.js';
-import { parsePrefix } from '../../../src/net/ipv4.js';
+import { parsePrefix } from '../../../src/net/prefix.js';
 
 const optionsOf = (network: string, subnet: string) => ({
   network: parsePrefix(network)!,

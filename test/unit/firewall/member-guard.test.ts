@@ -1,10 +1,11 @@
 import t from 'tap';
 import { formatGuard } from '../../../src/firewall/member-guard.js';
+import { ipv4 } from '../../../src/net/ipv4.js';
 
 t.test('formatGuard() replaces what belongs to its VNI in one transaction', (t) => {
   const options = { port: 8472, vni: 1, sourceCheck: 'strict' as const };
   t.equal(
-    formatGuard(options, [0xc0000201, 0xc0000202]),
+    formatGuard(options, [ipv4(0xc0000201), ipv4(0xc0000202)]),
     `add table ip twill-vxlan
 add chain ip twill-vxlan input_1
 flush chain ip twill-vxlan input_1

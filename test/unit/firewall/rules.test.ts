@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import t from 'tap';
 import { forwardChain, masqueradeChain } from '../../../src/firewall/rules.js';
 import { parseIptablesVersion } from '../../../src/firewall/iptables.js';
-import { parsePrefix } from '../../../src/net/ipv4.js';
+import { parsePrefix } from '../../../src/net/prefix.js';
 
 const OPTIONS = {
   network: parsePrefix('10.5.0.0/16')!,

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { checkHost, type HostState } from '../../../src/kernel/host-checks.js';
-import { parsePrefix } from '../../../src/net/ipv4.js';
+import { parsePrefix } from '../../../src/net/prefix.js';
 
 const FORWARD = '/proc/sys/net/ipv4/ip_forward';
 const DEVICE = '/proc/sys/net/ipv4/conf/flannel0/forwarding';

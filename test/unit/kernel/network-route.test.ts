@@ -4,7 +4,7 @@ import t from 'tap';
 import { checkUplinkNetwork, describeConflict, describeShadow } from '../../../src/kernel/network-route.js';
 import type { Link } from '../../../src/kernel/link.js';
 import type { Route } from '../../../src/kernel/route.js';
-import { parseCidr, parsePrefix } from '../../../src/net/ipv4.js';
+import { parseCidr, parsePrefix } from '../../../src/net/prefix.js';
 
 const NETWORK = parsePrefix('10.5.0.0/16')!;
 

@@ -4,7 +4,8 @@ import t, { type Test } from 'tap';
 import type * as chooser from '../../../src/kernel/underlay.js';
 import type { Link, LinkAddress } from '../../../src/kernel/link.js';
 import type { Route } from '../../../src/kernel/route.js';
-import { formatIpv4, parseCidr, parseIpv4 } from '../../../src/net/ipv4.js';
+import { formatIpv4, ipv4, parseIpv4 } from '../../../src/net/ipv4.js';
+import { parseCidr } from '../../../src/net/prefix.js';
 
 type Address =
   string | { readonly at: string; readonly isPermanent?: boolean; readonly isSecondary?: boolean };
@@ -33,7 +34,7 @@ function link(index: number, name: string, addresses: readonly Address[], kind =
 
 function defaultRoute(metric: number, ...devices: string[]): Route {
   return {
-    prefix: { address: 0, length: 0 },
+    prefix: { address: ipv4(0), length: 0 },
     type: 'unicast',
     gateway: undefined,
     device: devices.length === 1 ? devices[0] : undefined,

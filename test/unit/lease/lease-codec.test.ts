@@ -9,7 +9,8 @@ import {
   parseLeaseValue,
   sameAttributes,
 } from '../../../src/lease/lease-codec.js';
-import { formatPrefix, parseIpv4 } from '../../../src/net/ipv4.js';
+import { parseIpv4 } from '../../../src/net/ipv4.js';
+import { formatPrefix } from '../../../src/net/prefix.js';
 
 t.test('parseLeaseKey() and formatLeaseKey() are inverse on valid names', (t) => {
   for (const name of ['10.5.52.0-24', '10.0.0.0-8', '128.0.0.0-1', '255.255.255.254-31', '0.0.0.0-1']) {

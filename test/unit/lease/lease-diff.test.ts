@@ -1,7 +1,8 @@
 import t from 'tap';
 import type { Lease, LeaseDiff } from '../../../src/lease/lease.js';
 import { DiffAccumulator } from '../../../src/lease/lease-diff.js';
-import { formatPrefix, parseIpv4, parsePrefix } from '../../../src/net/ipv4.js';
+import { parseIpv4 } from '../../../src/net/ipv4.js';
+import { formatPrefix, parsePrefix } from '../../../src/net/prefix.js';
 
 const lease = (third: number, host: number): Lease => ({
   subnet: parsePrefix(`10.5.${third}.0/24`)!,

@@ -4,20 +4,20 @@
 import t from 'tap';
 import { type Lease, type LeaseDiff, type LeaseEvent, type LeaseUpdate } from '../../../src/lease/lease.js';
 import { LeaseView, type RefusalCode } from '../../../src/lease/lease-view.js';
+import { isBogon } from '../../../src/net/bogons.js';
+import { formatIpv4, ipv4, parseIpv4 } from '../../../src/net/ipv4.js';
 import {
-  formatIpv4,
   formatPrefix,
-  isBogon,
+  lastOf,
   maskOf,
   parseCidr,
-  parseIpv4,
   parsePrefix,
   type Prefix,
   prefixContains,
   prefixCovers,
   prefixesOverlap,
-  sizeOf,
-} from '../../../src/net/ipv4.js';
+  prefixOf,
+} from '../../../src/net/prefix.js';
 
 const NETWORK = parsePrefix('10.5.0.0/16')!;
 const LEASABLE = { first: parseIpv4('10.5.1.0')!, last: parseIpv4('10.5.255.255')! };
@@ -371,9 +371,9 @@ function randomLease(next: (below: number) => number): Lease {
   const length = [15, 16, 20, 21, 22, 23, 24, 24, 24, 25][next(10)];
   // A /20 of the Network, so that the same subnets come again; now and then another, or host bits.
   const base = next(20) === 0 ? 0x0a060000 : 0x0a050000;
-  const address = (base | (next(4096) & (next(20) === 0 ? -1 : maskOf(length)))) >>> 0;
+  const address = ipv4((base | (next(4096) & (next(20) === 0 ? -1 : maskOf(length)))) >>> 0);
   const isCut = next(20) !== 0;
-  const subnet: Prefix = { address: isCut ? (address & maskOf(length)) >>> 0 : address, length };
+  const subnet: Prefix = isCut ? prefixOf(address, length) : { address, length };
   const attributes = { publicIp: parseIpv4(IPS[next(IPS.length)])!, backendType: '', backendData: next(2) };
   return { subnet, attributes, createRevision: BigInt(next(100)) };
 }
@@ -450,15 +450,15 @@ void t.test('LeaseView.apply() of one event does not look at the whole table', (
   const network = parsePrefix('10.0.0.0/8')!;
   const view = new LeaseView({
     network,
-    leasable: { first: network.address + 256, last: network.address + sizeOf(network.length) - 1 },
+    leasable: { first: parseIpv4('10.0.1.0')!, last: lastOf(network) },
     ownSubnet: parsePrefix('10.255.255.0/24')!,
     ownPublicIp: OWN_IP,
   });
   let reads = 0;
   // Counts how often a lease of the table is looked at.
   const counted = (index: number): Lease => {
-    const subnet: Prefix = { address: network.address + index * 256, length: 24 };
-    const attributes = { publicIp: 0xac140002 + index, backendType: '' };
+    const subnet: Prefix = { address: ipv4(network.address + index * 256), length: 24 };
+    const attributes = { publicIp: ipv4(0xac140002 + index), backendType: '' };
     return {
       get subnet() {
         reads++;
@@ -479,7 +479,7 @@ void t.test('LeaseView.apply() of one event does not look at the whole table', (
     t.ok(reads <= most, `${name}: ${reads} reads, expected at most ${most}`);
   };
   for (const index of [0, 5_000, COUNT - 1]) {
-    const subnet: Prefix = { address: network.address + index * 256, length: 24 };
+    const subnet: Prefix = { address: ipv4(network.address + index * 256), length: 24 };
     check('same put', events({ kind: 'put', lease: counted(index) }), 50);
     check('changed put', events({ kind: 'put', lease: { ...lease('10.0.0.0/24 172.30.0.1'), subnet } }), 50);
     check('delete', events({ kind: 'delete', subnet }), 50);

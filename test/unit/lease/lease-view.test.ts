@@ -3,17 +3,17 @@
 import t from 'tap';
 import type { Lease, LeaseEvent } from '../../../src/lease/lease.js';
 import { LeaseView } from '../../../src/lease/lease-view.js';
+import { isBogon } from '../../../src/net/bogons.js';
+import { ipv4, parseIpv4 } from '../../../src/net/ipv4.js';
 import {
   formatPrefix,
-  isBogon,
   maskOf,
-  parseIpv4,
   parsePrefix,
   type Prefix,
   prefixCovers,
   prefixesOverlap,
   prefixOf,
-} from '../../../src/net/ipv4.js';
+} from '../../../src/net/prefix.js';
 
 const NETWORK = parsePrefix('10.5.0.0/16')!;
 const LEASABLE = { first: parseIpv4('10.5.1.0')!, last: parseIpv4('10.5.255.255')! };
@@ -164,10 +164,12 @@ t.test('through 20,000 random updates the diffs lead to what a naive judge accep
   const applied = new Map<string, number>();
   const keyOf = ({ subnet }: Lease): string => formatPrefix(subnet);
   const randomLease = (): Lease => {
-    const address = 0x0a050000 + random(0x10000 + 0x200) - 0x100;
+    const address = ipv4(0x0a050000 + random(0x10000 + 0x200) - 0x100);
     const length = [8, 16, 20, 24, 24, 24, 24, 26, 30, 32][random(10)];
     const subnet = random(20) === 0 ? { address, length } : prefixOf(address, length);
-    const publicIp = [0xac140001, 0xac140002, 0xac140003, 0x7f000001, 0x0a050203, 0xac140004][random(6)];
+    const publicIp = ipv4(
+      [0xac140001, 0xac140002, 0xac140003, 0x7f000001, 0x0a050203, 0xac140004][random(6)],
+    );
     return { subnet, attributes: { publicIp, backendType: '' }, createRevision: 0n };
   };
   const isAccepted = ({ subnet, attributes }: Lease): boolean =>

@@ -1,7 +1,7 @@
 import t from 'tap';
 import { countSlots, fitsConfig, pickFreeSubnet } from '../../../src/lease/subnet-picker.js';
-import { formatPrefix, parseIpv4, parsePrefix } from '../../../src/net/ipv4.js';
-import type { Prefix } from '../../../src/net/ipv4.js';
+import { parseIpv4 } from '../../../src/net/ipv4.js';
+import { formatPrefix, parsePrefix, type Prefix } from '../../../src/net/prefix.js';
 
 function range(
   network: string,

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { parseNetworkConfig } from '../../../src/config/network-config.js';
-import { parsePrefix } from '../../../src/net/ipv4.js';
+import { parsePrefix } from '../../../src/net/prefix.js';
 import { shapeChanges } from '../../../src/overlay/config-shape.js';
 
 t.test('shapeChanges() names what another overlay is made of', (t) => {

@@ -3,7 +3,8 @@ import t from 'tap';
 import type { NetworkConfig } from '../../../src/config/network-config.js';
 import { parseNetworkConfig } from '../../../src/config/network-config.js';
 import { OverlayError } from '../../../src/core/errors.js';
-import { parsePrefix } from '../../../src/net/ipv4.js';
+import { ipv4 } from '../../../src/net/ipv4.js';
+import { parsePrefix } from '../../../src/net/prefix.js';
 import { firstConfig } from '../../../src/overlay/first-config.js';
 import type { CachedTable, LeaseStore } from '../../../src/store/store.js';
 
@@ -12,7 +13,7 @@ const SAVED = parseNetworkConfig('{"Network":"10.6.0.0/16"}', 'table');
 const TABLE: CachedTable = {
   config: SAVED,
   ownSubnet: parsePrefix('10.6.1.0/24')!,
-  ownAttributes: { publicIp: 1, backendType: '' },
+  ownAttributes: { publicIp: ipv4(1), backendType: '' },
   leases: [],
   savedAt: 'then',
 };

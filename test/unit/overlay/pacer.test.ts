@@ -1,10 +1,11 @@
 import t from 'tap';
 import { DiffPacer } from '../../../src/overlay/pacer.js';
 import type { Lease, LeaseDiff } from '../../../src/lease/lease.js';
-import { parsePrefix } from '../../../src/net/ipv4.js';
+import { ipv4 } from '../../../src/net/ipv4.js';
+import { parsePrefix } from '../../../src/net/prefix.js';
 
 const added = (third: number): LeaseDiff => {
-  const attributes = { publicIp: third, backendType: '' };
+  const attributes = { publicIp: ipv4(third), backendType: '' };
   const lease: Lease = { subnet: parsePrefix(`10.5.${third}.0/24`)!, attributes, createRevision: 1n };
   return { added: [lease], changed: [], removed: [] };
 };

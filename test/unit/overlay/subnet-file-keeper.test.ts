@@ -2,7 +2,7 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import pino from 'pino';
 import t from 'tap';
-import { parsePrefix } from '../../../src/net/ipv4.js';
+import { parsePrefix } from '../../../src/net/prefix.js';
 import { formatSubnetFile } from '../../../src/overlay/subnet-file.js';
 import { SubnetFileKeeper } from '../../../src/overlay/subnet-file-keeper.js';
 import { textsOf } from '../../support/conditions.js';

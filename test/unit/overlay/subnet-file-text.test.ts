@@ -15,7 +15,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { formatPrefix, parsePrefix } from '../../../src/net/ipv4.js';
+import { formatPrefix, parsePrefix } from '../../../src/net/prefix.js';
 import {
   formatSubnetFile,
   parseSubnetFile,

@@ -10,7 +10,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { formatPrefix, parsePrefix } from '../../../src/net/ipv4.js';
+import { formatPrefix, parsePrefix } from '../../../src/net/prefix.js';
 import {
   formatSubnetFile,
   parseSubnetFile,

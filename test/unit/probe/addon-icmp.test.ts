@@ -1,9 +1,10 @@
 import { constants } from 'node:os';
 import t from 'tap';
+import { ipv4 } from '../../../src/net/ipv4.js';
 import { type IcmpAddon, openAddonIcmp } from '../../../src/probe/addon-icmp.js';
 import { buildEcho, type Received } from '../../../src/probe/icmp-echo.js';
 
-const PEER = 0xc0000202;
+const PEER = ipv4(0xc0000202);
 const TOKEN = Buffer.from('12345678');
 
 /** The reply of PEER to an echo, as a raw socket gives it. */

@@ -4,7 +4,7 @@ import t from 'tap';
 import { parseIcmp } from '../../../src/probe/icmp-echo.js';
 import { OverlayProber } from '../../../src/probe/overlay-prober.js';
 import { PeerReach } from '../../../src/probe/peer-reach.js';
-import type { Ipv4 } from '../../../src/net/ipv4.js';
+import { type Ipv4, ipv4 } from '../../../src/net/ipv4.js';
 
 interface Host {
   readonly key: string;
@@ -52,9 +52,9 @@ class Simulation {
       randomBytes: (bytes) => Buffer.alloc(bytes, ++this.#number),
     });
     for (let i = 0; i < count; i++) {
-      const target = 0x0a050000 + i * 16;
+      const target = ipv4(0x0a050000 + i * 16);
       const state = { isAlive: true, isUsed: true, isGone: false, delayMs: 2 };
-      this.hosts.push({ key: `peer ${i}`, publicIp: i, target, packets: [0, 0], ...state });
+      this.hosts.push({ key: `peer ${i}`, publicIp: ipv4(i), target, packets: [0, 0], ...state });
     }
     this.setPeers();
   }
@@ -200,7 +200,7 @@ t.test('setPeers() keeps what is known, but not of another host', (t) => {
   net.setPeers();
   t.equal(net.stateOf(1), 'ok');
   const [host] = net.hosts;
-  net.prober.setPeers([{ key: host.key, publicIp: 1, lease: host }]);
+  net.prober.setPeers([{ key: host.key, publicIp: ipv4(1), lease: host }]);
   t.equal(net.stateOf(0), 'unknown');
   t.equal(net.stateOf(1), undefined);
   t.end();

@@ -3,7 +3,7 @@
 import t from 'tap';
 import { buildEcho, parseIcmp } from '../../../src/probe/icmp-echo.js';
 import { PathProber } from '../../../src/probe/path-prober.js';
-import { formatIpv4, type Ipv4, parseIpv4 } from '../../../src/net/ipv4.js';
+import { formatIpv4, type Ipv4, ipv4, parseIpv4 } from '../../../src/net/ipv4.js';
 
 interface Path {
   /** Largest packet that gets through. */
@@ -18,7 +18,7 @@ interface Path {
 const OWN = parseIpv4('192.0.2.1')!;
 
 /** An IPv4 packet as a raw socket delivers it. */
-function ipv4(source: Ipv4, destination: Ipv4, payload: Buffer): Buffer {
+function datagram(source: Ipv4, destination: Ipv4, payload: Buffer): Buffer {
   const header = Buffer.alloc(20);
   header[0] = 0x45;
   header.writeUInt16BE(20 + payload.length, 2);
@@ -100,13 +100,13 @@ class Simulation {
       error[0] = 3;
       error[1] = 4;
       error.writeUInt16BE(path.tells, 6);
-      ipv4(OWN, to, packet).copy(error, 8, 0, 28);
-      this.#events.push({ atMs: this.nowMs + path.delayMs, packet: ipv4(to, OWN, withChecksum(error)) });
+      datagram(OWN, to, packet).copy(error, 8, 0, 28);
+      this.#events.push({ atMs: this.nowMs + path.delayMs, packet: datagram(to, OWN, withChecksum(error)) });
       return;
     }
     const reply = Buffer.from(packet);
     reply[0] = 0;
-    this.#events.push({ atMs: this.nowMs + path.delayMs, packet: ipv4(to, OWN, withChecksum(reply)) });
+    this.#events.push({ atMs: this.nowMs + path.delayMs, packet: datagram(to, OWN, withChecksum(reply)) });
   }
 }
 
@@ -206,7 +206,7 @@ t.test('forged and stray answers change nothing', (t) => {
     const reply = Buffer.from(packet);
     reply[0] = 0;
     change(reply);
-    net.deliver(ipv4(from, OWN, withChecksum(reply)));
+    net.deliver(datagram(from, OWN, withChecksum(reply)));
   };
   forge((reply) => reply.fill(0xee, 8, 16)); // another token
   forge((reply) => reply.writeUInt16BE(reply.readUInt16BE(6) + 1, 6)); // another sequence
@@ -217,17 +217,17 @@ t.test('forged and stray answers change nothing', (t) => {
   const tooBig = Buffer.alloc(8 + 28);
   tooBig.set([3, 4]);
   tooBig.writeUInt16BE(600, 6);
-  ipv4(OWN, peer, packet).copy(tooBig, 8, 0, 28);
-  net.deliver(ipv4(parseIpv4('203.0.113.9')!, OWN, withChecksum(tooBig)));
+  datagram(OWN, peer, packet).copy(tooBig, 8, 0, 28);
+  net.deliver(datagram(parseIpv4('203.0.113.9')!, OWN, withChecksum(tooBig)));
   t.same(net.prober.report(peer), before, 'a small probe cannot have been too big');
-  for (const length of [0, 19, 20, 27, 35]) net.deliver(ipv4(peer, OWN, packet).subarray(0, length));
+  for (const length of [0, 19, 20, 27, 35]) net.deliver(datagram(peer, OWN, packet).subarray(0, length));
   t.same(net.prober.report(peer), before);
   t.end();
 });
 
 t.test('10,000 peers are no storm', (t) => {
   const net = new Simulation();
-  const addresses = Array.from({ length: 10_000 }, (_, i) => 0x0a000001 + i);
+  const addresses = Array.from({ length: 10_000 }, (_, i) => ipv4(0x0a000001 + i));
   for (const address of addresses) net.paths.set(address, { mtuBytes: 1500, delayMs: 5 });
   net.prober.setPeers(addresses);
   net.run(1_800_000);
@@ -247,14 +247,15 @@ t.test('10,000 peers are no storm', (t) => {
 });
 
 t.test('buildEcho and parseIcmp', (t) => {
+  const FIVE = ipv4(5);
   const echo = { id: 7, sequence: 9, token: Buffer.from('12345678') };
   const packet = buildEcho(echo, 101);
   t.equal(packet.length, 81);
-  t.equal(parseIcmp(ipv4(OWN, 5, packet)), undefined, 'a request is no answer');
+  t.equal(parseIcmp(datagram(OWN, FIVE, packet)), undefined, 'a request is no answer');
   packet[0] = 0;
-  t.match(parseIcmp(ipv4(5, OWN, withChecksum(packet))), { kind: 'reply', from: 5, echo, bytes: 101 });
+  t.match(parseIcmp(datagram(FIVE, OWN, withChecksum(packet))), { kind: 'reply', from: 5, echo, bytes: 101 });
   packet[60] ^= 1;
-  t.equal(parseIcmp(ipv4(5, OWN, packet)), undefined, 'a broken one is none either');
+  t.equal(parseIcmp(datagram(FIVE, OWN, packet)), undefined, 'a broken one is none either');
   t.throws(() => buildEcho(echo, 63), RangeError);
   t.end();
 });
@@ -274,8 +275,8 @@ t.test('what is known of the host: it answers, or the network says that it is no
   const error = Buffer.alloc(8 + 28);
   error[0] = 3;
   error[1] = 1;
-  ipv4(OWN, peer, last.packet).copy(error, 8, 0, 28);
-  net.deliver(ipv4(OWN, OWN, withChecksum(error)));
+  datagram(OWN, peer, last.packet).copy(error, 8, 0, 28);
+  net.deliver(datagram(OWN, OWN, withChecksum(error)));
   t.equal(net.prober.hostAnswer(peer), 'gone');
   delete path.isLost;
   net.run(11_000);

@@ -8,14 +8,8 @@ import {
 } from '../../../src/programmer/diff.js';
 import type { KernelState, PeerPlan, Phases } from '../../../src/programmer/diff.js';
 import type { Route } from '../../../src/kernel/route.js';
-import {
-  formatPrefix,
-  maskOf,
-  parseIpv4,
-  parsePrefix,
-  prefixKey,
-  prefixOfKey,
-} from '../../../src/net/ipv4.js';
+import { ipv4, parseIpv4 } from '../../../src/net/ipv4.js';
+import { formatPrefix, parsePrefix, prefixKey, prefixOf, prefixOfKey } from '../../../src/net/prefix.js';
 
 const ip = (text: string) => parseIpv4(text)!;
 
@@ -87,9 +81,9 @@ t.test('prefixKey() differs for any two prefixes', (t) => {
   const prefixes = texts.map((text) => parsePrefix(text)!);
   for (const address of [0, 1, 0x0a050000, 0x7fffffff, 0x80000000, 0xfffffffe, 0xffffffff])
     for (let length = 0; length <= 32; length++) {
-      const network = (address & maskOf(length)) >>> 0;
-      prefixes.push({ address, length });
-      if (network !== address) prefixes.push({ address: network, length });
+      const network = prefixOf(ipv4(address), length);
+      prefixes.push({ address: ipv4(address), length });
+      if (network.address !== address) prefixes.push(network);
     }
   const seen = new Map<number, string>();
   for (const prefix of prefixes) {

@@ -13,7 +13,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pino from 'pino';
 import t from 'tap';
-import { parsePrefix } from '../../../src/net/ipv4.js';
+import { ipv4 } from '../../../src/net/ipv4.js';
+import { parsePrefix } from '../../../src/net/prefix.js';
 import {
   formatTable,
   loadPublicIp,
@@ -30,7 +31,7 @@ t.teardown(() => rmSync(dir, { recursive: true }));
 const lease = (i: number): SavedTable['leases'][number] => ({
   subnet: parsePrefix(`10.5.${i}.0/24`)!,
   attributes: {
-    publicIp: 0xac140000 + i,
+    publicIp: ipv4(0xac140000 + i),
     backendType: 'vxlan',
     backendData: { VNI: 1, VtepMAC: `02:00:00:00:00:${i}` },
   },

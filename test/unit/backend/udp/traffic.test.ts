@@ -1,8 +1,9 @@
 import t from 'tap';
 import { PeerTraffic } from '../../../../src/backend/udp/traffic.js';
+import { ipv4 } from '../../../../src/net/ipv4.js';
 
-const A = 0xac140001;
-const B = 0xac140002;
+const A = ipv4(0xac140001);
+const B = ipv4(0xac140002);
 
 /** Rows as the addon has them: they only grow, until a new data path starts them at 0. */
 function fakeRows() {

@@ -1,11 +1,11 @@
 import t from 'tap';
 import { deriveVtepMac, parseVtepData } from '../../../../src/backend/vxlan/vtep.js';
-import { parseIpv4 } from '../../../../src/net/ipv4.js';
+import { ipv4, parseIpv4 } from '../../../../src/net/ipv4.js';
 
 t.test('deriveVtepMac() is local, unicast and different for each address and VNI', (t) => {
   t.equal(deriveVtepMac(parseIpv4('192.0.2.1')!, 1), '0a:01:c0:00:02:01');
   t.equal(deriveVtepMac(parseIpv4('255.255.255.255')!, 0x010203), '0a:00:ff:ff:ff:ff');
-  t.equal(parseInt(deriveVtepMac(0, 0).slice(0, 2), 16) & 3, 2);
+  t.equal(parseInt(deriveVtepMac(ipv4(0), 0).slice(0, 2), 16) & 3, 2);
   t.end();
 });
 

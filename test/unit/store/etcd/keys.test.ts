@@ -1,6 +1,6 @@
 import t from 'tap';
 import { keyLayout, leaseKey, leaseKeyName, showKey } from '../../../../src/store/etcd/keys.js';
-import { parsePrefix } from '../../../../src/net/ipv4.js';
+import { parsePrefix } from '../../../../src/net/prefix.js';
 
 t.test("keyLayout() joins as Go's path.Join", (t) => {
   const cases: [string, string, string, string][] = [

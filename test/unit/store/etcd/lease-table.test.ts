@@ -1,7 +1,8 @@
 import pino from 'pino';
 import t from 'tap';
 import type { LeaseUpdate } from '../../../../src/lease/lease.js';
-import { formatIpv4, formatPrefix } from '../../../../src/net/ipv4.js';
+import { formatIpv4 } from '../../../../src/net/ipv4.js';
+import { formatPrefix } from '../../../../src/net/prefix.js';
 import type { KvEntry } from '../../../../src/store/etcd/etcd-kv.js';
 import { keyLayout } from '../../../../src/store/etcd/keys.js';
 import { LeaseTable } from '../../../../src/store/etcd/lease-table.js';

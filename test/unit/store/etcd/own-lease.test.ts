@@ -1,6 +1,7 @@
 import pino from 'pino';
 import t from 'tap';
-import { parsePrefix } from '../../../../src/net/ipv4.js';
+import { ipv4 } from '../../../../src/net/ipv4.js';
+import { parsePrefix } from '../../../../src/net/prefix.js';
 import { formatLeaseValue } from '../../../../src/lease/lease-codec.js';
 import { keyLayout, leaseKey } from '../../../../src/store/etcd/keys.js';
 import { OwnLease } from '../../../../src/store/etcd/own-lease.js';
@@ -11,7 +12,7 @@ import { textsOf } from '../../../support/conditions.js';
 const layout = keyLayout('/net');
 const subnet = parsePrefix('10.5.1.0/24')!;
 const KEY = leaseKey(layout, subnet);
-const attributes = { publicIp: 0xac140001, backendType: '' };
+const attributes = { publicIp: ipv4(0xac140001), backendType: '' };
 const VALUE = formatLeaseValue(attributes);
 const HOUR_MS = 3_600_000;
 
@@ -206,7 +207,7 @@ t.test('OwnLease.observe() of a deletion makes the same key again', async (t) =>
 });
 
 t.test('OwnLease.observe() of a deletion, when another host was faster or overlaps', async (t) => {
-  const other = formatLeaseValue({ publicIp: 0xac140063, backendType: '' });
+  const other = formatLeaseValue({ publicIp: ipv4(0xac140063), backendType: '' });
   const cases = [
     { name: 'same key', act: (kv: FakeKv) => kv.put(KEY, other) },
     {
@@ -303,7 +304,7 @@ t.test('OwnLease takes its own write for its own before the answer is here', asy
   await own.close();
 });
 
-const MOVED = { publicIp: 0xac140065, backendType: '' };
+const MOVED = { publicIp: ipv4(0xac140065), backendType: '' };
 const MOVED_VALUE = formatLeaseValue(MOVED);
 
 /** "done" or the error's message once `promise` settled; "pending" until then. */
@@ -371,7 +372,7 @@ t.test(
 );
 
 t.test('OwnLease.publish() of another value while one is on its way: the last one stands', async (t) => {
-  for (const last of [attributes, { ...MOVED, publicIp: 0xac140066 }]) {
+  for (const last of [attributes, { ...MOVED, publicIp: ipv4(0xac140066) }]) {
     const { kv, clock, own } = await open();
     const outcomes: (() => string)[] = [];
     kv.interfere = (method) => {
@@ -395,7 +396,7 @@ t.test('OwnLease.publish() of another value while one is on its way: the last on
 });
 
 t.test('OwnLease.publish() never writes over what is not ours', async (t) => {
-  const other = formatLeaseValue({ publicIp: 0xac140063, backendType: '' });
+  const other = formatLeaseValue({ publicIp: ipv4(0xac140063), backendType: '' });
   const cases: { name: string; act: (kv: FakeKv) => void; expected: string; outcome: string | RegExp }[] = [
     { name: 'overwritten', act: (kv) => kv.put(KEY, other), expected: other, outcome: 'pending' },
     {

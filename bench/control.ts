@@ -20,6 +20,7 @@ import { parsePrefix } from '../src/net/prefix.js';
 import { EtcdStore } from '../src/store/etcd/etcd-store.js';
 import { startEtcd } from '../test/support/etcd-server.js';
 import { formatTable } from '../test/support/measure.js';
+import { hostOf, leaseOf } from '../test/support/leases.js';
 
 const PREFIX = '/coreos.com/network';
 const NETWORK = '{"Network":"10.0.0.0/8","SubnetLen":24,"Backend":{"Type":"udp"}}';
@@ -63,11 +64,8 @@ function workPerEvent(size: number): number {
     ownSubnet: parsePrefix('10.255.0.0/24')!,
     ownPublicIp: OWN_IP,
   });
-  const lease = (i: number, publicIp: Ipv4): Lease => ({
-    subnet: parsePrefix(`${subnetOf(i)}/24`)!,
-    attributes: { publicIp, backendType: '' },
-    createRevision: 1n,
-  });
+  const lease = (i: number, publicIp: Ipv4): Lease =>
+    leaseOf({ subnet: `${subnetOf(i)}/24`, publicIp, created: 1n });
   view.apply({
     kind: 'snapshot',
     leases: Array.from({ length: size }, (_, i) => lease(i, ipv4(0xac100000 + i))),
@@ -98,8 +96,10 @@ async function openStore(url: string, publicIp: Ipv4): Promise<{ store: EtcdStor
   });
   const signal = AbortSignal.timeout(60_000);
   const config = await store.readConfig(signal);
-  const attributes = { publicIp, backendType: '' };
-  const ownSubnet = await store.acquire({ config, attributes, previousSubnet: undefined }, signal);
+  const ownSubnet = await store.acquire(
+    { config, host: hostOf({ publicIp }), previousSubnet: undefined },
+    signal,
+  );
   return {
     store,
     view: new LeaseView({
@@ -158,8 +158,8 @@ async function main(): Promise<void> {
     store.watch({
       onLeases: (update) => {
         const { diff } = view.apply(update);
-        for (const lease of [...diff.added, ...diff.changed]) {
-          addresses.set(lease.subnet.address, lease.attributes.publicIp);
+        for (const { subnets, host } of [...diff.added, ...diff.changed]) {
+          addresses.set(subnets.v4.address, host.publicIp.v4);
         }
         notify();
       },

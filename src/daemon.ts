@@ -11,7 +11,7 @@ import { randomBytes } from 'node:crypto';
 import { basename, dirname, join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Backend } from './backend/backend.js';
+import type { Backend, PeerDetail } from './backend/backend.js';
 import { DiffPacer } from './overlay/pacer.js';
 import { BACKENDS } from './backend/registry.js';
 import {
@@ -39,18 +39,10 @@ import { listLinks } from './kernel/link.js';
 import { openMonitor } from './kernel/monitor.js';
 import { UnderlayWatch } from './kernel/underlay-watch.js';
 import { readNetstat } from './kernel/netstat.js';
-import type { Lease, LeaseAttributes, LeaseDiff, LeaseUpdate } from './lease/lease.js';
+import type { Ipv4LeaseHost, LeaseUpdate, Peer, PeerDiff } from './lease/lease.js';
 import { type LeaseChange, LeaseView } from './lease/lease-view.js';
 import { formatIpv4, type Ipv4, parseIpv4 } from './net/ipv4.js';
-import {
-  formatPrefix,
-  parsePrefix,
-  type Prefix,
-  prefixEquals,
-  prefixesOverlap,
-  prefixKey,
-  prefixOfKey,
-} from './net/prefix.js';
+import { formatPrefix, type Prefix, prefixEquals, prefixesOverlap } from './net/prefix.js';
 import { openControlSocket } from './ops/control-socket.js';
 import { countConditions, Health, type HealthChange, type HealthReport } from './ops/health.js';
 import { type HttpOptions, openHttpServer } from './ops/http.js';
@@ -153,7 +145,7 @@ class Daemon {
   #backend: Backend | undefined;
   #pacer: DiffPacer | undefined;
   #prober: PathProber | undefined;
-  #overlayProber: OverlayProber<Lease, number> | undefined;
+  #overlayProber: OverlayProber<Peer> | undefined;
   #firewall: Firewall | undefined;
   #config: NetworkConfig | undefined;
   #iface: ExternalInterface | undefined;
@@ -162,7 +154,7 @@ class Daemon {
   #mtuBytes = 0;
   #view: LeaseView | undefined;
   /** What the own lease says, or is to say when it is acquired. */
-  #attributes: LeaseAttributes | undefined;
+  #host: Ipv4LeaseHost | undefined;
   #isWatching = false;
   /** The public IP that is being published. */
   #publishing: Ipv4 | undefined;
@@ -241,13 +233,12 @@ class Daemon {
     for (const warning of previous.warnings) this.#log.warn(warning);
     const former = await formerNetwork(previous.network, config.network);
     const backend = await this.#openBackend(config, iface, former);
-    const data = await backend.leaseData();
-    const attributes = { publicIp: iface.publicIp, ...data };
+    const host = { publicIp: { v4: iface.publicIp }, backend: await backend.leaseData() };
     this.#phase = 'waiting for a lease';
-    this.#attributes = attributes;
+    this.#host = host;
     const ownSubnet =
       cached?.ownSubnet ??
-      (await this.#store.acquire({ config, attributes, previousSubnet: previous.subnet }, this.#signal));
+      (await this.#store.acquire({ config, host, previousSubnet: previous.subnet }, this.#signal));
     this.#ownSubnet = ownSubnet;
     this.#log.info(`own subnet is ${formatPrefix(ownSubnet)}`);
     this.#signal.throwIfAborted();
@@ -339,7 +330,7 @@ class Daemon {
         ...this.#gauges(),
         ...(this.#store.metrics?.() ?? []),
         ...pathMetrics(this.#prober),
-        ...reachMetrics(this.#overlayProber, (key) => formatPrefix(prefixOfKey(key))),
+        ...reachMetrics(this.#overlayProber, nameOf),
       ],
       version: this.#version,
     });
@@ -451,10 +442,10 @@ class Daemon {
       });
       this.#prober = prober;
       this.#opened.push({ name: 'path probes', resource: prober });
-      const overlayProber = new OverlayProber<Lease, number>({
+      const overlayProber = new OverlayProber<Peer>({
         sender,
-        targetOf: (lease) => this.#backend!.echoTarget(lease),
-        packetsOf: (lease) => this.#backend!.peerPackets?.(lease),
+        targetOf: (peer) => this.#backend!.echoTarget(peer),
+        packetsOf: (peer) => this.#backend!.peerPackets?.(peer),
         hostAnswer: (publicIp) => prober.hostAnswer(publicIp),
         now: () => performance.now(),
         randomBytes,
@@ -505,10 +496,10 @@ class Daemon {
       }
       this.#config = config;
       // The address may have changed since the start.
-      const attributes = { ...this.#attributes!, publicIp: this.#iface!.publicIp };
-      const request = { config, attributes, previousSubnet: ownSubnet };
+      const host = { ...this.#host!, publicIp: { v4: this.#iface!.publicIp } };
+      const request = { config, host, previousSubnet: ownSubnet };
       const subnet = await this.#store.acquire(request, this.#signal);
-      this.#attributes = attributes;
+      this.#host = host;
       if (!prefixEquals(subnet, ownSubnet)) {
         throw new OverlayError(
           'E_LEASE_LOST',
@@ -538,9 +529,9 @@ class Daemon {
       // Before the first snapshot an empty change would mean that there are no leases.
       if (this.#hasSnapshot) this.#applyChange(change);
     }
-    const published = this.#attributes!.publicIp;
+    const published = this.#host!.publicIp.v4;
     if (publicIp !== (this.#publishing ?? published) && this.#isWatching)
-      this.#publish({ ...this.#attributes!, publicIp });
+      this.#publish({ ...this.#host!, publicIp: { v4: publicIp } });
     if (publicIp === published) return undefined;
     const fault = `public IP is now ${formatIpv4(publicIp)}, but the lease says ${formatIpv4(published)}`;
     if (this.#store.publish === undefined)
@@ -551,15 +542,15 @@ class Daemon {
     return condition('public-ip-changed', `${fault}: ${this.#publishFault ?? 'it is being published'}`);
   }
 
-  #publish(attributes: LeaseAttributes): void {
-    const { publicIp } = attributes;
-    const publishing = this.#store.publish?.(attributes);
+  #publish(host: Ipv4LeaseHost): void {
+    const publicIp = host.publicIp.v4;
+    const publishing = this.#store.publish?.(host);
     if (publishing === undefined) return;
     this.#publishing = publicIp;
     publishing
       .then(
         () => {
-          if (this.#publishing === publicIp) this.#attributes = attributes;
+          if (this.#publishing === publicIp) this.#host = host;
           this.#publishFault = undefined;
         },
         (error: unknown) => (this.#publishFault = messageOf(error)), // the next comparison tries again
@@ -576,14 +567,14 @@ class Daemon {
   }
 
   #applyChange({ diff, refusals }: LeaseChange): void {
-    for (const { key, text } of refusals) this.#log.warn({ lease: key }, `lease refused: ${text}`);
+    for (const { lease, text } of refusals) this.#log.warn({ lease: lease.id }, `lease refused: ${text}`);
     const isFirst = !this.#hasSnapshot;
     if (!isFirst && diff.added.length + diff.changed.length + diff.removed.length === 0) return;
     this.#hasSnapshot = true;
     this.#pacer!.push(diff);
   }
 
-  #applyDiff(diff: LeaseDiff): void {
+  #applyDiff(diff: PeerDiff): void {
     const { added, changed, removed } = diff;
     const counts = { added: added.length, changed: changed.length, removed: removed.length };
     this.#log.info({ ...counts, ...namesOf([...added, ...changed, ...removed]) }, 'leases changed');
@@ -789,11 +780,10 @@ class Daemon {
     ];
   }
 
-  #withPath(peer: Record<string, unknown>): Record<string, unknown> {
+  #withPath({ id, ...peer }: PeerDetail): Record<string, unknown> {
     const address = parseIpv4(String(peer['publicIp']));
     const path = address === undefined ? undefined : this.#prober?.report(address);
-    const subnet = parsePrefix(String(peer['subnet']));
-    const reachability = this.#reachability(subnet === undefined ? undefined : prefixKey(subnet));
+    const reachability = this.#reachability(id);
     return { ...peer, ...(path === undefined ? {} : { path }), reachability };
   }
 
@@ -810,12 +800,12 @@ class Daemon {
     };
   }
 
-  #reachability(key: number | undefined): Record<string, unknown> {
+  #reachability(id: string): Record<string, unknown> {
     if (this.#overlayProber === undefined) {
       const reason = this.#proberFault ?? 'path probes are switched off';
       return { state: 'unknown' satisfies ReachState, reason };
     }
-    const report = key === undefined ? undefined : this.#overlayProber.report(key);
+    const report = this.#overlayProber.report(id);
     if (report === undefined) return { state: 'unknown' satisfies ReachState, reason: 'just come' };
     const { sinceMs, lastHeardMs, ...rest } = report;
     return {
@@ -846,7 +836,8 @@ class Daemon {
       backend: { type: this.#backend?.type, ...backend?.detail },
       peers: (backend?.peers ?? []).map((peer) => this.#withPath(peer)),
       peerCounts: this.#peerCounts(),
-      refusedLeases: this.#view?.refusals().map(({ key, code, text }) => ({ key, code, text })) ?? [],
+      refusedLeases:
+        this.#view?.refusals().map(({ lease, code, text }) => ({ key: lease.id, code, text })) ?? [],
       alarms: this.#view?.alarms() ?? [],
     };
   }
@@ -865,26 +856,28 @@ function conditionFamily(report: HealthReport): MetricFamily {
 }
 
 /** Never a reason for 503: a host that is switched off would stop the rolling update of all others. */
-function unreachedPeers(prober: OverlayProber<Lease, number> | undefined): Condition[] {
+function unreachedPeers(prober: OverlayProber<Peer> | undefined): Condition[] {
   const texts: string[] = [];
   let count = 0;
   // Asked once a second, of thousands after a partition: only those that are named become text.
-  for (const { key, publicIp, state } of prober?.unreached() ?? []) {
+  for (const { lease, publicIp, state } of prober?.unreached() ?? []) {
     if (count++ < NAMED)
-      texts.push(
-        `${formatPrefix(prefixOfKey(key))} of ${formatIpv4(publicIp)}: ${state.replace(' since', '')}`,
-      );
+      texts.push(`${nameOf(lease)} of ${formatIpv4(publicIp)}: ${state.replace(' since', '')}`);
   }
   return count === 0 ? [] : [conditionOfMany('peer-unreachable', texts, count)];
 }
 
-function* publicIps(leases: Iterable<Lease>): Generator<Ipv4> {
-  for (const { attributes } of leases) yield attributes.publicIp;
+/** What messages and metrics call a peer. */
+function nameOf({ subnets }: Peer): string {
+  return formatPrefix(subnets.v4);
 }
 
-function* overlayPeers(leases: Iterable<Lease>): Generator<OverlayPeer<Lease, number>> {
-  for (const lease of leases)
-    yield { key: prefixKey(lease.subnet), publicIp: lease.attributes.publicIp, lease };
+function* publicIps(peers: Iterable<Peer>): Generator<Ipv4> {
+  for (const { host } of peers) yield host.publicIp.v4;
+}
+
+function* overlayPeers(peers: Iterable<Peer>): Generator<OverlayPeer<Peer>> {
+  for (const peer of peers) yield { id: peer.id, publicIp: peer.host.publicIp.v4, lease: peer };
 }
 
 /** Of a moment by the monotonic clock, RFC 3339. */
@@ -895,7 +888,7 @@ function wallClock(ms: number): string {
 /** What is wrong with leases of other hosts, which this host does not send to. */
 function leaseConditions(view: LeaseView): Condition[] {
   const found: Condition[] = [];
-  const refused = view.refusals().map(({ key, text }) => `lease ${key}: ${text}`);
+  const refused = view.refusals().map(({ lease, text }) => `lease ${lease.id}: ${text}`);
   if (refused.length > 0) found.push(conditionOfMany('lease-refused', refused));
   const alarms = view.alarms();
   if (alarms.length > 0) found.push(conditionOfMany('lease-nested', alarms));
@@ -905,11 +898,11 @@ function leaseConditions(view: LeaseView): Condition[] {
 /** Leases named in one line of the log; the rest is a count. */
 const NAMED_LEASES = 5;
 
-function namesOf(leases: readonly Lease[]): Record<string, unknown> {
+function namesOf(leases: readonly Peer[]): Record<string, unknown> {
   const more = leases.length - NAMED_LEASES;
   const peers = leases
     .slice(0, NAMED_LEASES)
-    .map(({ subnet, attributes }) => `${formatPrefix(subnet)} of ${formatIpv4(attributes.publicIp)}`);
+    .map(({ subnets, host }) => `${formatPrefix(subnets.v4)} of ${formatIpv4(host.publicIp.v4)}`);
   return { ...(peers.length > 0 && { peers: peers.join(', ') }), ...(more > 0 && { more }) };
 }
 
@@ -932,7 +925,7 @@ async function formerNetwork(previous: Prefix | undefined, network: Prefix): Pro
 
 /** A saved table holds for the address it was saved with; with another, this is another host. */
 function usableTable(table: CachedTable | undefined, iface: ExternalInterface): CachedTable | undefined {
-  return table?.ownAttributes.publicIp === iface.publicIp ? table : undefined;
+  return table?.ownHost.publicIp.v4 === iface.publicIp ? table : undefined;
 }
 
 function describe(iface: ExternalInterface): Record<string, unknown> {

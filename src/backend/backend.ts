@@ -5,7 +5,7 @@
 // and forgotten.
 
 import type { Condition } from '../core/conditions.js';
-import type { Lease, LeaseAttributes, LeaseDiff } from '../lease/lease.js';
+import type { LeaseBackend, Peer, PeerDiff } from '../lease/lease.js';
 import type { Offload, OffloadSwitches, SourceCheck } from '../config/options.js';
 import type { NetworkConfig } from '../config/network-config.js';
 import type { ExternalInterface } from '../kernel/underlay.js';
@@ -35,14 +35,15 @@ export interface Backend {
   /** Canonical type: "udp", "vxlan", "host-gw". */
   readonly type: string;
   /** What the lease must publish. May create what it takes to know that (vxlan: the device and its MAC). */
-  leaseData(): Promise<Pick<LeaseAttributes, 'backendType' | 'backendData'>>;
+  leaseData(): Promise<LeaseBackend>;
   /** Makes the device and routes for the own subnet. Resolves when packets can flow. */
   open(ownSubnet: Prefix): Promise<{ readonly mtuBytes: number }>;
   /**
-   * Peers changed. The diff never contains the own lease. Returns at once; work is queued inside. The first call brings
-   * the first snapshot and is made even when that is empty: only then does a backend remove what no lease asks for.
+   * Peers changed. All are judged fit (lease/judge.ts), and none is this host: a backend refuses only for reasons of its
+   * own. Returns at once; work is queued inside. The first call brings the first snapshot and is made even when that is
+   * empty: only then does a backend remove what no lease asks for.
    */
-  apply(diff: LeaseDiff): void;
+  apply(diff: PeerDiff): void;
   /** Compare the kernel with desired state and repair it. Called on kernel events and on a timer; runs are serialised. */
   reconcile(): Promise<void>;
   /** Rules of ours in nftables may have changed: compare and repair them at once, without the rest. Never rejects. */
@@ -55,18 +56,24 @@ export interface Backend {
    * The address at a host's end of the path its packets take, which an echo shows to work; undefined while nothing is
    * sent to it.
    */
-  echoTarget(lease: Lease): Ipv4 | undefined;
+  echoTarget(peer: Peer): Ipv4 | undefined;
   /** Packets outbound and inbound of a host so far, where this process carries them. */
-  peerPackets?(lease: Lease): readonly [number, number];
+  peerPackets?(peer: Peer): readonly [number, number];
   conditions(): readonly Condition[];
   /** False while a thread of it is hung, which only a restart mends: the service manager's watchdog is not fed then. */
   isAlive?(): boolean;
-  /** For /status. `peers` is what the backend holds for each peer, by subnet. */
-  status(): { readonly detail: Record<string, unknown>; readonly peers: readonly Record<string, unknown>[] };
+  /** For /status. `peers` is what the backend holds for each peer, with the id of its lease. */
+  status(): { readonly detail: Record<string, unknown>; readonly peers: readonly PeerDetail[] };
   /** Prometheus metrics are registered by ops/metrics.ts from this: name without prefix → value by label set. */
   metrics(): readonly MetricFamily[];
   /** Idempotent; leaves in the kernel what the mode promises to keep (see docs/lifecycle.md). */
   close(): Promise<void>;
+}
+
+/** One peer as /status shows it. */
+export interface PeerDetail {
+  readonly id: string;
+  readonly [field: string]: unknown;
 }
 
 export type BackendFactory = (context: BackendContext) => Backend;

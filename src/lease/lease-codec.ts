@@ -1,4 +1,4 @@
-// One lease as flannel stores it: key text and value text to Lease and back. Pure.
+// One lease as flannel stores it: key text and value text to a lease's subnet and host, and back. Pure.
 //
 //   key    10.5.1.0-24
 //   value  {"PublicIP":"172.20.0.1","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"…"}}
@@ -14,7 +14,7 @@ import { field, parseJson } from '../config/go-json.js';
 import { isBogon } from '../net/bogons.js';
 import { formatIpv4, type Ipv4, parseIpv4 } from '../net/ipv4.js';
 import { maskOf, type Prefix, prefixOf } from '../net/prefix.js';
-import type { LeaseAttributes } from './lease.js';
+import { type Ipv4LeaseHost, leaseBackend } from './lease.js';
 
 /** Longest key name looked at; the longest valid one is 18 bytes, dual-stack ones are below 64. */
 export const MAX_KEY_BYTES = 128;
@@ -63,7 +63,7 @@ export function formatLeaseKey(subnet: Prefix): string {
 }
 
 /** What a host published under its key. */
-export function parseLeaseValue(text: string): Decoded<LeaseAttributes> {
+export function parseLeaseValue(text: string): Decoded<Ipv4LeaseHost> {
   if (text.length > MAX_VALUE_BYTES) return bad(`value of ${text.length} bytes (at most ${MAX_VALUE_BYTES})`);
   let json: unknown;
   try {
@@ -86,23 +86,16 @@ export function parseLeaseValue(text: string): Decoded<LeaseAttributes> {
   }
   return {
     ok: true,
-    value: { publicIp: publicIp.value, backendType, ...(backendData === undefined ? {} : { backendData }) },
+    value: { publicIp: { v4: publicIp.value }, backend: leaseBackend(backendType, backendData) },
   };
 }
 
-/** The value that flanneld would write for `attributes`, byte for byte. */
-export function formatLeaseValue(attributes: LeaseAttributes): string {
-  const parts = [`"PublicIP":"${formatIpv4(attributes.publicIp)}"`, '"PublicIPv6":null'];
-  if (attributes.backendType !== '') parts.push(`"BackendType":${goJson(attributes.backendType)}`);
-  if (attributes.backendData !== undefined) parts.push(`"BackendData":${goJson(attributes.backendData)}`);
+/** The value that flanneld would write for `host`, byte for byte. IPv4 only, as what is read. */
+export function formatLeaseValue({ publicIp, backend }: Ipv4LeaseHost): string {
+  const parts = [`"PublicIP":"${formatIpv4(publicIp.v4)}"`, '"PublicIPv6":null'];
+  if (backend.type !== '') parts.push(`"BackendType":${goJson(backend.type)}`);
+  if (backend.data.v4 !== undefined) parts.push(`"BackendData":${goJson(backend.data.v4)}`);
   return `{${parts.join(',')}}`;
-}
-
-/** Whether both say the same, however it is spelt. */
-export function sameAttributes(a: LeaseAttributes, b: LeaseAttributes): boolean {
-  return (
-    a.publicIp === b.publicIp && a.backendType === b.backendType && sameJson(a.backendData, b.backendData)
-  );
 }
 
 function parsePublicIp(value: unknown): Decoded<Ipv4> {
@@ -112,19 +105,6 @@ function parsePublicIp(value: unknown): Decoded<Ipv4> {
   if (address === undefined) return bad(`PublicIP is not an IPv4 address: ${show(value)}`);
   if (isBogon(address)) return bad(`PublicIP ${formatIpv4(address)} is no address a host can have`);
   return { ok: true, value: address };
-}
-
-/** Whether two JSON values are equal; the order of fields does not matter. */
-function sameJson(a: unknown, b: unknown): boolean {
-  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return a === b;
-  if (Array.isArray(a) !== Array.isArray(b)) return false;
-  const entries = Object.entries(a);
-  return (
-    entries.length === Object.keys(b).length &&
-    entries.every(
-      ([key, value]) => Object.hasOwn(b, key) && sameJson(value, (b as Record<string, unknown>)[key]),
-    )
-  );
 }
 
 // Harmless here, where objects have no prototype; not so in whatever copies the backend data later.

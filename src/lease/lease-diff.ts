@@ -1,45 +1,53 @@
-// Diffs of the leases, one after the other, as one. Pure.
+// Diffs of the peers, one after the other, as one. Pure.
 
-import { prefixKey } from '../net/prefix.js';
-import type { Lease, LeaseDiff } from './lease.js';
+import { prefixEquals } from '../net/prefix.js';
+import type { Peer, PeerDiff } from './lease.js';
 
+/** What happened to one id since the last take(): what a backend has of it, and what it is to have. */
 interface Change {
-  readonly kind: keyof LeaseDiff;
-  readonly lease: Lease;
+  /** Undefined: nothing. Of a peer that only changed it is a later version, which has the same subnets. */
+  before: Peer | undefined;
+  after: Peer | undefined;
 }
 
 /** Gathers diffs; the cost of each is its own size. */
 export class DiffAccumulator {
-  #changes = new Map<number, Change>();
+  #changes = new Map<string, Change>();
 
   /** Adds a diff that came after all those before. */
-  add(diff: LeaseDiff): void {
-    for (const lease of diff.removed) {
-      const key = prefixKey(lease.subnet);
-      // Of a lease that came and went, nothing is left to do.
-      if (this.#changes.get(key)?.kind === 'added') this.#changes.delete(key);
-      else this.#changes.set(key, { kind: 'removed', lease });
-    }
-    for (const kind of ['added', 'changed'] as const) {
-      for (const lease of diff[kind]) {
-        const key = prefixKey(lease.subnet);
-        const before = this.#changes.get(key)?.kind;
-        // One that went and came back has changed; one that came and changed is still new.
-        this.#changes.set(key, {
-          kind: before === undefined ? kind : before === 'added' ? 'added' : 'changed',
-          lease,
-        });
-      }
-    }
+  add(diff: PeerDiff): void {
+    for (const peer of diff.removed) this.#change(peer, peer).after = undefined;
+    for (const peer of diff.added) this.#change(peer, undefined).after = peer;
+    for (const peer of diff.changed) this.#change(peer, peer).after = peer;
   }
 
   /** What all of them amount to, or undefined when that is nothing; it starts anew. */
-  take(): LeaseDiff | undefined {
-    if (this.#changes.size === 0) return undefined;
-    const changes = [...this.#changes.values()];
+  take(): PeerDiff | undefined {
+    const diff: Record<keyof PeerDiff, Peer[]> = { added: [], changed: [], removed: [] };
+    for (const { before, after } of this.#changes.values()) addChange(diff, before, after);
     this.#changes = new Map();
-    const of = (kind: keyof LeaseDiff): Lease[] =>
-      changes.filter((change) => change.kind === kind).map(({ lease }) => lease);
-    return { added: of('added'), changed: of('changed'), removed: of('removed') };
+    return diff.added.length + diff.changed.length + diff.removed.length === 0 ? undefined : diff;
   }
+
+  #change({ id }: Peer, before: Peer | undefined): Change {
+    let change = this.#changes.get(id);
+    if (change === undefined) this.#changes.set(id, (change = { before, after: undefined }));
+    return change;
+  }
+}
+
+/** Adds to `diff` that an id was `before` and is `after`; undefined: not there. */
+export function addChange(
+  diff: Record<keyof PeerDiff, Peer[]>,
+  before: Peer | undefined,
+  after: Peer | undefined,
+): void {
+  const isSamePlace =
+    before !== undefined && after !== undefined && prefixEquals(before.subnets.v4, after.subnets.v4);
+  if (isSamePlace) {
+    diff.changed.push(after);
+    return;
+  }
+  if (before !== undefined) diff.removed.push(before);
+  if (after !== undefined) diff.added.push(after);
 }

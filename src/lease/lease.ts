@@ -1,31 +1,60 @@
-// A lease: which subnet of the overlay belongs to which host, and what that host's backend tells its peers.
+// A lease: which subnets of the overlay belong to which host, and what that host's backend tells its peers.
 // Pure data, shared by the stores (which read and write it) and the backends (which make the kernel follow it).
+//
+// Sixty-five thousand of them are held at once: a lease is as many objects as its shape has, and no more. What is the
+// same for many, such as the backend of hosts that publish no data, is one object for all of them.
 
+import { type Dual, sameDual, type WithV4 } from '../net/dual.js';
 import type { Ipv4 } from '../net/ipv4.js';
 import type { Prefix } from '../net/prefix.js';
+import type { Ipv6 } from '../net/ipv6.js';
 
-/** What a host publishes with its subnet. Field meanings are flannel's lease value. */
-export interface LeaseAttributes {
-  /** Address the other hosts send to. */
-  readonly publicIp: Ipv4;
+/** What a host publishes of its backend. */
+export interface LeaseBackend {
   /** "" for the udp backend, which publishes no type at all (as flannel). */
-  readonly backendType: string;
-  /** Backend's own JSON value, such as {"VNI":1,"VtepMAC":"…"}; undefined when it has none. */
-  readonly backendData?: unknown;
+  readonly type: string;
+  /** The backend's own JSON value for each family, such as {"VNI":1,"VtepMAC":"…"}; undefined where it has none. */
+  readonly data: Dual<unknown>;
 }
 
-/** One host's subnet. */
-export interface Lease {
-  readonly subnet: Prefix;
-  readonly attributes: LeaseAttributes;
-  /** Revision at which the key was created; the older of two overlapping leases wins. 0n when the store has none. */
-  readonly createRevision: bigint;
-  /**
-   * Revision of the last write, renewals included: of two leases with one MAC the later holds. Moves in place, since a
-   * renewal changes nothing else. Undefined when the store has none.
-   */
-  modRevision?: bigint | undefined;
+/** What a host publishes with its subnets. */
+export interface LeaseHost {
+  /** Addresses the other hosts send to. */
+  readonly publicIp: Dual<Ipv4, Ipv6>;
+  readonly backend: LeaseBackend;
 }
+
+/** How leases that exclude each other are told apart. Revisions of the store: larger is later. */
+export interface Seniority {
+  /** When the lease was made: of two leases of one subnet the elder wins. */
+  readonly created: bigint;
+  /** When it was last written, renewals included: of two leases with one MAC the later write holds it. */
+  readonly written: bigint;
+}
+
+/** One host's subnets. */
+export interface Lease {
+  /** The store's own text for it, opaque to all others; no two leases of a store have the same. */
+  readonly id: string;
+  readonly subnets: Dual<Prefix, Prefix<Ipv6>>;
+  readonly host: LeaseHost;
+  /** Moves in place, since a renewal changes nothing else. Undefined where the store knows no order. */
+  seniority: Seniority | undefined;
+}
+
+/** A host with a public IP in IPv4. */
+export interface Ipv4LeaseHost extends LeaseHost {
+  readonly publicIp: WithV4<Ipv4, Ipv6>;
+}
+
+/** A lease with a subnet and a public IP in IPv4. */
+export interface Ipv4Lease extends Lease {
+  readonly subnets: WithV4<Prefix, Prefix<Ipv6>>;
+  readonly host: Ipv4LeaseHost;
+}
+
+/** The lease of another host that was judged fit for use (judge.ts). */
+export type Peer = Ipv4Lease;
 
 /** What the store says happened. A snapshot replaces everything known; events amend it, in order. */
 export type LeaseUpdate =
@@ -33,12 +62,66 @@ export type LeaseUpdate =
   | { readonly kind: 'events'; readonly events: readonly LeaseEvent[] };
 
 export type LeaseEvent =
-  { readonly kind: 'put'; readonly lease: Lease } | { readonly kind: 'delete'; readonly subnet: Prefix };
+  { readonly kind: 'put'; readonly lease: Lease } | { readonly kind: 'delete'; readonly id: string };
 
-/** What changed for a backend, after validation: apply `removed` first, then `added` and `changed`. */
-export interface LeaseDiff {
-  readonly added: readonly Lease[];
-  /** Same subnet, other attributes. */
-  readonly changed: readonly Lease[];
-  readonly removed: readonly Lease[];
+/** What changed for a backend, by id, after the leases were judged: `removed` is applied first. */
+export interface PeerDiff {
+  readonly added: readonly Peer[];
+  /** Same id and subnets, another host or other data. */
+  readonly changed: readonly Peer[];
+  /** An id whose subnets changed is in `removed` with the old ones and in `added` with the new. */
+  readonly removed: readonly Peer[];
+}
+
+const NO_DATA: Dual<unknown> = { v4: undefined };
+
+// In a network nearly all hosts run one backend: the last one without data serves the next.
+let withoutData: LeaseBackend = { type: '', data: NO_DATA };
+
+/** A backend of this type whose data for IPv4 is `data`; undefined for none. */
+export function leaseBackend(type: string, data?: unknown): LeaseBackend {
+  if (data !== undefined) return { type, data: { v4: data } };
+  if (withoutData.type !== type) withoutData = { type, data: NO_DATA };
+  return withoutData;
+}
+
+/** Whether a lease can be used where subnets and public IPs are IPv4. */
+export function hasIpv4(lease: Lease): lease is Ipv4Lease {
+  return lease.subnets.v4 !== undefined && lease.host.publicIp.v4 !== undefined;
+}
+
+/** Whether both publish the same, however it is spelt: the order of fields in a backend's data does not matter. */
+export function sameHost(a: LeaseHost, b: LeaseHost): boolean {
+  return a === b || (sameDual(a.publicIp, b.publicIp) && sameBackend(a.backend, b.backend));
+}
+
+/** Less than 0 when `a` is the elder of two leases; ids decide where the store knows no order. */
+export function compareAge(a: Lease, b: Lease): number {
+  return compare(a.seniority?.created ?? 0n, b.seniority?.created ?? 0n) || compare(a.id, b.id);
+}
+
+/** Less than 0 when `a` was written later than `b`; 0 where the store knows no order. */
+export function compareRecency(a: Lease, b: Lease): number {
+  return compare(b.seniority?.written ?? 0n, a.seniority?.written ?? 0n);
+}
+
+function sameBackend(a: LeaseBackend, b: LeaseBackend): boolean {
+  return a === b || (a.type === b.type && sameDual(a.data, b.data, sameJson));
+}
+
+/** Whether two JSON values are equal; the order of fields does not matter. */
+function sameJson(a: unknown, b: unknown): boolean {
+  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return a === b;
+  if (Array.isArray(a) !== Array.isArray(b)) return false;
+  const entries = Object.entries(a);
+  return (
+    entries.length === Object.keys(b).length &&
+    entries.every(
+      ([key, value]) => Object.hasOwn(b, key) && sameJson(value, (b as Record<string, unknown>)[key]),
+    )
+  );
+}
+
+function compare<T extends bigint | string>(a: T, b: T): number {
+  return a < b ? -1 : a > b ? 1 : 0;
 }

@@ -4,7 +4,7 @@
 // or for a thousand. When hosts come and go by the hundred, one step for all that happened meanwhile leaves the processor
 // to the packets.
 
-import type { LeaseDiff } from '../lease/lease.js';
+import type { PeerDiff } from '../lease/lease.js';
 import { DiffAccumulator } from '../lease/lease-diff.js';
 
 // A change that comes alone is not held up. In a storm each waits so long at most; the pause doubles while it lasts.
@@ -12,18 +12,18 @@ const MIN_PAUSE_MS = 100;
 const MAX_PAUSE_MS = 500;
 
 export class DiffPacer {
-  readonly #apply: (diff: LeaseDiff) => void;
+  readonly #apply: (diff: PeerDiff) => void;
   readonly #pending = new DiffAccumulator();
   #timer: NodeJS.Timeout | undefined;
   #pauseMs = MIN_PAUSE_MS;
   #isClosed = false;
 
-  constructor(apply: (diff: LeaseDiff) => void) {
+  constructor(apply: (diff: PeerDiff) => void) {
     this.#apply = apply;
   }
 
   /** Applies the diff now, or soon together with others. An empty one counts: it says that there are no leases. */
-  push(diff: LeaseDiff): void {
+  push(diff: PeerDiff): void {
     if (this.#isClosed) return;
     if (this.#timer === undefined) this.#applyNow(diff);
     else this.#pending.add(diff);
@@ -35,7 +35,7 @@ export class DiffPacer {
     clearTimeout(this.#timer);
   }
 
-  #applyNow(diff: LeaseDiff): void {
+  #applyNow(diff: PeerDiff): void {
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
       const pending = this.#pending.take();

@@ -23,9 +23,9 @@ const ANSWER_MS = 900;
 /** Until then a late answer is still known. */
 const LATE_MS = 5_000;
 
-export interface OverlayPeer<Lease, Key = string> {
-  /** Of its subnet: one peer for each. */
-  readonly key: Key;
+export interface OverlayPeer<Lease> {
+  /** Id of its lease: one peer for each. */
+  readonly id: string;
   readonly publicIp: Ipv4;
   readonly lease: Lease;
 }
@@ -43,8 +43,8 @@ export interface OverlayProberOptions<Lease> {
 }
 
 /** There may be 65,000 of these: numbers are such as V8 keeps without an object of their own, 32 bits signed. */
-interface Peer<Lease, Key> {
-  readonly key: Key;
+interface Peer<Lease> {
+  readonly id: string;
   readonly address: number;
   lease: Lease;
   /** Undefined until it is asked, and while nothing is sent to it. */
@@ -53,8 +53,8 @@ interface Peer<Lease, Key> {
   askedMs: number;
 }
 
-interface Asked<Lease, Key> {
-  readonly peer: Peer<Lease, Key>;
+interface Asked<Lease> {
+  readonly peer: Peer<Lease>;
   readonly reach: PeerReach;
   readonly target: Ipv4;
   readonly token: Buffer;
@@ -67,16 +67,16 @@ const NOT_USED: Reach = { state: 'unknown', reason: 'not used' };
 const NOT_ASKED: Reach = new PeerReach(0).report('none');
 
 /** `Lease` is the caller's own and only given back to it. */
-export class OverlayProber<Lease, Key = string> {
+export class OverlayProber<Lease> {
   readonly #options: OverlayProberOptions<Lease>;
   readonly #identifier: number;
   /** By the time they were asked last. */
-  readonly #peers = new Map<Key, Peer<Lease, Key>>();
+  readonly #peers = new Map<string, Peer<Lease>>();
   /** Those that are asked before their turn. */
-  readonly #soon = new Set<Peer<Lease, Key>>();
+  readonly #soon = new Set<Peer<Lease>>();
   /** By sequence number, in the order of sending. */
-  readonly #asked = new Map<number, Asked<Lease, Key>>();
-  readonly #late = new Map<number, Asked<Lease, Key>>();
+  readonly #asked = new Map<number, Asked<Lease>>();
+  readonly #late = new Map<number, Asked<Lease>>();
   #sequence = 0;
   #sent = 0;
   #answered = 0;
@@ -95,39 +95,40 @@ export class OverlayProber<Lease, Key = string> {
     clearInterval(this.#timer);
   }
 
-  /** What is known of a peer is forgotten when it is left out, or another host has its subnet. */
-  setPeers(peers: Iterable<OverlayPeer<Lease, Key>>): void {
+  /** What is known of a peer is forgotten when it is left out, or another host has its lease. */
+  setPeers(peers: Iterable<OverlayPeer<Lease>>): void {
     const left = new Set(this.#peers.keys());
     const [first] = this.#peers.values();
     // In the first round all are new, and have their turns in the order in which they came.
     const isFirstRound = first === undefined || first.askedMs === NEVER_MS;
-    for (const { key, publicIp, lease } of peers) {
-      left.delete(key);
-      const known = this.#peers.get(key);
+    for (const { id, publicIp, lease } of peers) {
+      left.delete(id);
+      const known = this.#peers.get(id);
       if (known?.address === (publicIp | 0)) {
         known.lease = lease;
         continue;
       }
-      this.#forget(key);
+      this.#forget(id);
       const address = publicIp | 0;
-      const peer = { key, address, lease, reach: undefined, askedMs: NEVER_MS };
-      this.#peers.set(key, peer);
+      const peer = { id, address, lease, reach: undefined, askedMs: NEVER_MS };
+      this.#peers.set(id, peer);
       if (!isFirstRound) this.#soon.add(peer);
     }
-    for (const key of left) this.#forget(key);
+    for (const id of left) this.#forget(id);
   }
 
   /** Undefined for a peer that is not known. */
-  report(key: Key): Reach | undefined {
-    const peer = this.#peers.get(key);
+  report(id: string): Reach | undefined {
+    const peer = this.#peers.get(id);
     return peer && this.#reportOf(peer);
   }
 
   /** Peers that packets are sent to and that cannot be reached. O(peers). */
-  *unreached(): Iterable<{ readonly key: Key; readonly publicIp: Ipv4; readonly state: ReachState }> {
+  *unreached(): Iterable<{ readonly lease: Lease; readonly publicIp: Ipv4; readonly state: ReachState }> {
     for (const peer of this.#peers.values()) {
       const state = this.#stateOf(peer);
-      if (state !== 'ok' && state !== 'unknown') yield { key: peer.key, publicIp: ipv4(peer.address >>> 0), state };
+      if (state !== 'ok' && state !== 'unknown')
+        yield { lease: peer.lease, publicIp: ipv4(peer.address >>> 0), state };
     }
   }
 
@@ -139,9 +140,9 @@ export class OverlayProber<Lease, Key = string> {
   }
 
   /** All peers with their reports. */
-  *reports(): Iterable<{ readonly key: Key; readonly publicIp: Ipv4; readonly report: Reach }> {
+  *reports(): Iterable<{ readonly lease: Lease; readonly publicIp: Ipv4; readonly report: Reach }> {
     for (const peer of this.#peers.values())
-      yield { key: peer.key, publicIp: ipv4(peer.address >>> 0), report: this.#reportOf(peer) };
+      yield { lease: peer.lease, publicIp: ipv4(peer.address >>> 0), report: this.#reportOf(peer) };
   }
 
   get peerCount(): number {
@@ -189,26 +190,26 @@ export class OverlayProber<Lease, Key = string> {
     this.#soon.delete(peer);
   }
 
-  #reportOf({ reach, address, askedMs }: Peer<Lease, Key>): Reach {
+  #reportOf({ reach, address, askedMs }: Peer<Lease>): Reach {
     if (reach === undefined) return askedMs === NEVER_MS ? NOT_ASKED : NOT_USED;
     return reach.report(this.#options.hostAnswer(ipv4(address >>> 0)));
   }
 
-  #stateOf({ reach, address }: Peer<Lease, Key>): ReachState {
+  #stateOf({ reach, address }: Peer<Lease>): ReachState {
     return reach?.state(this.#options.hostAnswer(ipv4(address >>> 0))) ?? 'unknown';
   }
 
-  #forget(key: Key): void {
-    const peer = this.#peers.get(key);
+  #forget(id: string): void {
+    const peer = this.#peers.get(id);
     if (peer === undefined) return;
-    this.#peers.delete(key);
+    this.#peers.delete(id);
     this.#soon.delete(peer);
   }
 
-  #ask(peer: Peer<Lease, Key>, nowMs: number): void {
+  #ask(peer: Peer<Lease>, nowMs: number): void {
     this.#soon.delete(peer);
-    this.#peers.delete(peer.key);
-    this.#peers.set(peer.key, peer);
+    this.#peers.delete(peer.id);
+    this.#peers.set(peer.id, peer);
     peer.askedMs = Math.round(nowMs);
     const target = this.#options.targetOf(peer.lease);
     if (target === undefined) {
@@ -239,7 +240,7 @@ export class OverlayProber<Lease, Key = string> {
       this.#late.set(sequence, asked);
       const { peer, reach } = asked;
       reach.noteLost();
-      if (peer.reach === reach && reach.isInDoubt && this.#peers.get(peer.key) === peer) this.#soon.add(peer);
+      if (peer.reach === reach && reach.isInDoubt && this.#peers.get(peer.id) === peer) this.#soon.add(peer);
     }
   }
 }

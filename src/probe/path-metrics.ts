@@ -59,9 +59,9 @@ export function pathMetrics(prober: PathProber | undefined): MetricFamily[] {
 }
 
 /** Metric families of the echoes inside the overlay; none without them. The words of the states are those of `twill peers`. */
-export function reachMetrics<Lease, Key = string>(
-  prober: OverlayProber<Lease, Key> | undefined,
-  subnetOf: (key: Key) => string = String,
+export function reachMetrics<Lease>(
+  prober: OverlayProber<Lease> | undefined,
+  nameOf: (lease: Lease) => string,
 ): MetricFamily[] {
   if (prober === undefined) return [];
   const { sent, answered } = prober.counts();
@@ -80,8 +80,8 @@ export function reachMetrics<Lease, Key = string>(
   const reachable: MetricValue[] = [];
   const heard: MetricValue[] = [];
   const offsetMs = Date.now() - performance.now();
-  for (const { key, publicIp, report } of prober.reports()) {
-    const labels = { peer: formatIpv4(publicIp), subnet: subnetOf(key) };
+  for (const { lease, publicIp, report } of prober.reports()) {
+    const labels = { peer: formatIpv4(publicIp), subnet: nameOf(lease) };
     if (report.state !== 'unknown') reachable.push({ labels, value: report.state === 'ok' ? 1 : 0 });
     if (report.lastHeardMs !== undefined)
       heard.push({ labels, value: (offsetMs + report.lastHeardMs) / 1000 });

@@ -47,15 +47,15 @@ export interface RefusedStep {
  */
 export async function performPhases(phases: Phases): Promise<RefusedStep[]> {
   const refused: RefusedStep[] = [];
-  const failedKeys = new Set<number>();
+  const failed = new Set<string>();
   const run = async (tool: 'ip' | 'bridge', steps: readonly Step[]) => {
-    const wanted = steps.filter((step) => step.key === undefined || !failedKeys.has(step.key));
+    const wanted = steps.filter((step) => step.id === undefined || !failed.has(step.id));
     if (wanted.length === 0) return;
     const lines = wanted.map((step) => step.line);
     for (const { index, message } of await ipBatch(lines, { tool })) {
       const step = wanted[index];
       if (step.isRemoval && meansGone(message)) continue;
-      if (step.key !== undefined) failedKeys.add(step.key);
+      if (step.id !== undefined) failed.add(step.id);
       refused.push({ step, message });
     }
   };

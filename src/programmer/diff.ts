@@ -26,6 +26,8 @@ import type { Route, WantedRoute } from '../kernel/route.js';
 
 /** What one peer needs. */
 export interface PeerPlan {
+  /** Of the peer's lease. */
+  readonly id: string;
   readonly subnet: Prefix;
   readonly route: WantedRoute;
   /** The far end of the tunnel; undefined for a direct peer. */
@@ -54,8 +56,8 @@ export type KernelObject = 'neighbour' | 'fdb' | 'route';
 export interface Step {
   readonly object: KernelObject;
   readonly line: string;
-  /** prefixKey() of the peer; undefined for the removal of something stale. */
-  readonly key: number | undefined;
+  /** Id of the peer's lease; undefined for the removal of something stale. */
+  readonly id: string | undefined;
   readonly isRemoval: boolean;
 }
 
@@ -82,15 +84,14 @@ export function emptyPhases(): Phases {
 
 /** The steps for a peer of which the kernel has what `known` asks for; undefined when it may have nothing. */
 export function addPeerSteps(phases: Phases, plan: PeerPlan, known: PeerPlan | undefined): void {
-  const key = prefixKey(plan.subnet);
-  const { vtep, route } = plan;
+  const { id, vtep, route } = plan;
   if (vtep !== undefined) {
     const sameMac = vtep.mac === known?.vtep?.mac;
-    if (!sameMac) phases.neighbours.push(neighbourStep(plan, key));
-    if (!sameMac || vtep.publicIp !== known?.vtep?.publicIp) phases.fdb.push(fdbStep(plan, key));
+    if (!sameMac) phases.neighbours.push(neighbourStep(plan));
+    if (!sameMac || vtep.publicIp !== known?.vtep?.publicIp) phases.fdb.push(fdbStep(plan));
   }
   if (route.gateway !== known?.route.gateway || route.device !== known?.route.device) {
-    phases.routes.push({ object: 'route', line: replaceRouteLine(route), key, isRemoval: false });
+    phases.routes.push({ object: 'route', line: replaceRouteLine(route), id, isRemoval: false });
   }
 }
 
@@ -106,17 +107,17 @@ export function removePeerSteps(
 ): void {
   if (next === undefined) {
     const line = deleteRouteLine({ ...old.route, gateway: old.route.gateway });
-    phases.routes.push({ object: 'route', line, key: undefined, isRemoval: true });
+    phases.routes.push({ object: 'route', line, id: undefined, isRemoval: true });
   }
   if (old.vtep === undefined) return;
   const device = old.route.device;
   if (old.vtep.mac !== next?.vtep?.mac && !isMacWanted(old.vtep.mac)) {
     const line = deleteFdbLine(device, old.vtep.mac, old.vtep.publicIp);
-    phases.fdbRemovals.push({ object: 'fdb', line, key: undefined, isRemoval: true });
+    phases.fdbRemovals.push({ object: 'fdb', line, id: undefined, isRemoval: true });
   }
   if (next?.vtep === undefined) {
     const line = deleteNeighbourLine(device, old.subnet.address);
-    phases.neighbourRemovals.push({ object: 'neighbour', line, key: undefined, isRemoval: true });
+    phases.neighbourRemovals.push({ object: 'neighbour', line, id: undefined, isRemoval: true });
   }
 }
 
@@ -166,17 +167,21 @@ export function diffKernel(
       wantedAddresses.add(plan.subnet.address);
       wantedFdb.set(plan.vtep.mac, plan.vtep.publicIp);
       if (macByAddress.get(plan.subnet.address) !== plan.vtep.mac)
-        phases.neighbours.push(neighbourStep(plan, key));
+        phases.neighbours.push(neighbourStep(plan));
       const entry = fdbByMac.get(plan.vtep.mac)?.[0];
-      if (entry?.destination !== plan.vtep.publicIp || !entry.isPermanent)
-        phases.fdb.push(fdbStep(plan, key));
+      if (entry?.destination !== plan.vtep.publicIp || !entry.isPermanent) phases.fdb.push(fdbStep(plan));
     }
     const current = routesByPrefix.get(key) ?? [];
     routesByPrefix.delete(key);
     const first = current.find((route) => route.metric === 0);
     const isInPlace = first !== undefined && isWantedRoute(first, plan.route);
     if (!isInPlace) {
-      phases.routes.push({ object: 'route', line: replaceRouteLine(plan.route), key, isRemoval: false });
+      phases.routes.push({
+        object: 'route',
+        line: replaceRouteLine(plan.route),
+        id: plan.id,
+        isRemoval: false,
+      });
       if (first !== undefined && first.protocol !== ROUTE_PROTOCOL) replaced.push(first);
     }
     // Further routes of ours to the same subnet have no effect behind the first, but "replace" would trip over them.
@@ -196,7 +201,7 @@ export function diffKernel(
       for (const address of macByAddress.keys()) {
         if (wantedAddresses.has(address)) continue;
         const line = deleteNeighbourLine(options.tunnelDevice, address);
-        phases.neighbourRemovals.push({ object: 'neighbour', line, key: undefined, isRemoval: true });
+        phases.neighbourRemovals.push({ object: 'neighbour', line, id: undefined, isRemoval: true });
       }
     }
   }
@@ -213,7 +218,7 @@ function addStaleFdb(
     // All zeros is the entry for unknown destinations, which we never set; learned entries age out by themselves.
     if (!isPermanent || wanted.get(mac) === destination || mac === '00:00:00:00:00:00') continue;
     const line = deleteFdbLine(device, mac, destination);
-    phases.fdbRemovals.push({ object: 'fdb', line, key: undefined, isRemoval: true });
+    phases.fdbRemovals.push({ object: 'fdb', line, id: undefined, isRemoval: true });
   }
 }
 
@@ -245,15 +250,15 @@ function isLeftByFlanneld(route: Route, tunnelDevice: string | undefined): boole
 }
 
 function staleRoute(route: Route): Step {
-  return { object: 'route', line: deleteRouteLine(route), key: undefined, isRemoval: true };
+  return { object: 'route', line: deleteRouteLine(route), id: undefined, isRemoval: true };
 }
 
-function neighbourStep(plan: PeerPlan, key: number): Step {
+function neighbourStep(plan: PeerPlan): Step {
   const line = replaceNeighbourLine(plan.route.device, plan.subnet.address, plan.vtep!.mac);
-  return { object: 'neighbour', line, key, isRemoval: false };
+  return { object: 'neighbour', line, id: plan.id, isRemoval: false };
 }
 
-function fdbStep(plan: PeerPlan, key: number): Step {
+function fdbStep(plan: PeerPlan): Step {
   const line = replaceFdbLine(plan.route.device, plan.vtep!.mac, plan.vtep!.publicIp);
-  return { object: 'fdb', line, key, isRemoval: false };
+  return { object: 'fdb', line, id: plan.id, isRemoval: false };
 }

@@ -20,7 +20,7 @@ import { addPeerSteps, diffKernel, emptyPhases, findConflict, groupBy, removePee
 import { PeerCounters } from './metrics.js';
 import { performPhases, readKernelState } from './batches.js';
 import type { RouteLookup, Route } from '../kernel/route.js';
-import type { Lease, LeaseDiff } from '../lease/lease.js';
+import { compareRecency, type Ipv4Lease, type PeerDiff } from '../lease/lease.js';
 import type { Logger } from '../core/log.js';
 import type { PeerPlan, PeerRefusal, Phases, Step } from './diff.js';
 import type { MetricFamily } from '../core/metric.js';
@@ -36,7 +36,7 @@ export interface PeerProgrammerOptions {
   /** Device by which public IPs have to be reached; without it any will do. */
   lookupThrough?(): string;
   /** What `lease` needs, or why it gets nothing. `lookup` is undefined when there is no route, or needsLookup() is false. */
-  planPeer(lease: Lease, lookup: RouteLookup | undefined): PeerPlan | PeerRefusal;
+  planPeer(lease: Ipv4Lease, lookup: RouteLookup | undefined): PeerPlan | PeerRefusal;
   /** Runs before a full run; makes the device. A rejection ends the run and is retried. */
   prepare?(): Promise<void>;
   /** Runs once, after the first full run with a snapshot: the peers are reachable now. */
@@ -47,7 +47,7 @@ export interface PeerProgrammerOptions {
 }
 
 interface Peer {
-  lease: Lease;
+  lease: Ipv4Lease;
   /** What was last programmed, successfully or not; undefined before that and for refused peers. */
   plan: PeerPlan | undefined;
   refusal: PeerRefusal | undefined;
@@ -55,7 +55,7 @@ interface Peer {
   /** The plan that the kernel took entirely; equal to `plan` unless something failed or is waiting. */
   done: PeerPlan | undefined;
   /** The lease that `plan` and `refusal` were made from. */
-  judged: Lease | undefined;
+  judged: Ipv4Lease | undefined;
   /** Reason of the refusal that was logged last. */
   said: string | undefined;
 }
@@ -77,10 +77,11 @@ export class PeerProgrammer {
   readonly #options: PeerProgrammerOptions;
   readonly #log: Logger;
   readonly #counters = new PeerCounters();
-  readonly #peers = new Map<number, Peer>();
+  /** By the id of their leases. */
+  readonly #peers = new Map<string, Peer>();
   /** FDB owner by MAC, so that two leases with one MAC do not take turns. */
-  readonly #macOwners = new Map<string, number>();
-  readonly #changed = new Set<number>();
+  readonly #macOwners = new Map<string, string>();
+  readonly #changed = new Set<string>();
   readonly #left: PeerPlan[] = [];
   #hasMacConflict = false;
   /** Peers whose packets, all or some, another route takes. */
@@ -107,8 +108,8 @@ export class PeerProgrammer {
   }
 
   /** Takes note of a change and returns; O(changes). The first call is the first snapshot, even when empty. */
-  apply(diff: LeaseDiff): void {
-    for (const lease of diff.removed) this.#remove(prefixKey(lease.subnet));
+  apply(diff: PeerDiff): void {
+    for (const { id } of diff.removed) this.#remove(id);
     for (const lease of diff.added) this.#put(lease);
     for (const lease of diff.changed) this.#put(lease);
     if (!this.#hasSnapshot) {
@@ -147,7 +148,7 @@ export class PeerProgrammer {
       if (failure === undefined && refusal === undefined) continue;
       const code = failure === undefined ? REFUSALS[refusal!.code] : 'peer-unprogrammed';
       const why = failure === undefined ? refusal!.reason : `cannot be programmed: ${failure.message}`;
-      const text = `peer ${formatPrefix(lease.subnet)} ${why}`;
+      const text = `peer ${formatPrefix(lease.subnets.v4)} ${why}`;
       const known = texts.get(code);
       if (known === undefined) texts.set(code, [text]);
       else known.push(text);
@@ -174,10 +175,11 @@ export class PeerProgrammer {
     return [...this.#counters.list(), this.#counters.peers(states)];
   }
 
-  peers(): Record<string, unknown>[] {
+  peers(): { readonly id: string; readonly [field: string]: unknown }[] {
     return Array.from(this.#peers.values(), (peer) => ({
-      subnet: formatPrefix(peer.lease.subnet),
-      publicIp: formatIpv4(peer.lease.attributes.publicIp),
+      id: peer.lease.id,
+      subnet: formatPrefix(peer.lease.subnets.v4),
+      publicIp: formatIpv4(peer.lease.host.publicIp.v4),
       state: stateOf(peer),
       device: peer.plan?.route.device,
       isDirect: peer.plan === undefined ? undefined : peer.plan.vtep === undefined,
@@ -186,9 +188,9 @@ export class PeerProgrammer {
     }));
   }
 
-  /** Whether the kernel holds what packets to this subnet need. */
-  carries(subnet: Prefix): boolean {
-    const peer = this.#peers.get(prefixKey(subnet));
+  /** Whether the kernel holds what packets to the peer of this lease need. */
+  carries(id: string): boolean {
+    const peer = this.#peers.get(id);
     return peer?.done !== undefined && peer.failure === undefined && peer.refusal === undefined;
   }
 
@@ -197,11 +199,10 @@ export class PeerProgrammer {
     this.#counters.repaired(object, 1);
   }
 
-  #put(lease: Lease): void {
-    const key = prefixKey(lease.subnet);
-    const peer = this.#peers.get(key);
+  #put(lease: Ipv4Lease): void {
+    const peer = this.#peers.get(lease.id);
     if (peer === undefined) {
-      this.#peers.set(key, {
+      this.#peers.set(lease.id, {
         lease,
         plan: undefined,
         refusal: undefined,
@@ -214,15 +215,15 @@ export class PeerProgrammer {
       peer.lease = lease;
       peer.failure = undefined;
     }
-    this.#changed.add(key);
+    this.#changed.add(lease.id);
   }
 
-  #remove(key: number): void {
-    const peer = this.#peers.get(key);
+  #remove(id: string): void {
+    const peer = this.#peers.get(id);
     if (peer === undefined) return;
-    this.#peers.delete(key);
-    this.#changed.delete(key);
-    this.#disown(peer.plan, key);
+    this.#peers.delete(id);
+    this.#changed.delete(id);
+    this.#disown(peer.plan, id);
     if (peer.plan !== undefined) this.#left.push(peer.plan);
   }
 
@@ -280,7 +281,7 @@ export class PeerProgrammer {
       const unknown = peers.filter((peer) => peer.done === undefined);
       const [lookups, found] = await Promise.all([
         this.#lookup(leases),
-        lookupExactRoutes(unknown.map((peer) => peer.lease.subnet)),
+        lookupExactRoutes(unknown.map((peer) => peer.lease.subnets.v4)),
       ]);
       const current = new Map(unknown.map((peer, index) => [peer, found[index]]));
       const phases = emptyPhases();
@@ -300,8 +301,10 @@ export class PeerProgrammer {
       olds.forEach((old, index) => {
         if (old !== undefined) removePeerSteps(phases, old, peers[index].plan, isMacWanted);
       });
+      // Whoever has a subnet after another lease came with the same change or a later one.
+      const successors = new Map(peers.map(({ lease, plan }) => [prefixKey(lease.subnets.v4), plan]));
       for (const plan of left) {
-        const successor = this.#peers.get(prefixKey(plan.subnet))?.plan;
+        const successor = successors.get(prefixKey(plan.subnet));
         removePeerSteps(phases, plan, successor, isMacWanted);
       }
       await this.#perform(phases, peers);
@@ -319,7 +322,9 @@ export class PeerProgrammer {
       await this.#options.prepare?.();
       // The lease that was written last comes first and so owns a MAC that two claim: the other is one that its host has
       // left, with an address it had before, and that stands until it expires.
-      const peers = [...this.#peers.values()].sort((a, b) => compareRecency(a.lease, b.lease));
+      const peers = [...this.#peers.values()].sort(
+        ({ lease: a }, { lease: b }) => compareRecency(a, b) || a.subnets.v4.address - b.subnets.v4.address,
+      );
       const { network, former, tunnelDevice } = this.#options;
       const [state, lookups] = await Promise.all([
         readKernelState({ network, former, tunnelDevice, withElsewhere: !this.#hasFullRun }),
@@ -331,8 +336,8 @@ export class PeerProgrammer {
       this.#hasMacConflict = false;
       const plans: PeerPlan[] = [];
       peers.forEach((peer, index) => {
-        if (this.#peers.get(prefixKey(peer.lease.subnet)) !== peer) return; // left while we were listing
-        this.#plan(peer, lookups[index], current.get(prefixKey(peer.lease.subnet)) ?? []);
+        if (this.#peers.get(peer.lease.id) !== peer) return; // left while we were listing
+        this.#plan(peer, lookups[index], current.get(prefixKey(peer.lease.subnets.v4)) ?? []);
         this.#sayRefusal(peer);
         if (peer.plan !== undefined) plans.push(peer.plan);
       });
@@ -360,32 +365,32 @@ export class PeerProgrammer {
     }
   }
 
-  async #lookup(leases: readonly Lease[]): Promise<(RouteLookup | undefined)[]> {
+  async #lookup(leases: readonly Ipv4Lease[]): Promise<(RouteLookup | undefined)[]> {
     if (!this.#options.needsLookup() || leases.length === 0) return [];
     return await lookupRoutes(
-      leases.map((lease) => lease.attributes.publicIp),
+      leases.map(({ host }) => host.publicIp.v4),
       { through: this.#options.lookupThrough?.() },
     );
   }
 
   /** Decides what `peer` gets now. */
   #plan(peer: Peer, lookup: RouteLookup | undefined, current: readonly Route[]): void {
-    const key = prefixKey(peer.lease.subnet);
+    const { id } = peer.lease;
     peer.judged = peer.lease;
-    this.#disown(peer.plan, key);
+    this.#disown(peer.plan, id);
     let result = findConflict(current) ?? this.#options.planPeer(peer.lease, lookup);
     if (!('code' in result) && result.vtep !== undefined) {
       const owner = this.#macOwners.get(result.vtep.mac);
-      if (owner !== undefined && owner !== key) {
+      if (owner !== undefined && owner !== id) {
         this.#hasMacConflict = true;
         const other = this.#peers.get(owner);
-        const by = other === undefined ? '' : ` by ${formatPrefix(other.lease.subnet)}`;
+        const by = other === undefined ? '' : ` by ${formatPrefix(other.lease.subnets.v4)}`;
         result = {
           code: 'invalid',
           reason: `publishes VtepMAC ${result.vtep.mac}, which was published later${by}`,
         };
       } else {
-        this.#macOwners.set(result.vtep.mac, key);
+        this.#macOwners.set(result.vtep.mac, id);
       }
     }
     const isRefused = 'code' in result;
@@ -397,11 +402,14 @@ export class PeerProgrammer {
   /** A subnet is asked for by the routes inside it: those of the pods here are many, those inside a peer's none. */
   #findShadows(routes: readonly Route[]): string[] {
     const found = new Map<number, string>();
+    const subnets = new Map<number, Prefix>();
+    for (const { plan } of this.#peers.values())
+      if (plan !== undefined) subnets.set(prefixKey(plan.subnet), plan.subnet);
     for (const route of routes) {
       if (route.protocol === ROUTE_PROTOCOL) continue;
       for (let length = this.#options.network.length + 1; length < route.prefix.length; length++) {
         const key = prefixKey(prefixOf(route.prefix.address, length));
-        const subnet = this.#peers.get(key)?.plan?.subnet;
+        const subnet = subnets.get(key);
         const shadow = subnet === undefined ? undefined : describeShadow(subnet, [route], length);
         if (shadow !== undefined) found.set(key, `peer ${formatPrefix(subnet!)} ${shadow}`);
       }
@@ -412,39 +420,39 @@ export class PeerProgrammer {
   #sayRefusal(peer: Peer): void {
     const reason = peer.refusal?.reason;
     if (reason !== undefined && reason !== peer.said)
-      this.#log.warn({ subnet: formatPrefix(peer.lease.subnet), reason }, 'peer left out');
+      this.#log.warn({ subnet: formatPrefix(peer.lease.subnets.v4), reason }, 'peer left out');
     peer.said = reason;
   }
 
-  #disown(plan: PeerPlan | undefined, key: number): void {
+  #disown(plan: PeerPlan | undefined, id: string): void {
     const mac = plan?.vtep?.mac;
-    if (mac !== undefined && this.#macOwners.get(mac) === key) this.#macOwners.delete(mac);
+    if (mac !== undefined && this.#macOwners.get(mac) === id) this.#macOwners.delete(mac);
   }
 
   /** Runs the batches and notes for each planned peer whether it is done, or when it is tried again. */
   async #perform(phases: Phases, planned: readonly Peer[]): Promise<void> {
     const plans = planned.map((peer) => peer.plan);
-    const failed = new Map<number, string>();
+    const failed = new Map<string, string>();
     for (const { step, message } of await performPhases(phases)) {
       this.#counters.failed(step.object, 1);
-      if (step.key !== undefined) failed.set(step.key, message);
+      if (step.id !== undefined) failed.set(step.id, message);
       else this.#log.warn({ line: step.line, reason: message }, 'stale entry not removed, tried again later');
     }
     planned.forEach((peer, index) => {
       // A lease that changed while the batches ran is waiting again.
       const isCurrent = peer.plan === plans[index] && peer.judged === peer.lease;
-      if (peer.plan === undefined || !isCurrent || failed.has(prefixKey(peer.lease.subnet))) return;
+      if (peer.plan === undefined || !isCurrent || failed.has(peer.lease.id)) return;
       peer.failure = undefined;
       peer.done = peer.plan;
     });
     const now = performance.now();
-    for (const [key, message] of failed) {
-      const peer = this.#peers.get(key);
+    for (const [id, message] of failed) {
+      const peer = this.#peers.get(id);
       if (peer === undefined) continue;
       const attempts = (peer.failure?.attempts ?? 0) + 1;
       peer.failure = { message, attempts, retryAt: now + retryDelayMs(attempts) };
       peer.done = undefined;
-      const subnet = formatPrefix(peer.lease.subnet);
+      const subnet = formatPrefix(peer.lease.subnets.v4);
       if (attempts === 1) this.#log.warn({ subnet, reason: message }, 'peer not programmed, retrying');
     }
   }
@@ -452,7 +460,7 @@ export class PeerProgrammer {
   #countDrift(phases: Phases): void {
     for (const steps of Object.values(phases) as Step[][]) {
       for (const step of steps) {
-        const peer = step.key === undefined ? undefined : this.#peers.get(step.key);
+        const peer = step.id === undefined ? undefined : this.#peers.get(step.id);
         if (step.isRemoval) this.#counters.removedStale(step.object, 1);
         else if (peer?.failure === undefined) this.#counters.repaired(step.object, 1);
       }
@@ -478,8 +486,8 @@ export class PeerProgrammer {
 
   #retryDue(): void {
     const now = performance.now();
-    for (const [key, peer] of this.#peers) {
-      if (peer.failure !== undefined && peer.failure.retryAt <= now + 1) this.#changed.add(key);
+    for (const [id, peer] of this.#peers) {
+      if (peer.failure !== undefined && peer.failure.retryAt <= now + 1) this.#changed.add(id);
     }
     void this.#run();
   }
@@ -494,10 +502,4 @@ function stateOf(peer: Peer): 'programmed' | 'waiting' | 'failed' | PeerRefusal[
   if (peer.failure !== undefined) return 'failed';
   if (peer.refusal !== undefined) return peer.refusal.code;
   return peer.done !== undefined && peer.done === peer.plan ? 'programmed' : 'waiting';
-}
-
-function compareRecency(a: Lease, b: Lease): number {
-  const [writtenA, writtenB] = [a.modRevision ?? a.createRevision, b.modRevision ?? b.createRevision];
-  if (writtenA !== writtenB) return writtenA > writtenB ? -1 : 1;
-  return a.subnet.address - b.subnet.address;
 }

@@ -1,10 +1,10 @@
 // The store: where the network config and the leases live. One interface, one folder per kind (etcd, static).
 //
 // Life of a store: readConfig, acquire, watch, close, in this order and once each. A store never decides whether a
-// lease is acceptable to this host (lease/lease-view.ts does) and never touches the kernel.
+// lease is acceptable to this host (lease/judge.ts does) and never touches the kernel.
 
 import type { Condition } from '../core/conditions.js';
-import type { Lease, LeaseAttributes, LeaseUpdate } from '../lease/lease.js';
+import type { Ipv4LeaseHost, Lease, LeaseUpdate } from '../lease/lease.js';
 import type { NetworkConfig } from '../config/network-config.js';
 import type { Ipv4 } from '../net/ipv4.js';
 import type { Prefix } from '../net/prefix.js';
@@ -12,7 +12,8 @@ import type { MetricFamily } from '../core/metric.js';
 
 export interface AcquireRequest {
   readonly config: NetworkConfig;
-  readonly attributes: LeaseAttributes;
+  /** What to publish. */
+  readonly host: Ipv4LeaseHost;
   /** The subnet of the previous subnet.env, asked for again when it is free. */
   readonly previousSubnet: Prefix | undefined;
 }
@@ -32,7 +33,7 @@ export interface CachedTable {
   readonly config: NetworkConfig;
   readonly ownSubnet: Prefix;
   /** What this host published then; another public IP than today's makes the table useless. */
-  readonly ownAttributes: LeaseAttributes;
+  readonly ownHost: Ipv4LeaseHost;
   /** All leases, the own one included. */
   readonly leases: readonly Lease[];
   /** RFC 3339, for people. */
@@ -49,11 +50,11 @@ export interface LeaseStore {
   /** The own lease. Rejects with OverlayError E_LEASE when none can be had. */
   acquire(request: AcquireRequest, signal: AbortSignal): Promise<Prefix>;
   /**
-   * Publishes other attributes under the own lease, in place; after watch(). Resolves when they stand there, which may
-   * take as long as the store is away; rejects with OverlayError E_LEASE when they cannot. Undefined: a store that only
+   * Publishes another host under the own lease, in place; after watch(). Resolves when it stands there, which may take
+   * as long as the store is away; rejects with OverlayError E_LEASE when it cannot. Undefined: a store that only
    * an operator writes.
    */
-  publish?(attributes: LeaseAttributes): Promise<void>;
+  publish?(host: Ipv4LeaseHost): Promise<void>;
   /** Begin to report. The first report is a snapshot. Reconnects by itself for ever. */
   watch(listener: StoreListener): void;
   /** Whether nothing listens where the store should be; answers within 50 ms. */

@@ -16,7 +16,8 @@ import { closeSync, constants, fstatSync, openSync, readFileSync, readSync } fro
 import { open, rename, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { makeFolder } from '../core/files.js';
-import type { Lease, LeaseAttributes } from '../lease/lease.js';
+import type { Ipv4Lease, Ipv4LeaseHost } from '../lease/lease.js';
+import { flatLease } from '../lease/flat-lease.js';
 import { formatLeaseKey, formatLeaseValue, parseLeaseKey, parseLeaseValue } from '../lease/lease-codec.js';
 import type { Ipv4 } from '../net/ipv4.js';
 import type { Prefix } from '../net/prefix.js';
@@ -32,6 +33,7 @@ const PART_LEASES = 500;
 const FIRST_DELAY_MS = 50;
 const MIN_INTERVAL_MS = 1000;
 const RETRY_MS = 10_000;
+const UNKNOWN = { created: 0n, written: 0n };
 
 /** A table as it was last known. */
 export interface SavedTable {
@@ -41,10 +43,10 @@ export interface SavedTable {
   readonly savedAt: string;
   readonly configText: string;
   readonly ownSubnet: Prefix;
-  readonly ownAttributes: LeaseAttributes;
+  readonly ownHost: Ipv4LeaseHost;
   /** The etcd lease of the own key, which proves after a restart that the key is ours. 0n: none, or not known. */
   readonly ownLeaseId: bigint;
-  readonly leases: readonly Lease[];
+  readonly leases: readonly Ipv4Lease[];
 }
 
 /** The table saved at `path`, or undefined when there is none that can be trusted (with a warning, unless it is absent). */
@@ -69,7 +71,7 @@ export function loadPublicIp(path: string, source: string): Ipv4 | undefined {
     // Inside a text its quotes would be escaped.
     const head = text.slice(text.indexOf('\n') + 1, text.indexOf(LEASES));
     const { source: from, own } = JSON.parse(`${head}}`) as Record<string, unknown>;
-    return from === source && isRow(own) ? parseRow([own[0], own[1]]).attributes.publicIp : undefined;
+    return from === source && isRow(own) ? parseRow([own[0], own[1]]).host.publicIp.v4 : undefined;
   } catch {
     return undefined; // loadTable() says what is wrong with it
   }
@@ -83,8 +85,8 @@ export function formatTable(table: SavedTable): string {
 
 /** The text below the first line, in parts: a large table is never text as a whole. */
 function* bodyOf(table: SavedTable): Generator<string> {
-  const { source, savedAt, configText, ownSubnet, ownAttributes, ownLeaseId, leases } = table;
-  const own = [formatLeaseKey(ownSubnet), formatLeaseValue(ownAttributes), ownLeaseId.toString()];
+  const { source, savedAt, configText, ownSubnet, ownHost, ownLeaseId, leases } = table;
+  const own = [formatLeaseKey(ownSubnet), formatLeaseValue(ownHost), ownLeaseId.toString()];
   const head = JSON.stringify({ source, savedAt, config: configText, own });
   yield `${head.slice(0, -1)}${LEASES}`;
   for (let first = 0; first < leases.length; first += PART_LEASES) {
@@ -97,10 +99,9 @@ function* bodyOf(table: SavedTable): Generator<string> {
   yield ']}\n';
 }
 
-function formatRow({ subnet, attributes, createRevision, modRevision }: Lease): string {
-  const row = [formatLeaseKey(subnet), formatLeaseValue(attributes), createRevision.toString()];
-  if (modRevision !== undefined) row.push(modRevision.toString());
-  return JSON.stringify(row);
+function formatRow({ id, host, seniority }: Ipv4Lease): string {
+  const { created, written } = seniority ?? UNKNOWN;
+  return JSON.stringify([id, formatLeaseValue(host), created.toString(), written.toString()]);
 }
 
 /** The inverse of formatTable(). Throws Error naming what is wrong. */
@@ -120,8 +121,8 @@ export function parseTable(text: string, source: string): SavedTable {
     source,
     savedAt,
     configText: config,
-    ownSubnet: ownLease.subnet,
-    ownAttributes: ownLease.attributes,
+    ownSubnet: ownLease.subnets.v4,
+    ownHost: ownLease.host,
     ownLeaseId: BigInt(own[2] ?? 0),
     leases: leases.map((row: unknown) => {
       if (!isRow(row)) throw new Error('a lease is not a row of texts');
@@ -253,17 +254,15 @@ function isRow(value: unknown): value is Row {
   return Array.isArray(value) && value.length >= 2 && value.every((item) => typeof item === 'string');
 }
 
-function parseRow([key, value, createRevision, modRevision]: Row): Lease {
+function parseRow([key, value, createRevision, modRevision]: Row): Ipv4Lease {
   const subnet = parseLeaseKey(key);
-  const attributes = parseLeaseValue(value);
+  const host = parseLeaseValue(value);
   if (!subnet.ok) throw new Error(`bad lease key "${key}": ${subnet.problem}`);
-  if (!attributes.ok) throw new Error(`bad lease value of "${key}": ${attributes.problem}`);
-  return {
-    subnet: subnet.value,
-    attributes: attributes.value,
-    createRevision: BigInt(createRevision ?? 0),
-    modRevision: modRevision === undefined ? undefined : BigInt(modRevision),
-  };
+  if (!host.ok) throw new Error(`bad lease value of "${key}": ${host.problem}`);
+  const created = BigInt(createRevision ?? 0);
+  // An older release did not save when a lease was written last.
+  const written = modRevision === undefined ? created : BigInt(modRevision);
+  return flatLease(key, subnet.value, host.value, { created, written });
 }
 
 function digest(body: string): string {

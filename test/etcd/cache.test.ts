@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { formatPrefix, parsePrefix } from '../../src/net/prefix.js';
 import { startEtcd } from '../support/etcd-server.js';
 import {
-  attributesOf,
+  ownHostOf,
   converged,
   leaseValue,
   makeStore,
@@ -43,7 +43,7 @@ t.test('E18 etcd absent at the start: the saved table, flagged; reconciled when 
   const cached = store.cached()!;
   t.ok(performance.now() - startedAtMs < 50, `${Math.round(performance.now() - startedAtMs)} ms`);
   t.equal(formatPrefix(cached.ownSubnet), '10.5.1.0/24');
-  t.equal(cached.ownAttributes.publicIp, attributesOf({}).publicIp);
+  t.equal(cached.ownHost.publicIp.v4, ownHostOf({}).publicIp.v4);
   const model = new Recorder();
   model.onLeases({ kind: 'snapshot', leases: cached.leases });
   t.strictSame(model.lines(), saved);
@@ -56,7 +56,7 @@ t.test('E18 etcd absent at the start: the saved table, flagged; reconciled when 
   await etcd.ctl('del', '/coreos.com/network/subnets/10.5.6.0-24');
   const config = await reading;
   const subnet = await store.acquire(
-    { config, attributes: cached.ownAttributes, previousSubnet: cached.ownSubnet },
+    { config, host: cached.ownHost, previousSubnet: cached.ownSubnet },
     AbortSignal.timeout(10_000),
   );
   t.strictSame(subnet, cached.ownSubnet);

@@ -58,18 +58,18 @@ t.test('EtcdStore.acquire() writes the bytes that flanneld writes, per backend',
     );
   };
   const cases = [
-    { backend: 'udp', attributes: { backendType: '' } },
-    { backend: 'host-gw', attributes: { backendType: 'host-gw' } },
+    { backend: 'udp', host: { backendType: '' } },
+    { backend: 'host-gw', host: { backendType: 'host-gw' } },
     {
       backend: 'vxlan',
-      attributes: { backendType: 'vxlan', backendData: { VNI: 1, VtepMAC: 'da:cf:2f:a4:f8:4a' } },
+      host: { backendType: 'vxlan', backendData: { VNI: 1, VtepMAC: 'da:cf:2f:a4:f8:4a' } },
     },
   ];
-  for (const { backend, attributes } of cases) {
+  for (const { backend, host } of cases) {
     const key = `${PREFIX}/subnets/10.5.1.0-24`;
     const { store, subnet } = await startStore({
       endpoints: etcd.url,
-      attributes,
+      host,
       previousSubnet: parsePrefix('10.5.1.0/24')!,
     });
     t.equal(formatPrefix(subnet), '10.5.1.0/24');

@@ -3,7 +3,6 @@
 
 import t from 'tap';
 import type { Test } from 'tap';
-import { ipv4 } from '../../src/net/ipv4.js';
 import { parsePrefix } from '../../src/net/prefix.js';
 import { startEtcd } from '../support/etcd-server.js';
 import type { EtcdServer } from '../support/etcd-server.js';
@@ -20,6 +19,7 @@ import {
   startStore,
   txn,
   until,
+  ownHostOf,
 } from '../support/store-fixture.js';
 import { TcpProxy } from '../support/tcp-proxy.js';
 
@@ -135,10 +135,7 @@ t.test('E4 two seconds per reply: start and renewal work', async (t) => {
   t.teardown(() => store.close());
   const signal = AbortSignal.timeout(30_000);
   const config = await store.readConfig(signal);
-  await store.acquire(
-    { config, attributes: { publicIp: ipv4(0xac140001), backendType: '' }, previousSubnet: undefined },
-    signal,
-  );
+  await store.acquire({ config, host: ownHostOf({}), previousSubnet: undefined }, signal);
   t.match(await etcd.ctl('get', '--prefix', `${PREFIX}/subnets/`), /172\.20\.0\.1/);
 });
 
@@ -165,7 +162,7 @@ t.test('E5 compacted while cut off: list and difference, the own lease untouched
   await converged(bench.etcd, bench.recorder);
   t.equal(bench.recorder.snapshots, 1, 'told as a difference');
   t.equal(counter(bench, 'etcd_watch_compacted_total'), 1);
-  t.equal(bench.recorder.puts, 20 + 1000, 'changed attributes are told too');
+  t.equal(bench.recorder.puts, 20 + 1000, 'a changed host is told too');
   t.equal(bench.recorder.deletes, 1);
   t.ok(bench.recorder.table.has('10.5.1.0/24'));
   t.equal(counter(bench, 'etcd_leases_vanished'), 0, 'deleted, not vanished');
@@ -183,7 +180,7 @@ t.test('W1 cut in the middle of a catch-up of 3,000 revisions: none lost, none t
   bench.recorder.onUpdate = (update) => {
     if (update.kind !== 'events') return;
     for (const event of update.events)
-      if (event.kind === 'put') seen.push(String(event.lease.attributes.publicIp));
+      if (event.kind === 'put') seen.push(String(event.lease.host.publicIp.v4));
     if (cuts < 2) {
       cuts++;
       bench.proxy.cut();

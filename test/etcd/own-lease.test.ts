@@ -5,7 +5,7 @@ import { formatPrefix, parsePrefix } from '../../src/net/prefix.js';
 import { startEtcd } from '../support/etcd-server.js';
 import type { EtcdServer } from '../support/etcd-server.js';
 import {
-  attributesOf,
+  ownHostOf,
   converged,
   leaseValue,
   makeStore,
@@ -173,7 +173,7 @@ t.test('An answer that is lost: the write is read back, not repeated', async (t)
   // Requests pass, answers take 300 ms: cut when the key stands in etcd, before its answer is here.
   proxy.delayMs = 300;
   const acquiring = store.acquire(
-    { config, attributes: attributesOf({}), previousSubnet: OWN.previousSubnet },
+    { config, host: ownHostOf({}), previousSubnet: OWN.previousSubnet },
     signal,
   );
   await until(async () => (await valueOf(OWN_KEY)) !== '', 'written');
@@ -197,10 +197,7 @@ async function race(t: Tap, hosts: number, free: number): Promise<void> {
     stores.map(async ({ store, publicIp }) => {
       const config = await store.readConfig(signal);
       return formatPrefix(
-        await store.acquire(
-          { config, attributes: attributesOf({ publicIp }), previousSubnet: undefined },
-          signal,
-        ),
+        await store.acquire({ config, host: ownHostOf({ publicIp }), previousSubnet: undefined }, signal),
       );
     }),
   );

@@ -29,7 +29,7 @@ t.test('E20 2,000 puts a second', async (t) => {
   recorder.onUpdate = (update) => {
     for (const event of update.kind === 'events' ? update.events : []) {
       if (event.kind === 'put') {
-        const number = event.lease.attributes.publicIp - FIRST_IP;
+        const number = (event.lease.host.publicIp.v4 ?? 0) - FIRST_IP;
         if (number >= 0) delaysMs.push(performance.now() - writtenMs[number]);
       }
     }

@@ -25,7 +25,8 @@ import {
 } from '../../src/config/options.js';
 import type { FirewallOptions } from '../../src/firewall/firewall.js';
 import type { Monitor } from '../../src/kernel/monitor.js';
-import type { Lease } from '../../src/lease/lease.js';
+import type { Peer } from '../../src/lease/lease.js';
+import { leaseOf } from './leases.js';
 
 /** One text for each peer. */
 const textsOf = (part: { conditions(): readonly Condition[] }): string[] =>
@@ -95,15 +96,17 @@ async function perform(command: Command): Promise<unknown> {
       return backend.type;
     }
     case 'leaseData':
-      return await backend!.leaseData();
+      return await backend!
+        .leaseData()
+        .then(({ type, data }) => ({ backendType: type, backendData: data.v4 }));
     case 'open':
       return await backend!.open(parsePrefix(command.subnet!)!);
     case 'apply': {
       const startedAt = performance.now();
       backend!.apply({
-        added: (command.added ?? []).map(toLease),
-        changed: (command.changed ?? []).map(toLease),
-        removed: (command.removed ?? []).map(toLease),
+        added: (command.added ?? []).map(toPeer),
+        changed: (command.changed ?? []).map(toPeer),
+        removed: (command.removed ?? []).map(toPeer),
       });
       await settled();
       return { ms: performance.now() - startedAt };
@@ -172,16 +175,8 @@ async function settled(): Promise<void> {
   }
 }
 
-function toLease(text: LeaseText): Lease {
-  return {
-    subnet: parsePrefix(text.subnet)!,
-    attributes: {
-      publicIp: parseIpv4(text.publicIp)!,
-      backendType: text.backendType,
-      backendData: text.backendData,
-    },
-    createRevision: BigInt(text.createRevision ?? 0),
-  };
+function toPeer({ createRevision = 0, ...words }: LeaseText): Peer {
+  return leaseOf({ ...words, created: BigInt(createRevision) });
 }
 
 for await (const line of createInterface({ input: process.stdin })) {

@@ -4,12 +4,18 @@ import pino from 'pino';
 import type { EtcdTuning, EtcdStoreOptions } from '../../src/store/etcd/etcd-store.js';
 import { EtcdStore } from '../../src/store/etcd/etcd-store.js';
 import type { NetworkConfig } from '../../src/config/network-config.js';
-import type { Lease, LeaseAttributes, LeaseUpdate } from '../../src/lease/lease.js';
+import {
+  hasIpv4,
+  type Ipv4Lease,
+  type Ipv4LeaseHost,
+  type Lease,
+  type LeaseUpdate,
+} from '../../src/lease/lease.js';
 import { formatLeaseValue } from '../../src/lease/lease-codec.js';
-import { parseIpv4 } from '../../src/net/ipv4.js';
 import { formatPrefix, type Prefix } from '../../src/net/prefix.js';
 import type { StoreListener } from '../../src/store/store.js';
 import type { EtcdServer } from './etcd-server.js';
+import { hostOf, type HostWords } from './leases.js';
 
 export const PREFIX = '/coreos.com/network';
 export const NETWORK = '{"Network":"10.5.0.0/16","SubnetLen":24,"Backend":{"Type":"udp"}}';
@@ -26,7 +32,10 @@ export interface LogLine {
 }
 
 export class Recorder implements StoreListener {
-  readonly table = new Map<string, Lease>();
+  /** By subnet. */
+  readonly table = new Map<string, Ipv4Lease>();
+  /** Subnets by id, which is all that a delete tells. */
+  readonly #subnets = new Map<string, string>();
   readonly configs: NetworkConfig[] = [];
   readonly lost: string[] = [];
   readonly updates: LeaseUpdate[] = [];
@@ -40,19 +49,26 @@ export class Recorder implements StoreListener {
     if (update.kind === 'snapshot') {
       this.snapshots++;
       this.table.clear();
-      for (const lease of update.leases) this.table.set(formatPrefix(lease.subnet), lease);
+      for (const lease of update.leases) this.#put(lease);
     } else {
       for (const event of update.events) {
         if (event.kind === 'put') {
           this.puts++;
-          this.table.set(formatPrefix(event.lease.subnet), event.lease);
+          this.#put(event.lease);
         } else {
           this.deletes++;
-          this.table.delete(formatPrefix(event.subnet));
+          this.table.delete(this.#subnets.get(event.id)!);
         }
       }
     }
     this.onUpdate(update);
+  }
+
+  #put(lease: Lease): void {
+    if (!hasIpv4(lease)) throw new TypeError(`lease ${lease.id} has no IPv4`);
+    const subnet = formatPrefix(lease.subnets.v4);
+    this.table.set(subnet, lease);
+    this.#subnets.set(lease.id, subnet);
   }
 
   onConfig(config: NetworkConfig): void {
@@ -66,7 +82,7 @@ export class Recorder implements StoreListener {
   /** "10.5.1.0/24 <value>" lines, sorted. */
   lines(): string[] {
     return [...this.table.values()]
-      .map((lease) => `${formatPrefix(lease.subnet)} ${formatLeaseValue(lease.attributes)}`)
+      .map((lease) => `${formatPrefix(lease.subnets.v4)} ${formatLeaseValue(lease.host)}`)
       .sort();
   }
 }
@@ -86,7 +102,7 @@ export interface FixtureOptions {
   readonly previousSubnet?: Prefix;
   readonly tuning?: Partial<EtcdTuning>;
   readonly store?: Partial<EtcdStoreOptions>;
-  readonly attributes?: Partial<LeaseAttributes>;
+  readonly host?: Omit<HostWords, 'publicIp'>;
 }
 
 /** An EtcdStore that only was constructed, with its log captured. */
@@ -118,8 +134,8 @@ export async function startStore(options: FixtureOptions): Promise<Fixture> {
   const recorder = new Recorder();
   const signal = AbortSignal.timeout(20_000);
   const config = await store.readConfig(signal);
-  const attributes = attributesOf(options);
-  const subnet = await store.acquire({ config, attributes, previousSubnet: options.previousSubnet }, signal);
+  const host = ownHostOf(options);
+  const subnet = await store.acquire({ config, host, previousSubnet: options.previousSubnet }, signal);
   store.watch(recorder);
   await until(
     () => recorder.snapshots > 0 && store.status().watchEstablished === true,
@@ -128,8 +144,8 @@ export async function startStore(options: FixtureOptions): Promise<Fixture> {
   return { store, recorder, log, subnet };
 }
 
-export function attributesOf(options: Pick<FixtureOptions, 'publicIp' | 'attributes'>): LeaseAttributes {
-  return { publicIp: parseIpv4(options.publicIp ?? '172.20.0.1')!, backendType: '', ...options.attributes };
+export function ownHostOf(options: Pick<FixtureOptions, 'publicIp' | 'host'>): Ipv4LeaseHost {
+  return hostOf({ publicIp: options.publicIp ?? '172.20.0.1', ...options.host });
 }
 
 /** Waits until `condition` holds; fails naming `what` after `timeoutMs`. Resolves to the ms it took. */

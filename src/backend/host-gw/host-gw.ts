@@ -11,9 +11,9 @@ import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
 import type { Prefix } from '../../net/prefix.js';
 import { removeLeftovers } from '../../cleanup/leftovers.js';
 import { PeerProgrammer } from '../../programmer/programmer.js';
-import type { Backend, BackendContext, ExternalInterface } from '../backend.js';
+import type { Backend, BackendContext, ExternalInterface, PeerDetail } from '../backend.js';
 import type { RouteLookup } from '../../kernel/route.js';
-import type { Lease, LeaseAttributes, LeaseDiff } from '../../lease/lease.js';
+import { leaseBackend, type LeaseBackend, type Peer, type PeerDiff } from '../../lease/lease.js';
 import type { PeerPlan, PeerRefusal } from '../../programmer/diff.js';
 import type { MetricFamily } from '../../core/metric.js';
 
@@ -43,15 +43,15 @@ class HostGwBackend implements Backend {
       needsLookup: () => true,
       lookupThrough: () => this.#iface.name,
       prepare: () => this.#followInterface(),
-      planPeer: (lease, lookup) => this.#planPeer(lease, lookup),
+      planPeer: (peer, lookup) => this.#planPeer(peer, lookup),
       afterFirstRun: () =>
         removeLeftovers({ networks: context.networks, device: undefined, ownsRoutes: true, log }),
       log,
     });
   }
 
-  leaseData(): Promise<Pick<LeaseAttributes, 'backendType' | 'backendData'>> {
-    return Promise.resolve({ backendType: 'host-gw' });
+  leaseData(): Promise<LeaseBackend> {
+    return Promise.resolve(leaseBackend('host-gw'));
   }
 
   async open(_ownSubnet: Prefix): Promise<{ readonly mtuBytes: number }> {
@@ -59,7 +59,7 @@ class HostGwBackend implements Backend {
     return { mtuBytes: this.#iface.mtuBytes };
   }
 
-  apply(diff: LeaseDiff): void {
+  apply(diff: PeerDiff): void {
     this.#programmer.apply(diff);
   }
 
@@ -75,8 +75,8 @@ class HostGwBackend implements Backend {
   }
 
   /** The next hop itself: nothing is encapsulated between, and no address of the subnet is sure to be there. */
-  echoTarget({ subnet, attributes }: Lease): Ipv4 | undefined {
-    return this.#programmer.carries(subnet) ? attributes.publicIp : undefined;
+  echoTarget({ id, host }: Peer): Ipv4 | undefined {
+    return this.#programmer.carries(id) ? host.publicIp.v4 : undefined;
   }
 
   conditions(): readonly Condition[] {
@@ -85,7 +85,7 @@ class HostGwBackend implements Backend {
     return [...own, ...this.#programmer.conditions()];
   }
 
-  status(): { readonly detail: Record<string, unknown>; readonly peers: readonly Record<string, unknown>[] } {
+  status(): { readonly detail: Record<string, unknown>; readonly peers: readonly PeerDetail[] } {
     return { detail: { interface: this.#iface.name }, peers: this.#programmer.peers() };
   }
 
@@ -105,14 +105,14 @@ class HostGwBackend implements Backend {
     this.#iface = { ...this.#iface, name };
   }
 
-  #planPeer(lease: Lease, lookup: RouteLookup | undefined): PeerPlan | PeerRefusal {
-    const { subnet, attributes } = lease;
-    const { publicIp } = attributes;
+  #planPeer({ id, subnets, host }: Peer, lookup: RouteLookup | undefined): PeerPlan | PeerRefusal {
+    const subnet = subnets.v4;
+    const publicIp = host.publicIp.v4;
     const gateway = formatIpv4(publicIp);
-    if (attributes.backendType !== 'host-gw') {
+    if (host.backend.type !== 'host-gw') {
       return {
         code: 'other_type',
-        reason: `uses backend "${attributes.backendType || 'udp'}", this host uses "host-gw"`,
+        reason: `uses backend "${host.backend.type || 'udp'}", this host uses "host-gw"`,
       };
     }
     if (publicIp === this.#iface.address || lookup?.isLocal === true) {
@@ -133,6 +133,7 @@ class HostGwBackend implements Backend {
       return { code: 'off_link', reason: `cannot be a gateway: ${gateway} is reached through ${devices}` };
     }
     return {
+      id,
       subnet,
       route: { prefix: subnet, gateway: publicIp, device: this.#iface.name },
       vtep: undefined,

@@ -36,19 +36,12 @@ import { QueueDrops } from '../../kernel/queue-drops.js';
 import { listRoutes, lookupRoutes, type Route } from '../../kernel/route.js';
 import { checkPortIsFree } from '../../kernel/udp-port.js';
 import { readInterfaceSysctl, writeInterfaceSysctl } from '../../kernel/sysctl.js';
-import type { Lease, LeaseDiff } from '../../lease/lease.js';
+import { leaseBackend, type LeaseBackend, type Peer, type PeerDiff } from '../../lease/lease.js';
 import { formatIpv4, type Ipv4, ipv4 } from '../../net/ipv4.js';
-import {
-  formatPrefix,
-  type Prefix,
-  prefixContains,
-  prefixCovers,
-  prefixEquals,
-  prefixKey,
-} from '../../net/prefix.js';
+import { formatPrefix, type Prefix, prefixContains, prefixCovers, prefixEquals } from '../../net/prefix.js';
 import { UDP_OVERHEAD_BYTES } from '../../net/mtu.js';
 import type { Logger } from '../../core/log.js';
-import type { Backend, BackendContext, ExternalInterface } from '../backend.js';
+import type { Backend, BackendContext, ExternalInterface, PeerDetail } from '../backend.js';
 import {
   formatMark,
   isDeviceOf,
@@ -100,7 +93,7 @@ export function openUdpBackend(context: BackendContext): Backend {
 }
 
 interface PeerRefusal {
-  readonly lease: Lease;
+  readonly peer: Peer;
   readonly code: 'peer-other-type' | 'peer-route-loop';
   readonly reason: string;
 }
@@ -118,13 +111,11 @@ class UdpBackend implements Backend {
   #device = udpDeviceName(0);
   #queueDrops = new QueueDrops(this.#device);
   readonly #rowCounters = new Float64Array(4);
-  readonly #traffic = new PeerTraffic<number>(
-    (row) => this.#dataplane?.readPeers(this.#rowCounters, row) ?? [],
-  );
+  readonly #traffic = new PeerTraffic((row) => this.#dataplane?.readPeers(this.#rowCounters, row) ?? []);
   readonly #pathMtus = new Map<Ipv4, { mtuBytes: number; expiresAtMs: number }>();
-  /** Leases of peers that must not be sent to, with the reason; by prefixKey(), as all that is kept of a lease. */
-  readonly #refused = new Map<number, PeerRefusal>();
-  readonly #leases = new Map<number, Lease>();
+  /** Peers that must not be sent to, with the reason, by the id of their lease. */
+  readonly #refused = new Map<string, PeerRefusal>();
+  readonly #peers = new Map<string, Peer>();
   /** Counters of data paths that are closed. */
   #retired: CounterSnapshot | undefined;
   #iface: ExternalInterface;
@@ -163,12 +154,12 @@ class UdpBackend implements Backend {
     this.#table.setPartial();
   }
 
-  async leaseData(): Promise<{ backendType: string }> {
+  async leaseData(): Promise<LeaseBackend> {
     const uplink = await findLink(this.#iface.name);
     if (uplink !== undefined) checkUplinkNetwork(this.#context.config.network, uplink);
     await checkPortIsFree(this.#iface.address, this.#port);
     await this.#chooseDevice();
-    return { backendType: '' };
+    return leaseBackend('');
   }
 
   async open(ownSubnet: Prefix): Promise<{ mtuBytes: number }> {
@@ -179,7 +170,7 @@ class UdpBackend implements Backend {
     return { mtuBytes: this.#mtuBytes };
   }
 
-  apply(diff: LeaseDiff): void {
+  apply(diff: PeerDiff): void {
     void this.#enqueue(() => this.#applyDiff(diff)).catch((error: unknown) => this.#fail(error));
   }
 
@@ -214,7 +205,7 @@ class UdpBackend implements Backend {
         await this.#openDataplane();
       }
       this.#pathMtus.clear();
-      for (const lease of this.#leases.values()) this.#setRow(lease);
+      for (const peer of this.#peers.values()) this.#setRow(peer);
       this.#publish();
     });
     return { mtuBytes: this.#mtuBytes };
@@ -233,12 +224,12 @@ class UdpBackend implements Backend {
   }
 
   /** flannel0 of each host, flanneld's too, has the lowest address of its subnet. */
-  echoTarget({ subnet }: Lease): Ipv4 | undefined {
-    return this.#table.rowOf(subnet) === undefined ? undefined : subnet.address;
+  echoTarget({ subnets }: Peer): Ipv4 | undefined {
+    return this.#table.rowOf(subnets.v4) === undefined ? undefined : subnets.v4.address;
   }
 
-  peerPackets({ subnet }: Lease): readonly [number, number] {
-    const [packetsOut, , packetsIn] = this.#traffic.current(prefixKey(subnet));
+  peerPackets({ id }: Peer): readonly [number, number] {
+    const [packetsOut, , packetsIn] = this.#traffic.current(id);
     return [packetsOut, packetsIn];
   }
 
@@ -253,8 +244,9 @@ class UdpBackend implements Backend {
     if (hung.length > 0) found.push(conditionOfMany('worker-hung', hung));
     for (const code of ['peer-other-type', 'peer-route-loop'] as const) {
       const texts: string[] = [];
-      for (const peer of this.#refused.values())
-        if (peer.code === code) texts.push(`lease ${formatPrefix(peer.lease.subnet)}: ${peer.reason}`);
+      for (const refusal of this.#refused.values())
+        if (refusal.code === code)
+          texts.push(`lease ${formatPrefix(refusal.peer.subnets.v4)}: ${refusal.reason}`);
       if (texts.length > 0) found.push(conditionOfMany(code, texts));
     }
     return found;
@@ -264,7 +256,7 @@ class UdpBackend implements Backend {
     return this.#hung.length === 0 && this.#stuck.size === 0;
   }
 
-  status(): { detail: Record<string, unknown>; peers: Record<string, unknown>[] } {
+  status(): { detail: Record<string, unknown>; peers: PeerDetail[] } {
     const counters = this.#counterSnapshot();
     const detail: Record<string, unknown> = {
       device: this.#device,
@@ -581,80 +573,77 @@ class UdpBackend implements Backend {
 
   // --- peers ---------------------------------------------------------------------------------------------------
 
-  async #applyDiff(diff: LeaseDiff): Promise<void> {
+  async #applyDiff(diff: PeerDiff): Promise<void> {
     this.#hasSnapshot = true;
-    for (const lease of diff.removed) {
-      const key = prefixKey(lease.subnet);
-      this.#leases.delete(key);
-      this.#refused.delete(key);
-      this.#table.delete(lease.subnet);
-      this.#traffic.forget(key);
+    for (const { id, subnets } of diff.removed) {
+      this.#peers.delete(id);
+      this.#refused.delete(id);
+      this.#table.delete(subnets.v4);
+      this.#traffic.forget(id);
     }
     const wanted = [...diff.added, ...diff.changed];
     const routable = await this.#areRoutable(wanted);
-    wanted.forEach((lease, i) => {
-      this.#leases.set(prefixKey(lease.subnet), lease);
-      this.#judgePeer(lease, routable[i]);
+    wanted.forEach((peer, i) => {
+      this.#peers.set(peer.id, peer);
+      this.#judgePeer(peer, routable[i]);
     });
     this.#table.setComplete();
     this.#publish();
   }
 
   async #recheckPeers(): Promise<void> {
-    const leases = [...this.#leases.values()];
-    const routable = await this.#areRoutable(leases);
-    leases.forEach((lease, i) => this.#judgePeer(lease, routable[i]));
-    this.#shadows = this.#foreign.length === 0 ? [] : leases.flatMap((lease) => this.#shadowOf(lease) ?? []);
+    const peers = [...this.#peers.values()];
+    const routable = await this.#areRoutable(peers);
+    peers.forEach((peer, i) => this.#judgePeer(peer, routable[i]));
+    this.#shadows = this.#foreign.length === 0 ? [] : peers.flatMap((peer) => this.#shadowOf(peer) ?? []);
     this.#publish();
   }
 
-  #shadowOf({ subnet }: Lease): string | undefined {
-    const shadow = describeShadow(subnet, this.#foreign, this.#context.config.network.length);
-    return shadow === undefined ? undefined : `peer ${formatPrefix(subnet)} ${shadow}`;
+  #shadowOf({ subnets }: Peer): string | undefined {
+    const shadow = describeShadow(subnets.v4, this.#foreign, this.#context.config.network.length);
+    return shadow === undefined ? undefined : `peer ${formatPrefix(subnets.v4)} ${shadow}`;
   }
 
-  #judgePeer(lease: Lease, isRoutable: boolean): void {
-    const { subnet, attributes } = lease;
-    const key = prefixKey(subnet);
+  #judgePeer(peer: Peer, isRoutable: boolean): void {
+    const { id, subnets, host } = peer;
     let code: PeerRefusal['code'] = 'peer-other-type';
     let reason: string | undefined;
-    if (attributes.backendType !== '' && attributes.backendType !== 'udp') {
-      reason = `its host runs backend ${attributes.backendType}, not udp`;
+    if (host.backend.type !== '' && host.backend.type !== 'udp') {
+      reason = `its host runs backend ${host.backend.type}, not udp`;
     } else if (!isRoutable) {
       code = 'peer-route-loop';
-      reason = `public IP ${formatIpv4(attributes.publicIp)} is reached through ${this.#device} itself`;
+      reason = `public IP ${formatIpv4(host.publicIp.v4)} is reached through ${this.#device} itself`;
     }
     if (reason === undefined) {
-      this.#refused.delete(key);
-      this.#setRow(lease);
+      this.#refused.delete(id);
+      this.#setRow(peer);
       return;
     }
-    if (this.#refused.get(key)?.reason !== reason)
-      this.#log.warn(`lease ${formatPrefix(subnet)} is not used: ${reason}`);
-    this.#refused.set(key, { lease, code, reason });
-    this.#table.delete(subnet);
-    this.#traffic.release(key);
+    if (this.#refused.get(id)?.reason !== reason)
+      this.#log.warn(`lease ${formatPrefix(subnets.v4)} is not used: ${reason}`);
+    this.#refused.set(id, { peer, code, reason });
+    this.#table.delete(subnets.v4);
+    this.#traffic.release(id);
   }
 
-  /** Whether each lease's public IP is reached by another way than the overlay. */
-  async #areRoutable(leases: readonly Lease[]): Promise<boolean[]> {
-    const doubtful = [...new Set(leases.map((lease) => lease.attributes.publicIp))].filter((address) =>
+  /** Whether each peer's public IP is reached by another way than the overlay. */
+  async #areRoutable(peers: readonly Peer[]): Promise<boolean[]> {
+    const doubtful = [...new Set(peers.map(({ host }) => host.publicIp.v4))].filter((address) =>
       this.#tunnelled.some((prefix) => prefixContains(prefix, address)),
     );
     // As the socket sends: its address may have a table of its own, by `ip rule`.
     const socket = { address: this.#iface.address, port: this.#port };
     const found = doubtful.length === 0 ? [] : await lookupRoutes(doubtful, { socket });
     const inTunnel = new Set(doubtful.filter((_, i) => found[i]?.device === this.#device));
-    return leases.map(({ attributes: { publicIp } }) => !inTunnel.has(publicIp));
+    return peers.map(({ host }) => !inTunnel.has(host.publicIp.v4));
   }
 
-  #setRow(lease: Lease): void {
-    const key = prefixKey(lease.subnet);
-    if (this.#refused.has(key)) return;
-    const address = lease.attributes.publicIp;
+  #setRow({ id, subnets, host }: Peer): void {
+    if (this.#refused.has(id)) return;
+    const address = host.publicIp.v4;
     const mtuBytes = Math.min(this.#pathMtus.get(address)?.mtuBytes ?? this.#mtuBytes, this.#mtuBytes);
-    const row = this.#table.set(lease.subnet, { address, port: this.#port, mtuBytes });
-    this.#traffic.assign(key, address, row);
+    const row = this.#table.set(subnets.v4, { address, port: this.#port, mtuBytes });
+    this.#traffic.assign(id, address, row);
   }
 
   #publish(): void {
@@ -708,23 +697,16 @@ class UdpBackend implements Backend {
     ];
   }
 
-  #peerStatus(): Record<string, unknown>[] {
-    const rows = [...this.#leases.values()].map((lease) => ({ lease, row: this.#table.rowOf(lease.subnet) }));
+  #peerStatus(): PeerDetail[] {
+    const rows = [...this.#peers.values()].map((peer) => ({ peer, row: this.#table.rowOf(peer.subnets.v4) }));
     const counts = this.#dataplane?.peerCounters(this.#table.rowLimit) ?? [];
-    return rows.map(({ lease, row }) => {
-      const entry: Record<string, unknown> = {
-        subnet: formatPrefix(lease.subnet),
-        publicIp: formatIpv4(lease.attributes.publicIp),
-      };
-      if (row === undefined) {
-        entry['refused'] = this.#refused.get(prefixKey(lease.subnet))?.reason;
-        return entry;
-      }
+    return rows.map(({ peer: { id, subnets, host }, row }) => {
+      const entry = { id, subnet: formatPrefix(subnets.v4), publicIp: formatIpv4(host.publicIp.v4) };
+      if (row === undefined) return { ...entry, refused: this.#refused.get(id)?.reason };
       const { peer } = this.#table.row(row)!;
-      Object.assign(entry, { row, port: peer.port, mtuBytes: peer.mtuBytes });
-      const [packetsOut, bytesOut, packetsIn, bytesIn] = this.#traffic.of(prefixKey(lease.subnet), counts);
-      Object.assign(entry, { packetsOut, bytesOut, packetsIn, bytesIn });
-      return entry;
+      const [packetsOut, bytesOut, packetsIn, bytesIn] = this.#traffic.of(id, counts);
+      const { port, mtuBytes } = peer;
+      return { ...entry, row, port, mtuBytes, packetsOut, bytesOut, packetsIn, bytesIn };
     });
   }
 }

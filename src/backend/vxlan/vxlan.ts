@@ -16,10 +16,10 @@ import type { Prefix } from '../../net/prefix.js';
 import { removeLeftovers } from '../../cleanup/leftovers.js';
 import { PeerProgrammer } from '../../programmer/programmer.js';
 import { VxlanDevice } from './device.js';
-import type { Backend, BackendContext, ExternalInterface } from '../backend.js';
+import type { Backend, BackendContext, ExternalInterface, PeerDetail } from '../backend.js';
 import type { VxlanConfig } from './config.js';
 import type { RouteLookup } from '../../kernel/route.js';
-import type { Lease, LeaseAttributes, LeaseDiff } from '../../lease/lease.js';
+import { leaseBackend, type LeaseBackend, type Peer, type PeerDiff } from '../../lease/lease.js';
 import type { PeerPlan, PeerRefusal } from '../../programmer/diff.js';
 import type { MetricFamily } from '../../core/metric.js';
 
@@ -67,7 +67,7 @@ class VxlanBackend implements Backend {
       tunnelDevice: this.#device.name,
       needsLookup: () => this.#config.hasDirectRouting,
       lookupThrough: () => this.#iface.name,
-      planPeer: (lease, lookup) => this.#planPeer(lease, lookup),
+      planPeer: (peer, lookup) => this.#planPeer(peer, lookup),
       prepare: () => this.#prepare(),
       beside: () => this.#syncGuard(),
       afterFirstRun: () =>
@@ -76,7 +76,7 @@ class VxlanBackend implements Backend {
     });
   }
 
-  async leaseData(): Promise<Pick<LeaseAttributes, 'backendType' | 'backendData'>> {
+  async leaseData(): Promise<LeaseBackend> {
     const { name } = this.#device;
     if (!(await this.#context.holdDevice(name)))
       throw new OverlayError(
@@ -84,7 +84,7 @@ class VxlanBackend implements Backend {
         `Another daemon has the device ${name}: give each its own Backend.VNI`,
       );
     await this.#device.ensure(this.#iface, undefined);
-    return { backendType: 'vxlan', backendData: { VNI: this.#config.vni, VtepMAC: this.#device.mac } };
+    return leaseBackend('vxlan', { VNI: this.#config.vni, VtepMAC: this.#device.mac });
   }
 
   async open(ownSubnet: Prefix): Promise<{ readonly mtuBytes: number }> {
@@ -94,10 +94,10 @@ class VxlanBackend implements Backend {
     return { mtuBytes: this.#device.mtuBytes(this.#iface) };
   }
 
-  apply(diff: LeaseDiff): void {
-    for (const lease of diff.removed) this.#noteMember(lease, false);
-    for (const lease of diff.changed) this.#noteMember(lease, true);
-    for (const lease of diff.added) this.#noteMember(lease, true);
+  apply(diff: PeerDiff): void {
+    for (const peer of diff.removed) this.#noteMember(peer, false);
+    for (const peer of diff.changed) this.#noteMember(peer, true);
+    for (const peer of diff.added) this.#noteMember(peer, true);
     this.#guard.setComplete();
     this.#programmer.apply(diff);
   }
@@ -118,8 +118,8 @@ class VxlanBackend implements Backend {
   }
 
   /** The VXLAN device of each host, flanneld's too, has the lowest address of its subnet. */
-  echoTarget({ subnet }: Lease): Ipv4 | undefined {
-    return this.#programmer.carries(subnet) ? subnet.address : undefined;
+  echoTarget({ id, subnets }: Peer): Ipv4 | undefined {
+    return this.#programmer.carries(id) ? subnets.v4.address : undefined;
   }
 
   conditions(): readonly Condition[] {
@@ -128,7 +128,7 @@ class VxlanBackend implements Backend {
     return [...own, ...this.#programmer.conditions()];
   }
 
-  status(): { readonly detail: Record<string, unknown>; readonly peers: readonly Record<string, unknown>[] } {
+  status(): { readonly detail: Record<string, unknown>; readonly peers: readonly PeerDetail[] } {
     const { vni, port, hasGbp, hasLearning, hasDirectRouting } = this.#config;
     const { name: device, mac } = this.#device;
     const detail = {
@@ -192,23 +192,22 @@ class VxlanBackend implements Backend {
   }
 
   /** Members are counted whether or not they can be programmed: a lease is what makes a host one. */
-  #noteMember(lease: Lease, isMember: boolean): void {
-    const key = `${lease.subnet.address}/${lease.subnet.length}`;
-    const before = this.#memberLeases.get(key);
+  #noteMember({ id, host }: Peer, isMember: boolean): void {
+    const before = this.#memberLeases.get(id);
     if (before !== undefined) this.#guard.remove(before);
-    this.#memberLeases.delete(key);
-    if (!isMember || lease.attributes.backendType !== 'vxlan') return;
-    this.#memberLeases.set(key, lease.attributes.publicIp);
-    this.#guard.add(lease.attributes.publicIp);
+    this.#memberLeases.delete(id);
+    if (!isMember || host.backend.type !== 'vxlan') return;
+    this.#memberLeases.set(id, host.publicIp.v4);
+    this.#guard.add(host.publicIp.v4);
   }
 
-  #planPeer(lease: Lease, lookup: RouteLookup | undefined): PeerPlan | PeerRefusal {
-    const { subnet, attributes } = lease;
-    const { publicIp } = attributes;
-    if (attributes.backendType !== 'vxlan') {
+  #planPeer({ id, subnets, host }: Peer, lookup: RouteLookup | undefined): PeerPlan | PeerRefusal {
+    const subnet = subnets.v4;
+    const publicIp = host.publicIp.v4;
+    if (host.backend.type !== 'vxlan') {
       return {
         code: 'other_type',
-        reason: `uses backend "${attributes.backendType || 'udp'}", this host uses "vxlan"`,
+        reason: `uses backend "${host.backend.type || 'udp'}", this host uses "vxlan"`,
       };
     }
     if (publicIp === this.#iface.address || publicIp === this.#iface.publicIp) {
@@ -221,9 +220,10 @@ class VxlanBackend implements Backend {
       !lookup.isLocal &&
       lookup.device === this.#iface.name;
     if (isDirect) {
-      return { subnet, route: { prefix: subnet, gateway: publicIp, device: lookup.device }, vtep: undefined };
+      const route = { prefix: subnet, gateway: publicIp, device: lookup.device };
+      return { id, subnet, route, vtep: undefined };
     }
-    const vtep = parseVtepData(attributes.backendData, publicIp, this.#config.vni);
+    const vtep = parseVtepData(host.backend.data.v4, publicIp, this.#config.vni);
     if (typeof vtep === 'string') return { code: 'invalid', reason: `cannot be reached: ${vtep}` };
     if (vtep.vni !== undefined && vtep.vni !== this.#config.vni) {
       return { code: 'invalid', reason: `uses VNI ${vtep.vni}, this host uses ${this.#config.vni}` };
@@ -232,6 +232,6 @@ class VxlanBackend implements Backend {
       return { code: 'invalid', reason: `publishes VtepMAC ${vtep.mac}, which is this host's own` };
     }
     const route = { prefix: subnet, gateway: subnet.address, device: this.#device.name, isOnlink: true };
-    return { subnet, route, vtep: { mac: vtep.mac, publicIp } };
+    return { id, subnet, route, vtep: { mac: vtep.mac, publicIp } };
   }
 }

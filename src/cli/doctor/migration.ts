@@ -151,7 +151,7 @@ async function examineStore(flags: Flags): Promise<Migration> {
       const blocked = name === undefined ? undefined : blockedRange(name);
       if (name === undefined || blocked === undefined) return undefined;
       const attributes = value === undefined ? undefined : parseLeaseValue(value);
-      const publicIp = attributes?.ok === true ? attributes.value.publicIp : undefined;
+      const publicIp = attributes?.ok === true ? attributes.value.publicIp.v4 : undefined;
       return { subnet: parseLeaseKey(name).ok ? blocked : undefined, publicIp, blocked };
     });
     const shown = `network ${formatPrefix(config.network)}, backend ${config.backendType}`;

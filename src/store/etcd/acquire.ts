@@ -139,12 +139,13 @@ async function findOwn(
 /** Our rows, the one to use first: the lease that this host held last, then those with its public IP. */
 function ownRows(
   context: AcquireContext,
-  { attributes, previousSubnet }: AcquireRequest,
+  { host, previousSubnet }: AcquireRequest,
   rows: readonly Row[],
 ): { readonly row: Row; readonly subnet: Prefix; readonly by: string }[] {
+  const publicIp = host.publicIp.v4;
   // The list is in byte order of the keys, so "the first" is the same for everybody.
   const own = rows.flatMap((row) =>
-    row.subnet !== undefined && row.publicIp === attributes.publicIp
+    row.subnet !== undefined && row.publicIp === publicIp
       ? [{ row, subnet: row.subnet, by: 'public IP' }]
       : [],
   );
@@ -160,9 +161,9 @@ function ownRows(
   const row = held.find(isPrevious) ?? held[0];
   const was = row.publicIp;
   const by =
-    was === attributes.publicIp
+    was === publicIp
       ? 'public IP'
-      : `its etcd lease (public IP ${was === undefined ? 'unknown' : formatIpv4(was)}, now ${formatIpv4(attributes.publicIp)})`;
+      : `its etcd lease (public IP ${was === undefined ? 'unknown' : formatIpv4(was)}, now ${formatIpv4(publicIp)})`;
   return [{ row, subnet: row.subnet!, by }, ...own.filter((other) => other.row !== row)];
 }
 
@@ -197,7 +198,7 @@ async function write(
     context,
     {
       key: leaseKey(context.layout, subnet),
-      value: formatLeaseValue(request.attributes),
+      value: formatLeaseValue(request.host),
       over,
       newLeaseId: over?.leaseId === 0n ? 0n : newLeaseId(),
     },
@@ -214,11 +215,11 @@ function rowOf(
   const name = leaseKeyName(layout, key);
   const blocked = name === undefined ? undefined : blockedRange(name);
   if (name === undefined || blocked === undefined) return undefined;
-  const attributes = value === undefined ? undefined : parseLeaseValue(value);
+  const host = value === undefined ? undefined : parseLeaseValue(value);
   return {
     entry: { key, createRevision, modRevision, leaseId },
     subnet: parseLeaseKey(name).ok ? blocked : undefined,
-    publicIp: attributes?.ok === true ? attributes.value.publicIp : undefined,
+    publicIp: host?.ok === true ? host.value.publicIp.v4 : undefined,
     blocked,
   };
 }

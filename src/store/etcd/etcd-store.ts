@@ -12,7 +12,7 @@ import { parseNetworkConfig } from '../../config/network-config.js';
 import type { NetworkConfig } from '../../config/network-config.js';
 import type { EtcdProxy } from '../../config/options.js';
 import { OverlayError } from '../../core/errors.js';
-import type { LeaseAttributes } from '../../lease/lease.js';
+import type { Ipv4LeaseHost } from '../../lease/lease.js';
 import type { Ipv4 } from '../../net/ipv4.js';
 import type { Prefix } from '../../net/prefix.js';
 import type { Logger } from '../../core/log.js';
@@ -159,8 +159,8 @@ export class EtcdStore implements LeaseStore {
     if (saved === undefined) return undefined;
     try {
       const config = parseNetworkConfig(saved.configText, `saved table "${tablePath}"`);
-      const { ownSubnet, ownAttributes, leases, savedAt } = saved;
-      this.#usesCache = { config, ownSubnet, ownAttributes, leases, savedAt };
+      const { ownSubnet, ownHost, leases, savedAt } = saved;
+      this.#usesCache = { config, ownSubnet, ownHost, leases, savedAt };
     } catch (error) {
       this.#log.warn({ path: tablePath }, `ignoring saved lease table: ${(error as Error).message}`);
     }
@@ -262,7 +262,7 @@ export class EtcdStore implements LeaseStore {
       renewMarginMs: this.#options.renewMarginMinutes * 60_000,
       network: request.config.network,
       subnet: acquired.subnet,
-      attributes: request.attributes,
+      host: request.host,
       own: acquired.own,
       onWritten: () => this.#cache?.changed(() => this.#tableToSave()),
       onLost: (reason) => listener.onOwnLeaseLost(reason),
@@ -291,15 +291,16 @@ export class EtcdStore implements LeaseStore {
     });
   }
 
-  async publish(attributes: LeaseAttributes): Promise<void> {
+  async publish(host: Ipv4LeaseHost): Promise<void> {
     if (this.#own === undefined || this.#request === undefined)
       throw new TypeError('publish() before watch()');
     // Once for each change: a reservation refuses for as long as it stands, and is asked again and again.
-    const before = this.#publishedFrom ?? this.#request.attributes.publicIp;
-    this.#publishedFrom = attributes.publicIp;
-    if (attributes.publicIp !== before) this.#connection.renew();
-    await this.#own.publish(attributes);
-    this.#request = { ...this.#request, attributes };
+    const publicIp = host.publicIp.v4;
+    const before = this.#publishedFrom ?? this.#request.host.publicIp.v4;
+    this.#publishedFrom = publicIp;
+    if (publicIp !== before) this.#connection.renew();
+    await this.#own.publish(host);
+    this.#request = { ...this.#request, host };
     this.#cache?.changed(() => this.#tableToSave());
   }
 
@@ -396,7 +397,7 @@ export class EtcdStore implements LeaseStore {
       savedAt: new Date().toISOString(),
       configText: this.#configText,
       ownSubnet: this.#acquired.subnet,
-      ownAttributes: this.#request.attributes,
+      ownHost: this.#request.host,
       ownLeaseId: this.#own?.etcdLease ?? this.#acquired.own.leaseId,
       leases: [...this.#table!.leases()],
     };

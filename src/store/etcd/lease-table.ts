@@ -2,17 +2,18 @@
 //
 // Rules, so that no single writer can harm anybody but itself:
 // - A key that is not a lease key, or whose value cannot be decoded, is skipped, counted and logged once.
-// - A good lease whose value turns bad keeps its last good attributes until the key is deleted or good again.
+// - A good lease whose value turns bad keeps its last good one until the key is deleted or good again.
 // - A lease that vanished because the store was wiped, restored or lost an event is kept for `graceMs`: its owner is
 //   alive and about to write it again. It goes at once when its host shows up under another key.
 // - At most `maxLeases` are held.
 // Work per event does not grow with the table, except while vanished leases are being kept.
 
 import { type Condition, condition } from '../../core/conditions.js';
-import type { Lease, LeaseEvent, LeaseUpdate } from '../../lease/lease.js';
-import { parseLeaseKey, parseLeaseValue, sameAttributes } from '../../lease/lease-codec.js';
+import { type Ipv4Lease, type LeaseEvent, type LeaseUpdate, sameHost } from '../../lease/lease.js';
+import { flatLease } from '../../lease/flat-lease.js';
+import { parseLeaseKey, parseLeaseValue } from '../../lease/lease-codec.js';
 import type { Ipv4 } from '../../net/ipv4.js';
-import { formatPrefix, type Prefix, prefixEquals } from '../../net/prefix.js';
+import { formatPrefix } from '../../net/prefix.js';
 import type { Logger } from '../../core/log.js';
 import type { KvEntry } from './etcd-kv.js';
 import { showKey } from './keys.js';
@@ -36,12 +37,12 @@ export interface LeaseTableOptions {
   emit(update: LeaseUpdate): void;
 }
 
-/** See the head of this file. Keys are full keys. */
+/** See the head of this file. Leases are known by the name of their key, keys that are none by leaseKeyId(). */
 export class LeaseTable {
   readonly #options: LeaseTableOptions;
   readonly #maxLeases: number;
-  readonly #leases = new Map<string, Lease>();
-  /** Vanished leases by key, with what ends their grace. */
+  readonly #leases = new Map<string, Ipv4Lease>();
+  /** Vanished leases by id, with what ends their grace. */
   readonly #vanished = new Map<string, () => void>();
   readonly #warner: BadKeyWarner;
   #skippedForSpace = 0;
@@ -53,7 +54,7 @@ export class LeaseTable {
   }
 
   /** All leases held, vanished ones included. */
-  leases(): IterableIterator<Lease> {
+  leases(): IterableIterator<Ipv4Lease> {
     return this.#leases.values();
   }
 
@@ -98,7 +99,7 @@ export class LeaseTable {
     this.#leases.clear();
     for (const entry of entries.values()) {
       const lease = this.#decode(entry);
-      if (lease !== undefined) this.#leases.set(entry.key, lease);
+      if (lease !== undefined) this.#leases.set(lease.id, lease);
     }
     this.#options.emit({ kind: 'snapshot', leases: [...this.#leases.values()] });
   }
@@ -122,67 +123,77 @@ export class LeaseTable {
   #put(entry: KvEntry, out: LeaseEvent[]): void {
     const decoded = this.#decode(entry);
     if (decoded === undefined) return; // the last good value of this key stays
-    const lease = renewed(this.#leases.get(entry.key), decoded);
-    this.#endGrace(entry.key);
-    if (this.#vanished.size > 0) this.#dropVanishedOf(lease.attributes.publicIp, lease.subnet, out);
-    this.#leases.set(entry.key, lease);
+    const lease = renewed(this.#leases.get(decoded.id), decoded);
+    this.#endGrace(lease.id);
+    if (this.#vanished.size > 0) this.#dropVanishedOf(lease.host.publicIp.v4, lease.id, out);
+    this.#leases.set(lease.id, lease);
     out.push({ kind: 'put', lease });
   }
 
   #delete(key: string, out: LeaseEvent[]): void {
-    this.#endGrace(key);
     this.#warner.forget(leaseKeyId(this.#options.layout, key));
-    const lease = this.#leases.get(key);
-    if (lease === undefined) return;
-    this.#leases.delete(key);
-    out.push({ kind: 'delete', subnet: lease.subnet });
+    this.#deleteLease(this.#idOf(key), out);
+  }
+
+  #deleteLease(id: string, out: LeaseEvent[]): void {
+    this.#endGrace(id);
+    if (this.#leases.delete(id)) out.push({ kind: 'delete', id });
   }
 
   #keepVanished(key: string): void {
-    const lease = this.#leases.get(key);
+    const id = this.#idOf(key);
+    const lease = this.#leases.get(id);
     this.#warner.forget(leaseKeyId(this.#options.layout, key));
-    if (lease === undefined || this.#vanished.has(key)) return;
+    if (lease === undefined || this.#vanished.has(id)) return;
     const cancel = this.#options.clock.after(this.#options.graceMs, () => {
       this.#options.log.warn(
         { key: showKey(key) },
-        `lease ${formatPrefix(lease.subnet)} did not come back: removed`,
+        `lease ${formatPrefix(lease.subnets.v4)} did not come back: removed`,
       );
       this.applyEvents([{ kind: 'delete', key }]);
     });
-    this.#vanished.set(key, cancel);
+    this.#vanished.set(id, cancel);
   }
 
-  #endGrace(key: string): void {
-    const cancel = this.#vanished.get(key);
+  #endGrace(id: string): void {
+    const cancel = this.#vanished.get(id);
     if (cancel === undefined) return;
     cancel();
-    this.#vanished.delete(key);
+    this.#vanished.delete(id);
   }
 
   // A host that is back under another subnet no longer has the vanished one.
-  #dropVanishedOf(publicIp: Ipv4, subnet: Prefix, out: LeaseEvent[]): void {
-    for (const key of [...this.#vanished.keys()]) {
-      const lease = this.#leases.get(key);
-      if (lease?.attributes.publicIp === publicIp && !prefixEquals(lease.subnet, subnet))
-        this.#delete(key, out);
+  #dropVanishedOf(publicIp: Ipv4, id: string, out: LeaseEvent[]): void {
+    for (const vanished of [...this.#vanished.keys()]) {
+      const isSameHost = this.#leases.get(vanished)?.host.publicIp.v4 === publicIp;
+      if (isSameHost && vanished !== id) this.#deleteLease(vanished, out);
     }
   }
 
-  #decode(given: KvEntry): Lease | undefined {
+  #decode(given: KvEntry): Ipv4Lease | undefined {
     const { layout } = this.#options;
     const entry = given.problem === undefined ? trimEntry(layout, given) : given;
     const { key, value, problem, createRevision, modRevision } = entry;
     if (problem !== undefined || value === undefined) return this.#bad(entry, problem ?? 'no value');
-    const attributes = parseLeaseValue(value);
-    if (!attributes.ok) return this.#bad(entry, attributes.problem);
-    if (this.#leases.size >= this.#maxLeases && !this.#leases.has(key)) {
+    const host = parseLeaseValue(value);
+    if (!host.ok) return this.#bad(entry, host.problem);
+    const id = this.#idOf(key);
+    if (this.#leases.size >= this.#maxLeases && !this.#leases.has(id)) {
       this.#skippedForSpace++;
       return undefined;
     }
     this.#warner.forget(key);
-    const subnet = parseLeaseKey(key.slice(layout.leasePrefix.length));
+    const subnet = parseLeaseKey(id);
     if (!subnet.ok) throw new TypeError('a trimmed entry has a good name');
-    return { subnet: subnet.value, attributes: attributes.value, createRevision, modRevision };
+    // The mirror holds the revision of the last write, too: one object for both, and for a lease never renewed.
+    const created = createRevision === modRevision ? modRevision : createRevision;
+    const seniority = { created, written: modRevision };
+    return flatLease(id, subnet.value, host.value, seniority);
+  }
+
+  /** What a lease is known by outside of etcd. */
+  #idOf(key: string): string {
+    return key.slice(this.#options.layout.leasePrefix.length);
   }
 
   #bad(entry: KvEntry, problem: string): undefined {
@@ -192,9 +203,9 @@ export class LeaseTable {
 }
 
 /** The lease as it was known when only its last write differs, as after a renewal: one object for all who hold it. */
-function renewed(known: Lease | undefined, lease: Lease): Lease {
-  if (known?.createRevision !== lease.createRevision || !sameAttributes(known.attributes, lease.attributes))
-    return lease;
-  known.modRevision = lease.modRevision;
+function renewed(known: Ipv4Lease | undefined, lease: Ipv4Lease): Ipv4Lease {
+  if (known === undefined || !sameHost(known.host, lease.host)) return lease;
+  if (known.seniority?.created !== lease.seniority?.created) return lease;
+  known.seniority = lease.seniority;
   return known;
 }

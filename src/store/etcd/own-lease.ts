@@ -3,7 +3,7 @@
 // | what stands under the own key            | reaction                                                              |
 // |------------------------------------------|-----------------------------------------------------------------------|
 // | what we wrote                            | renew: new etcd lease, put if unmodified, revoke the old etcd lease    |
-// | our public IP, no etcd lease             | a reservation: adopted, never renewed; attributes published if other   |
+// | our public IP, no etcd lease             | a reservation: adopted, never renewed; the rest published if other     |
 // | our public IP, another etcd lease        | a second daemon with our address: alarm; taken over at renewal        |
 // | another value                            | alarm at once, looked at every minute, never overwritten              |
 // | another value, key made anew since       | lost: the subnet belongs to somebody else                             |
@@ -18,8 +18,8 @@
 
 import { type Condition, condition } from '../../core/conditions.js';
 import { OverlayError } from '../../core/errors.js';
-import type { LeaseAttributes } from '../../lease/lease.js';
-import { blockedRange, formatLeaseValue, parseLeaseValue, sameAttributes } from '../../lease/lease-codec.js';
+import { type Ipv4LeaseHost, sameHost } from '../../lease/lease.js';
+import { blockedRange, formatLeaseValue, parseLeaseValue } from '../../lease/lease-codec.js';
 import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
 import { formatPrefix, type Prefix, prefixCovers, prefixesOverlap } from '../../net/prefix.js';
 import type { Logger } from '../../core/log.js';
@@ -42,7 +42,8 @@ export interface OwnLeaseOptions {
   readonly renewMarginMs: number;
   readonly network: Prefix;
   readonly subnet: Prefix;
-  readonly attributes: LeaseAttributes;
+  /** What is published. */
+  readonly host: Ipv4LeaseHost;
   readonly own: OwnKey;
   /** The key was written: its etcd lease is another one now. */
   onWritten(): void;
@@ -80,7 +81,7 @@ export class OwnLease {
   readonly #closing = new AbortController();
   readonly #backoff: Backoff;
   readonly #done: Promise<void>;
-  #attributes: LeaseAttributes;
+  #host: Ipv4LeaseHost;
   /** What the next write writes. */
   #value: string;
   /** What our last write wrote; another text while something is to be published. */
@@ -104,8 +105,8 @@ export class OwnLease {
   constructor(options: OwnLeaseOptions) {
     this.#options = options;
     this.#own = options.own;
-    this.#attributes = options.attributes;
-    this.#value = formatLeaseValue(options.attributes);
+    this.#host = options.host;
+    this.#value = formatLeaseValue(options.host);
     this.#standing = this.#value;
     this.#backoff = new Backoff(MIN_RETRY_MS, MAX_RETRY_MS, options.random);
     this.#renewAtMs = this.#renewalTime(options.own);
@@ -136,14 +137,14 @@ export class OwnLease {
   }
 
   /**
-   * Publishes other attributes under the own key, in place. Resolves when they stand there, which may take as long as
+   * Publishes another host under the own key, in place. Resolves when it stands there, which may take as long as
    * etcd is away; rejects with OverlayError E_LEASE for a reservation, which is the operator's word, and when the lease
    * is lost or closed first.
    */
-  publish(attributes: LeaseAttributes): Promise<void> {
+  publish(host: Ipv4LeaseHost): Promise<void> {
     if (this.#own.leaseId === 0n) return Promise.reject(reservationError(this.#options.subnet));
-    this.#attributes = attributes;
-    this.#value = formatLeaseValue(attributes);
+    this.#host = host;
+    this.#value = formatLeaseValue(host);
     return new Promise((resolve, reject) => {
       this.#publishing.push({ done: resolve, fail: reject });
       if (this.#isOver())
@@ -307,14 +308,14 @@ export class OwnLease {
 
   async #adoptReservation(entry: KvEntry): Promise<void> {
     const abandoned = this.#own.leaseId;
-    const attributes = parseLeaseValue(entry.value ?? '');
-    if (attributes.ok && attributes.value.publicIp !== this.#attributes.publicIp) {
+    const host = parseLeaseValue(entry.value ?? '');
+    if (host.ok && host.value.publicIp.v4 !== this.#host.publicIp.v4) {
       // It names the address that we had: whose subnet it is was decided by somebody else.
-      this.#attributes = { ...this.#attributes, publicIp: attributes.value.publicIp };
-      this.#value = formatLeaseValue(this.#attributes);
+      this.#host = { ...this.#host, publicIp: host.value.publicIp };
+      this.#value = formatLeaseValue(this.#host);
       this.#endPublishing(reservationError(this.#options.subnet));
     }
-    const isCurrent = attributes.ok && sameAttributes(attributes.value, this.#attributes);
+    const isCurrent = host.ok && sameHost(host.value, this.#host);
     const asStored: OwnKey = { ...this.#ownFrom(entry), expiresAtMs: Infinity, grantedMs: Infinity };
     const written = isCurrent ? asStored : await this.#write(asStored);
     if (written === undefined) return void (this.#checkAtMs = 0);
@@ -330,7 +331,8 @@ export class OwnLease {
 
   #acceptTwin(entry: KvEntry): void {
     const lease = `etcd lease ${entry.leaseId.toString(16)}`;
-    const text = `another daemon publishes the own public IP ${formatIpv4(this.#attributes.publicIp)} for ${formatPrefix(this.#options.subnet)} (${lease})`;
+    const [publicIp, subnet] = [formatIpv4(this.#host.publicIp.v4), formatPrefix(this.#options.subnet)];
+    const text = `another daemon publishes the own public IP ${publicIp} for ${subnet} (${lease})`;
     this.#raise({ kind: 'twin', text });
     // Its etcd lease keeps the key alive as ours did; ours has lost its key and is left to expire. A minute later the key
     // becomes ours again: if the other is gone, the alarm goes with that. If it is there, it writes again, and the wait
@@ -397,7 +399,7 @@ export class OwnLease {
 
   #classify(entry: KvEntry): 'reservation' | 'twin' | 'foreign' {
     const publicIp = publicIpOf(entry.value);
-    const isOurs = publicIp === this.#attributes.publicIp || publicIp === publicIpOf(this.#standing);
+    const isOurs = publicIp === this.#host.publicIp.v4 || publicIp === publicIpOf(this.#standing);
     if (publicIp === undefined || !isOurs) return 'foreign';
     return entry.leaseId === 0n ? 'reservation' : 'twin';
   }
@@ -411,10 +413,10 @@ export class OwnLease {
   }
 
   #holder(entry: Pick<KvEntry, 'value'>): string {
-    const attributes = parseLeaseValue(entry.value ?? '');
-    return attributes.ok
-      ? `PublicIP ${formatIpv4(attributes.value.publicIp)}`
-      : `a value that is no lease (${attributes.problem})`;
+    const host = parseLeaseValue(entry.value ?? '');
+    return host.ok
+      ? `PublicIP ${formatIpv4(host.value.publicIp.v4)}`
+      : `a value that is no lease (${host.problem})`;
   }
 
   #raise(alarm: Alarm): void {
@@ -464,8 +466,8 @@ export class OwnLease {
 }
 
 function publicIpOf(value: string | undefined): Ipv4 | undefined {
-  const attributes = parseLeaseValue(value ?? '');
-  return attributes.ok ? attributes.value.publicIp : undefined;
+  const host = parseLeaseValue(value ?? '');
+  return host.ok ? host.value.publicIp.v4 : undefined;
 }
 
 function reservationError(subnet: Prefix): OverlayError {

@@ -17,7 +17,7 @@ import { basename, dirname, resolve } from 'node:path';
 import { field, parseJson } from '../../config/go-json.js';
 import { type NetworkConfig, networkConfigFromValue } from '../../config/network-config.js';
 import { OverlayError } from '../../core/errors.js';
-import type { Lease } from '../../lease/lease.js';
+import { type Ipv4Lease, leaseBackend } from '../../lease/lease.js';
 import { formatIpv4, type Ipv4, parseIpv4 } from '../../net/ipv4.js';
 import {
   formatPrefix,
@@ -40,7 +40,7 @@ const MAX_FILE_BYTES = 16 << 20;
 interface Table {
   readonly text: string;
   readonly config: NetworkConfig;
-  readonly leases: readonly Lease[];
+  readonly leases: readonly Ipv4Lease[];
 }
 
 export class StaticStore implements LeaseStore {
@@ -71,14 +71,14 @@ export class StaticStore implements LeaseStore {
   }
 
   acquire(request: AcquireRequest): Promise<Prefix> {
-    const { publicIp } = request.attributes;
-    const lease = this.#table!.leases.find((candidate) => candidate.attributes.publicIp === publicIp);
+    const publicIp = request.host.publicIp.v4;
+    const lease = this.#table!.leases.find(({ host }) => host.publicIp.v4 === publicIp);
     if (lease === undefined) {
       const message = `${this.#path}: no lease has our public IP ${formatIpv4(publicIp)}`;
       return Promise.reject(new OverlayError('E_LEASE', message));
     }
-    this.#own = { subnet: lease.subnet, publicIp };
-    return Promise.resolve(lease.subnet);
+    this.#own = { subnet: lease.subnets.v4, publicIp };
+    return Promise.resolve(lease.subnets.v4);
   }
 
   watch(listener: StoreListener): void {
@@ -151,9 +151,9 @@ export class StaticStore implements LeaseStore {
 
   #checkOwn(table: Table): void {
     const own = this.#own!;
-    const holder = table.leases.find((lease) => prefixEquals(lease.subnet, own.subnet));
+    const holder = table.leases.find((lease) => prefixEquals(lease.subnets.v4, own.subnet));
     this.#ownFault =
-      holder?.attributes.publicIp === own.publicIp
+      holder?.host.publicIp.v4 === own.publicIp
         ? undefined
         : `${this.#path}: our lease ${formatPrefix(own.subnet)} for ${formatIpv4(own.publicIp)} is no longer in it; ` +
           'restart to take another';
@@ -184,7 +184,7 @@ async function readTable(path: string, typeInForce?: string): Promise<Table> {
   return { text, config, leases: readLeases(field(value, 'leases'), config, defaultType, path) };
 }
 
-function readLeases(value: unknown, config: NetworkConfig, defaultType: string, path: string): Lease[] {
+function readLeases(value: unknown, config: NetworkConfig, defaultType: string, path: string): Ipv4Lease[] {
   if (!Array.isArray(value)) {
     throw new OverlayError(
       'E_CONFIG',
@@ -194,7 +194,8 @@ function readLeases(value: unknown, config: NetworkConfig, defaultType: string, 
   const leases = value.map((item: unknown, index) =>
     readLease(item, `${path}: leases[${index}]`, defaultType),
   );
-  for (const [index, { subnet }] of leases.entries()) {
+  for (const [index, { subnets }] of leases.entries()) {
+    const subnet = subnets.v4;
     const where = `${path}: leases[${index}].subnet ${formatPrefix(subnet)}`;
     if (!prefixCovers(config.network, subnet) || subnet.length <= config.network.length) {
       throw new OverlayError(
@@ -205,13 +206,13 @@ function readLeases(value: unknown, config: NetworkConfig, defaultType: string, 
   }
   const overlap = findOverlap(leases);
   if (overlap !== undefined) {
-    const [a, b] = overlap.map((lease) => formatPrefix(lease.subnet));
+    const [a, b] = overlap.map((lease) => formatPrefix(lease.subnets.v4));
     throw new OverlayError('E_CONFIG', `${path}: leases: subnets ${a} and ${b} overlap`);
   }
   return leases;
 }
 
-function readLease(value: unknown, where: string, defaultType: string): Lease {
+function readLease(value: unknown, where: string, defaultType: string): Ipv4Lease {
   const text = (name: string): string => {
     const found = field(value, name);
     if (typeof found === 'string') return found;
@@ -238,16 +239,17 @@ function readLease(value: unknown, where: string, defaultType: string): Lease {
   const unnamed = defaultType === 'udp' ? '' : defaultType;
   const backendType = field(value, 'backendType') === undefined ? unnamed : text('backendType');
   const backendData = field(value, 'backendData');
-  return { subnet, attributes: { publicIp, backendType, backendData }, createRevision: 0n };
+  const host = { publicIp: { v4: publicIp }, backend: leaseBackend(backendType, backendData) };
+  return { id: formatPrefix(subnet), subnets: { v4: subnet }, host, seniority: undefined };
 }
 
 /** Two leases that share addresses. Sorted by address, an overlap shows between neighbours. */
-function findOverlap(leases: readonly Lease[]): [Lease, Lease] | undefined {
+function findOverlap(leases: readonly Ipv4Lease[]): [Ipv4Lease, Ipv4Lease] | undefined {
   const sorted = [...leases].sort(
-    (a, b) => a.subnet.address - b.subnet.address || a.subnet.length - b.subnet.length,
+    ({ subnets: { v4: a } }, { subnets: { v4: b } }) => a.address - b.address || a.length - b.length,
   );
   for (let i = 1; i < sorted.length; i++) {
-    if (prefixesOverlap(sorted[i - 1].subnet, sorted[i].subnet)) return [sorted[i - 1], sorted[i]];
+    if (prefixesOverlap(sorted[i - 1].subnets.v4, sorted[i].subnets.v4)) return [sorted[i - 1], sorted[i]];
   }
   return undefined;
 }

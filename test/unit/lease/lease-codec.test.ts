@@ -7,10 +7,10 @@ import {
   MAX_VALUE_BYTES,
   parseLeaseKey,
   parseLeaseValue,
-  sameAttributes,
 } from '../../../src/lease/lease-codec.js';
-import { parseIpv4 } from '../../../src/net/ipv4.js';
+import { sameHost } from '../../../src/lease/lease.js';
 import { formatPrefix } from '../../../src/net/prefix.js';
+import { hostOf, type HostWords } from '../../support/leases.js';
 
 t.test('parseLeaseKey() and formatLeaseKey() are inverse on valid names', (t) => {
   for (const name of ['10.5.52.0-24', '10.0.0.0-8', '128.0.0.0-1', '255.255.255.254-31', '0.0.0.0-1']) {
@@ -87,8 +87,8 @@ t.test('blockedRange() sees the range of keys that are no leases for us', (t) =>
 });
 
 t.test("formatLeaseValue() writes flannel's bytes", (t) => {
-  const publicIp = parseIpv4('172.20.0.1')!;
-  const cases: [Parameters<typeof formatLeaseValue>[0], string][] = [
+  const publicIp = '172.20.0.1';
+  const cases: [HostWords, string][] = [
     [{ publicIp, backendType: '' }, '{"PublicIP":"172.20.0.1","PublicIPv6":null}'],
     [
       { publicIp, backendType: 'host-gw' },
@@ -103,35 +103,37 @@ t.test("formatLeaseValue() writes flannel's bytes", (t) => {
       String.raw`{"PublicIP":"172.20.0.1","PublicIPv6":null,"BackendType":"extension","BackendData":"\u003ca\u003e\u0026\u2028"}`,
     ],
   ];
-  for (const [attributes, expected] of cases) {
-    t.equal(formatLeaseValue(attributes), expected);
+  for (const [words, expected] of cases) {
+    const host = hostOf(words);
+    t.equal(formatLeaseValue(host), expected);
     const parsed = parseLeaseValue(expected);
-    t.ok(parsed.ok && sameAttributes(parsed.value, attributes), 'and reads them back');
+    t.ok(parsed.ok && sameHost(parsed.value, host), 'and reads them back');
   }
   t.end();
 });
 
 t.test('parseLeaseValue() reads what Go reads', (t) => {
-  const cases: [string, object][] = [
-    ['{"publicip":"1.2.3.4"}', { publicIp: 0x01020304, backendType: '' }],
-    ['{"PublicIP":"1.2.3.4","PUBLICIP":"9.9.9.9"}', { publicIp: 0x01020304, backendType: '' }],
-    ['{"PublicIP":"9.9.9.9","PublicIP":"1.2.3.4"}', { publicIp: 0x01020304, backendType: '' }],
-    ['{"PublicIP":"::ffff:1.2.3.4"}', { publicIp: 0x01020304, backendType: '' }],
+  const cases: [string, HostWords][] = [
+    ['{"publicip":"1.2.3.4"}', { publicIp: '1.2.3.4', backendType: '' }],
+    ['{"PublicIP":"1.2.3.4","PUBLICIP":"9.9.9.9"}', { publicIp: '1.2.3.4', backendType: '' }],
+    ['{"PublicIP":"9.9.9.9","PublicIP":"1.2.3.4"}', { publicIp: '1.2.3.4', backendType: '' }],
+    ['{"PublicIP":"::ffff:1.2.3.4"}', { publicIp: '1.2.3.4', backendType: '' }],
     [
       '{"PublicIP":"1.2.3.4","BackendType":null,"BackendData":null}',
-      { publicIp: 0x01020304, backendType: '' },
+      { publicIp: '1.2.3.4', backendType: '' },
     ],
     [
       '{"PublicIP":"1.2.3.4","PublicIPv6":"fd00::3","BackendV6Data":{},"New":[1]}',
-      { publicIp: 0x01020304, backendType: '' },
+      { publicIp: '1.2.3.4', backendType: '' },
     ],
-    [' { "PublicIP" : "1.2.3.4" }\n', { publicIp: 0x01020304, backendType: '' }],
+    [' { "PublicIP" : "1.2.3.4" }\n', { publicIp: '1.2.3.4', backendType: '' }],
     [
       '{"PublicIP":"1.2.3.4","BackendType":"wireguard","BackendData":{"PublicKey":"a[{","Port":51820}}',
-      { publicIp: 0x01020304, backendType: 'wireguard', backendData: { PublicKey: 'a[{', Port: 51820 } },
+      { publicIp: '1.2.3.4', backendType: 'wireguard', backendData: { PublicKey: 'a[{', Port: 51820 } },
     ],
   ];
-  for (const [text, expected] of cases) t.same(parseLeaseValue(text), { ok: true, value: expected }, text);
+  for (const [text, expected] of cases)
+    t.same(parseLeaseValue(text), { ok: true, value: hostOf(expected) }, text);
   t.end();
 });
 

@@ -1,20 +1,21 @@
 import t from 'tap';
-import type { Lease, LeaseDiff } from '../../../src/lease/lease.js';
+import type { Peer, PeerDiff } from '../../../src/lease/lease.js';
 import { DiffAccumulator } from '../../../src/lease/lease-diff.js';
-import { parseIpv4 } from '../../../src/net/ipv4.js';
-import { formatPrefix, parsePrefix } from '../../../src/net/prefix.js';
+import { leaseOf } from '../../support/leases.js';
 
-const lease = (third: number, host: number): Lease => ({
-  subnet: parsePrefix(`10.5.${third}.0/24`)!,
-  attributes: { publicIp: parseIpv4(`192.0.2.${host}`)!, backendType: '' },
-  createRevision: 1n,
-});
+const lease = (third: number, host: number, id?: string): Peer =>
+  leaseOf({
+    subnet: `10.5.${third}.0/24`,
+    publicIp: `192.0.2.${host}`,
+    created: 1n,
+    ...(id === undefined ? {} : { id }),
+  });
 
-const diff = (parts: Partial<LeaseDiff>): LeaseDiff => ({ added: [], changed: [], removed: [], ...parts });
+const diff = (parts: Partial<PeerDiff>): PeerDiff => ({ added: [], changed: [], removed: [], ...parts });
 
 t.test('DiffAccumulator: what two changes of one lease amount to', (t) => {
   const [old, young] = [lease(1, 1), lease(1, 2)];
-  const cases: [Partial<LeaseDiff>, Partial<LeaseDiff>, Partial<LeaseDiff> | undefined][] = [
+  const cases: [Partial<PeerDiff>, Partial<PeerDiff>, Partial<PeerDiff> | undefined][] = [
     [{ added: [old] }, { changed: [young] }, { added: [young] }],
     [{ added: [old] }, { removed: [old] }, undefined],
     [{ changed: [old] }, { changed: [young] }, { changed: [young] }],
@@ -35,19 +36,18 @@ t.test('DiffAccumulator: what two changes of one lease amount to', (t) => {
 t.test('DiffAccumulator: any sequence of diffs leads to the same leases as one after the other', (t) => {
   let seed = 7;
   const random = (below: number): number => (seed = (seed * 48_271) % 2_147_483_647) % below;
-  const applyTo = (leases: Map<string, Lease>, { removed, added, changed }: LeaseDiff): void => {
-    for (const { subnet } of removed)
-      t.ok(leases.delete(formatPrefix(subnet)), 'only what is there is removed');
-    for (const one of added) t.notOk(leases.has(formatPrefix(one.subnet)), 'only what is new is added');
-    for (const one of [...added, ...changed]) leases.set(formatPrefix(one.subnet), one);
+  const applyTo = (leases: Map<string, Peer>, { removed, added, changed }: PeerDiff): void => {
+    for (const { id } of removed) t.ok(leases.delete(id), 'only what is there is removed');
+    for (const one of added) t.notOk(leases.has(one.id), 'only what is new is added');
+    for (const one of [...added, ...changed]) leases.set(one.id, one);
   };
   for (let run = 0; run < 50; run++) {
-    const stepwise = new Map<string, Lease>();
-    const atOnce = new Map<string, Lease>();
+    const stepwise = new Map<string, Peer>();
+    const atOnce = new Map<string, Peer>();
     const all = new DiffAccumulator();
     for (let step = 0; step < 40; step++) {
       const third = random(6);
-      const known = stepwise.get(`10.5.${third}.0/24`);
+      const known = stepwise.get(`10.5.${third}.0-24`);
       const next = lease(third, 1 + random(200));
       const one = diff(
         known === undefined
@@ -64,5 +64,19 @@ t.test('DiffAccumulator: any sequence of diffs leads to the same leases as one a
       t.same([...atOnce].sort(), [...stepwise].sort());
     }
   }
+  t.end();
+});
+
+t.test('DiffAccumulator: a lease that moves to another subnet goes and comes, it does not change', (t) => {
+  const [old, moved, back] = [lease(1, 1, 'host'), lease(2, 1, 'host'), lease(1, 2, 'host')];
+  const all = new DiffAccumulator();
+  all.add(diff({ removed: [old], added: [moved] }));
+  t.same(all.take(), diff({ removed: [old], added: [moved] }));
+  all.add(diff({ removed: [old], added: [moved] }));
+  all.add(diff({ removed: [moved], added: [back] }));
+  t.same(all.take(), diff({ changed: [back] }), 'and back');
+  all.add(diff({ removed: [old], added: [moved] }));
+  all.add(diff({ removed: [moved] }));
+  t.same(all.take(), diff({ removed: [old] }));
   t.end();
 });

@@ -2,15 +2,15 @@
 // all of it anew each time.
 
 import t from 'tap';
-import { type Lease, type LeaseDiff, type LeaseEvent, type LeaseUpdate } from '../../../src/lease/lease.js';
-import { LeaseView, type RefusalCode } from '../../../src/lease/lease-view.js';
+import type { Ipv4Lease, LeaseEvent, LeaseUpdate, PeerDiff } from '../../../src/lease/lease.js';
+import type { RefusalCode } from '../../../src/lease/judge.js';
+import { LeaseView } from '../../../src/lease/lease-view.js';
 import { isBogon } from '../../../src/net/bogons.js';
 import { formatIpv4, ipv4, parseIpv4 } from '../../../src/net/ipv4.js';
 import {
   formatPrefix,
   lastOf,
   maskOf,
-  parseCidr,
   parsePrefix,
   type Prefix,
   prefixContains,
@@ -18,30 +18,28 @@ import {
   prefixesOverlap,
   prefixOf,
 } from '../../../src/net/prefix.js';
+import { leaseOf } from '../../support/leases.js';
 
 const NETWORK = parsePrefix('10.5.0.0/16')!;
 const LEASABLE = { first: parseIpv4('10.5.1.0')!, last: parseIpv4('10.5.255.255')! };
 const OWN = parsePrefix('10.5.1.0/24')!;
 const OWN_IP = parseIpv4('172.20.0.1')!;
-const NOTHING: LeaseDiff = { added: [], changed: [], removed: [] };
+const NOTHING: PeerDiff = { added: [], changed: [], removed: [] };
 
 function openView(): LeaseView {
   return new LeaseView({ network: NETWORK, leasable: LEASABLE, ownSubnet: OWN, ownPublicIp: OWN_IP });
 }
 
 /** "10.5.2.0/24 172.20.0.2" as a lease. */
-function lease(words: string, backendData?: unknown): Lease {
+function lease(words: string, backendData?: unknown): Ipv4Lease {
   const [subnet, publicIp] = words.split(' ');
-  return {
-    subnet: parseCidr(subnet)!,
-    attributes: { publicIp: parseIpv4(publicIp)!, backendType: '', backendData },
-    createRevision: 1n,
-  };
+  return leaseOf({ subnet, publicIp, backendData, created: 1n });
 }
 
-const words = (item: Lease): string => `${formatPrefix(item.subnet)} ${formatIpv4(item.attributes.publicIp)}`;
+const words = ({ subnets, host }: Ipv4Lease): string =>
+  `${formatPrefix(subnets.v4)} ${formatIpv4(host.publicIp.v4)}`;
 const put = (text: string, data?: unknown): LeaseEvent => ({ kind: 'put', lease: lease(text, data) });
-const del = (subnet: string): LeaseEvent => ({ kind: 'delete', subnet: parseCidr(subnet)! });
+const del = (subnet: string): LeaseEvent => ({ kind: 'delete', id: subnet.replace('/', '-') });
 const events = (...list: LeaseEvent[]): LeaseUpdate => ({ kind: 'events', events: list });
 const snapshot = (...list: string[]): LeaseUpdate => ({
   kind: 'snapshot',
@@ -49,7 +47,7 @@ const snapshot = (...list: string[]): LeaseUpdate => ({
 });
 const accepted = (view: LeaseView): string[] => [...view.accepted()].map(words).sort();
 
-function shown({ added, changed, removed }: LeaseDiff): Record<string, string[]> {
+function shown({ added, changed, removed }: PeerDiff): Record<string, string[]> {
   return { added: added.map(words), changed: changed.map(words), removed: removed.map(words) };
 }
 
@@ -83,7 +81,7 @@ void t.test('LeaseView.apply() refuses, each with its code', (t) => {
       t.strictSame(accepted(view), [], text);
       const [refusal] = view.refusals();
       t.equal(refusal.code, code, text);
-      t.equal(refusal.key, text.split(' ')[0].replace('/', '-'));
+      t.equal(refusal.lease.id, text.split(' ')[0].replace('/', '-'));
       t.ok(refusal.text.startsWith(`${text.replace(' ', ' of ')}: `), refusal.text);
       t.strictSame(change.refusals, [refusal]);
     }
@@ -148,7 +146,7 @@ void t.test('LeaseView.apply() reduces several events about one subnet to one ch
   const cases: readonly (readonly [
     string | undefined,
     LeaseEvent[],
-    Partial<Record<keyof LeaseDiff, string[]>>,
+    Partial<Record<keyof PeerDiff, string[]>>,
   ])[] = [
     [undefined, [put(a), gone], {}],
     [undefined, [put(a), put(b)], { added: [b] }],
@@ -294,7 +292,12 @@ void t.test('LeaseView.apply() refuses a lease that covers this host', (t) => {
 
 // --- against a model ------------------------------------------------------------------------------------------------
 
-function judge({ subnet, attributes: { publicIp } }: Lease): RefusalCode | undefined {
+function judge({
+  subnets: { v4: subnet },
+  host: {
+    publicIp: { v4: publicIp },
+  },
+}: Ipv4Lease): RefusalCode | undefined {
   if ((subnet.address & ~maskOf(subnet.length)) !== 0) return 'host-bits';
   if (!prefixCovers(NETWORK, subnet) || subnet.length === NETWORK.length)
     return prefixesOverlap(NETWORK, subnet) ? 'not-longer-than-network' : 'outside-network';
@@ -306,36 +309,36 @@ function judge({ subnet, attributes: { publicIp } }: Lease): RefusalCode | undef
 
 /** Everything the store holds, judged from nothing at each question. */
 class Model {
-  readonly table = new Map<string, Lease>();
+  readonly table = new Map<string, Ipv4Lease>();
 
   apply(update: LeaseUpdate): void {
     if (update.kind === 'snapshot') {
       this.table.clear();
-      for (const item of update.leases) this.table.set(formatPrefix(item.subnet), item);
+      for (const item of update.leases) this.table.set(item.id, item as Ipv4Lease);
       return;
     }
     for (const event of update.events) {
-      if (event.kind === 'put') this.table.set(formatPrefix(event.lease.subnet), event.lease);
-      else this.table.delete(formatPrefix(event.subnet));
+      if (event.kind === 'put') this.table.set(event.lease.id, event.lease as Ipv4Lease);
+      else this.table.delete(event.id);
     }
   }
 
   /** Whether a lease covers the address of a host, its own or another's. */
-  #judge(item: Lease): RefusalCode | undefined {
+  #judge(item: Ipv4Lease): RefusalCode | undefined {
     const own = judge(item);
     if (own !== undefined) return own;
     const hosts = [...this.table.values()].filter((other) => judge(other) === undefined);
-    return hosts.some((host) => prefixContains(item.subnet, host.attributes.publicIp))
+    return hosts.some((host) => prefixContains(item.subnets.v4, host.host.publicIp.v4))
       ? 'covers-host'
       : undefined;
   }
 
-  accepted(): Lease[] {
+  accepted(): Ipv4Lease[] {
     return [...this.table.values()].filter((item) => this.#judge(item) === undefined);
   }
 
   refusals(): string[] {
-    const isOwn = (item: Lease): boolean => words(item) === '10.5.1.0/24 172.20.0.1';
+    const isOwn = (item: Ipv4Lease): boolean => words(item) === '10.5.1.0/24 172.20.0.1';
     const all = [...this.table.values()].filter((item) => !isOwn(item) && this.#judge(item) !== undefined);
     return all.map((item) => `${words(item)} ${this.#judge(item)}`).sort();
   }
@@ -346,11 +349,13 @@ class Model {
     const found: string[] = [];
     for (const inner of all) {
       const outer = all
-        .filter(({ subnet }) => subnet.length < inner.subnet.length && prefixCovers(subnet, inner.subnet))
-        .sort((a, b) => b.subnet.length - a.subnet.length)
+        .filter(
+          ({ subnets: { v4 } }) => v4.length < inner.subnets.v4.length && prefixCovers(v4, inner.subnets.v4),
+        )
+        .sort((a, b) => b.subnets.v4.length - a.subnets.v4.length)
         .at(0);
-      if (outer !== undefined && outer.attributes.publicIp !== inner.attributes.publicIp)
-        found.push(`${formatPrefix(inner.subnet)} in ${formatPrefix(outer.subnet)}`);
+      if (outer !== undefined && outer.host.publicIp.v4 !== inner.host.publicIp.v4)
+        found.push(`${formatPrefix(inner.subnets.v4)} in ${formatPrefix(outer.subnets.v4)}`);
     }
     return found.sort();
   }
@@ -367,15 +372,16 @@ const IPS = [
   '10.5.0.9',
 ];
 
-function randomLease(next: (below: number) => number): Lease {
+function randomLease(next: (below: number) => number): Ipv4Lease {
   const length = [15, 16, 20, 21, 22, 23, 24, 24, 24, 25][next(10)];
   // A /20 of the Network, so that the same subnets come again; now and then another, or host bits.
   const base = next(20) === 0 ? 0x0a060000 : 0x0a050000;
   const address = ipv4((base | (next(4096) & (next(20) === 0 ? -1 : maskOf(length)))) >>> 0);
   const isCut = next(20) !== 0;
   const subnet: Prefix = isCut ? prefixOf(address, length) : { address, length };
-  const attributes = { publicIp: parseIpv4(IPS[next(IPS.length)])!, backendType: '', backendData: next(2) };
-  return { subnet, attributes, createRevision: BigInt(next(100)) };
+  const publicIp = IPS[next(IPS.length)];
+  const backendData = next(2);
+  return leaseOf({ subnet: formatPrefix(subnet), publicIp, backendData, created: BigInt(next(100)) });
 }
 
 void t.test('LeaseView agrees with the model after each of many updates', (t) => {
@@ -388,7 +394,7 @@ void t.test('LeaseView agrees with the model after each of many updates', (t) =>
     const view = openView();
     const model = new Model();
     const programmed = new Map<string, string>();
-    const full = (item: Lease): string => `${words(item)} ${JSON.stringify(item.attributes.backendData)}`;
+    const full = (item: Ipv4Lease): string => `${words(item)} ${JSON.stringify(item.host.backend.data.v4)}`;
     for (let round = 0; round < 100; round++) {
       const update: LeaseUpdate =
         next(10) === 0
@@ -396,22 +402,20 @@ void t.test('LeaseView agrees with the model after each of many updates', (t) =>
           : events(
               ...Array.from({ length: 1 + next(6) }, (): LeaseEvent => {
                 const item = randomLease(next);
-                return next(3) === 0 ? { kind: 'delete', subnet: item.subnet } : { kind: 'put', lease: item };
+                return next(3) === 0 ? { kind: 'delete', id: item.id } : { kind: 'put', lease: item };
               }),
             );
       model.apply(update);
       const { diff } = view.apply(update);
       const wrong: string[] = [];
-      for (const item of diff.removed)
-        if (!programmed.delete(formatPrefix(item.subnet))) wrong.push(`removed ${words(item)}`);
+      for (const item of diff.removed) if (!programmed.delete(item.id)) wrong.push(`removed ${words(item)}`);
       for (const item of diff.added) {
-        if (programmed.has(formatPrefix(item.subnet))) wrong.push(`added ${words(item)}`);
-        programmed.set(formatPrefix(item.subnet), full(item));
+        if (programmed.has(item.id)) wrong.push(`added ${words(item)}`);
+        programmed.set(item.id, full(item));
       }
       for (const item of diff.changed) {
-        if ((programmed.get(formatPrefix(item.subnet)) ?? full(item)) === full(item))
-          wrong.push(`changed ${words(item)}`);
-        programmed.set(formatPrefix(item.subnet), full(item));
+        if ((programmed.get(item.id) ?? full(item)) === full(item)) wrong.push(`changed ${words(item)}`);
+        programmed.set(item.id, full(item));
       }
       const actual = {
         wrong,
@@ -419,7 +423,7 @@ void t.test('LeaseView agrees with the model after each of many updates', (t) =>
         accepted: [...view.accepted()].map(full).sort(),
         refusals: view
           .refusals()
-          .map((refusal) => `${words(refusal.lease)} ${refusal.code}`)
+          .map((refusal) => `${words(refusal.lease as Ipv4Lease)} ${refusal.code}`)
           .sort(),
         nested: view
           .alarms()
@@ -454,21 +458,24 @@ void t.test('LeaseView.apply() of one event does not look at the whole table', (
     ownSubnet: parsePrefix('10.255.255.0/24')!,
     ownPublicIp: OWN_IP,
   });
+  const leaseAt = (index: number): Ipv4Lease => {
+    const address = ipv4(network.address + index * 256);
+    return leaseOf({ subnet: formatPrefix({ address, length: 24 }), publicIp: ipv4(0xac140002 + index) });
+  };
   let reads = 0;
   // Counts how often a lease of the table is looked at.
-  const counted = (index: number): Lease => {
-    const subnet: Prefix = { address: ipv4(network.address + index * 256), length: 24 };
-    const attributes = { publicIp: ipv4(0xac140002 + index), backendType: '' };
+  const counted = (index: number): Ipv4Lease => {
+    const lease = leaseAt(index);
     return {
-      get subnet() {
+      ...lease,
+      get subnets() {
         reads++;
-        return subnet;
+        return lease.subnets;
       },
-      get attributes() {
+      get host() {
         reads++;
-        return attributes;
+        return lease.host;
       },
-      createRevision: 1n,
     };
   };
   view.apply({ kind: 'snapshot', leases: Array.from({ length: COUNT }, (_, index) => counted(index)) });
@@ -479,10 +486,14 @@ void t.test('LeaseView.apply() of one event does not look at the whole table', (
     t.ok(reads <= most, `${name}: ${reads} reads, expected at most ${most}`);
   };
   for (const index of [0, 5_000, COUNT - 1]) {
-    const subnet: Prefix = { address: ipv4(network.address + index * 256), length: 24 };
+    const { id, subnets } = leaseAt(index);
     check('same put', events({ kind: 'put', lease: counted(index) }), 50);
-    check('changed put', events({ kind: 'put', lease: { ...lease('10.0.0.0/24 172.30.0.1'), subnet } }), 50);
-    check('delete', events({ kind: 'delete', subnet }), 50);
+    check(
+      'changed put',
+      events({ kind: 'put', lease: { ...lease('10.0.0.0/24 172.30.0.1'), id, subnets } }),
+      50,
+    );
+    check('delete', events({ kind: 'delete', id }), 50);
     check('put', events({ kind: 'put', lease: counted(index) }), 50);
   }
   check('a shorter lease over 16', events(put('10.1.0.0/20 172.30.0.2')), 16 * 10);

@@ -3,17 +3,17 @@ import t from 'tap';
 import type { NetworkConfig } from '../../../src/config/network-config.js';
 import { parseNetworkConfig } from '../../../src/config/network-config.js';
 import { OverlayError } from '../../../src/core/errors.js';
-import { ipv4 } from '../../../src/net/ipv4.js';
 import { parsePrefix } from '../../../src/net/prefix.js';
 import { firstConfig } from '../../../src/overlay/first-config.js';
 import type { CachedTable, LeaseStore } from '../../../src/store/store.js';
+import { hostOf } from '../../support/leases.js';
 
 const STORED = parseNetworkConfig('{"Network":"10.5.0.0/16"}', 'store');
 const SAVED = parseNetworkConfig('{"Network":"10.6.0.0/16"}', 'table');
 const TABLE: CachedTable = {
   config: SAVED,
   ownSubnet: parsePrefix('10.6.1.0/24')!,
-  ownAttributes: { publicIp: ipv4(1), backendType: '' },
+  ownHost: hostOf({ publicIp: '172.20.0.1' }),
   leases: [],
   savedAt: 'then',
 };

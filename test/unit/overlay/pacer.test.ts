@@ -1,17 +1,18 @@
 import t from 'tap';
 import { DiffPacer } from '../../../src/overlay/pacer.js';
-import type { Lease, LeaseDiff } from '../../../src/lease/lease.js';
-import { ipv4 } from '../../../src/net/ipv4.js';
-import { parsePrefix } from '../../../src/net/prefix.js';
+import type { PeerDiff } from '../../../src/lease/lease.js';
+import { leaseOf } from '../../support/leases.js';
 
-const added = (third: number): LeaseDiff => {
-  const attributes = { publicIp: ipv4(third), backendType: '' };
-  const lease: Lease = { subnet: parsePrefix(`10.5.${third}.0/24`)!, attributes, createRevision: 1n };
-  return { added: [lease], changed: [], removed: [] };
+const added = (third: number): PeerDiff => {
+  return {
+    added: [leaseOf({ subnet: `10.5.${third}.0/24`, publicIp: '172.20.0.1' })],
+    changed: [],
+    removed: [],
+  };
 };
 
 t.test('DiffPacer: the first at once, a storm in few pieces, none lost', async (t) => {
-  const applied: LeaseDiff[] = [];
+  const applied: PeerDiff[] = [];
   const pacer = new DiffPacer((diff) => applied.push(diff));
   pacer.push(added(0));
   t.equal(applied.length, 1, 'a change that comes alone is not held up');

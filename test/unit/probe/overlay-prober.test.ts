@@ -60,7 +60,7 @@ class Simulation {
   }
 
   setPeers(): void {
-    this.prober.setPeers(this.hosts.map((host) => ({ key: host.key, publicIp: host.publicIp, lease: host })));
+    this.prober.setPeers(this.hosts.map((host) => ({ id: host.key, publicIp: host.publicIp, lease: host })));
   }
 
   stateOf(number: number): string | undefined {
@@ -97,7 +97,7 @@ t.test('a peer that dies is seen within 10 s, and back within 6 s', (t) => {
   net.hosts[7].isAlive = false;
   t.ok(net.timeUntil(7, 'silent since', 20_000) <= 10_000);
   t.match(net.prober.summary(), { ok: 199, 'silent since': 1 });
-  t.same([...net.prober.unreached()], [{ key: 'peer 7', publicIp: 7, state: 'silent since' }]);
+  t.match([...net.prober.unreached()], [{ lease: { key: 'peer 7' }, publicIp: 7, state: 'silent since' }]);
   const { sinceMs, lastHeardMs } = net.prober.report('peer 7')!;
   t.equal(sinceMs, lastHeardMs);
   net.hosts[7].isAlive = true;
@@ -200,7 +200,7 @@ t.test('setPeers() keeps what is known, but not of another host', (t) => {
   net.setPeers();
   t.equal(net.stateOf(1), 'ok');
   const [host] = net.hosts;
-  net.prober.setPeers([{ key: host.key, publicIp: ipv4(1), lease: host }]);
+  net.prober.setPeers([{ id: host.key, publicIp: ipv4(1), lease: host }]);
   t.equal(net.stateOf(0), 'unknown');
   t.equal(net.stateOf(1), undefined);
   t.end();

@@ -20,12 +20,13 @@ function tunnelled(
 ): PeerPlan {
   const subnet = parsePrefix(`10.5.${number}.0/24`)!;
   const route = { prefix: subnet, gateway: subnet.address, device: 'flannel.1', isOnlink: true };
-  return { subnet, route, vtep: { mac, publicIp: ip(publicIp) } };
+  return { id: `peer ${number}`, subnet, route, vtep: { mac, publicIp: ip(publicIp) } };
 }
 
 function direct(number: number): PeerPlan {
   const subnet = parsePrefix(`10.5.${number}.0/24`)!;
   return {
+    id: `peer ${number}`,
     subnet,
     route: { prefix: subnet, gateway: ip(`192.0.2.${number}`), device: 'eth0' },
     vtep: undefined,

@@ -13,8 +13,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pino from 'pino';
 import t from 'tap';
-import { ipv4 } from '../../../src/net/ipv4.js';
-import { parsePrefix } from '../../../src/net/prefix.js';
 import {
   formatTable,
   loadPublicIp,
@@ -24,26 +22,26 @@ import {
 } from '../../../src/store/table-cache.js';
 import type { SavedTable } from '../../../src/store/table-cache.js';
 import { textsOf } from '../../support/conditions.js';
+import { leaseOf } from '../../support/leases.js';
 
 const dir = mkdtempSync(join(tmpdir(), `twill-cache-${process.pid}-`));
 t.teardown(() => rmSync(dir, { recursive: true }));
 
-const lease = (i: number): SavedTable['leases'][number] => ({
-  subnet: parsePrefix(`10.5.${i}.0/24`)!,
-  attributes: {
-    publicIp: ipv4(0xac140000 + i),
+const lease = (i: number): SavedTable['leases'][number] =>
+  leaseOf({
+    subnet: `10.5.${i}.0/24`,
+    publicIp: `172.20.0.${i}`,
     backendType: 'vxlan',
     backendData: { VNI: 1, VtepMAC: `02:00:00:00:00:${i}` },
-  },
-  createRevision: 9_007_199_254_740_993n + BigInt(i),
-  modRevision: 9_007_199_254_740_994n + BigInt(i),
-});
+    created: 9_007_199_254_740_993n + BigInt(i),
+    written: 9_007_199_254_740_994n + BigInt(i),
+  });
 const TABLE: SavedTable = {
   source: 'etcd:/net',
   savedAt: '2026-01-01T00:00:00.000Z',
   configText: '{"Network":"10.5.0.0/16"}',
-  ownSubnet: lease(10).subnet,
-  ownAttributes: lease(10).attributes,
+  ownSubnet: lease(10).subnets.v4,
+  ownHost: lease(10).host,
   ownLeaseId: 0x7fff_ffff_ffff_fff1n,
   leases: [lease(10), lease(11), lease(12)],
 };
@@ -73,8 +71,9 @@ t.test(
     );
     t.equal(table.ownLeaseId, 0n);
     t.strictSame(
-      table.leases.map(({ createRevision, modRevision }) => [createRevision, modRevision]),
-      TABLE.leases.map(({ createRevision }) => [createRevision, undefined]),
+      table.leases.map(({ seniority }) => seniority),
+      TABLE.leases.map(({ seniority }) => ({ created: seniority!.created, written: seniority!.created })),
+      'the last write is not known: it is taken to be the first',
     );
     t.end();
   },
@@ -129,14 +128,10 @@ t.test('loadPublicIp() reads the head of the file alone', (t) => {
   const path = join(dir, 'head');
   const configText = '{"Network":"10.5.0.0/16","leases":[],"own":[]}';
   writeFileSync(path, formatTable({ ...TABLE, configText }));
-  t.equal(loadPublicIp(path, TABLE.source), TABLE.ownAttributes.publicIp);
+  t.equal(loadPublicIp(path, TABLE.source), TABLE.ownHost.publicIp.v4);
   writeFileSync(path, formatTable({ ...TABLE, leases: Array.from({ length: 60_000 }, () => lease(11)) }));
   t.ok(statSync(path).size > 8 << 20);
-  t.equal(
-    loadPublicIp(path, TABLE.source),
-    TABLE.ownAttributes.publicIp,
-    'of a file larger than what is read',
-  );
+  t.equal(loadPublicIp(path, TABLE.source), TABLE.ownHost.publicIp.v4, 'of a file larger than what is read');
   t.equal(loadPublicIp(path, 'etcd:/x'), undefined, 'of another store');
   t.equal(loadPublicIp(join(dir, 'absent'), TABLE.source), undefined);
   for (const text of ['', 'twill-table 1 ', 'twill-table 1 x\n{"source":"etcd:/net","own":[],"leases":[]}']) {

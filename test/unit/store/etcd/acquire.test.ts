@@ -7,6 +7,7 @@ import { formatPrefix, parsePrefix } from '../../../../src/net/prefix.js';
 import { acquireLease } from '../../../../src/store/etcd/acquire.js';
 import { keyLayout } from '../../../../src/store/etcd/keys.js';
 import { FakeClock, FakeKv, settle } from '../../../support/etcd-fakes.js';
+import { hostOf } from '../../../support/leases.js';
 
 const config: NetworkConfig = {
   network: parsePrefix('10.5.0.0/16')!,
@@ -18,9 +19,8 @@ const config: NetworkConfig = {
   backend: {},
   warnings: [],
 };
-const attributes = { publicIp: parseIpv4('172.20.0.1')!, backendType: '' };
-const valueOf = (publicIp: string): string =>
-  formatLeaseValue({ publicIp: parseIpv4(publicIp)!, backendType: '' });
+const host = hostOf({ publicIp: '172.20.0.1' });
+const valueOf = (publicIp: string): string => formatLeaseValue(hostOf({ publicIp }));
 const SUBNETS = '/net/subnets/';
 
 async function acquire(kv: FakeKv, previous?: string, savedLeaseId = 0n): Promise<string> {
@@ -37,7 +37,7 @@ async function acquire(kv: FakeKv, previous?: string, savedLeaseId = 0n): Promis
   const previousSubnet = previous === undefined ? undefined : parsePrefix(previous)!;
   const acquiring = acquireLease(
     context,
-    { config, attributes, previousSubnet },
+    { config, host, previousSubnet },
     new AbortController().signal,
   ).then(({ subnet }) => formatPrefix(subnet));
   let isDone = false;

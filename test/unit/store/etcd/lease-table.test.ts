@@ -1,8 +1,8 @@
 import pino from 'pino';
 import t from 'tap';
-import type { LeaseUpdate } from '../../../../src/lease/lease.js';
-import { formatIpv4 } from '../../../../src/net/ipv4.js';
-import { formatPrefix } from '../../../../src/net/prefix.js';
+import type { Lease, LeaseUpdate } from '../../../../src/lease/lease.js';
+import { firstOf } from '../../../../src/net/dual.js';
+import { formatAddress, formatPrefix } from '../../../../src/net/prefix.js';
 import type { KvEntry } from '../../../../src/store/etcd/etcd-kv.js';
 import { keyLayout } from '../../../../src/store/etcd/keys.js';
 import { LeaseTable } from '../../../../src/store/etcd/lease-table.js';
@@ -32,6 +32,9 @@ const put = (name: string, publicIp: string | undefined): MirrorEvent => ({
 const del = (name: string): MirrorEvent => ({ kind: 'delete', key: key(name) });
 const vanished = (name: string): MirrorEvent => ({ kind: 'vanished', key: key(name) });
 
+const wordsOf = ({ subnets, host }: Lease): string =>
+  `${formatPrefix(firstOf(subnets))} ${formatAddress(firstOf(host.publicIp))}`;
+
 function open(maxLeases?: number): { table: LeaseTable; clock: FakeClock; out: string[]; log: string[] } {
   const clock = new FakeClock();
   const out: string[] = [];
@@ -46,11 +49,8 @@ function open(maxLeases?: number): { table: LeaseTable; clock: FakeClock; out: s
       if (update.kind === 'snapshot') out.push(`snapshot ${update.leases.length}`);
       else {
         for (const event of update.events) {
-          if (event.kind === 'delete') out.push(`delete ${formatPrefix(event.subnet)}`);
-          else
-            out.push(
-              `put ${formatPrefix(event.lease.subnet)} ${formatIpv4(event.lease.attributes.publicIp)}`,
-            );
+          if (event.kind === 'delete') out.push(`delete ${event.id.replace('-', '/')}`);
+          else out.push(`put ${wordsOf(event.lease)}`);
         }
       }
     },
@@ -150,10 +150,10 @@ t.test('LeaseTable keeps one object for a lease that was only renewed', (t) => {
   const [lease] = table.leases();
   table.applyEvents([{ kind: 'put', entry: { ...first, modRevision: 7n, leaseId: 9n } }]);
   t.equal([...table.leases()][0], lease);
-  t.equal(lease.modRevision, 7n);
+  t.equal(lease.seniority?.written, 7n);
   table.applyEvents([{ kind: 'put', entry: { ...entry('10.5.2.0-24', '172.20.0.3'), modRevision: 8n } }]);
-  t.equal([...table.leases()][0].modRevision, 8n);
-  t.equal(lease.modRevision, 7n, 'another lease is another object');
+  t.equal([...table.leases()][0].seniority?.written, 8n);
+  t.equal(lease.seniority?.written, 7n, 'another lease is another object');
   t.end();
 });
 

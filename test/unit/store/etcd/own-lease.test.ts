@@ -1,6 +1,5 @@
 import pino from 'pino';
 import t from 'tap';
-import { ipv4 } from '../../../../src/net/ipv4.js';
 import { parsePrefix } from '../../../../src/net/prefix.js';
 import { formatLeaseValue } from '../../../../src/lease/lease-codec.js';
 import { keyLayout, leaseKey } from '../../../../src/store/etcd/keys.js';
@@ -8,12 +7,13 @@ import { OwnLease } from '../../../../src/store/etcd/own-lease.js';
 import { writeOwnKey } from '../../../../src/store/etcd/own-key.js';
 import { FakeClock, FakeKv, settle } from '../../../support/etcd-fakes.js';
 import { textsOf } from '../../../support/conditions.js';
+import { hostOf } from '../../../support/leases.js';
 
 const layout = keyLayout('/net');
 const subnet = parsePrefix('10.5.1.0/24')!;
 const KEY = leaseKey(layout, subnet);
-const attributes = { publicIp: ipv4(0xac140001), backendType: '' };
-const VALUE = formatLeaseValue(attributes);
+const host = hostOf({ publicIp: '172.20.0.1' });
+const VALUE = formatLeaseValue(host);
 const HOUR_MS = 3_600_000;
 
 interface Bench {
@@ -53,7 +53,7 @@ async function open(leaseId = 7n, margin: Margin = {}): Promise<Bench> {
     renewMarginMs: marginMinutes * 60_000,
     network: parsePrefix('10.5.0.0/16')!,
     subnet,
-    attributes,
+    host,
     own: written!,
     onWritten: () => undefined,
     onLost: (reason) => lost.push(reason),
@@ -207,7 +207,7 @@ t.test('OwnLease.observe() of a deletion makes the same key again', async (t) =>
 });
 
 t.test('OwnLease.observe() of a deletion, when another host was faster or overlaps', async (t) => {
-  const other = formatLeaseValue({ publicIp: ipv4(0xac140063), backendType: '' });
+  const other = formatLeaseValue(hostOf({ publicIp: '172.20.0.99' }));
   const cases = [
     { name: 'same key', act: (kv: FakeKv) => kv.put(KEY, other) },
     {
@@ -304,7 +304,7 @@ t.test('OwnLease takes its own write for its own before the answer is here', asy
   await own.close();
 });
 
-const MOVED = { publicIp: ipv4(0xac140065), backendType: '' };
+const MOVED = hostOf({ publicIp: '172.20.0.101' });
 const MOVED_VALUE = formatLeaseValue(MOVED);
 
 /** "done" or the error's message once `promise` settled; "pending" until then. */
@@ -317,7 +317,7 @@ function outcomeOf(promise: Promise<void>): () => string {
   return () => outcome;
 }
 
-t.test('OwnLease.publish() writes other attributes in place, at once, as a renewal', async (t) => {
+t.test('OwnLease.publish() writes another host in place, at once, as a renewal', async (t) => {
   const { kv, clock, own, lost } = await open();
   const { createRevision } = kv.entries.get(KEY)!;
   kv.interfere = (method) => {
@@ -372,7 +372,7 @@ t.test(
 );
 
 t.test('OwnLease.publish() of another value while one is on its way: the last one stands', async (t) => {
-  for (const last of [attributes, { ...MOVED, publicIp: ipv4(0xac140066) }]) {
+  for (const last of [host, hostOf({ publicIp: '172.20.0.102' })]) {
     const { kv, clock, own } = await open();
     const outcomes: (() => string)[] = [];
     kv.interfere = (method) => {
@@ -396,7 +396,7 @@ t.test('OwnLease.publish() of another value while one is on its way: the last on
 });
 
 t.test('OwnLease.publish() never writes over what is not ours', async (t) => {
-  const other = formatLeaseValue({ publicIp: ipv4(0xac140063), backendType: '' });
+  const other = formatLeaseValue(hostOf({ publicIp: '172.20.0.99' }));
   const cases: { name: string; act: (kv: FakeKv) => void; expected: string; outcome: string | RegExp }[] = [
     { name: 'overwritten', act: (kv) => kv.put(KEY, other), expected: other, outcome: 'pending' },
     {

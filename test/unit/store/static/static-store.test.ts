@@ -7,11 +7,12 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import t from 'tap';
-import { formatIpv4, parseIpv4 } from '../../../../src/net/ipv4.js';
-import { formatPrefix } from '../../../../src/net/prefix.js';
+import { firstOf } from '../../../../src/net/dual.js';
+import { formatAddress, formatPrefix } from '../../../../src/net/prefix.js';
 import { openLogger } from '../../../../src/core/log.js';
 import { StaticStore } from '../../../../src/store/static/static-store.js';
 import { textsOf } from '../../../support/conditions.js';
+import { hostOf } from '../../../support/leases.js';
 
 const LEASES = [
   { subnet: '10.5.1.0/24', publicIP: '172.20.0.1' },
@@ -56,14 +57,12 @@ async function watching(t: Tap): Promise<Opened> {
   const all = await opened(t, GOOD);
   const { store, heard } = all;
   const config = await store.readConfig();
-  const attributes = { publicIp: parseIpv4('172.20.0.1')!, backendType: '' };
-  await store.acquire({ config, attributes, previousSubnet: undefined });
+  await store.acquire({ config, host: hostOf({ publicIp: '172.20.0.1' }), previousSubnet: undefined });
   store.watch({
     onLeases: (update) => {
       const leases = update.kind === 'snapshot' ? update.leases : [];
       const words = leases.map(
-        ({ subnet, attributes: { publicIp, backendType } }) =>
-          `${formatPrefix(subnet)} ${formatIpv4(publicIp)}${backendType}`,
+        ({ id, host }) => `${id} ${formatAddress(firstOf(host.publicIp))}${host.backend.type}`,
       );
       heard.push(`leases ${words.join(', ')}`);
     },
@@ -87,7 +86,7 @@ void t.test('StaticStore reads config and own lease', async (t) => {
   const acquire = (ip: string): Promise<unknown> =>
     store.acquire({
       config,
-      attributes: { publicIp: parseIpv4(ip)!, backendType: '' },
+      host: hostOf({ publicIp: ip }),
       previousSubnet: undefined,
     });
   t.strictSame(await acquire('172.20.0.2'), { address: 0x0a050200, length: 24 });

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "kernel/clock.h"
 #include "kernel/udp_socket.h"
 
 namespace twill {

@@ -7,8 +7,9 @@
 #include <cerrno>
 #include <cstring>
 
-#include "packet/icmp.h"
+#include "kernel/clock.h"
 #include "kernel/udp_socket.h"
+#include "packet/hash.h"
 
 namespace twill {
 

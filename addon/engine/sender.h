@@ -4,16 +4,16 @@
 //   EINTR                     again                               again
 //   EAGAIN                    wait for room, bounded; then drop_send_blocked
 //   ENOBUFS, ENOMEM           once a batch a pause and one more try; else drop_send_no_buffer
-//   EMSGSIZE                  path MTU asked, sent as singles     path MTU asked; when that is the reason and DF is set,
-//                                                                 drop_too_big, which the caller answers; else sent to
-//                                                                 be fragmented; then drop_send_too_big
+//   EMSGSIZE                  path MTU asked, sent as singles     path MTU asked; when that is the reason and DF is
+//                                                                 set, drop_too_big, which the caller answers; else
+//                                                                 sent to be fragmented; then drop_send_too_big
 //   EINVAL                    as EMSGSIZE                         drop_send_failed
 //   EIO                       sent as singles                     drop_send_failed
 //   ECONNREFUSED, EHOSTUNREACH…   drop_send_unreachable
 //   EPERM, EACCES                 drop_send_denied
-// After EIO this peer gets no UDP_SEGMENT for five minutes; after a second EMSGSIZE or EINVAL that no path MTU explains,
-// none for datagrams of that length and more. No refusal turns offloading off for a peer it does not concern, and none
-// is left from an earlier datagram: the socket ignores ICMP (udp_socket.h).
+// After EIO this peer gets no UDP_SEGMENT for five minutes; after a second EMSGSIZE or EINVAL that no path MTU
+// explains, none for datagrams of that length and more. No refusal turns offloading off for a peer it does not concern,
+// and none is left from an earlier datagram: the socket ignores ICMP (udp_socket.h).
 //
 // What fits the path leaves with DF and is refused when the path is narrower than it is known to be (IP_PMTUDISC_DO).
 // For what may be fragmented the option is set back to the host's own for as long as such trains go out: not a second
@@ -74,8 +74,8 @@ class Sender {
   Next Recover(int error, int attempt) noexcept;
   void NoteRefusal(const Train& train, int error) noexcept;
   void SendSingles(const Train& train, int32_t mtu) noexcept;
-  // One datagram of a train that was refused; `is_refused` when it was refused alone. `mtu` is the inner path MTU as just
-  // asked, not positive when unknown.
+  // One datagram of a train that was refused; `is_refused` when it was refused alone. `mtu` is the inner path MTU as
+  // just asked, not positive when unknown.
   void SendAlone(const Train& train, uint8_t* data, uint32_t length, int32_t mtu, bool is_refused) noexcept;
   int SendOne(const Train& train, const uint8_t* data, uint32_t length, bool may_fragment) noexcept;
   void SetFragmenting(bool may_fragment) noexcept;

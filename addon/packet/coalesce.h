@@ -18,7 +18,7 @@
 #include <cstdint>
 #include <memory>
 
-#include "engine/epoch_table.h"
+#include "packet/epoch_table.h"
 #include "packet/ipv4.h"
 
 namespace twill {

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 
+#include "packet/hash.h"
 #include "packet/ipv4.h"
 
 namespace twill {
@@ -17,11 +18,6 @@ struct FlowKey {
   uint32_t pair;  // hash of the addresses
   bool is_fragment;
 };
-
-inline uint32_t Mix(uint32_t a, uint32_t b) noexcept {
-  uint64_t x = (static_cast<uint64_t>(a) << 32 | b) * 0x9e3779b97f4a7c15u;
-  return static_cast<uint32_t>(x >> 32) ^ static_cast<uint32_t>(x >> 11);
-}
 
 inline bool HasPorts(uint8_t protocol) noexcept {
   return protocol == kProtocolTcp || protocol == kProtocolUdp || protocol == kProtocolUdpLite ||

@@ -1,10 +1,8 @@
 #include "packet/icmp.h"
 
-#include <time.h>
-
 #include <algorithm>
 
-#include "packet/flow.h"
+#include "packet/hash.h"
 
 namespace twill {
 
@@ -77,12 +75,6 @@ bool IcmpLimiter::Allow(uint32_t to, uint64_t now_ms) noexcept {
   Bucket& host = hosts_[Mix(to, 0) % kSlots];
   if (host.address != to) host = {to, kHostBurst * 1000, now_ms};
   return Take(&host, kHostRate, kHostBurst, now_ms) && Take(&all_, kRate, kBurst, now_ms);
-}
-
-uint64_t MonotonicMs() noexcept {
-  timespec now;
-  ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1000 + static_cast<uint64_t>(now.tv_nsec) / 1'000'000;
 }
 
 }  // namespace twill

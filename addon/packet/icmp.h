@@ -53,6 +53,4 @@ class IcmpLimiter {
   Bucket all_{};
 };
 
-uint64_t MonotonicMs() noexcept;
-
 }  // namespace twill

@@ -19,12 +19,10 @@ class SegmentTemplate {
   // `packet` was parsed into `header`, is TCP or UDP, no fragment, and its transport header ends at `headers_length`.
   void Init(const uint8_t* packet, const Ipv4Header& header, size_t headers_length, bool keep_zero_checksum) noexcept;
 
-  // Writes headers and payload at `to`, which has room for headers_length() + payload_length bytes.
+  // Writes headers and payload at `to`, which has room for the headers and payload_length bytes.
   // `index` counts from 0; `offset` is the number of payload bytes before this piece.
   void Write(uint8_t* to, const uint8_t* payload, size_t payload_length, uint32_t index, uint32_t offset,
              bool last) const noexcept;
-
-  size_t headers_length() const noexcept { return headers_length_; }
 
  private:
   uint8_t headers_[kMaxHeaders];

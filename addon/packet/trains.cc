@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "packet/hash.h"
+
 namespace twill {
 
 TrainSet::TrainSet() : memory_(new uint8_t[kStride * kMaxTrains]) {

@@ -14,14 +14,13 @@
 #include <cstdint>
 #include <memory>
 
-#include "engine/epoch_table.h"
+#include "packet/epoch_table.h"
 #include "packet/flow.h"
 
 namespace twill {
 
 inline constexpr uint32_t kMaxTrains = 64;           // messages per sendmmsg call
 inline constexpr uint32_t kMaxTrainBytes = 65507;    // 65535 - 20 - 8: one UDP payload
-inline constexpr uint32_t kMaxTrainSegments = 128;   // UDP_MAX_SEGMENTS since Linux 6.9; 64 before
 
 struct Destination {
   uint32_t address;  // host order

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "../../addon/engine/epoch_table.h"
+#include "../../addon/packet/epoch_table.h"
 #include "../support/check.h"
 #include "../support/make_packet.h"
 

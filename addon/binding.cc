@@ -30,8 +30,6 @@ namespace twill {
 
 namespace {
 
-constexpr int kMaxWaitMs = 100;
-
 // State of one environment: the engines it opened. Touched on that environment's thread only.
 struct Environment {
   std::vector<int32_t> opened;
@@ -49,6 +47,13 @@ bool CheckArguments(const Napi::CallbackInfo& info, size_t count, const char* us
 uint32_t Word(const Napi::Object& from, const char* key) { return from.Get(key).ToNumber().Uint32Value(); }
 
 bool Flag(const Napi::Object& from, const char* key) { return from.Get(key).ToBoolean().Value(); }
+
+Napi::Object FailureObject(const Napi::Env& env, const Failure& failure) {
+  auto object = Napi::Object::New(env);
+  object.Set("errno", failure.error);
+  object.Set("operation", failure.operation);
+  return object;
+}
 
 // open(options) → {id, ...granted} or {errno, operation}
 Napi::Value Open(const Napi::CallbackInfo& info) {
@@ -75,21 +80,16 @@ Napi::Value Open(const Napi::CallbackInfo& info) {
   options.rules.reserved = from.Get("reserved").ToBoolean().Value();
   options.rules.any_option = from.Get("anyOption").ToBoolean().Value();
   options.audit_options = from.Get("auditOptions").ToBoolean().Value();
-  auto result = Napi::Object::New(env);
   if (options.queues < 1 || options.queues > 256 || options.device.empty() || options.device.size() > 15) {
-    result.Set("errno", EINVAL);
-    result.Set("operation", "open");
-    return result;
+    return FailureObject(env, {EINVAL, "open"});
   }
-  const OpenResult opened = OpenEngine(std::move(options));
-  if (opened.error != 0) {
-    result.Set("errno", opened.error);
-    result.Set("operation", opened.operation);
-    return result;
-  }
-  env.GetInstanceData<Environment>()->opened.push_back(opened.engine->id());
-  const Granted& granted = opened.engine->granted();
-  result.Set("id", opened.engine->id());
+  Result<std::shared_ptr<Engine>> opened = OpenEngine(std::move(options));
+  if (!opened.ok()) return FailureObject(env, opened.failure());
+  const Engine& engine = *opened.value();
+  env.GetInstanceData<Environment>()->opened.push_back(engine.id());
+  const Granted& granted = engine.granted();
+  auto result = Napi::Object::New(env);
+  result.Set("id", engine.id());
   result.Set("deviceIndex", granted.device_index);
   result.Set("tunOffloads", granted.tun);
   result.Set("udpGro", granted.udp_gro);

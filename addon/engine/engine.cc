@@ -1,15 +1,16 @@
 #include "engine/engine.h"
 
 #include <net/if.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 
 #include <cerrno>
 #include <map>
 #include <mutex>
 
-#include "packet/ipv4.h"
 #include "kernel/tun.h"
 #include "kernel/udp_socket.h"
+#include "packet/ipv4.h"
 
 namespace twill {
 
@@ -85,71 +86,76 @@ int Engine::ProbeMerging() noexcept {
   return result;
 }
 
-struct EngineOpener {
-  static OpenResult Open(EngineOptions options) {
-    OpenResult result;
-    std::shared_ptr<Engine> engine;
-    {
-      std::lock_guard<std::mutex> lock(registry_mutex);
-      engine = std::make_shared<Engine>(std::move(options), next_id++);
-    }
-    engine->stop_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-    if (!engine->stop_.valid()) {
-      result.error = errno;
-      result.operation = "eventfd";
-      return result;
-    }
-    const EngineOptions& wanted = engine->options_;
-    for (int32_t i = 0; i < wanted.queues; i++) {
-      auto queue = std::make_unique<Queue>();
-      // The socket first: a port that is taken must not leave a device behind.
-      UdpResult udp = OpenUdp({wanted.listen_address, wanted.port, wanted.queues > 1, wanted.offload.udp_segment,
-                               wanted.offload.udp_gro, wanted.buffer_bytes});
-      if (udp.error != 0) {
-        result.error = udp.error;
-        result.operation = udp.operation;
-        return result;
-      }
-      TunResult tun = OpenTun(wanted.device, wanted.queues > 1);
-      if (tun.error != 0) {
-        result.error = tun.error;
-        result.operation = tun.operation;
-        return result;
-      }
-      // One port for all would be one path, one receive queue and one thread at the other host, however many are here.
-      if (wanted.queues > 1) {
-        queue->send_only = OpenSendOnly(wanted.listen_address, static_cast<uint8_t>(i), wanted.buffer_bytes);
-      }
-      queue->udp = std::move(udp.fd);
-      queue->mtu_discovery = udp.mtu_discovery;
-      queue->tun = std::move(tun.fd);
-      // Offloads belong to the device, not to the queue; asking again for each queue changes nothing.
-      engine->granted_.tun = GrantTunOffloads(queue->tun.get(), wanted.offload.tun_tso, wanted.offload.tun_uso);
-      engine->granted_.device_index = ::if_nametoindex(wanted.device.c_str());
-      engine->granted_.udp_gro = udp.gro;
-      engine->granted_.udp_segments = udp.segments;
-      engine->granted_.receive_bytes = udp.receive_bytes;
-      engine->granted_.send_bytes = udp.send_bytes;
-      engine->queues_.push_back(std::move(queue));
-    }
-    const int first = engine->queues_[0]->tun.get();
-    // An adopted device may have the program of a daemon that was killed.
-    QueueBound::Detach(first);
-    if (wanted.offload.tun_queue_bound) {
-      engine->bound_ = QueueBound::Attach(first, static_cast<uint32_t>(wanted.queues));
-      engine->granted_.queue_bytes = engine->bound_ ? kQueueBytes : 0;
-    }
-    if (wanted.queues > 1) {
-      SpreadByQueue(engine->queues_[0]->udp.get(), wanted.port, static_cast<uint32_t>(wanted.queues));
-    }
-    std::lock_guard<std::mutex> lock(registry_mutex);
-    registry.emplace(engine->id(), engine);
-    result.engine = std::move(engine);
-    return result;
-  }
-};
+int Engine::Wait(int fd) const noexcept {
+  pollfd wait[2] = {{stop_.get(), POLLIN, 0}, {fd, POLLIN, 0}};
+  if (::poll(wait, 2, kMaxWaitMs) < 0) return errno == EINTR ? 0 : -errno;
+  return (wait[0].revents & POLLIN) != 0 ? -ECANCELED : wait[1].revents;
+}
 
-OpenResult OpenEngine(EngineOptions options) noexcept { return EngineOpener::Open(std::move(options)); }
+Result<std::shared_ptr<Engine>> Engine::Open(EngineOptions options, int32_t id) noexcept {
+  std::shared_ptr<Engine> engine(new Engine(std::move(options), id));
+  engine->stop_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!engine->stop_.valid()) return Failure::Of("eventfd");
+  for (int32_t i = 0; i < engine->options_.queues; i++) {
+    if (const auto failure = engine->OpenQueue(i)) return *failure;
+  }
+  engine->JoinQueues();
+  return engine;
+}
+
+std::optional<Failure> Engine::OpenQueue(int32_t index) noexcept {
+  const bool shares = options_.queues > 1;
+  // The socket first: a port that is taken must not leave a device behind.
+  Result<UdpSocket> opened = OpenUdp({options_.listen_address, options_.port, shares, options_.offload.udp_segment,
+                                      options_.offload.udp_gro, options_.buffer_bytes});
+  if (!opened.ok()) return opened.failure();
+  Result<UniqueFd> tun = OpenTun(options_.device, shares);
+  if (!tun.ok()) return tun.failure();
+  UdpSocket& udp = opened.value();
+  auto queue = std::make_unique<Queue>();
+  // One port for all would be one path, one receive queue and one thread at the other host, however many are here.
+  if (shares) {
+    queue->send_only = OpenSendOnly(options_.listen_address, static_cast<uint8_t>(index), options_.buffer_bytes);
+  }
+  queue->udp = std::move(udp.fd);
+  queue->mtu_discovery = udp.mtu_discovery;
+  queue->tun = std::move(tun.value());
+  // Offloads belong to the device, not to the queue; asking again for each queue changes nothing.
+  granted_.tun = GrantTunOffloads(queue->tun.get(), options_.offload.tun_tso, options_.offload.tun_uso);
+  granted_.device_index = ::if_nametoindex(options_.device.c_str());
+  granted_.udp_gro = udp.gro;
+  granted_.udp_segments = udp.segments;
+  granted_.receive_bytes = udp.receive_bytes;
+  granted_.send_bytes = udp.send_bytes;
+  queues_.push_back(std::move(queue));
+  return std::nullopt;
+}
+
+// What concerns all queues together: the bound of the device, and which socket of the port gets what.
+void Engine::JoinQueues() noexcept {
+  const int tun = queues_[0]->tun.get();
+  const auto count = static_cast<uint32_t>(options_.queues);
+  // An adopted device may have the program of a daemon that was killed.
+  QueueBound::Detach(tun);
+  if (options_.offload.tun_queue_bound) {
+    bound_ = QueueBound::Attach(tun, count);
+    granted_.queue_bytes = bound_ ? kQueueBytes : 0;
+  }
+  if (count > 1) SpreadByQueue(queues_[0]->udp.get(), options_.port, count);
+}
+
+Result<std::shared_ptr<Engine>> OpenEngine(EngineOptions options) noexcept {
+  int32_t id;
+  {
+    std::lock_guard<std::mutex> lock(registry_mutex);
+    id = next_id++;
+  }
+  Result<std::shared_ptr<Engine>> opened = Engine::Open(std::move(options), id);
+  if (!opened.ok()) return opened;
+  std::lock_guard<std::mutex> lock(registry_mutex);
+  registry.emplace(id, opened.value());
+  return opened;
+}
 
 std::shared_ptr<Engine> FindEngine(int32_t id) noexcept {
   std::lock_guard<std::mutex> lock(registry_mutex);

@@ -8,16 +8,22 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "engine/counters.h"
 #include "engine/layout.h"
-#include "packet/ipv4.h"
+#include "kernel/failure.h"
 #include "kernel/queue_bound.h"
 #include "kernel/unique_fd.h"
+#include "packet/ipv4.h"
 
 namespace twill {
+
+// A worker that finds nothing sleeps no longer than this. Bounded, because a thread that is to be terminated
+// (process.exit) notices only when it returns to JavaScript.
+inline constexpr int kMaxWaitMs = 100;
 
 // What is used where the kernel grants it: OFFLOAD_FEATURES of src/config/options.ts.
 struct OffloadSwitches {
@@ -95,7 +101,8 @@ struct Queue {
 
 class Engine {
  public:
-  Engine(EngineOptions options, int32_t id) : options_(std::move(options)), id_(id) {}
+  // Opens everything or nothing: after a failure no descriptor stays open.
+  static Result<std::shared_ptr<Engine>> Open(EngineOptions options, int32_t id) noexcept;
 
   const EngineOptions& options() const noexcept { return options_; }
   const Granted& granted() const noexcept { return granted_; }
@@ -107,6 +114,10 @@ class Engine {
   size_t queue_count() const noexcept { return queues_.size(); }
   Queue& queue(size_t index) noexcept { return *queues_[index]; }
   int stop_fd() const noexcept { return stop_.get(); }
+
+  // Sleeps until there is something about `fd`, kMaxWaitMs at most: what poll(2) says of it, 0 for nothing. -ECANCELED
+  // when stopped, else -errno.
+  int Wait(int fd) const noexcept;
 
   bool stopping() const noexcept { return stopping_.load(std::memory_order_relaxed); }
   // Wakes every worker at once and for good: the eventfd is never read again.
@@ -124,7 +135,9 @@ class Engine {
   int ProbeMerging() noexcept;
 
  private:
-  friend struct EngineOpener;
+  Engine(EngineOptions options, int32_t id) : options_(std::move(options)), id_(id) {}
+  std::optional<Failure> OpenQueue(int32_t index) noexcept;
+  void JoinQueues() noexcept;
 
   EngineOptions options_;
   int32_t id_;
@@ -140,14 +153,8 @@ class Engine {
   bool udp_settled_ = false;
 };
 
-struct OpenResult {
-  std::shared_ptr<Engine> engine;
-  int error = 0;
-  const char* operation = "";
-};
-
-// Opens everything or nothing: on an error no descriptor stays open.
-OpenResult OpenEngine(EngineOptions options) noexcept;
+// As Engine::Open, and FindEngine knows it then.
+Result<std::shared_ptr<Engine>> OpenEngine(EngineOptions options) noexcept;
 
 std::shared_ptr<Engine> FindEngine(int32_t id) noexcept;
 

@@ -18,7 +18,7 @@ namespace {
 constexpr unsigned long kTunSetFilterEbpf = _IOR('T', 225, int);
 constexpr uint32_t kMmapable = 1u << 10;  // BPF_F_MMAPABLE
 
-// A worker looks at least every kMaxWaitMs (binding.cc), so one that has not for so long is gone or stopped.
+// A worker looks at least every kMaxWaitMs (engine/engine.h), so one that has not for so long is gone or stopped.
 constexpr int32_t kStaleNs = 1'000'000'000;
 
 int Bpf(int command, bpf_attr* attributes) noexcept {

@@ -6,12 +6,12 @@
 // adds to, and bytes read, which the worker adds to. A packet that finds more than kQueueBytes between the two, less
 // a reserve if it is a superpacket, is dropped, and the device counts it in tx_dropped, as when its queue is full.
 //
-//   - A single packet weighs kLeastCharge, whatever its length, and a superpacket that at least. So single packets reach
-//     the bound just before the queue is full, at an MTU of 9000 as well, where 5 MiB are 600 of them: what the queue
-//     itself drops is in the sum of queued bytes already. A worker that finds the queue empty makes the sums equal
-//     again, so no such error lasts.
-//   - Without a worker that has looked at the queue within a second, everything passes, though it is added up: the device outlives the daemon,
-//     and whoever reads it then knows nothing of sums.
+//   - A single packet weighs kLeastCharge, whatever its length, and a superpacket that at least. So single packets
+//     reach the bound just before the queue is full, at an MTU of 9000 as well, where 5 MiB are 600 of them: what the
+//     queue itself drops is in the sum of queued bytes already. A worker that finds the queue empty makes the sums
+//     equal again, so no such error lasts.
+//   - Without a worker that has looked at the queue within a second, everything passes, though it is added up: the
+//     device outlives the daemon, and whoever reads it then knows nothing of sums.
 //
 // The program is assembled here, some 30 instructions, so that no compiler for BPF is needed. Where the kernel refuses
 // it (no CAP_BPF, a sysctl, a kernel without BPF), there is no bound in bytes.

@@ -12,36 +12,18 @@
 
 namespace twill {
 
-TunResult OpenTun(const std::string& name, bool multi_queue) noexcept {
-  TunResult result;
+Result<UniqueFd> OpenTun(const std::string& name, bool multi_queue) noexcept {
   UniqueFd fd(::open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK));
-  if (!fd.valid()) {
-    result.error = errno;
-    result.operation = "open /dev/net/tun";
-    return result;
-  }
+  if (!fd.valid()) return Failure::Of("open /dev/net/tun");
   ifreq request{};
   std::strncpy(request.ifr_name, name.c_str(), IFNAMSIZ - 1);
   request.ifr_flags = static_cast<short>(IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | (multi_queue ? IFF_MULTI_QUEUE : 0));
-  if (::ioctl(fd.get(), TUNSETIFF, &request) < 0) {
-    result.error = errno;
-    result.operation = "TUNSETIFF";
-    return result;
-  }
+  if (::ioctl(fd.get(), TUNSETIFF, &request) < 0) return Failure::Of("TUNSETIFF");
   // An adopted device may have been left with another header size.
   int header_size = sizeof(VnetHeader);
-  if (::ioctl(fd.get(), TUNSETVNETHDRSZ, &header_size) < 0) {
-    result.error = errno;
-    result.operation = "TUNSETVNETHDRSZ";
-    return result;
-  }
-  if (::ioctl(fd.get(), TUNSETPERSIST, 1) < 0) {
-    result.error = errno;
-    result.operation = "TUNSETPERSIST";
-    return result;
-  }
-  result.fd = std::move(fd);
-  return result;
+  if (::ioctl(fd.get(), TUNSETVNETHDRSZ, &header_size) < 0) return Failure::Of("TUNSETVNETHDRSZ");
+  if (::ioctl(fd.get(), TUNSETPERSIST, 1) < 0) return Failure::Of("TUNSETPERSIST");
+  return fd;
 }
 
 unsigned GrantTunOffloads(int fd, bool tso, bool uso) noexcept {

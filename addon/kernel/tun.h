@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "kernel/failure.h"
 #include "kernel/unique_fd.h"
 
 namespace twill {
@@ -16,15 +17,9 @@ inline constexpr unsigned kTunTsoEcn = 0x08;
 inline constexpr unsigned kTunUso4 = 0x20;
 inline constexpr unsigned kTunUso6 = 0x40;
 
-struct TunResult {
-  UniqueFd fd;
-  int error = 0;           // errno, 0 on success
-  const char* operation = "";
-};
-
 // Opens one queue of `name`, non-blocking, persistent, with a virtio_net_hdr of 10 bytes. Every queue of a device must
 // be opened with the same `multi_queue`.
-TunResult OpenTun(const std::string& name, bool multi_queue) noexcept;
+Result<UniqueFd> OpenTun(const std::string& name, bool multi_queue) noexcept;
 
 // The largest set of the wanted offload bits that the device takes, down to none; without any wanted it is asked for
 // none, so that an adopted device forgets those of an earlier run.

@@ -60,41 +60,30 @@ bool SegmentsAccepted(uint32_t address, uint16_t segments) noexcept {
 
 }  // namespace
 
-UdpResult OpenUdp(const UdpOptions& options) noexcept {
-  UdpResult result;
-  UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  const auto fail = [&result](const char* operation) {
-    result.error = errno;
-    result.operation = operation;
-  };
-  if (!fd.valid()) {
-    fail("socket");
-    return result;
-  }
+Result<UdpSocket> OpenUdp(const UdpOptions& options) noexcept {
+  UdpSocket socket;
+  socket.fd = UniqueFd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!socket.fd.valid()) return Failure::Of("socket");
+  const int fd = socket.fd.get();
   const int on = 1;
-  if (options.reuse_port && ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0) {
-    fail("SO_REUSEPORT");
-    return result;
+  if (options.reuse_port && ::setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0) {
+    return Failure::Of("SO_REUSEPORT");
   }
-  SetBuffer(fd.get(), SO_RCVBUFFORCE, SO_RCVBUF, options.buffer_bytes);
-  SetBuffer(fd.get(), SO_SNDBUFFORCE, SO_SNDBUF, options.buffer_bytes);
-  result.receive_bytes = GetInt(fd.get(), SOL_SOCKET, SO_RCVBUF);
-  result.send_bytes = GetInt(fd.get(), SOL_SOCKET, SO_SNDBUF);
-  result.mtu_discovery = GetInt(fd.get(), IPPROTO_IP, IP_MTU_DISCOVER);
+  SetBuffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, options.buffer_bytes);
+  SetBuffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, options.buffer_bytes);
+  socket.receive_bytes = GetInt(fd, SOL_SOCKET, SO_RCVBUF);
+  socket.send_bytes = GetInt(fd, SOL_SOCKET, SO_SNDBUF);
+  socket.mtu_discovery = GetInt(fd, IPPROTO_IP, IP_MTU_DISCOVER);
   const sockaddr_in name = SocketAddress(options.address, options.port);
-  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name) < 0) {
-    fail("bind");
-    return result;
-  }
-  if (options.gro) result.gro = ::setsockopt(fd.get(), SOL_UDP, kUdpGro, &on, sizeof on) == 0;
+  if (::bind(fd, reinterpret_cast<const sockaddr*>(&name), sizeof name) < 0) return Failure::Of("bind");
+  if (options.gro) socket.gro = ::setsockopt(fd, SOL_UDP, kUdpGro, &on, sizeof on) == 0;
   if (options.segment) {
     const int none = 0;
-    if (::setsockopt(fd.get(), SOL_UDP, kUdpSegment, &none, sizeof none) == 0) {
-      result.segments = SegmentsAccepted(options.address, 128) ? 128 : 64;
+    if (::setsockopt(fd, SOL_UDP, kUdpSegment, &none, sizeof none) == 0) {
+      socket.segments = SegmentsAccepted(options.address, 128) ? 128 : 64;
     }
   }
-  result.fd = std::move(fd);
-  return result;
+  return socket;
 }
 
 UniqueFd OpenSendOnly(uint32_t address, uint8_t queue, int buffer_bytes) noexcept {

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 
+#include "kernel/failure.h"
 #include "kernel/unique_fd.h"
 
 namespace twill {
@@ -26,28 +27,27 @@ struct UdpOptions {
   int buffer_bytes;
 };
 
-struct UdpResult {
+struct UdpSocket {
   UniqueFd fd;
   bool gro = false;
   uint16_t segments = 1;   // datagrams one message may carry; 1 without UDP_SEGMENT
   int receive_bytes = 0;   // what the kernel granted (it reports the double of what is asked)
   int send_bytes = 0;
   int mtu_discovery = 0;   // IP_MTU_DISCOVER as the host sets it for new sockets (sysctl net.ipv4.ip_no_pmtu_disc)
-  int error = 0;
-  const char* operation = "";
 };
 
-UdpResult OpenUdp(const UdpOptions& options) noexcept;
+Result<UdpSocket> OpenUdp(const UdpOptions& options) noexcept;
 
 // A socket that sends for `queue` from a port of its own and receives nothing. The low byte of the port is the queue.
 // Invalid when no such port is free; the queue sends from the shared port then.
 UniqueFd OpenSendOnly(uint32_t address, uint8_t queue, int buffer_bytes) noexcept;
 
 // Has the kernel give what queue k of a peer sends to queue k here, modulo `queues`: the low byte of the source port
-// says which. A flow then has one queue at both ends in both directions. It must, because the TUN sends a flow's packets
-// to the queue that wrote its last one: a flow that comes back on another queue moves there, and is reordered, at every
-// round trip. What comes from `port` itself, a peer of one queue or flanneld, is spread by the peer's address.
-// `fd` is one of the sockets that share `port`, bound in the order of their queues. Without effect on a kernel that refuses.
+// says which. A flow then has one queue at both ends in both directions. It must, because the TUN sends a flow's
+// packets to the queue that wrote its last one: a flow that comes back on another queue moves there, and is reordered,
+// at every round trip. What comes from `port` itself, a peer of one queue or flanneld, is spread by the peer's address.
+// `fd` is one of the sockets that share `port`, bound in the order of their queues. Without effect on a kernel that
+// refuses.
 void SpreadByQueue(int fd, uint16_t port, uint32_t queues) noexcept;
 
 inline sockaddr_in SocketAddress(uint32_t address, uint16_t port) noexcept {

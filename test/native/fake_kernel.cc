@@ -261,16 +261,17 @@ std::shared_ptr<twill::Engine> OpenFakeEngine(const twill::OffloadSwitches& offl
   options.own_address = 0x0a050100;
   options.broadcast = 0x0a05ffff;
   options.buffer_bytes = 4096;
-  twill::OpenResult result = twill::OpenEngine(std::move(options));
-  if (result.engine && probed) {
+  auto opened = twill::OpenEngine(std::move(options));
+  if (!opened.ok()) return nullptr;
+  if (probed) {
     FakeKernel* before = kernel;
     {
       FakeKernel probe;  // takes the probe's writes
-      result.engine->ProbeMerging();
+      opened.value()->ProbeMerging();
     }
     kernel = before;
   }
-  return result.engine;
+  return opened.value();
 }
 
 Bytes TunFrame(const Bytes& packet, const twill::VnetHeader& vnet) {

@@ -4,7 +4,9 @@
     {
       "target_name": "twill",
       "sources": [
-        "addon/binding.cc",
+        "addon/binding/engine_calls.cc",
+        "addon/binding/module.cc",
+        "addon/binding/process_calls.cc",
         "addon/packet/checksum.cc",
         "addon/packet/coalesce.cc",
         "addon/engine/engine.cc",
@@ -17,6 +19,7 @@
         "addon/engine/sender.cc",
         "addon/packet/split.cc",
         "addon/packet/trains.cc",
+        "addon/kernel/sd_notify.cc",
         "addon/kernel/tun.cc",
         "addon/kernel/udp_socket.cc"
       ],

@@ -113,6 +113,11 @@ int32_t InboundPort::Step() noexcept {
   return run_count_;
 }
 
+int InboundPort::Wait() const noexcept {
+  // A socket error wakes it too, and is gone once the step has received.
+  return std::min(engine_->Wait(queue_.udp.get()), 0);
+}
+
 // HOT
 int InboundPort::Receive() noexcept {
   message_count_ = next_message_ = 0;

@@ -19,7 +19,10 @@ namespace twill {
 
 class InboundPort {
  public:
-  // `arena` has kInboundArenaWords words and outlives the port.
+  static constexpr const char* kName = "InboundPort";
+  static constexpr size_t kArenaWords = kInboundArenaWords;
+
+  // `arena` has kArenaWords words and outlives the port.
   InboundPort(std::shared_ptr<Engine> engine, size_t queue, int32_t* arena);
   // What was received and never got its verdict ends in drop_stopped.
   ~InboundPort();
@@ -29,6 +32,8 @@ class InboundPort {
   // The number of runs to judge; 0 when there is none; -ECANCELED when stopped and all that was received is delivered;
   // -EBADFD when the TUN is gone; -errno.
   int32_t Step() noexcept;
+  // Sleeps until there may be something to receive, kMaxWaitMs at most: 0, -ECANCELED when stopped, or -errno.
+  int Wait() const noexcept;
 
  private:
   struct Run {

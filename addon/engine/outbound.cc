@@ -1,5 +1,6 @@
 #include "engine/outbound.h"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -59,6 +60,13 @@ int32_t OutboundPort::Step() noexcept {
   if (engine_->stopping()) return -ECANCELED;
   const int32_t error = ReadBatch();
   return count_ > 0 ? count_ : error;
+}
+
+int OutboundPort::Wait() const noexcept {
+  const int events = engine_->Wait(queue_.tun.get());
+  if (events < 0) return events;
+  // A deleted device polls as an error for ever.
+  return (events & (POLLERR | POLLHUP | POLLNVAL)) != 0 ? -EBADFD : 0;
 }
 
 // HOT

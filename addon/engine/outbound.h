@@ -17,7 +17,10 @@ namespace twill {
 
 class OutboundPort {
  public:
-  // `arena` has kOutboundArenaWords words and outlives the port.
+  static constexpr const char* kName = "OutboundPort";
+  static constexpr size_t kArenaWords = kOutboundArenaWords;
+
+  // `arena` has kArenaWords words and outlives the port.
   OutboundPort(std::shared_ptr<Engine> engine, size_t queue, int32_t* arena);
   // A batch that never got its verdicts ends in drop_stopped.
   ~OutboundPort();
@@ -27,6 +30,9 @@ class OutboundPort {
   // The number of descriptors to judge; 0 when there is nothing to read; -ECANCELED when stopped; -errno when the TUN
   // failed (EBADFD: deleted).
   int32_t Step() noexcept;
+  // Sleeps until there may be something to read, kMaxWaitMs at most: 0, -ECANCELED when stopped, -EBADFD when the TUN is
+  // deleted, or -errno.
+  int Wait() const noexcept;
 
  private:
   struct Packet {

@@ -29,13 +29,8 @@ export function runLoop(
   context: LoopContext,
 ): number {
   const arena = direction === 'outbound' ? newOutboundArena() : newInboundArena();
-  const buffer = arena.buffer as ArrayBuffer;
-  const port = new native.Port(
-    engine,
-    queue,
-    direction === 'outbound' ? buffer : null,
-    direction === 'inbound' ? buffer : null,
-  );
+  const Port = direction === 'outbound' ? native.OutboundPort : native.InboundPort;
+  const port = new Port(engine, queue, arena.buffer as ArrayBuffer);
   try {
     return direction === 'outbound' ? runOutbound(port, arena, context) : runInbound(port, arena, context);
   } finally {
@@ -45,7 +40,7 @@ export function runLoop(
 
 function runOutbound(port: NativePort, arena: Int32Array, context: LoopContext): number {
   for (;;) {
-    const count = port.stepOutbound();
+    const count = port.step();
     if (count < 0) return count;
     if (count > 0) {
       context.table.enter();
@@ -58,7 +53,7 @@ function runOutbound(port: NativePort, arena: Int32Array, context: LoopContext):
 
 function runInbound(port: NativePort, arena: Int32Array, context: LoopContext): number {
   for (;;) {
-    const count = port.stepInbound();
+    const count = port.step();
     if (count < 0) return count;
     if (count > 0) {
       context.table.enter();

@@ -1,4 +1,4 @@
-// The C++ addon, typed. The only file that loads it; addon/binding.cc is the other side.
+// The C++ addon, typed. The only file that loads it; addon/binding/ is the other side.
 //
 // Errors cross as numbers: a negative result is -errno. Nothing here throws but a TypeError for wrong arguments.
 
@@ -54,14 +54,15 @@ export interface NativeFailure {
 }
 
 /**
- * One or both directions of one queue, owned by the thread that made it. A step that finds nothing sleeps until there may
- * be something, a tenth of a second at most; it returns 0 when there still is nothing.
+ * One direction of one queue, owned by the thread that made it. A step that finds nothing sleeps until there may be
+ * something, a tenth of a second at most; it returns 0 when there still is nothing.
  */
 export interface NativePort {
-  /** Sends as the verdicts say, reads, and returns the number of new descriptors; 0 for none; -errno when it ends. */
-  stepOutbound(): number;
-  /** Delivers as the verdicts say, receives, and returns the number of new runs; 0 for none; -errno when it ends. */
-  stepInbound(): number;
+  /**
+   * Sends or delivers the batch before as its verdicts say, and returns the number of new descriptors (outbound) or runs
+   * (inbound); 0 for none; -errno when it ends.
+   */
+  step(): number;
   close(): void;
 }
 
@@ -78,6 +79,9 @@ export interface NativeIcmpSocket {
   /** Idempotent. What is called afterwards gets -EBADF. */
   close(): void;
 }
+
+/** `arena` has the size of its direction: outboundArenaWords or inboundArenaWords of the layout. */
+export type NativePortClass = new (id: number, queue: number, arena: ArrayBuffer) => NativePort;
 
 export interface NativeLayout {
   readonly outboundCounters: readonly string[];
@@ -126,12 +130,8 @@ export interface Native {
   /** One datagram to a systemd notification socket (sd_notify(3)). */
   sdNotify(path: string, text: string): number;
   readonly layout: NativeLayout;
-  readonly Port: new (
-    id: number,
-    queue: number,
-    outbound: ArrayBuffer | null,
-    inbound: ArrayBuffer | null,
-  ) => NativePort;
+  readonly OutboundPort: NativePortClass;
+  readonly InboundPort: NativePortClass;
   /** `buffer` holds the largest IPv4 packet, 65,535 bytes, at least. */
   readonly IcmpSocket: new (
     buffer: ArrayBuffer,

@@ -33,8 +33,10 @@ t.test('wrong calls are refused, and do no harm', (t) => {
     ['open()', () => (native.open as () => unknown)()],
     ['open(1)', () => (native.open as (x: unknown) => unknown)(1)],
     ['probe()', () => (native.probe as () => unknown)()],
-    ['new Port()', () => new (native.Port as unknown as new () => unknown)()],
-    ['new Port of no engine', () => new native.Port(999999, 0, new ArrayBuffer(8), null)],
+    ...[native.OutboundPort, native.InboundPort].flatMap((Port): [string, () => unknown][] => [
+      [`new ${Port.name}()`, () => new (Port as unknown as new () => unknown)()],
+      [`new ${Port.name} of no engine`, () => new Port(999999, 0, new ArrayBuffer(8))],
+    ]),
     ['nameThread()', () => (native.nameThread as () => unknown)()],
     ['exitNow()', () => (native.exitNow as () => unknown)()],
     ['sdNotify()', () => (native.sdNotify as () => unknown)()],
@@ -95,10 +97,10 @@ const LIVES = `
   const life = () => {
     const engine = native.open(options);
     if ('errno' in engine) throw new Error(engine.operation + ' ' + engine.errno);
-    const port = new native.Port(engine.id, 1, new ArrayBuffer(native.layout.outboundArenaWords * 4), null);
+    const port = new native.OutboundPort(engine.id, 1, new ArrayBuffer(native.layout.outboundArenaWords * 4));
     native.probe(engine.id);
     native.stop(engine.id);
-    if (port.stepOutbound() !== -125) throw new Error('a step went on after the end');
+    if (port.step() !== -125) throw new Error('a step went on after the end');
     native.close(engine.id);
     port.close();
   };
@@ -109,8 +111,8 @@ const LIVES = `
   // A worker that sleeps in a step ends when its engine is stopped, and when the main environment goes.
   const source = 'const { parentPort, workerData } = require("node:worker_threads");'
     + 'const native = require(workerData.addon);'
-    + 'const port = new native.Port(workerData.id, 0, null, new ArrayBuffer(native.layout.inboundArenaWords * 4));'
-    + 'parentPort.postMessage("waiting"); parentPort.postMessage(port.stepInbound());';
+    + 'const port = new native.InboundPort(workerData.id, 0, new ArrayBuffer(native.layout.inboundArenaWords * 4));'
+    + 'parentPort.postMessage("waiting"); parentPort.postMessage(port.step());';
   const engine = native.open(options);
   const worker = new Worker(source, { eval: true, execArgv: [], workerData: { id: engine.id, addon: process.argv[2] } });
   await new Promise((resolve) => worker.once('message', resolve));

@@ -1,4 +1,4 @@
-// Compiles the addon's packet code, without the binding, with sanitizers and on the fake kernel.
+// Compiles the addon, without the binding, with sanitizers and on the fake kernel.
 
 import { execFile } from 'node:child_process';
 import { readdirSync } from 'node:fs';
@@ -30,7 +30,7 @@ const PARALLEL = 2;
 /** Object files of the addon and the fake kernel, in directory `out`. */
 export async function compileAddon(out: string): Promise<string[]> {
   const addon = readdirSync(join(ROOT, 'addon'), { recursive: true, encoding: 'utf8' }).filter(
-    (name) => name.endsWith('.cc') && name !== 'binding.cc',
+    (name) => name.endsWith('.cc') && !name.startsWith('binding/'),
   );
   const sources = [
     ...addon.map((name) => join(ROOT, 'addon', name)),

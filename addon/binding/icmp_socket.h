@@ -12,6 +12,7 @@
 #include <uv.h>
 
 #include <cerrno>
+#include <memory>
 
 #include "kernel/icmp_socket.h"
 

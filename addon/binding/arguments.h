@@ -1,0 +1,50 @@
+// What crosses to JavaScript and back, in one place: arguments that are checked, and errors.
+//
+// Wrong arguments are a TypeError, the only thing that is ever thrown. An error is a number, -errno, where the call says
+// what failed; where it may be one of several system calls it is a Failure, which becomes `{errno, operation}`.
+#pragma once
+
+#include <napi.h>
+
+#include <optional>
+
+#include "kernel/failure.h"
+
+namespace twill {
+
+inline void ThrowTypeError(const Napi::Env& env, const char* message) {
+  Napi::TypeError::New(env, message).ThrowAsJavaScriptException();
+}
+
+// Whether there are `count` arguments; else throws, with `usage` for a message.
+inline bool CheckArguments(const Napi::CallbackInfo& info, size_t count, const char* usage) {
+  bool good = info.Length() >= count;
+  for (size_t i = 0; good && i < count; i++) good = !info[i].IsUndefined();
+  if (!good) ThrowTypeError(info.Env(), usage);
+  return good;
+}
+
+inline Napi::Value ToNumber(const Napi::Env& env, double value) { return Napi::Number::New(env, value); }
+
+inline Napi::Object ToObject(const Napi::Env& env, const Failure& failure) {
+  auto object = Napi::Object::New(env);
+  object.Set("errno", failure.error);
+  object.Set("operation", failure.operation);
+  return object;
+}
+
+// `value` as a typed array of `least` elements or more.
+inline std::optional<Napi::Float64Array> Float64s(const Napi::Value& value, size_t least) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_float64_array) return {};
+  auto array = value.As<Napi::Float64Array>();
+  if (array.ElementLength() < least) return {};
+  return array;
+}
+inline std::optional<Napi::Uint32Array> Uint32s(const Napi::Value& value, size_t least) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array) return {};
+  auto array = value.As<Napi::Uint32Array>();
+  if (array.ElementLength() < least) return {};
+  return array;
+}
+
+}  // namespace twill

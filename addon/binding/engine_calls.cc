@@ -1,0 +1,222 @@
+#include "binding/engine_calls.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <vector>
+
+#include "binding/arguments.h"
+#include "kernel/tun.h"
+#include "kernel/udp_socket.h"
+#include "packet/checksum.h"
+
+namespace twill {
+
+namespace {
+
+constexpr int32_t kMaxQueues = 256;
+constexpr size_t kMaxDeviceName = 15;  // IFNAMSIZ without its 0
+
+// State of one environment: the engines it opened. Touched on that environment's thread only.
+struct Environment {
+  std::vector<int32_t> opened;
+};
+
+uint32_t Word(const Napi::Object& from, const char* key) { return from.Get(key).ToNumber().Uint32Value(); }
+
+bool Flag(const Napi::Object& from, const char* key) { return from.Get(key).ToBoolean().Value(); }
+
+EngineOptions OptionsOf(const Napi::Object& from) {
+  const auto offload = from.Get("offload").ToObject();
+  EngineOptions options;
+  options.device = from.Get("device").ToString().Utf8Value();
+  options.listen_address = Word(from, "listenAddress");
+  options.port = static_cast<uint16_t>(Word(from, "port"));
+  options.queues = static_cast<int32_t>(Word(from, "queues"));
+  options.offload = {Flag(offload, "udpSegment"), Flag(offload, "udpGro"),   Flag(offload, "tunTso"),
+                     Flag(offload, "tunUso"),     Flag(offload, "mergeTcp"), Flag(offload, "mergeUdp"),
+                     Flag(offload, "tunQueueBound")};
+  options.reply_source = Word(from, "replySource");
+  options.own_address = Word(from, "ownAddress");
+  options.broadcast = Word(from, "broadcast");
+  options.buffer_bytes = static_cast<int32_t>(Word(from, "bufferBytes"));
+  options.rules.reserved = Flag(from, "reserved");
+  options.rules.any_option = Flag(from, "anyOption");
+  options.audit_options = Flag(from, "auditOptions");
+  return options;
+}
+
+Napi::Object ToObject(const Napi::Env& env, const Engine& engine) {
+  const Granted& granted = engine.granted();
+  auto object = Napi::Object::New(env);
+  object.Set("id", engine.id());
+  object.Set("deviceIndex", granted.device_index);
+  object.Set("tunOffloads", granted.tun);
+  object.Set("udpGro", granted.udp_gro);
+  object.Set("udpSegments", granted.udp_segments);
+  object.Set("receiveBufferBytes", granted.receive_bytes);
+  object.Set("sendBufferBytes", granted.send_bytes);
+  object.Set("queueBytes", granted.queue_bytes);
+  object.Set("checksum", ChecksumVariant());
+  return object;
+}
+
+// open(options) → {id, ...granted} or {errno, operation}
+Napi::Value Open(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (!CheckArguments(info, 1, "open(options)")) return env.Undefined();
+  if (!info[0].IsObject()) {
+    ThrowTypeError(env, "open(options): options is no object");
+    return env.Undefined();
+  }
+  EngineOptions options = OptionsOf(info[0].As<Napi::Object>());
+  if (options.queues < 1 || options.queues > kMaxQueues || options.device.empty() ||
+      options.device.size() > kMaxDeviceName) {
+    return ToObject(env, Failure{EINVAL, "open"});
+  }
+  Result<std::shared_ptr<Engine>> opened = OpenEngine(std::move(options));
+  if (!opened.ok()) return ToObject(env, opened.failure());
+  env.GetInstanceData<Environment>()->opened.push_back(opened.value()->id());
+  return ToObject(env, *opened.value());
+}
+
+// probe(id) → {result, tcp, udp}: which superpackets the device takes. The device must be up; a result other than 0
+// asks for another call. Cheap once the answer is known, and tells whether it still holds.
+Napi::Value Probe(const Napi::CallbackInfo& info) {
+  const auto engine = EngineOf(info, 1, "probe(id)");
+  auto result = Napi::Object::New(info.Env());
+  result.Set("result", engine ? engine->ProbeMerging() : -ENOENT);
+  result.Set("tcp", engine && engine->tcp_merge());
+  result.Set("udp", engine && engine->udp_merge());
+  return result;
+}
+
+// stop(id) → 0 or -errno
+Napi::Value Stop(const Napi::CallbackInfo& info) {
+  const auto engine = EngineOf(info, 1, "stop(id)");
+  if (engine) engine->Stop();
+  return ToNumber(info.Env(), engine ? 0 : -ENOENT);
+}
+
+// close(id): stops it; descriptors close when the last port has gone.
+Napi::Value Close(const Napi::CallbackInfo& info) {
+  if (CheckArguments(info, 1, "close(id)")) CloseEngine(info[0].ToNumber().Int32Value());
+  return info.Env().Undefined();
+}
+
+// forgetDevice(id) → 0 or -errno: the device goes when the engine closes.
+Napi::Value ForgetDevice(const Napi::CallbackInfo& info) {
+  const auto engine = EngineOf(info, 1, "forgetDevice(id)");
+  return ToNumber(info.Env(), engine ? ForgetTun(engine->queue(0).tun.get()) : -ENOENT);
+}
+
+template <typename Block>
+void AddCounters(const Block& block, const Offender* offenders, Napi::Float64Array& values,
+                 Napi::Uint32Array& addresses) {
+  for (size_t i = 0; i < Block::kSize; i++) {
+    values[i] += static_cast<double>(block.Get(i));
+    const uint32_t outer = offenders[i].outer.load(std::memory_order_relaxed);
+    const uint32_t source = offenders[i].source.load(std::memory_order_relaxed);
+    if (outer == 0 && source == 0) continue;
+    addresses[3 * i] = outer;
+    addresses[3 * i + 1] = source;
+    addresses[3 * i + 2] = offenders[i].destination.load(std::memory_order_relaxed);
+  }
+}
+
+// readCounters(id, outbound: boolean, values: Float64Array, offenders: Uint32Array) → 0 or -errno
+// Adds every queue's counters to `values`; `offenders` gets three words (outer, inner source, inner destination) each.
+Napi::Value ReadCounters(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto engine = EngineOf(info, 4, "readCounters(id, outbound, values, offenders)");
+  if (!engine) return ToNumber(env, -ENOENT);
+  const bool outbound = info[1].ToBoolean().Value();
+  const size_t size = outbound ? CounterBlock<Outbound>::kSize : CounterBlock<Inbound>::kSize;
+  auto values = Float64s(info[2], size);
+  auto addresses = Uint32s(info[3], 3 * size);
+  if (!values || !addresses) return ToNumber(env, -EINVAL);
+  for (size_t i = 0; i < engine->queue_count(); i++) {
+    Queue& queue = engine->queue(i);
+    if (outbound) {
+      AddCounters(queue.outbound, queue.outbound_offenders, *values, *addresses);
+    } else {
+      AddCounters(queue.inbound, queue.inbound_offenders, *values, *addresses);
+    }
+  }
+  return ToNumber(env, 0);
+}
+
+// readPeers(id, values: Float64Array, first = 0) → 0 or -errno. Adds four values per row, from `first` on, for as many
+// rows as fit: packets and bytes outbound, packets and bytes inbound.
+Napi::Value ReadPeers(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto engine = EngineOf(info, 2, "readPeers(id, values)");
+  if (!engine) return ToNumber(env, -ENOENT);
+  auto values = Float64s(info[1], 0);
+  if (!values) return ToNumber(env, -EINVAL);
+  const size_t first = std::min<size_t>(info[2].IsNumber() ? info[2].As<Napi::Number>().Uint32Value() : 0, kMaxRows);
+  const size_t rows = std::min<size_t>(values->ElementLength() / 4, kMaxRows - first);
+  for (size_t q = 0; q < engine->queue_count(); q++) {
+    Queue& queue = engine->queue(q);
+    for (size_t row = 0; row < rows; row++) {
+      const PeerCounter& out = queue.outbound_peers[first + row];
+      const PeerCounter& in = queue.inbound_peers[first + row];
+      (*values)[4 * row] += static_cast<double>(out.packets.load(std::memory_order_relaxed));
+      (*values)[4 * row + 1] += static_cast<double>(out.bytes.load(std::memory_order_relaxed));
+      (*values)[4 * row + 2] += static_cast<double>(in.packets.load(std::memory_order_relaxed));
+      (*values)[4 * row + 3] += static_cast<double>(in.bytes.load(std::memory_order_relaxed));
+    }
+  }
+  return ToNumber(env, 0);
+}
+
+// readBeats(id, values: Uint32Array) → 0 or -errno. Two values a queue: the heartbeats of its outbound and its inbound
+// worker.
+Napi::Value ReadBeats(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto engine = EngineOf(info, 2, "readBeats(id, values)");
+  if (!engine) return ToNumber(env, -ENOENT);
+  auto values = Uint32s(info[1], 2 * engine->queue_count());
+  if (!values) return ToNumber(env, -EINVAL);
+  for (size_t q = 0; q < engine->queue_count(); q++) {
+    (*values)[2 * q] = engine->queue(q).outbound_beats.load(std::memory_order_relaxed);
+    (*values)[2 * q + 1] = engine->queue(q).inbound_beats.load(std::memory_order_relaxed);
+  }
+  return ToNumber(env, 0);
+}
+
+// socketDrops(id) → datagrams lost to full receive buffers
+Napi::Value ReadSocketDrops(const Napi::CallbackInfo& info) {
+  const auto engine = EngineOf(info, 1, "socketDrops(id)");
+  double drops = 0;
+  for (size_t i = 0; engine && i < engine->queue_count(); i++) drops += SocketDrops(engine->queue(i).udp.get());
+  return ToNumber(info.Env(), drops);
+}
+
+}  // namespace
+
+std::shared_ptr<Engine> EngineOf(const Napi::CallbackInfo& info, size_t count, const char* usage) {
+  if (!CheckArguments(info, count, usage)) return nullptr;
+  return FindEngine(info[0].ToNumber().Int32Value());
+}
+
+void AddEngineCalls(Napi::Env env, Napi::Object exports) {
+  auto* environment = new Environment;
+  env.SetInstanceData(environment);
+  env.AddCleanupHook(
+      [](Environment* state) {
+        for (int32_t id : state->opened) CloseEngine(id);
+        state->opened.clear();
+      },
+      environment);
+  exports.Set("open", Napi::Function::New(env, Open, "open"));
+  exports.Set("probe", Napi::Function::New(env, Probe, "probe"));
+  exports.Set("stop", Napi::Function::New(env, Stop, "stop"));
+  exports.Set("close", Napi::Function::New(env, Close, "close"));
+  exports.Set("forgetDevice", Napi::Function::New(env, ForgetDevice, "forgetDevice"));
+  exports.Set("readCounters", Napi::Function::New(env, ReadCounters, "readCounters"));
+  exports.Set("readPeers", Napi::Function::New(env, ReadPeers, "readPeers"));
+  exports.Set("readBeats", Napi::Function::New(env, ReadBeats, "readBeats"));
+  exports.Set("socketDrops", Napi::Function::New(env, ReadSocketDrops, "socketDrops"));
+}
+
+}  // namespace twill

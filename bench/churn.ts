@@ -29,7 +29,8 @@ const WRITER = `
   const put = () => {
     const i = written++ % 500, round = Math.floor(written / 500) % 200;
     const value = JSON.stringify({ PublicIP: '100.64.' + round + '.' + (i % 250 + 1), PublicIPv6: null });
-    return { requestPut: { key: base64(prefix + '/subnets/10.' + (200 + Math.floor(i / 250)) + '.' + i % 250 + '.0-24'), value: base64(value) } };
+    const name = '10.' + (200 + Math.floor(i / 250)) + '.' + i % 250 + '.0-24';
+    return { requestPut: { key: base64(prefix + '/subnets/' + name), value: base64(value) } };
   };
   const started = Date.now();
   (async () => {

@@ -2,8 +2,8 @@
 //
 // `npm run bench` runs every suite of suites.ts and a minute of steady traffic, keeps the results as
 // bench/results/<date>-<cpu>.json, and writes the chart and the tables of README.md and docs/performance.md from them.
-// `--rounds=N` (default 5), `--seconds=N` of a TCP run (default 3), `--only=peers,churn` for some suites: then, and with
-// `--dry-run`, the figures are only shown. `npm run bench -- report` writes chart and tables from what is kept.
+// `--rounds=N` (default 5), `--seconds=N` of a TCP run (default 3), `--only=peers,churn` for some suites: then, and
+// with `--dry-run`, the figures are only shown. `npm run bench -- report` writes chart and tables from what is kept.
 // Nothing else may run on the machine meanwhile.
 
 import { relative } from 'node:path';

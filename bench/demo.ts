@@ -1,6 +1,7 @@
 // The main job, on this machine: two hosts on a switch, a container behind each, a twill daemon per host, a real etcd
-// (or, with `-- --store static`, a file) for the leases, and real packets between the containers. Everything lives in network namespaces of its own and is gone at the end, also after
-// Ctrl-C; what a killed run has left, the next one removes.
+// (or, with `-- --store static`, a file) for the leases, and real packets between the containers. Everything lives in
+// network namespaces of its own and is gone at the end, also after Ctrl-C; what a killed run has left, the next one
+// removes.
 
 import { existsSync } from 'node:fs';
 import { ETCD_PROGRAMS, joinHost, startEtcd } from '../test/support/etcd-hosts.js';

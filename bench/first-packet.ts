@@ -1,7 +1,7 @@
 // Question: how long after a lease is written to etcd does the first packet to it leave this host?
 //
-// A daemon, a container that sends a datagram every millisecond into a subnet nobody has, and a host that waits for it. Each
-// sample writes a lease for that subnet, notes the time before the put, and the time at which the first datagram
+// A daemon, a container that sends a datagram every millisecond into a subnet nobody has, and a host that waits for it.
+// Each sample writes a lease for that subnet, notes the time before the put, and the time at which the first datagram
 // arrives: etcd, watch, validation, route check, table, data path and wire are all in it. Unit: ms. `--samples=N`.
 
 import { LAB_PROGRAMS, Lab, PROJECT_ROOT, waitFor } from '../test/support/lab.js';

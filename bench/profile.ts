@@ -1,9 +1,9 @@
 // Question: where does the machine's time go while one TCP stream crosses the overlay?
 //
-// perf samples all cores for three seconds; each sample is counted under the step its call chain belongs to, in per cent
-// of all samples and in microseconds for a superpacket of 45 packets of 1372 bytes, with the part of it that is copying between user and
-// kernel memory. Both hosts, both containers and the acknowledgements on their way back are in it. `--streams=N`;
-// `--segmented` turns the offloads of the links off. The same samples are drawn as a flame graph,
+// perf samples all cores for three seconds; each sample is counted under the step its call chain belongs to, in per
+// cent of all samples and in microseconds for a superpacket of 45 packets of 1372 bytes, with the part of it that is
+// copying between user and kernel memory. Both hosts, both containers and the acknowledgements on their way back are in
+// it. `--streams=N`; `--segmented` turns the offloads of the links off. The same samples are drawn as a flame graph,
 // bench/results/flame-<N>.svg or flame-<N>-segmented.svg.
 
 import { execFileSync } from 'node:child_process';

@@ -42,8 +42,8 @@ function exitCodeOf(error: unknown): number {
 }
 
 /**
- * exit() joins the threads in which names are resolved and files read, and waits for a dead name server for seconds. With
- * the addon it does not. Without it, which the modes of the kernel work without, the end is merely slow.
+ * exit() joins the threads in which names are resolved and files read, and waits for a dead name server for seconds.
+ * With the addon it does not. Without it, which the modes of the kernel work without, the end is merely slow.
  */
 async function endWithoutJoining(): Promise<void> {
   try {

@@ -31,9 +31,9 @@ const PROGRAMS = [
 ];
 
 /**
- * Labs that mostly wait, for timers and for what another host does next: these run side by side. A lab may be named here
- * when it asserts no rate, no latency, no loss under load and no CPU time, and holds no lock of the whole machine, as
- * /run/xtables.lock is one; all else it has of its own, in network namespaces and folders named after its process.
+ * Labs that mostly wait, for timers and for what another host does next: these run side by side. A lab may be named
+ * here when it asserts no rate, no latency, no loss under load and no CPU time, and holds no lock of the whole machine,
+ * as /run/xtables.lock is one; all else it has of its own, in network namespaces and folders named after its process.
  */
 const WAITING_LABS: ReadonlySet<string> = new Set(
   [

@@ -1,5 +1,6 @@
-// An hour (or the minutes given) of two hosts on etcd under half load, with a fault at random each minute. Says at the end
-// what grew: resident memory, descriptors and threads of the daemon that is never restarted. Exit code 1 if too much did.
+// An hour (or the minutes given) of two hosts on etcd under half load, with a fault at random each minute. Says at the
+// end what grew: resident memory, descriptors and threads of the daemon that is never restarted. Exit code 1 if too
+// much did.
 //
 //   npm run soak -- [MINUTES [SEED]]
 

@@ -1,5 +1,5 @@
-// Questions: what does a lookup cost, what does a table cost, and what do the addon's inner loops cost, each against the
-// plain way to do it?
+// Questions: what does a lookup cost, what does a table cost, and what do the addon's inner loops cost, each against
+// the plain way to do it?
 //
 //   lookup   one destination among N leases: route-table.ts, a Map per prefix length, a scan of all leases (flanneld's
 //            way). Random destinations, so that the table does not stay in the cache of the processor.

@@ -1,6 +1,6 @@
-// The charts of a run as SVG, by Vega-Lite: what a user without kernel modules gains, told once in bold. Userspace peers are bars
-// with their values; what the kernel reaches by itself is a row of grey marks, for scale. Each panel has the same size and
-// the same rows; one file for light pages, one for dark ones.
+// The charts of a run as SVG, by Vega-Lite: what a user without kernel modules gains, told once in bold. Userspace
+// peers are bars with their values; what the kernel reaches by itself is a row of grey marks, for scale. Each panel has
+// the same size and the same rows; one file for light pages, one for dark ones.
 
 import { writeFileSync } from 'node:fs';
 import * as vega from 'vega';

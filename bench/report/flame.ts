@@ -1,5 +1,5 @@
-// Samples of call chains as a flame graph in SVG, by Vega-Lite: a box for each function, as wide as the share of samples
-// that it or what it called was in, on top of its caller; programs at the bottom.
+// Samples of call chains as a flame graph in SVG, by Vega-Lite: a box for each function, as wide as the share of
+// samples that it or what it called was in, on top of its caller; programs at the bottom.
 
 import { writeFileSync } from 'node:fs';
 import * as vega from 'vega';

@@ -63,8 +63,9 @@ function suiteTables(suite: SuiteResult): string {
 function machineLine({ machine, date, rounds, seconds }: Results): string {
   const programs = Object.entries(machine.programs).map(([name, version]) => `${name} ${version}`);
   return (
-    `${date.slice(0, 10)}, ${machine.cores} × ${machine.cpu}, Linux ${machine.kernel}, ${machine.system}, Node ${machine.node}, ` +
-    `twill ${machine.twill} at ${machine.commit}; ${programs.join(', ')}; TCP ${machine.congestionControl}. Both hosts on the same cores; ${rounds} interleaved rounds, ` +
+    `${date.slice(0, 10)}, ${machine.cores} × ${machine.cpu}, Linux ${machine.kernel}, ${machine.system}, ` +
+    `Node ${machine.node}, twill ${machine.twill} at ${machine.commit}; ${programs.join(', ')}; ` +
+    `TCP ${machine.congestionControl}. Both hosts on the same cores; ${rounds} interleaved rounds, ` +
     `TCP runs of ${seconds} s; medians (lowest–highest).`
   );
 }
@@ -110,7 +111,10 @@ function steadyText({ steady }: Results): string {
     .sort((a, b) => b[1] - a[1])
     .map(([name, share]) => `${name} ${(share * 100).toFixed(1)} %`);
   const where = shares.length === 0 ? 'perf is not installed' : shares.join(', ');
-  return `After ${seconds} s: ${number(residentMb)} MB resident, ${workerCollections} garbage collections in the workers. CPU samples of the process: ${where}.`;
+  return (
+    `After ${seconds} s: ${number(residentMb)} MB resident, ${workerCollections} garbage collections in the workers. ` +
+    `CPU samples of the process: ${where}.`
+  );
 }
 
 const README_METRICS = [

@@ -1,5 +1,5 @@
-// The configuration an attachment was made with, kept until it is undone: DEL must undo what ADD did, whatever the network
-// configuration and subnet.env say by then.
+// The configuration an attachment was made with, kept until it is undone: DEL must undo what ADD did, whatever the
+// network configuration and subnet.env say by then.
 //
 // One file for each attachment: <dataDir>/<container id> for eth0, as flannel's plugin names it, so that either plugin
 // undoes what the other did; <container id>:<interface> for any other, so that two attachments do not share one.
@@ -76,8 +76,8 @@ export function findAttachment(
 }
 
 /**
- * What is kept of a network's attachments. The interface is undefined where the file's name does not say it: flannel's plugin
- * kept attachments of any interface under the bare container id.
+ * What is kept of a network's attachments. The interface is undefined where the file's name does not say it: flannel's
+ * plugin kept attachments of any interface under the bare container id.
  */
 export function listAttachments(
   dataDir: string,

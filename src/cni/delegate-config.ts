@@ -1,5 +1,5 @@
-// The configuration of the plugin that does the work (bridge, unless told otherwise), made from the network configuration
-// and subnet.env. Pure.
+// The configuration of the plugin that does the work (bridge, unless told otherwise), made from the network
+// configuration and subnet.env. Pure.
 
 import { CNI_ERROR, CniError } from './cni-error.js';
 import { isObject, type JsonObject, type NetworkConfiguration } from './request.js';

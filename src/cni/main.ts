@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// The program behind `twill-cni`, which may also be installed as /opt/cni/bin/flannel. It runs once for each pod, so it loads
-// nothing but its own few modules.
+// The program behind `twill-cni`, which may also be installed as /opt/cni/bin/flannel. It runs once for each pod, so it
+// loads nothing but its own few modules.
 
 import { readFileSync } from 'node:fs';
 import { CNI_ERROR, CniError } from './cni-error.js';
@@ -14,7 +14,8 @@ function main(): number {
   try {
     if (process.env['CNI_COMMAND'] === undefined) {
       process.stderr.write(
-        `twill-cni: a CNI plugin, run by a container runtime. CNI protocol versions supported: ${SUPPORTED_VERSIONS.join(', ')}\n`,
+        'twill-cni: a CNI plugin, run by a container runtime. ' +
+          `CNI protocol versions supported: ${SUPPORTED_VERSIONS.join(', ')}\n`,
       );
       return 0;
     }

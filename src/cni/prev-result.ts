@@ -3,9 +3,9 @@
 import { isObject, type JsonObject } from './request.js';
 
 /**
- * `prevResult` with a gateway in every route. A route that names none, as ours to the Network, is made through the first
- * gateway of its family (ConfigureIface in pkg/ipam of containernetworking/plugins); CHECK compares literally with what
- * the kernel has, and does not find it. Whatever is no result is left to the delegate to refuse.
+ * `prevResult` with a gateway in every route. A route that names none, as ours to the Network, is made through the
+ * first gateway of its family (ConfigureIface in pkg/ipam of containernetworking/plugins); CHECK compares literally
+ * with what the kernel has, and does not find it. Whatever is no result is left to the delegate to refuse.
  */
 export function withGateways(prevResult: unknown): unknown {
   if (!isObject(prevResult) || !Array.isArray(prevResult['routes'])) return prevResult;

@@ -1,7 +1,7 @@
-// The command line, in Go's syntax, as flanneld's users write it: -flag=x, --flag=x, --flag x; a boolean stands alone or
-// takes =true, =false, =1, =0, =t, =f. A variable FLANNELD_<NAME> counts when its flag is not given and it is not empty.
-// Unlike flanneld, which goes on with the default, a bad value or an unknown FLANNELD_* variable is an error wherever it
-// comes from, and the exit code of an error is not 0.
+// The command line, in Go's syntax, as flanneld's users write it: -flag=x, --flag=x, --flag x; a boolean stands alone
+// or takes =true, =false, =1, =0, =t, =f. A variable FLANNELD_<NAME> counts when its flag is not given and it is not
+// empty. Unlike flanneld, which goes on with the default, a bad value or an unknown FLANNELD_* variable is an error
+// wherever it comes from, and the exit code of an error is not 0.
 
 import { OverlayError } from '../core/errors.js';
 import { usageText } from './flag-docs.js';

@@ -1,10 +1,13 @@
-// Folders: making one with all above it, and knowing one under whatever name. Node's own recursive mkdir never returns when the file system answers ENOENT for a
-// folder whose parent exists, as procfs does.
+// Folders: making one with all above it, and knowing one under whatever name. Node's own recursive mkdir never returns
+// when the file system answers ENOENT for a folder whose parent exists, as procfs does.
 
 import { existsSync, mkdirSync, realpathSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 
-/** Makes `path` and what is missing above it, with this mode before umask; nothing when it is there. Throws ErrnoException. */
+/**
+ * Makes `path` and what is missing above it, with this mode before umask; nothing when it is there. Throws
+ * ErrnoException.
+ */
 export function makeFolder(path: string, mode: number): void {
   if (existsSync(path)) return;
   const parent = dirname(path);
@@ -17,7 +20,9 @@ export function makeFolder(path: string, mode: number): void {
   }
 }
 
-/** The one name of a folder that may be spelt through links, as /var/run is /run; what is not there yet stays as given. */
+/**
+ * The one name of a folder that may be spelt through links, as /var/run is /run; what is not there yet stays as given.
+ */
 export function realFolder(path: string): string {
   try {
     return realpathSync(path);

@@ -1,8 +1,10 @@
-// Keeps the log readable while something goes wrong a thousand times: one limit for all causes, and for their recoveries.
+// Keeps the log readable while something goes wrong a thousand times: one limit for all causes, and for their
+// recoveries.
 //
-// A cause is the level and the first words of a line without its numbers, addresses and quoted names: what one neighbour
-// can vary at will makes no new cause. Each cause has a few lines at once and then one every ten seconds; each level has
-// so many lines in all. What is held back is not lost but counted: the last line of its cause comes with `repeated`.
+// A cause is the level and the first words of a line without its numbers, addresses and quoted names: what one
+// neighbour can vary at will makes no new cause. Each cause has a few lines at once and then one every ten seconds;
+// each level has so many lines in all. What is held back is not lost but counted: the last line of its cause comes with
+// `repeated`.
 
 const BURST = 5;
 const REFILL_MS = 10_000;
@@ -64,7 +66,10 @@ export class LogLimiter {
     return this.#held > 0;
   }
 
-  /** Calls `print` now, or keeps it in place of the one kept before. `repeated` counts the lines that it stands for beside itself. */
+  /**
+   * Calls `print` now, or keeps it in place of the one kept before. `repeated` counts the lines that it stands for
+   * beside itself.
+   */
   say(level: string, text: string, print: (repeated: number) => void): void {
     const nowMs = this.#now();
     const key = causeOf(level, text);

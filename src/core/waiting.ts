@@ -11,7 +11,9 @@ export interface Clock {
   after(delayMs: number, task: () => void): () => void;
 }
 
-/** CLOCK_MONOTONIC by way of performance.now() and libuv timers; they and it stand still while the machine is suspended. */
+/**
+ * CLOCK_MONOTONIC by way of performance.now() and libuv timers; they and it stand still while the machine is suspended.
+ */
 export const MONOTONIC_CLOCK: Clock = {
   nowMs: () => performance.now(),
   bootMs: readBootClock,
@@ -21,8 +23,9 @@ export const MONOTONIC_CLOCK: Clock = {
   },
 };
 
-// Node has no clock of CLOCK_BOOTTIME; proc(5) has it in steps of 10 ms, some 15 µs a look. A look that fails, as without
-// file descriptors, takes it to have run like the monotonic clock since the last one. Where the first fails there is none.
+// Node has no clock of CLOCK_BOOTTIME; proc(5) has it in steps of 10 ms, some 15 µs a look. A look that fails, as
+// without file descriptors, takes it to have run like the monotonic clock since the last one. Where the first fails
+// there is none.
 let aheadMs: number | undefined;
 let hasUptime = true;
 

@@ -1,9 +1,9 @@
 // Which rule of a built-in chain refuses the overlay's packets before our jump accepts them. Pure.
 //
 // Hosts whose FORWARD ends in an unconditional REJECT are common (Oracle Cloud's images, old RHEL): our jump is
-// appended, and stands behind it. Only what is certain counts: a rule with a match that is not understood is passed over,
-// so that no host is called ill because of an INVALID that is dropped. Other chains are looked into: firewalld accepts
-// what is in a trusted zone there, before the REJECT at its end.
+// appended, and stands behind it. Only what is certain counts: a rule with a match that is not understood is passed
+// over, so that no host is called ill because of an INVALID that is dropped. Other chains are looked into: firewalld
+// accepts what is in a trusted zone there, before the REJECT at its end.
 
 import { parsePrefix, type Prefix, prefixCovers } from '../net/prefix.js';
 
@@ -13,8 +13,8 @@ type Verdict = 'accept' | 'refuse' | 'return' | undefined;
 type Chains = (name: string) => readonly string[];
 
 /**
- * The rule, as `iptables -S` prints it, with its number; undefined when the overlay's packets get to the jump. `chains` has
- * the rules of the others in the table.
+ * The rule, as `iptables -S` prints it, with its number; undefined when the overlay's packets get to the jump. `chains`
+ * has the rules of the others in the table.
  */
 export function blockingRule(
   parent: readonly string[],

@@ -1,4 +1,5 @@
-// Features of a device, such as checksums and segmentation, by the program ethtool: what an administrator has set there.
+// Features of a device, such as checksums and segmentation, by the program ethtool: what an administrator has set
+// there.
 //
 // The program is optional. Without it nobody has set anything, at least not by it.
 

@@ -1,10 +1,10 @@
-// Names that one daemon of a host holds: its network, its device, its subnet file. A second daemon that wants one of them
-// is told so before it has touched anything.
+// Names that one daemon of a host holds: its network, its device, its subnet file. A second daemon that wants one of
+// them is told so before it has touched anything.
 //
-// A lock is an abstract Unix socket (unix(7)). It belongs to a network namespace, as devices and routes do, so that hosts
-// in namespaces that share a file system do not exclude each other, and the kernel lets go of it when the process dies,
-// however it dies. The name is padded to the full 108 bytes: Node.js up to 20 binds abstract names so, later versions in
-// their own length, and the two would not exclude each other.
+// A lock is an abstract Unix socket (unix(7)). It belongs to a network namespace, as devices and routes do, so that
+// hosts in namespaces that share a file system do not exclude each other, and the kernel lets go of it when the process
+// dies, however it dies. The name is padded to the full 108 bytes: Node.js up to 20 binds abstract names so, later
+// versions in their own length, and the two would not exclude each other.
 
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
@@ -32,8 +32,8 @@ function addressOf(name: string): string {
 }
 
 /**
- * Holds `name`; undefined when another process holds it for longer than half a second. `owner` is what that other one is
- * told, one line. Rejects with the error of bind(2) when the system has no such sockets for us.
+ * Holds `name`; undefined when another process holds it for longer than half a second. `owner` is what that other one
+ * is told, one line. Rejects with the error of bind(2) when the system has no such sockets for us.
  */
 export async function holdName(name: string, owner: string): Promise<HostLock | undefined> {
   for (let attempt = 0; ; attempt++) {

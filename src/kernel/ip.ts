@@ -149,8 +149,9 @@ export function parseBatchReport(stderr: string): {
  * ENOENT for neighbours and FDB entries, ENODEV or iproute2's own text for devices, EADDRNOTAVAIL for addresses.
  */
 export function meansGone(message: string): boolean {
-  return /No such (process|file or directory|device)|Cannot find device|does not exist|Cannot assign requested address/.test(
-    message,
+  return (
+    /No such (process|file or directory|device)/.test(message) ||
+    /Cannot find device|does not exist|Cannot assign requested address/.test(message)
   );
 }
 

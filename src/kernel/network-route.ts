@@ -42,8 +42,8 @@ export function describeConflict(
 }
 
 /**
- * Whose route takes packets to `subnet`, or to a part of it, before ours, in words; undefined when none does. `foreign` are
- * routes of others, `length` is that of our route to it: the kernel takes the longer one. Pure.
+ * Whose route takes packets to `subnet`, or to a part of it, before ours, in words; undefined when none does. `foreign`
+ * are routes of others, `length` is that of our route to it: the kernel takes the longer one. Pure.
  */
 export function describeShadow(
   subnet: Prefix,
@@ -73,8 +73,8 @@ export async function removeNetworkRoute(network: Prefix, device: string): Promi
 }
 
 /**
- * Makes the route of the Network where nobody else has one; what is in the way, in words, when somebody has. Rejects with
- * OverlayError E_KERNEL.
+ * Makes the route of the Network where nobody else has one; what is in the way, in words, when somebody has. Rejects
+ * with OverlayError E_KERNEL.
  */
 export async function syncNetworkRoute(
   network: Prefix,

@@ -1,5 +1,5 @@
-// Packets that a device dropped because nobody took them from its queue in time. For a TUN device the kernel counts them
-// as tx_dropped, and whoever reads the device never learns of them otherwise.
+// Packets that a device dropped because nobody took them from its queue in time. For a TUN device the kernel counts
+// them as tx_dropped, and whoever reads the device never learns of them otherwise.
 //
 // The count belongs to the device: one that was there before us has a past that is not ours, and one that is made anew
 // starts at 0. Devices are told apart by index, which the kernel does not give twice.

@@ -5,8 +5,8 @@
 // one of the default route that the kernel would follow.
 //
 // Chosen once, at the start; underlay-watch.ts says when it must be chosen anew. Over a restart, too, the address stays
-// as long as the interface has it, whatever was set beside it. The devices of an overlay, and addresses that a lease may
-// hold, are never candidates, whoever made them: they come and go with us.
+// as long as the interface has it, whatever was set beside it. The devices of an overlay, and addresses that a lease
+// may hold, are never candidates, whoever made them: they come and go with us.
 
 import { OverlayError } from '../core/errors.js';
 import { isBogon } from '../net/bogons.js';
@@ -213,9 +213,9 @@ function isWithin({ first, last }: LeasableRange, address: Ipv4): boolean {
 }
 
 /**
- * Addresses a host can be reached under, the best first: that of the last run, global before link-local, one with a prefix
- * before a lone /32 and the first of a network before those that came beside it (virtual addresses of keepalived or
- * kube-vip, which move between hosts), permanent before dynamic.
+ * Addresses a host can be reached under, the best first: that of the last run, global before link-local, one with a
+ * prefix before a lone /32 and the first of a network before those that came beside it (virtual addresses of keepalived
+ * or kube-vip, which move between hosts), permanent before dynamic.
  */
 function usable(link: Candidate): LinkAddress[] {
   const found = link.addresses.filter(

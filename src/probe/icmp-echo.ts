@@ -1,5 +1,5 @@
-// ICMP echo requests, and what comes back: replies, "fragmentation needed" and other words of a network that cannot deliver
-// one (RFC 792, RFC 1191). Pure.
+// ICMP echo requests, and what comes back: replies, "fragmentation needed" and other words of a network that cannot
+// deliver one (RFC 792, RFC 1191). Pure.
 
 import { type Ipv4, ipv4 } from '../net/ipv4.js';
 
@@ -42,7 +42,9 @@ export type Received =
       readonly sequence: number;
     };
 
-/** An echo request that makes an IPv4 packet of `bytes` bytes in all. Throws RangeError for less than MIN_PROBE_BYTES. */
+/**
+ * An echo request that makes an IPv4 packet of `bytes` bytes in all. Throws RangeError for less than MIN_PROBE_BYTES.
+ */
 export function buildEcho({ id, sequence, token }: Echo, bytes: number): Buffer {
   if (bytes < MIN_PROBE_BYTES) throw new RangeError(`${bytes} bytes: expected at least ${MIN_PROBE_BYTES}`);
   const packet = Buffer.alloc(bytes - IP_HEADER_BYTES);
@@ -54,7 +56,9 @@ export function buildEcho({ id, sequence, token }: Echo, bytes: number): Buffer 
   return packet;
 }
 
-/** Reads an IPv4 packet as a raw socket delivers it; undefined for whatever is no answer to a probe. Copies the token. */
+/**
+ * Reads an IPv4 packet as a raw socket delivers it; undefined for whatever is no answer to a probe. Copies the token.
+ */
 export function parseIcmp(packet: Buffer): Received | undefined {
   const header = ipHeader(packet);
   if (header === undefined || header.protocol !== PROTOCOL_ICMP) return undefined;

@@ -1,12 +1,12 @@
 // Asks all peers for an echo inside the overlay's own path, within one limit for all of them together: only that tells
 // whether a peer's packets get through. Its public IP may answer while its daemon is dead or its UDP port is blocked.
 //
-// Peers are kept in the order in which they were asked last, and whoever is first has its turn when five seconds are over.
-// A tick every 100 ms asks ten at most, so that 10,000 peers have a turn every 100 s. A peer that did not answer is asked
-// again after a second, three times in all, from the same limit.
+// Peers are kept in the order in which they were asked last, and whoever is first has its turn when five seconds are
+// over. A tick every 100 ms asks ten at most, so that 10,000 peers have a turn every 100 s. A peer that did not answer
+// is asked again after a second, three times in all, from the same limit.
 //
-// An answer counts as a path probe's does: from the address that was asked, with our identifier, a sequence number that is
-// waited for, and its token. One that comes late takes back that it was lost.
+// An answer counts as a path probe's does: from the address that was asked, with our identifier, a sequence number that
+// is waited for, and its token. One that comes late takes back that it was lost.
 
 import { type Ipv4, ipv4 } from '../net/ipv4.js';
 import { buildEcho, MIN_PROBE_BYTES, type Received, TOKEN_BYTES } from './icmp-echo.js';

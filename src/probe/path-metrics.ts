@@ -1,5 +1,5 @@
-// What the path probes and the overlay's echoes found, as metrics. A series for each peer only while there are few: ten thousand hosts that each watch
-// ten thousand others would drown whoever collects them.
+// What the path probes and the overlay's echoes found, as metrics. A series for each peer only while there are few: ten
+// thousand hosts that each watch ten thousand others would drown whoever collects them.
 
 import { performance } from 'node:perf_hooks';
 import { formatIpv4 } from '../net/ipv4.js';
@@ -58,7 +58,10 @@ export function pathMetrics(prober: PathProber | undefined): MetricFamily[] {
   return [...counters, ...gauges];
 }
 
-/** Metric families of the echoes inside the overlay; none without them. The words of the states are those of `twill peers`. */
+/**
+ * Metric families of the echoes inside the overlay; none without them. The words of the states are those of `twill
+ * peers`.
+ */
 export function reachMetrics<Lease>(
   prober: OverlayProber<Lease> | undefined,
   nameOf: (lease: Lease) => string,

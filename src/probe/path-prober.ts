@@ -1,11 +1,11 @@
 // Probes the paths to all peers, within one limit for all of them together.
 //
-// A tick every 100 ms has a budget of a few packets, whatever the number of peers: each peer has its turn after a random
-// part of the cycle and then once a cycle, which grows with the number of peers (10,000 peers: a turn every eight
-// minutes). A peer whose path MTU is being looked for has its next turn after a second, if the budget allows.
+// A tick every 100 ms has a budget of a few packets, whatever the number of peers: each peer has its turn after a
+// random part of the cycle and then once a cycle, which grows with the number of peers (10,000 peers: a turn every
+// eight minutes). A peer whose path MTU is being looked for has its next turn after a second, if the budget allows.
 //
-// An answer counts when it comes from the peer it was asked for, with identifier, sequence number and token of a probe that
-// is still waited for; everything else is counted and ignored.
+// An answer counts when it comes from the peer it was asked for, with identifier, sequence number and token of a probe
+// that is still waited for; everything else is counted and ignored.
 
 import { type Ipv4, ipv4 } from '../net/ipv4.js';
 import { buildEcho, MIN_PROBE_BYTES, type Received, TOKEN_BYTES } from './icmp-echo.js';

@@ -1,5 +1,5 @@
-// What is known of the path to one peer: round trips, losses, and the largest packet that gets through. Pure: time comes
-// in with every call.
+// What is known of the path to one peer: round trips, losses, and the largest packet that gets through. Pure: time
+// comes in with every call.
 //
 //   round trip   smoothed as TCP does it (RFC 6298); loss over the last 20 small probes, once one was ever answered: a
 //                host that answers no echo says nothing about its path

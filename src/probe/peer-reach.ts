@@ -1,5 +1,5 @@
-// Whether one peer can be reached inside the overlay, judged by echoes to its end of the overlay and by what the data path
-// counts for it. Pure: time comes in with every call.
+// Whether one peer can be reached inside the overlay, judged by echoes to its end of the overlay and by what the data
+// path counts for it. Pure: time comes in with every call.
 //
 //   unknown        just begun, or not asked
 //   ok             one of the last three echoes was answered

@@ -19,7 +19,9 @@ const IP_PMTUDISC_PROBE = 3;
 const RECEIVE_BYTES = 65_536;
 const SOL_RAW = 255;
 const ICMP_FILTER = 1;
-/** A bit for each type that is not wanted: all but echo reply (0) and unreachable (3), so that nobody's pings wake us. */
+/**
+ * A bit for each type that is not wanted: all but echo reply (0) and unreachable (3), so that nobody's pings wake us.
+ */
 const UNWANTED = ~((1 << 0) | (1 << 3)) >>> 0;
 
 /** What is used of raw-socket, which has no types. */
@@ -119,7 +121,10 @@ export function whyNotLoaded({ code, message }: NodeJS.ErrnoException): string {
   if (code === 'ERR_DLOPEN_FAILED' || message.includes('NODE_MODULE_VERSION')) {
     const abi = process.versions.modules;
     const [detail] = message.split('\n', 1);
-    return `the package raw-socket is built for another Node than ${process.version} (ABI ${abi}), or another system: npm rebuild raw-socket (${detail})`;
+    return (
+      `the package raw-socket is built for another Node than ${process.version} (ABI ${abi}), or another system: ` +
+      `npm rebuild raw-socket (${detail})`
+    );
   }
   return `the package raw-socket cannot be loaded: ${message}`;
 }

@@ -114,14 +114,15 @@ const LIVES = `
     + 'const port = new native.InboundPort(workerData.id, 0, new ArrayBuffer(native.layout.inboundArenaWords * 4));'
     + 'parentPort.postMessage("waiting"); parentPort.postMessage(port.step());';
   const engine = native.open(options);
-  const worker = new Worker(source, { eval: true, execArgv: [], workerData: { id: engine.id, addon: process.argv[2] } });
+  const spawn = (id) => new Worker(source, { eval: true, execArgv: [], workerData: { id, addon: process.argv[2] } });
+  const worker = spawn(engine.id);
   await new Promise((resolve) => worker.once('message', resolve));
   const answer = new Promise((resolve) => worker.once('message', resolve));
   const startedMs = performance.now();
   native.stop(engine.id);
   console.log(JSON.stringify({ answer: await answer, ms: performance.now() - startedMs }));
   native.open({ ...options, device: 'flannel1', port: 8286 });
-  const second = new Worker(source, { eval: true, execArgv: [], workerData: { id: engine.id + 1, addon: process.argv[2] } });
+  const second = spawn(engine.id + 1);
   await new Promise((resolve) => second.once('message', resolve));
   console.log('leaving');
   process.exit(0);

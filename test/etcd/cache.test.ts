@@ -79,7 +79,8 @@ t.test(
     const key = '/coreos.com/network/subnets/10.5.1.0-24';
     const first = await startStore({ endpoints: etcd.url, ...OWN, store });
     await first.store.close();
-    // Twice: what the second start saved must hold for the third. And once after a renewal, which changes the etcd lease.
+    // Twice: what the second start saved must hold for the third. And once after a renewal, which changes the etcd
+    // lease.
     for (const [publicIp, leaseTtlSeconds] of [
       ['172.20.0.7', 86_400],
       ['172.20.0.8', 4],

@@ -87,9 +87,8 @@ t.test('E10 our member is in the minority: the watch moves to another one', asyn
     15_000,
   ).catch(async (error: Error) => {
     const members = await Promise.all(servers.map((server) => server.tryCtl('endpoint', 'status')));
-    t.fail(
-      `${error.message}: ${JSON.stringify([minority, reasonsOf(bench.store), bench.store.status(), bench.log.slice(-8), members])}`,
-    );
+    const state = [minority, reasonsOf(bench.store), bench.store.status(), bench.log.slice(-8), members];
+    t.fail(`${error.message}: ${JSON.stringify(state)}`);
     return NaN;
   });
   t.pass(`moved after ${Math.round(movedMs)} ms`);

@@ -1,5 +1,5 @@
-// etcd goes away, freezes, is cut off or slow; the verdict is always that the table equals a fresh list afterwards, that
-// no event was lost and none applied twice.
+// etcd goes away, freezes, is cut off or slow; the verdict is always that the table equals a fresh list afterwards,
+// that no event was lost and none applied twice.
 
 import t from 'tap';
 import type { Test } from 'tap';

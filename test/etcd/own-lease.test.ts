@@ -1,4 +1,5 @@
-// What can happen to the own lease: deleted, expired while cut off, taken, overwritten, shared; and the race for subnets.
+// What can happen to the own lease: deleted, expired while cut off, taken, overwritten, shared; and the race for
+// subnets.
 
 import t from 'tap';
 import { formatPrefix, parsePrefix } from '../../src/net/prefix.js';

@@ -16,12 +16,18 @@ const STREAM = `
 const RECEIVER = `
   const hash = require('node:crypto').createHash('sha256'); let bytes = 0;
   require('node:net').createServer((s) => s.on('data', (d) => { hash.update(d); bytes += d.length; }).on('end', () => {
-    console.log('received ' + bytes + ' ' + hash.digest('hex')); process.exit(0); })).listen(7000, () => console.log('listening'));`;
+    console.log('received ' + bytes + ' ' + hash.digest('hex')); process.exit(0);
+  })).listen(7000, () => console.log('listening'));`;
 const SENDER = `${STREAM}
   const hash = createHash('sha256'); let left = Number(process.argv[2]);
   const s = require('node:net').connect(7000, process.argv[1]);
-  const next = () => { while (left > 0) { const b = cipher.update(zero.subarray(0, Math.min(left, 65536))); left -= b.length;
-    hash.update(b); if (!s.write(b)) return s.once('drain', next); } s.end(() => console.log('sent ' + hash.digest('hex'))); };
+  const next = () => {
+    while (left > 0) {
+      const b = cipher.update(zero.subarray(0, Math.min(left, 65536))); left -= b.length;
+      hash.update(b); if (!s.write(b)) return s.once('drain', next);
+    }
+    s.end(() => console.log('sent ' + hash.digest('hex')));
+  };
   next();`;
 
 t.test('1 GiB under 1 % loss and 1 % reordering', { skip: labUnavailable() }, async (t) => {

@@ -1,4 +1,5 @@
-// A name server that never answers: SIGTERM is obeyed within a second all the same. A name that leads elsewhere is followed.
+// A name server that never answers: SIGTERM is obeyed within a second all the same. A name that leads elsewhere is
+// followed.
 //
 //   h1: daemon ─► resolver ─► 127.0.0.53: listens, says nothing          etcd, reached by a name in /etc/hosts
 

@@ -1,5 +1,5 @@
-// flannel0 taken away under traffic: renamed, moved to another network namespace, replaced, deleted again and again. Its
-// file stays open and looks healthy in the first two cases.
+// flannel0 taken away under traffic: renamed, moved to another network namespace, replaced, deleted again and again.
+// Its file stays open and looks healthy in the first two cases.
 
 import t from 'tap';
 import { Lab, labUnavailable, waitFor } from '../support/lab.js';

@@ -358,7 +358,8 @@ t.test('what leaves the overlay is masqueraded, what stays inside is not', { ski
       await lab.sh('h1', 'ip route replace 10.5.2.0/24 via 192.0.2.2');
       await lab.sh('h2', 'ip route replace 10.5.1.0/24 via 192.0.2.1');
       await lab.sh('h1', 'conntrack -F');
-      if (useNftables) await lab.sh('h1', 'iptables -P FORWARD ACCEPT'); // an nft accept does not lift another table's drop
+      // An nft accept does not lift another table's drop.
+      if (useNftables) await lab.sh('h1', 'iptables -P FORWARD ACCEPT');
       const capture = await lab.capture('h2', 'eth0', 'icmp');
       t.ok(await lab.ping('c1', '192.0.2.2'), `${mode}: to the outside`);
       t.ok(await lab.ping('c1', '10.5.2.2'), `${mode}: inside`);

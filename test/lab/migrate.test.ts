@@ -1,6 +1,6 @@
-// From flanneld to twilld on one host, as docs/migrate.md tells it. What flanneld left is rebuilt from what a real one left
-// (test/fixtures/golden): device, neighbours, FDB, routes, firewall, subnet.env and keys; test/lab/flanneld.cc holds what
-// goes with its process. Host 2 is its mirror image.
+// From flanneld to twilld on one host, as docs/migrate.md tells it. What flanneld left is rebuilt from what a real one
+// left (test/fixtures/golden): device, neighbours, FDB, routes, firewall, subnet.env and keys; test/lab/flanneld.cc
+// holds what goes with its process. Host 2 is its mirror image.
 //
 //   container 1 ── host 1 (flanneld, then twilld) ── switch ── host 2 (flanneld's kernel state) ── container 2
 //                                                      └── etcd
@@ -54,7 +54,8 @@ async function leave(lab: Lab, mode: Mode, host: Host): Promise<void> {
   if (mode === 'vxlan') {
     const mac = /link\/ether (\S+)/.exec(kernel)![1];
     await ip([
-      `link add flannel.1 address ${mac} mtu 1450 type vxlan id 1 local ${host.underlayIp} dev eth0 dstport 8472 nolearning`,
+      `link add flannel.1 address ${mac} mtu 1450 type vxlan id 1 local ${host.underlayIp} dev eth0 ` +
+        'dstport 8472 nolearning',
       `addr add 10.5.${host.index}.0/32 dev flannel.1`,
       'link set flannel.1 up',
       ...sectionOf(kernel, 'ip neigh').map(

@@ -1,5 +1,6 @@
-// The daemon itself in each kernel mode, with the static store: what it leaves in the kernel and in subnet.env, restarts
-// under load, and the documented way from one mode to another. Two or three hosts on one switch; see test/support/lab.ts.
+// The daemon itself in each kernel mode, with the static store: what it leaves in the kernel and in subnet.env,
+// restarts under load, and the documented way from one mode to another. Two or three hosts on one switch; see
+// test/support/lab.ts.
 
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';

@@ -28,7 +28,9 @@ interface PathStatus {
   readonly mtuBytes?: number;
 }
 
-/** A copy of what is installed, in which the binary of raw-socket is none that this Node can load. Returns its daemon. */
+/**
+ * A copy of what is installed, in which the binary of raw-socket is none that this Node can load. Returns its daemon.
+ */
 function withForeignRawSocket(folder: string): string {
   const modules = join(folder, 'node_modules');
   mkdirSync(modules, { recursive: true });

@@ -1,5 +1,5 @@
-// A host's address changes: while its daemon runs, while etcd is away, and while the daemon is down. The lease follows in
-// place, under the same subnet, and the other hosts follow the lease.
+// A host's address changes: while its daemon runs, while etcd is away, and while the daemon is down. The lease follows
+// in place, under the same subnet, and the other hosts follow the lease.
 //
 //   host a (172.20.0.1 → .101 → .102 → .1) ── switch ── host b, host c, etcd
 

@@ -28,7 +28,10 @@ for (const mtuBytes of [1500, 9000]) {
       'the overlay',
     );
 
-    /** Stops the daemon while `write` runs, after `idleMs`. What the device then handed over and dropped, and how long it took. */
+    /**
+     * Stops the daemon while `write` runs, after `idleMs`. What the device then handed over and dropped, and how long
+     * it took.
+     */
     const whileStopped = async (idleMs: number, write: () => Promise<number>) => {
       const before = await outbound();
       const startedMs = performance.now();

@@ -1,4 +1,5 @@
-// The raw ICMP socket, by the package and by the addon: the same cases over both, in a namespace with an lo of 1500 bytes.
+// The raw ICMP socket, by the package and by the addon: the same cases over both, in a namespace with an lo of 1500
+// bytes.
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';

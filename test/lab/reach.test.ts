@@ -1,5 +1,5 @@
-// Whether a peer is said to be reached exactly when packets through the overlay reach it: three hosts on one switch, and a
-// lease of a fourth that never was (172.20.0.77). See test/support/lab.ts.
+// Whether a peer is said to be reached exactly when packets through the overlay reach it: three hosts on one switch,
+// and a lease of a fourth that never was (172.20.0.77). See test/support/lab.ts.
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -101,7 +101,8 @@ for (const [index, backend] of MODES.entries()) {
     const port = isUdp ? 8285 : 8472;
     const isOverUdp = backend['Type'] !== 'host-gw' && backend['DirectRouting'] !== true;
     await t.test('the UDP port blocked at the peer', { skip: !isOverUdp }, async (t) => {
-      const rules = `table inet wall {\nchain in {\ntype filter hook input priority -300; udp dport ${port} drop\n}\n}\n`;
+      const chain = `chain in {\ntype filter hook input priority -300; udp dport ${port} drop\n}`;
+      const rules = `table inet wall {\n${chain}\n}\n`;
       await lab.run(b.ns, 'nft', ['-f', '-'], { input: rules });
       await waitFor(async () => (await reachOf(lab, a, b.subnet)).state !== 'ok', 'not ok', 10_000);
       const peer = (await statusOf(lab, a)).peers.find((each) => each['subnet'] === b.subnet)!;

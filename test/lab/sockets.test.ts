@@ -113,7 +113,8 @@ for (const queues of [2, 4]) {
     await t.test('what is sent to such a port is kept by nobody', async (t) => {
       const [port] = sources;
       const script = `const s = require('node:dgram').createSocket('udp4'); let n = 0;
-        const next = () => (n++ < 5000 ? s.send(Buffer.alloc(1000), ${port}, '${a.underlayIp}', next) : s.close()); next();`;
+        const next = () => (n++ < 5000 ? s.send(Buffer.alloc(1000), ${port}, '${a.underlayIp}', next) : s.close());
+        next();`;
       await lab.run(b.ns, process.execPath, ['-e', script]);
       const { stdout: sockets } = await lab.run(a.ns, 'ss', ['-Hlnu', 'sport', '=', port]);
       t.match(sockets.trim().split(/\s+/)[1], /^0$/, 'its receive queue is empty');

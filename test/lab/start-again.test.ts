@@ -1,5 +1,5 @@
-// A start from the saved table, after the config changed in etcd while no daemon ran: what is made from the table is made
-// anew once etcd answers, in the same process and without a second start.
+// A start from the saved table, after the config changed in etcd while no daemon ran: what is made from the table is
+// made anew once etcd answers, in the same process and without a second start.
 //
 //   host a: daemon down ─ config changed ─ etcd stopped (SIGSTOP) ─ daemon starts ─ etcd goes on
 

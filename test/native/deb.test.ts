@@ -1,5 +1,5 @@
-// The Debian package: judged by lintian, unpacked and run. It is made of what is compiled already; `npm run test:packages`
-// compiles it twice, compares the two, and installs it.
+// The Debian package: judged by lintian, unpacked and run. It is made of what is compiled already; `npm run
+// test:packages` compiles it twice, compares the two, and installs it.
 
 import { execFileSync, spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';

@@ -1,8 +1,8 @@
 // The packages as they are given away, by `npm run test:packages`: minutes, and the Debian archive is asked.
 //
 // The Debian package is built twice, compared, installed in a clean Debian and run there; of it the image is made,
-// pushed to a registry, pulled from there and run. Registry and containers live in network namespaces, buildah's store and the
-// roots in a folder, and all of it goes at the end.
+// pushed to a registry, pulled from there and run. Registry and containers live in network namespaces, buildah's store
+// and the roots in a folder, and all of it goes at the end.
 
 import { execFileSync } from 'node:child_process';
 import {

@@ -1,4 +1,5 @@
-// Records what docs/cli.md shows, as root: `npx tsx test/repo/record-cli.ts`, then `npm run docs`. To be done again when
+// Records what docs/cli.md shows, as root: `npx tsx test/repo/record-cli.ts`, then `npm run docs`. To be done again
+// when
 // /status has other keys; docs.test.ts says so.
 //
 // Three hosts with an etcd; the third has lost its daemon. One lease is of another backend, one key is no lease.

@@ -1,5 +1,5 @@
-// Writes what the documentation takes from the code: `npm run docs`. docs/operations.md and docs/architecture.md have tables,
-// docs/cli.md samples.
+// Writes what the documentation takes from the code: `npm run docs`. docs/operations.md and docs/architecture.md have
+// tables, docs/cli.md samples.
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { bashCompletion, flagsMarkdown } from '../../src/config/flag-docs.js';

@@ -1,5 +1,5 @@
-// twill on the hosts of a lab with its default store: a real etcd on a host of its own, daemons that lease their subnets
-// from it, and containers that get their addresses from subnet.env, as a container runtime gives them.
+// twill on the hosts of a lab with its default store: a real etcd on a host of its own, daemons that lease their
+// subnets from it, and containers that get their addresses from subnet.env, as a container runtime gives them.
 
 import { mkdtempSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -51,7 +51,10 @@ export interface Task {
 export interface HostOptions {
   /** @default 1500 */
   readonly mtuBytes?: number;
-  /** Subnet of the container; undefined leaves it without an address until connectContainer(). @default 10.5.<index>.0/24 */
+  /**
+   * Subnet of the container; undefined leaves it without an address until connectContainer(). @default
+   * 10.5.<index>.0/24
+   */
   readonly subnet?: string | undefined;
 }
 
@@ -76,8 +79,8 @@ export function cleanEnvironment(extra: Readonly<Record<string, string>> = {}): 
 }
 
 /**
- * Arguments of setpriv that run a command in a namespace and end it when we end. NODE_OPTIONS goes last of all, because a
- * test runner's patched spawn puts its own back into any environment.
+ * Arguments of setpriv that run a command in a namespace and end it when we end. NODE_OPTIONS goes last of all, because
+ * a test runner's patched spawn puts its own back into any environment.
  */
 function inNamespace(ns: string, command: string, args: readonly string[]): string[] {
   return ['--pdeathsig', 'KILL', 'ip', 'netns', 'exec', ns, 'env', '-u', 'NODE_OPTIONS', command, ...args];
@@ -109,7 +112,9 @@ require('node:readline').createInterface({ input: process.stdin }).on('line', (l
   request.on('error', fail).on('timeout', () => request.destroy(new Error('no answer')));
 });`;
 
-/** Sends GETs from inside a namespace. One process for all of them: a new one for each look costs a core while we poll. */
+/**
+ * Sends GETs from inside a namespace. One process for all of them: a new one for each look costs a core while we poll.
+ */
 class Getter {
   readonly #child: ChildProcess;
   readonly #waiting = new Map<number, (answer: Answer | Error) => void>();

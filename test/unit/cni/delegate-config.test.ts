@@ -116,7 +116,8 @@ t.test('subnet.env: what is missing or wrong is named', (t) => {
   const parse = (text: string): unknown => parseSubnetEnv(text, '/run/flannel/subnet.env');
   t.throws(() => parse('foo=bar'), {
     message:
-      '/run/flannel/subnet.env is missing FLANNEL_NETWORK, FLANNEL_IPV6_NETWORK, FLANNEL_SUBNET, FLANNEL_IPV6_SUBNET, FLANNEL_MTU, FLANNEL_IPMASQ',
+      '/run/flannel/subnet.env is missing FLANNEL_NETWORK, FLANNEL_IPV6_NETWORK, ' +
+      'FLANNEL_SUBNET, FLANNEL_IPV6_SUBNET, FLANNEL_MTU, FLANNEL_IPMASQ',
   });
   const good = {
     FLANNEL_NETWORK: '10.1.0.0/16,10.2.0.0/16,10.1.0.0/16',

@@ -17,7 +17,8 @@ t.test('parseNetworkConfig() computes what is left out', (t) => {
       '10.3.0.0/16 /28 10.3.5.0-10.3.8.0 udp',
     ],
     [
-      '{"Network":"10.0.0.0/8","SubnetLen":20,"SubnetMin":"10.10.0.0","SubnetMax":"10.99.0.0","Backend":{"Type":"udp","Port":7890}}',
+      '{"Network":"10.0.0.0/8","SubnetLen":20,"SubnetMin":"10.10.0.0","SubnetMax":"10.99.0.0",' +
+        '"Backend":{"Type":"udp","Port":7890}}',
       '10.0.0.0/8 /20 10.10.0.0-10.99.0.0 udp',
     ],
     ['{"Network":"10.5.0.0/22"}', '10.5.0.0/22 /24 10.5.1.0-10.5.3.0 udp'],

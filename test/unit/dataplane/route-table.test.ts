@@ -315,7 +315,9 @@ t.test('a thread that reads while another publishes never sees half a publicatio
     do {
       reader.enter();
       const first = reader.peerAddress(reader.lookup(0x0a050000));
-      for (let i = 1; i < 64; i++) if (reader.peerAddress(reader.lookup(0x0a050000 + i * 1024 + 5)) !== first) mixtures++;
+      for (let i = 1; i < 64; i++) {
+        if (reader.peerAddress(reader.lookup(0x0a050000 + i * 1024 + 5)) !== first) mixtures++;
+      }
       reader.leave();
       batches++;
       seen.add(first);

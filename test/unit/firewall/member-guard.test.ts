@@ -4,6 +4,7 @@ import { ipv4 } from '../../../src/net/ipv4.js';
 
 t.test('formatGuard() replaces what belongs to its VNI in one transaction', (t) => {
   const options = { port: 8472, vni: 1, sourceCheck: 'strict' as const };
+  const drop = 'counter drop comment "drop VNI 1 on port 8472 from hosts without a lease"';
   t.equal(
     formatGuard(options, [ipv4(0xc0000201), ipv4(0xc0000202)]),
     `add table ip twill-vxlan
@@ -19,7 +20,7 @@ table ip twill-vxlan {
   }
   chain input_1 {
     type filter hook input priority -10; policy accept;
-    udp dport 8472 @th,96,24 1 ip saddr != @members_1 counter drop comment "drop VNI 1 on port 8472 from hosts without a lease"
+    udp dport 8472 @th,96,24 1 ip saddr != @members_1 ${drop}
   }
 }
 `,

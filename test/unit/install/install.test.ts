@@ -62,7 +62,8 @@ t.test('npm pack, then install in an empty folder', { timeout: 110_000 }, async 
   const out = join(folder, 'docker');
   bin('mk-docker-opts', ['-f', join(folder, 'none.env'), '-d', out]);
   t.match(readFileSync(out, 'utf8'), /^DOCKER_/m);
-  const load = `require('node-gyp-build')(require('node:path').dirname(require.resolve('@twill-overlay/twill/package.json'))).layout.outboundCapacity`;
+  const root = `require('node:path').dirname(require.resolve('@twill-overlay/twill/package.json'))`;
+  const load = `require('node-gyp-build')(${root}).layout.outboundCapacity`;
   const loaded = spawnSync('env', ['-u', 'NODE_OPTIONS', process.execPath, '-p', load], {
     cwd: target,
     encoding: 'utf8',

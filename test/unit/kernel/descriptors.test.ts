@@ -39,7 +39,8 @@ t.test('runCommand(), openMonitor() and runPlugin() outlive a lack of descriptor
   t.equal(status, 0, stderr);
   t.equal(
     stdout,
-    'EMFILE\nE_KERNEL Cannot run "true": spawn true EMFILE\nfailed to delegate add: /bin/true: spawnSync /bin/true EMFILE\nspawn ip EMFILE\nchange 0\n',
+    'EMFILE\nE_KERNEL Cannot run "true": spawn true EMFILE\n' +
+      'failed to delegate add: /bin/true: spawnSync /bin/true EMFILE\nspawn ip EMFILE\nchange 0\n',
   );
   t.end();
 });

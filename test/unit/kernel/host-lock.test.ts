@@ -40,7 +40,8 @@ t.test('holdName() waits for a holder that is about to end', async (t) => {
 
 t.test('a name is free when its holder is killed', async (t) => {
   const script = `
-    require('node:net').createServer().listen({ path: ('\\0twill/${NAME}').padEnd(108, '\\0') }, () => console.log('held'));`;
+    const path = ('\\0twill/${NAME}').padEnd(108, '\\0');
+    require('node:net').createServer().listen({ path }, () => console.log('held'));`;
   const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
   await once(child.stdout, 'data');
   t.equal(await holdName(NAME, 'too early'), undefined);

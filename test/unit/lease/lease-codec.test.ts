@@ -96,11 +96,13 @@ t.test("formatLeaseValue() writes flannel's bytes", (t) => {
     ],
     [
       { publicIp, backendType: 'vxlan', backendData: { VNI: 1, VtepMAC: 'da:cf:2f:a4:f8:4a' } },
-      '{"PublicIP":"172.20.0.1","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"da:cf:2f:a4:f8:4a"}}',
+      '{"PublicIP":"172.20.0.1","PublicIPv6":null,"BackendType":"vxlan",' +
+        '"BackendData":{"VNI":1,"VtepMAC":"da:cf:2f:a4:f8:4a"}}',
     ],
     [
       { publicIp, backendType: 'extension', backendData: '<a>&\u2028' },
-      String.raw`{"PublicIP":"172.20.0.1","PublicIPv6":null,"BackendType":"extension","BackendData":"\u003ca\u003e\u0026\u2028"}`,
+      '{"PublicIP":"172.20.0.1","PublicIPv6":null,"BackendType":"extension",' +
+        String.raw`"BackendData":"\u003ca\u003e\u0026\u2028"}`,
     ],
   ];
   for (const [words, expected] of cases) {
@@ -171,7 +173,8 @@ t.test('parseLeaseValue() refuses what no host can mean, naming the value', (t) 
 
 t.test('parseLeaseValue() survives every truncation and every flipped byte of a value', (t) => {
   const text =
-    '{"PublicIP":"172.20.0.1","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"da:cf:2f:a4:f8:4a"}}';
+    '{"PublicIP":"172.20.0.1","PublicIPv6":null,"BackendType":"vxlan",' +
+    '"BackendData":{"VNI":1,"VtepMAC":"da:cf:2f:a4:f8:4a"}}';
   let refused = 0;
   for (let i = 0; i < text.length; i++) {
     t.equal(parseLeaseValue(text.slice(0, i)).ok, false);

@@ -39,7 +39,8 @@ t.test('it answers, for its owner alone, and goes with its server', async (t) =>
 
 t.test('the socket of a dead daemon is replaced', async (t) => {
   const path = join(folder(t), 't.sock');
-  const script = `require('node:net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`;
+  const kill = `() => process.kill(process.pid, 'SIGKILL')`;
+  const script = `require('node:net').createServer().listen(${JSON.stringify(path)}, ${kill})`;
   spawnSync('env', ['-u', 'NODE_OPTIONS', process.execPath, '-e', script]);
   t.ok(statSync(path).isSocket(), 'it was left behind');
   const server = await openControlSocket(path, SERVED);

@@ -19,7 +19,8 @@ t.test('toFault() tells the kinds apart by what etcd, gRPC and OpenSSL really sa
     [
       named(
         'GRPCUnavailableError',
-        '14 UNAVAILABLE: No connection established. Last error: unable to verify the first certificate. Resolution note: ',
+        '14 UNAVAILABLE: No connection established. ' +
+          'Last error: unable to verify the first certificate. Resolution note: ',
       ),
       'tls',
       false,

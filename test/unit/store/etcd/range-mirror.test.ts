@@ -343,8 +343,8 @@ function randomOf(seed: number): () => number {
   };
 }
 
-// What released versions of etcd did wrong, in any order: events lost, replayed, out of order, in fragments, streams that
-// end in the middle, compactions (etcd issues 15271, 17529, 18089, 19179, 20221).
+// What released versions of etcd did wrong, in any order: events lost, replayed, out of order, in fragments, streams
+// that end in the middle, compactions (etcd issues 15271, 17529, 18089, 19179, 20221).
 t.test(
   'E16 RangeMirror is the range after the next comparison, and no older event undoes a newer',
   async (t) => {

@@ -1,6 +1,7 @@
 // Metrics in Prometheus' text format. Values are read when they are scraped; nothing is counted here. The library is
 // loaded at the first scrape: a start should not wait for it.
 
+import type prom from 'prom-client';
 import type { Counter, Gauge, Registry } from 'prom-client';
 import type { MetricFamily } from '../core/metric.js';
 
@@ -17,7 +18,7 @@ export interface RenderedMetrics {
   readonly body: string;
 }
 
-type Library = typeof import('prom-client');
+type Library = typeof prom;
 
 const PREFIX = 'twill_';
 

@@ -7,7 +7,7 @@ import t from 'tap';
 import type { IWatchRequest, IWatchResponse } from 'etcd3';
 import type { Session, SessionSource } from '../../../../src/store/etcd/connection.js';
 import type { KvEntry } from '../../../../src/store/etcd/etcd-kv.js';
-import { EtcdFault } from '../../../../src/store/etcd/faults.js';
+import { type EtcdFault } from '../../../../src/store/etcd/faults.js';
 import type { MirrorEvent } from '../../../../src/store/etcd/mirror-diff.js';
 import { ProgressSupport } from '../../../../src/store/etcd/progress-support.js';
 import { RangeMirror } from '../../../../src/store/etcd/range-mirror.js';

@@ -55,7 +55,12 @@ interface Group {
 }
 
 const GROUPS: readonly Group[] = [
-  { name: 'unit', directories: ['test/unit', 'test/repo', 'test/boundary'], jobs: 2, timeoutSeconds: 120 },
+  {
+    name: 'unit',
+    directories: ['test/unit', 'test/repo', 'test/boundary', 'bench'],
+    jobs: 2,
+    timeoutSeconds: 120,
+  },
   { name: 'native', directories: ['test/native', 'test/fuzz'], jobs: 2, timeoutSeconds: 400 },
   { name: 'etcd', directories: ['test/etcd'], jobs: 2, timeoutSeconds: 240 },
   {

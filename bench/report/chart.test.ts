@@ -2,8 +2,8 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { darkChartPath, writeChart } from '../../../bench/report/chart.js';
-import { findRow, medianOf, readNewestResults } from '../../../bench/report/results.js';
+import { darkChartPath, writeChart } from './chart.js';
+import { findRow, medianOf, readNewestResults } from './results.js';
 
 t.test('writeChart() tells one message, with a value at each mark, for light and dark pages', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'twill-chart-'));

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { boxesOf, type Sample } from '../../../bench/report/flame.js';
+import { boxesOf, type Sample } from './flame.js';
 
 const kernel = (name: string) => ({ name, isKernel: true });
 const user = (name: string) => ({ name, isKernel: false });

@@ -64,14 +64,15 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   bench: ['core', 'net', 'config', 'lease', 'dataplane', 'store', 'test/support'],
 };
 
-/** What may be said of a test: it imports whatever it tests, and what it shares with the benchmarks. */
-export const ANYTHING = 'test';
+/** What imports whatever it tests, but no benchmark: what both need is in test/support. */
+export const TESTS = 'test';
 
 /** No I/O, no clock, no randomness, no timer: nothing of Node but pure values. */
 export const PURE: readonly string[] = ['net', 'config', 'lease'];
 
-/** The unit that a file of the repository belongs to. */
+/** The unit that a file of the repository belongs to. A test is a test wherever it lies. */
 export function unitOf(path: string): string {
+  if (/\.test\.[jt]s$/.test(path)) return TESTS;
   const inside = path.replace(/\.[jt]s$/, '').replace(/^src\//, '');
   if (inside.startsWith('test/support/')) return 'test/support';
   return inside.split('/')[0];

@@ -6,8 +6,8 @@
 
 import { setFlagsFromString } from 'node:v8';
 
-// V8 would rather let garbage lie than collect it: up to 256 MB of it, on a host whose memory is for others. The packet
-// loops make none, and are compiled as ever. So: collect early, and keep what is new in a space of 2 MB.
+// By default V8 lets up to 256 MB of garbage lie before it collects it, and the memory of this host is for its
+// containers. So it collects early, and keeps new objects in a space of 2 MB. The packet loops make no garbage.
 for (const flag of ['--optimize-for-size', '--max-semi-space-size=1', '--semi-space-growth-factor=1'])
   setFlagsFromString(flag);
 
@@ -24,7 +24,8 @@ function onStopSignal(signal: NodeJS.Signals): void {
   stop.abort();
 }
 
-// Nothing is to be reloaded: files and certificates are read again when they change. Unhandled, each would end us.
+// There is nothing to reload: files and certificates are read again when they change. Without a handler, each of these
+// signals would end the process.
 for (const ignored of ['SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGALRM', 'SIGPIPE'] as const)
   process.on(ignored, () => undefined);
 process.on('SIGINT', onStopSignal);

@@ -1,9 +1,9 @@
-// What another mode of ours left in the kernel, removed once the mode in force carries the traffic.
+// Removes what another mode of ours left in the kernel, once the mode in force carries the traffic.
 //
 // A mode leaves its state behind on purpose, so that a restart loses nothing; after a change of the network config's
-// backend type that state is in the way (its routes are more specific than the udp mode's one route). Only what is ours
-// goes, and of our network, or of the one that the last run of this host served: devices with our mark, routes of our
-// protocol, the guard of a device's VNI. Another daemon of this host may carry another network.
+// backend type that state is in the way (its routes are more specific than the udp mode's one route). Only what we made
+// is removed, and only what belongs to our network or to the one that the last run on this host served: devices with
+// our mark, routes of our protocol, the guard of a device's VNI. Another daemon of this host may carry another network.
 
 import { ipBatch, meansGone, ROUTE_PROTOCOL } from '../kernel/ip.js';
 import { deleteLink, listLinks } from '../kernel/link.js';
@@ -16,7 +16,7 @@ import type { Link } from '../kernel/link.js';
 import type { Logger } from '../core/log.js';
 
 export interface LeftoverOptions {
-  /** Whose state may go. */
+  /** Networks whose state is removed. */
   readonly networks: readonly Prefix[];
   /** The device of the mode in force; it and the routes on it stay. */
   readonly device: string | undefined;

@@ -18,13 +18,13 @@ import { removeDevice } from './leftovers.js';
 export interface Trace {
   readonly kind: 'device' | 'route' | 'chain' | 'table';
   readonly name: string;
-  /** Removes it; one that is gone is success. Rejects with OverlayError. */
+  /** Removes it; succeeds when it is gone already. Rejects with OverlayError. */
   readonly remove: () => Promise<void>;
 }
 
 /**
- * What is there now, in the order in which it is best removed: rules, routes, devices. With `network` only what belongs
- * to that one, for daemons of others may be running.
+ * Lists what is there now, in the order in which it is best removed: rules, routes, devices. With `network`, lists only
+ * what belongs to that one, because daemons of other networks may be running.
  */
 export async function findTraces(network?: Prefix): Promise<Trace[]> {
   return [
@@ -35,7 +35,7 @@ export async function findTraces(network?: Prefix): Promise<Trace[]> {
   ];
 }
 
-// The rules of all networks go.
+// The rules of all networks are removed.
 const ANY: Prefix = { address: ipv4(0), length: 0 };
 
 async function findChains(only: Prefix | undefined): Promise<Trace[]> {

@@ -1,4 +1,4 @@
-// What the table of flags says to people and to shells: --help, docs/operations.md, the completion. Pure.
+// The table of flags as text: for --help, for docs/operations.md, and for the completion of shells. Pure.
 
 import { ALL_FLAGS, type Flag, IGNORED, NOT_YET } from './flags.js';
 
@@ -22,7 +22,7 @@ export function usageText(): string {
   return ['Usage: twilld [OPTION]...', ...lines, ...rest, ''].join('\n');
 }
 
-/** The flags as a Markdown table; in a second one those that flanneld has and twilld does not follow. */
+/** The flags as a Markdown table, followed by a table of flanneld's flags that twilld does not follow. */
 export function flagsMarkdown(): string {
   const rows = ALL_FLAGS.map((flag) => {
     const expected = flag.choices.length > 0 ? flag.choices.join(', ') : flag.expected;
@@ -48,7 +48,7 @@ export function flagsMarkdown(): string {
   ].join('\n');
 }
 
-/** Completion for bash: the names of the flags, the values of those that have few, files for those that name one. */
+/** Completion for bash: names of flags, values where there are few, and files where a flag names one. */
 export function bashCompletion(): string {
   const names = [...ALL_FLAGS.map(({ name }) => name), 'help', 'version'].map((name) => `--${name}`);
   const cases = ALL_FLAGS.flatMap(({ name, choices, isSwitch }) => {

@@ -25,7 +25,7 @@ export type ParsedCommandLine =
   | {
       readonly kind: 'run';
       readonly flags: Flags;
-      /** What was given in vain. */ readonly warnings: readonly string[];
+      /** Flags that were given and change nothing, in words. */ readonly warnings: readonly string[];
     }
   | { readonly kind: 'help'; readonly text: string }
   | { readonly kind: 'version' };
@@ -99,7 +99,7 @@ function parsed<T>(flag: Flag<T>, values: readonly string[], origin: string): T 
   return value;
 }
 
-/** What the variable of a flag says; undefined when it is not set, empty, or none of ours. */
+/** The value of a flag's variable; undefined when it is unset, empty, or not one of ours. */
 function fromEnvironment(name: string, env: Environment): string | undefined {
   const variable = variableOf(name);
   const value = env[variable];
@@ -110,7 +110,7 @@ function refuseNotYet(name: string, origin: string): void {
   if (Object.hasOwn(NOT_YET, name)) throw usage(`${origin} is not supported yet: ${NOT_YET[name]}`);
 }
 
-/** How a flag of glog is read; undefined for any other name. */
+/** How a flag of glog is parsed; undefined for any other name. */
 function ignoredFlag(name: string): Pick<Flag<string>, 'isSwitch' | 'isList' | 'expected'> | undefined {
   if (!Object.hasOwn(IGNORED, name)) return undefined;
   const { isSwitch } = IGNORED[name];
@@ -133,8 +133,8 @@ function switchOf(origin: string, value: string): boolean {
   return parsed;
 }
 
-// A password with a blank that is not quoted goes on as an argument of its own; so does a misspelt FLANNELD_* or
-// --etcd-* assignment. These messages go into logs, so only what can be none of it is shown.
+// A password with a blank that was not quoted arrives as an argument of its own, and so may a misspelt assignment of
+// FLANNELD_* or --etcd-*. These messages go into logs, so they show only what cannot be part of a password.
 const MAY_BE_SECRET = /pass|secret|token|user|etcd/i;
 
 function showArgument(args: readonly string[], index: number): string {

@@ -1,8 +1,8 @@
-// The flags of twilld: one table in groups, one group for each part of the program. Types come from it, and by
-// flag-parser.ts and flag-docs.ts the parsing, the FLANNELD_* variables, the help, the documents and the completion.
+// The flags of twilld: one table in groups, one group for each part of the program. Types follow from the table; so do,
+// by flag-parser.ts and flag-docs.ts, parsing, FLANNELD_* variables, help, documents and completion.
 //
-// Names and defaults are flannel's where flannel has the flag. What no code reads is not in the table: NOT_YET and
-// IGNORED below say what becomes of it.
+// Names and defaults are flannel's where flannel has the flag. A flag that no code reads is not in the table: NOT_YET
+// and IGNORED below say what happens when it is given.
 
 import {
   DEFAULT_CONTROL_SOCKET,
@@ -22,13 +22,13 @@ export interface Flag<T> {
   readonly otherwise: T;
   /** What is expected, to continue "expected …". */
   readonly expected: string;
-  /** May stand without a value, which is "true" then. */
+  /** The flag may stand without a value, and then means "true". */
   readonly isSwitch: boolean;
-  /** May be given more than once. */
+  /** The flag may be given more than once. */
   readonly isList: boolean;
-  /** All values there are, if they are few. */
+  /** All values that are allowed, if they are few. */
   readonly choices: readonly string[];
-  /** The value of what was given; undefined when it is none. `given` has one element but in a list. */
+  /** The value of the given texts, one text unless the flag is a list; undefined when they are no value. */
   readonly parse: (given: readonly string[]) => T | undefined;
 }
 
@@ -268,7 +268,7 @@ export function valuesByName(flags: Flags): ReadonlyMap<string, unknown> {
   );
 }
 
-/** Flags of flanneld for what twill cannot do yet, with that: to take one and to go on without would be untrue. */
+/** Flags of flanneld for what twill cannot do yet, each with that. To accept one would promise what is not done. */
 export const NOT_YET: Readonly<Record<string, string>> = {
   'kube-subnet-mgr': 'leases from the Kubernetes API',
   'kube-api-url': 'leases from the Kubernetes API',
@@ -282,12 +282,12 @@ export const NOT_YET: Readonly<Record<string, string>> = {
 /** A flag of glog, which flannel's deployments pass. */
 export interface IgnoredFlag {
   readonly isSwitch: boolean;
-  /** The value that says what twill does anyway, and so needs no warning. */
+  /** The value that asks for what twill does anyway; it needs no warning. */
   readonly fits: string | undefined;
   readonly reason: string;
 }
 
-/** Taken, with a warning where it would change something. */
+/** Flags that are accepted and ignored, with a warning where they would change something. */
 export const IGNORED: Readonly<Record<string, IgnoredFlag>> = {
   logtostderr: { isSwitch: true, fits: 'true', reason: 'the log always goes to standard error' },
   alsologtostderr: { isSwitch: true, fits: 'true', reason: 'the log always goes to standard error' },

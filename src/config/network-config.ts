@@ -29,7 +29,7 @@ export interface NetworkConfig {
   readonly backendType: string;
   /** The Backend object as given (keys in their own spelling); {} when absent. */
   readonly backend: Readonly<Record<string, unknown>>;
-  /** What was ignored, in words. */
+  /** What the parser ignored, in words. */
   readonly warnings: readonly string[];
 }
 
@@ -48,7 +48,7 @@ const KEYS = [
   'Backend',
 ];
 
-/** Addresses that a subnet which may be leased holds, first and last: none of a host's own can be there. */
+/** First and last address of the range that may be leased. No host may have an address of its own in it. */
 export function leasableRange(config: NetworkConfig): { readonly first: Ipv4; readonly last: Ipv4 } {
   return {
     first: config.subnetMin,

@@ -8,7 +8,7 @@ export type SourceCheck = (typeof SOURCE_CHECKS)[number];
 export const OFFLOADS = ['auto', 'off'] as const;
 export type Offload = (typeof OFFLOADS)[number];
 
-/** What can be switched off alone, because there are kernels and cards with one of them broken. Each has a flag. */
+/** Offloads that can be switched off one by one, because some kernels and cards have one that is broken. */
 export const OFFLOAD_FEATURES = [
   'udpSegment',
   'udpGro',
@@ -22,7 +22,7 @@ export type OffloadFeature = (typeof OFFLOAD_FEATURES)[number];
 export type OffloadFlags = Readonly<Record<OffloadFeature, Offload>>;
 export type OffloadSwitches = Readonly<Record<OffloadFeature, boolean>>;
 
-/** Which features are wanted: `offload` off is all of them off. */
+/** The features that are wanted. With `offload` "off" none is. */
 export function offloadSwitches(flags: OffloadFlags & { readonly offload: Offload }): OffloadSwitches {
   const entries = OFFLOAD_FEATURES.map((feature) => [
     feature,

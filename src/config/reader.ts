@@ -32,7 +32,7 @@ export function boolean(backend: RawBackend, key: string): boolean {
   return value;
 }
 
-/** What to throw for a value that is not as expected. */
+/** The error to throw for a value that is not as expected. */
 export function wrong(key: string, value: unknown, expected: string): OverlayError {
   return new OverlayError('E_CONFIG', `Network config, Backend.${key} ${quote(value)}: expected ${expected}`);
 }

@@ -1,14 +1,14 @@
-// FLANNELD_* variables that no flag has. Pure.
+// Finds FLANNELD_* variables that belong to no flag. Pure.
 //
-// flanneld ignores them, and so goes on with a default that somebody meant to change.
+// flanneld ignores such variables, and goes on with a default that somebody meant to change.
 
 const PREFIX = 'FLANNELD_';
 
-/** Flags that are asked for on the command line alone; images have FLANNELD_VERSION as a label of what they hold. */
+/** Flags that count on the command line only: images use FLANNELD_VERSION as a label of what they contain. */
 const WITHOUT_MEANING = [`${PREFIX}VERSION`, `${PREFIX}HELP`];
 
-// What Kubernetes and Docker put into the containers beside a Service, or a linked container, of the name "flanneld" or
-// "flanneld-…". A flag may end in PORT, too, but has no URL as its value.
+// Variables that Kubernetes and Docker set in containers beside a Service, or a linked container, whose name is
+// "flanneld" or begins with "flanneld-". A flag may end in PORT, too, but has no URL as its value.
 const SERVICE_LINK = /_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$/;
 const LINK_URL = /^(tcp|udp|sctp):\/\//;
 

@@ -35,7 +35,7 @@ const warning = (scope: Scope, meaning: string, action: string): Kind => ({
 
 /** Every condition there is. A code is never reused for another meaning. */
 export const CONDITIONS = {
-  starting: error('the start is not through', 'see what it waits for'),
+  starting: error('the daemon is still starting', 'the text says what it waits for'),
   'config-missing': error(
     'there is no network config in etcd',
     'write it: etcdctl put <prefix>/config \'{"Network":"10.244.0.0/16"}\'',
@@ -46,14 +46,14 @@ export const CONDITIONS = {
   ),
   'public-ip-changed': error(
     'this host has another public IP than its lease says',
-    'it is being published; if that lasts, see the text',
+    'the daemon publishes the new one; if this lasts, see the text',
   ),
   'subnet-file': error(
     'subnet.env cannot be written: new pods get no network',
     'see the folder of --subnet-file: permissions, space, read-only mount',
   ),
   'repair-failed': error(
-    'the kernel cannot be compared with what it should hold, twice in a row',
+    'comparing the kernel with the desired state failed twice in a row',
     'see the text; `twill doctor`',
   ),
   'no-permission': error(
@@ -104,7 +104,7 @@ export const CONDITIONS = {
     'the kernel does not forward packets between pods and the overlay',
     'sysctl -w net.ipv4.ip_forward=1, and lasting in /etc/sysctl.d',
   ),
-  'health-failed': error('a part cannot say how it is', 'report it with the log'),
+  'health-failed': error('a part of the daemon cannot say how it is', 'report it with the log'),
 
   'bridge-filter-off': warning(
     'node',
@@ -113,7 +113,7 @@ export const CONDITIONS = {
   ),
   'firewall-cleanup': warning(
     'node',
-    'something beside the rules could not be made, or removed',
+    'old firewall rules could not be removed, or the blackhole route not be made',
     'see the text',
   ),
   'lease-not-renewed': warning('node', 'renewing the lease failed; it is tried again', 'see the text'),
@@ -126,7 +126,7 @@ export const CONDITIONS = {
   'probes-off': warning(
     'node',
     'path probes are off: no round-trip times, losses and path MTUs of peers',
-    'see the text; --path-probes=false if that is meant',
+    'see the text; start with --path-probes=false if they are not wanted',
   ),
 
   'peer-other-type': warning(
@@ -205,8 +205,9 @@ export function conditionOfMany(
 }
 
 /**
- * What holds in one part: a fault is held under its subject where it is met, and released where it is over. This *is*
- * what /readyz lists, and the log says each of them once (ops/health.ts), so a part need not remember or say it again.
+ * The conditions of one part. The code that meets a fault holds it under its subject, and the code that finds it over
+ * releases it. /readyz lists exactly these, and the log says each of them once (ops/health.ts), so a part needs neither
+ * to remember a fault nor to log it.
  */
 export class Conditions {
   readonly #held = new Map<string, Condition>();
@@ -227,7 +228,7 @@ export class Conditions {
     else this.hold(code, text, subject);
   }
 
-  /** What is said of a subject. */
+  /** The text that is held for a subject. */
   textOf(subject: string): string | undefined {
     return this.#held.get(subject)?.text;
   }
@@ -244,7 +245,7 @@ export class Conditions {
   }
 }
 
-/** Whether this host is not ready because of it. */
+/** Whether a condition makes this host not ready. */
 export function makesUnready({ code }: { readonly code: ConditionCode }): boolean {
   const { severity, scope }: Kind = CONDITIONS[code];
   return severity === 'error' && scope === 'node';

@@ -1,7 +1,7 @@
 // What can go wrong in the world outside the process, as typed errors with stable codes.
 //
-// One class for all: what differs is the `code`, which operators search for and which docs/operations.md lists. A
-// caller's mistake is a TypeError or RangeError; a packet that is not wanted is a counter and never an error.
+// There is one class; its `code` tells the failures apart. Operators search for the code, and docs/operations.md lists
+// it. A caller's mistake is a TypeError or RangeError; an unwanted packet is counted and never an error.
 
 /** Every code twill can fail with. A code is never reused for another meaning. */
 export const ERROR_CODES = {

@@ -1,11 +1,11 @@
-// Folders: making one with all above it, and knowing one under whatever name. Node's own recursive mkdir never returns
-// when the file system answers ENOENT for a folder whose parent exists, as procfs does.
+// Folders: how one is made together with its parents, and which is its one name. Node's own recursive mkdir never
+// returns when the file system answers ENOENT for a folder whose parent exists, as procfs does.
 
 import { existsSync, mkdirSync, realpathSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 
 /**
- * Makes `path` and what is missing above it, with this mode before umask; nothing when it is there. Throws
+ * Makes the folder `path` and its missing parents with this mode, before umask. Does nothing when it exists. Throws
  * ErrnoException.
  */
 export function makeFolder(path: string, mode: number): void {

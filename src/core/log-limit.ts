@@ -1,10 +1,10 @@
-// Keeps the log readable while something goes wrong a thousand times: one limit for all causes, and for their
-// recoveries.
+// Keeps the log readable while something goes wrong a thousand times. The limit applies to every cause, and to the
+// messages of its recovery too.
 //
 // A cause is the level and the first words of a line without its numbers, addresses and quoted names: what one
 // neighbour can vary at will makes no new cause. Each cause has a few lines at once and then one every ten seconds;
-// each level has so many lines in all. What is held back is not lost but counted: the last line of its cause comes with
-// `repeated`.
+// each level has a limit of its own for all causes together. Lines held back are counted, not lost: the last line of
+// its cause comes with `repeated`.
 
 const BURST = 5;
 const REFILL_MS = 10_000;
@@ -14,7 +14,7 @@ const LEVEL_BURST = 50;
 const LEVEL_REFILL_MS = 200;
 const MAX_CAUSES = 1_000;
 
-/** Tokens that come back with time. */
+/** Tokens of a bucket; they come back with time. */
 class Bucket {
   readonly #size: number;
   readonly #refillMs: number;
@@ -118,7 +118,7 @@ export class LogLimiter {
   #forgetOldest(): void {
     const [[key, cause]] = this.#causes;
     this.#causes.delete(key);
-    this.#held -= cause.held; // a flood of causes: its lines are the ones to lose
+    this.#held -= cause.held; // in a flood of causes, the lines of the oldest one are lost
   }
 }
 

@@ -23,10 +23,12 @@ const STDERR = 2;
 const DEBUG = 20;
 const FATAL = 60;
 
-/** How late a line that was held back may be. */
+/** How long a line may be held back. */
 const FLUSH_MS = 1_000;
 
-/** A logger for the whole process. Floods are held back and counted, but for level debug, which was asked for. */
+/**
+ * A logger for the whole process. Floods are held back and counted, except at level debug: who asks for it wants all.
+ */
 export function openLogger(options: LoggerOptions): Logger {
   const { level, format, write = writeToStderr } = options;
   const limiter = new LogLimiter(() => performance.now());
@@ -90,7 +92,7 @@ function toText(line: string): string {
       `${key}=${typeof value === 'string' && /^[!-~]+$/.test(value) ? value : JSON.stringify(value)}`,
   );
   if (err !== undefined) {
-    // The last line before the end is a fault of ours: without the place nobody can mend it.
+    // A bug ends the process and leaves this line as its last: without the stack nobody could mend it.
     const told = level === 'fatal' ? (err.stack ?? err.message) : err.message;
     pairs.push(`err=${JSON.stringify(told ?? '')}`);
   }

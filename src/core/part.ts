@@ -1,4 +1,4 @@
-// A part of the daemon as those see it who ask how it is: health, metrics and status.
+// What health, metrics and status ask of every part of the daemon.
 
 import type { Condition } from './conditions.js';
 import type { MetricFamily } from './metric.js';

@@ -12,7 +12,7 @@ export interface Clock {
 }
 
 /**
- * CLOCK_MONOTONIC by way of performance.now() and libuv timers; they and it stand still while the machine is suspended.
+ * CLOCK_MONOTONIC, read through performance.now() and libuv timers. It stands still while the machine is suspended.
  */
 export const MONOTONIC_CLOCK: Clock = {
   nowMs: () => performance.now(),
@@ -23,9 +23,9 @@ export const MONOTONIC_CLOCK: Clock = {
   },
 };
 
-// Node has no clock of CLOCK_BOOTTIME; proc(5) has it in steps of 10 ms, some 15 µs a look. A look that fails, as
-// without file descriptors, takes it to have run like the monotonic clock since the last one. Where the first fails
-// there is none.
+// Node cannot read CLOCK_BOOTTIME; /proc/uptime shows it in steps of 10 ms, and a read takes some 15 µs (proc(5)). When
+// a read fails, for want of a file descriptor say, the clock is taken to have run like the monotonic one since the last
+// read. When the first read fails, the monotonic clock is used alone.
 let aheadMs: number | undefined;
 let hasUptime = true;
 

@@ -7,7 +7,7 @@
 
 import { parsePrefix, type Prefix, prefixCovers } from '../net/prefix.js';
 
-/** What becomes of a packet; undefined: the next rule is asked. */
+/** What a rule does with a packet; undefined when the next rule decides. */
 type Verdict = 'accept' | 'refuse' | 'return' | undefined;
 
 type Chains = (name: string) => readonly string[];

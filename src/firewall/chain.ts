@@ -1,4 +1,4 @@
-// Whose each rule of a chain is, and the transaction that puts ours right. Pure.
+// Tells whose each rule of a chain is, and writes the transaction that puts ours right. Pure.
 //
 // The chains are shared: with other daemons of ours, one for each network, and with flanneld. So a rule is added or
 // deleted by its text, and the chain never emptied. Of the rules in a chain, ours name our network; theirs have

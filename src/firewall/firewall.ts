@@ -24,7 +24,7 @@ export interface FirewallOptions {
   readonly network: Prefix;
   /** The own lease. */
   readonly subnet: Prefix;
-  /** What an earlier run of this daemon served, and nobody serves now: what it left is removed. */
+  /** Network that an earlier run of this daemon served and nobody serves now; its rules are removed. */
   readonly formerNetwork?: Prefix | undefined;
   /** EnableNFTables of the network config. */
   readonly useNftables: boolean;
@@ -54,7 +54,7 @@ interface Keeper {
 /** The last of all metrics but one: a bridge's own route to the subnet always comes first. */
 const BLACKHOLE_METRIC = 4294967294;
 
-/** What is beside the rules themselves. */
+/** Parts without which the rules are still in force. */
 const CLEANUPS = new Set(['blackhole route', 'rules of the other firewall mode']);
 
 /**
@@ -63,7 +63,7 @@ const CLEANUPS = new Set(['blackhole route', 'rules of the other firewall mode']
  */
 const SHOWN_AFTER = 2;
 
-/** Subject of the condition that the first pass takes its time. */
+/** Subject of the condition that holds while the first pass is not through. */
 const LATE = 'first pass';
 
 /** How long the start waits for the first pass, which takes 40 to 100 ms where no lock is held. */
@@ -73,7 +73,7 @@ export class Firewall {
   readonly #options: FirewallOptions;
   readonly #closing = new AbortController();
   #keepers: Map<string, Keeper> | undefined;
-  /** Attempts of each part that failed in a row, with what was said of the last. */
+  /** For each part that fails, how often it failed in a row, and the message of the last failure. */
   readonly #failures = new Map<string, { readonly message: string; readonly attempts: number }>();
   readonly #conditions = new Conditions();
   #isOtherModeClean = false;
@@ -136,7 +136,7 @@ export class Firewall {
     return this.#usesNft;
   }
 
-  /** For the metrics. */
+  /** Metrics of the rules, the kind that is in use among them. */
   metrics(): MetricFamily[] {
     return [
       {

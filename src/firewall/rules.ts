@@ -7,16 +7,16 @@
 // any pod keeps its source); that is kept as well.
 //
 // Names: N is the overlay network, S the own subnet. What the masquerade rules say, in order: packets that kube-proxy
-// marked are its business; inside the overlay nothing is masqueraded; who comes from outside to our own pods keeps its
-// source; pods that leave the overlay get this host's address, except to multicast; hosts that talk into the overlay
-// too.
+// marked are left to it; inside the overlay nothing is masqueraded; packets from outside to our own pods keep their
+// source; packets of pods that leave the overlay get this host's address, except to multicast, and so do packets of
+// other hosts into the overlay.
 
 import { formatPrefix, type Prefix } from '../net/prefix.js';
 
 export interface RuleOptions {
   readonly network: Prefix;
   readonly subnet: Prefix;
-  /** What an earlier run of this daemon served: its rules are ours as well, to be removed. */
+  /** Network that an earlier run of this daemon served: its rules are ours as well, and are removed. */
   readonly formerNetwork?: Prefix | undefined;
   /** Pick the source port at random for each connection; avoids a race for one port under load. */
   readonly isFullyRandom: boolean;

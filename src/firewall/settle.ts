@@ -1,22 +1,22 @@
 // Compare and repair where other programs change the same chain at the same time.
 
-/** Tries; a second daemon that starts at the same moment spoils one, two that repair the same flush another. */
+/** Tries: a daemon that starts at the same moment spoils one, and two that repair the same flush spoil another. */
 const TRIES = 4;
 
 export interface Settling<Found> {
   readonly list: () => Promise<Found>;
   readonly isRight: (found: Found) => boolean;
-  /** One transaction on the ground of what was found; rejects when it did not apply. */
+  /** One transaction, made from what was listed; rejects when it did not apply. */
   readonly repair: (found: Found) => Promise<void>;
   /** Whether a repair brought what it should. */
   readonly isDone: (found: Found) => boolean;
-  /** The error for a repair that was carried out and is not to be seen. */
+  /** The error when a repair was carried out, and what it made is not there. */
   readonly unseen: (failure: unknown) => Error;
 }
 
 /**
- * Lists and repairs, and whether anything had to be changed. A repair that is refused, or overtaken, is made again on
- * the ground of a new list, if that differs. Rejects with the error of the last try.
+ * Lists what is there and repairs it; resolves with whether anything had to be changed. A repair that was refused or
+ * overtaken is made again from a new list, if that differs. Rejects with the error of the last try.
  */
 export async function settle<Found>(settling: Settling<Found>): Promise<boolean> {
   const { list, isRight, repair, isDone, unseen } = settling;

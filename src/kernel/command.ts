@@ -30,7 +30,7 @@ export interface CommandResult {
 type OnEnd = (command: string, end: number | string | null, ms: number) => void;
 let onEnd: OnEnd = () => undefined;
 
-/** `told` hears of the end of each command from now on, with its exit status or the signal: for the log at --v=1. */
+/** From now on `told` is called when a command ends, with its exit status or the signal: for the log at --v=1. */
 export function traceCommands(told: OnEnd): void {
   onEnd = told;
 }

@@ -1,7 +1,6 @@
-// Features of a device, such as checksums and segmentation, by the program ethtool: what an administrator has set
-// there.
+// Features of a device, such as checksums and segmentation, that an administrator has set with the program ethtool.
 //
-// The program is optional. Without it nobody has set anything, at least not by it.
+// The program is optional. Where it is not installed, nobody has set anything with it.
 
 import { checkInterfaceName } from './interface-name.js';
 import { runCommand } from './command.js';
@@ -34,7 +33,7 @@ export async function setFeatures(name: string, features: Features, signal?: Abo
   );
 }
 
-/** Those of `wanted` that `current` has, but otherwise. */
+/** The features of `wanted` that `current` has with another value. */
 export function differingFeatures(wanted: Features, current: Features): Features {
   return new Map([...wanted].filter(([feature, isOn]) => current.get(feature) === !isOn));
 }

@@ -1,5 +1,6 @@
 // Settings of the host that the overlay needs and that are not ours to make: flanneld does not touch them either. They
-// are looked at, and what is wrong is said. Each look reads two or three files under /proc and starts no process.
+// are read, and what is wrong becomes a condition. Each look reads two or three files under /proc and starts no
+// process.
 
 import { existsSync, readFileSync } from 'node:fs';
 import { type NetworkInterfaceInfo, networkInterfaces } from 'node:os';

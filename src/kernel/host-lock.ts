@@ -26,14 +26,14 @@ export interface HostLock {
 }
 
 function addressOf(name: string): string {
-  // A long path is told from another by its hash.
+  // Of a path that is too long the name holds a hash.
   const short = Buffer.byteLength(name) <= 90 ? name : createHash('sha256').update(name).digest('hex');
   return `\0${PREFIX}${short}`.padEnd(NAME_BYTES, '\0');
 }
 
 /**
- * Holds `name`; undefined when another process holds it for longer than half a second. `owner` is what that other one
- * is told, one line. Rejects with the error of bind(2) when the system has no such sockets for us.
+ * Holds `name`. Resolves with undefined when another process still holds it after half a second. `owner` is one line of
+ * text for whoever asks who holds it. Rejects with the error of bind(2) when this process may not have such sockets.
  */
 export async function holdName(name: string, owner: string): Promise<HostLock | undefined> {
   for (let attempt = 0; ; attempt++) {
@@ -106,8 +106,8 @@ export function parseHeldNames(text: string): string[] {
 }
 
 /**
- * Holds `name`, or rejects with OverlayError E_RUNNING: `what` is held by another daemon, `way` is what to do. Without
- * abstract sockets (a security policy) it warns and goes on, as nothing was held before there were locks.
+ * Holds `name`, or rejects with OverlayError E_RUNNING, whose message says that another daemon holds `what` and that
+ * `way` is what to do. Where a security policy forbids abstract sockets, it warns and goes on without a lock.
  */
 export async function holdOrRefuse(
   name: string,

@@ -14,9 +14,11 @@ export interface LinkAddress {
   readonly scope: 'global' | 'link' | 'host' | 'other';
   /** Deprecated addresses (preferred lifetime 0) are not chosen as a source. */
   readonly isDeprecated: boolean;
-  /** Has no lifetime, as DHCP's would. */
+  /** The address has no lifetime; one from DHCP has. */
   readonly isPermanent: boolean;
-  /** Came to a network that another address of the link was in already: never the kernel's own choice of a source. */
+  /**
+   * Another address of the link was in this network before: the kernel never chooses this one as a source by itself.
+   */
   readonly isSecondary: boolean;
 }
 

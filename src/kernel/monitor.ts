@@ -1,9 +1,9 @@
-// Tells that something in the kernel's links, addresses, routes or neighbours changed, by a long-lived `ip monitor`.
+// Tells when something in the kernel's links, addresses, routes or neighbours has changed. It runs `ip monitor`.
 //
-// What changed is not told: the listener compares the kernel with what it wants and repairs the difference, so a missed
-// or merged event costs nothing. Events are gathered for DEBOUNCE_MS, and the pause after a call grows with what the
-// call took, so that a busy host spends no more than a tenth of its time on this. Every ARP transition on a host with
-// many pods is a neighbour event, hence neighbours count only on devices named like ours.
+// It does not tell what has changed: the listener compares the kernel with what it wants and repairs the difference, so
+// a missed or merged event costs nothing. Events are gathered for DEBOUNCE_MS, and the pause after a call grows with
+// what the call took, so that a busy host spends no more than a tenth of its time on this. Every ARP transition on a
+// host with many pods is a neighbour event, hence neighbours count only on devices named like ours.
 //
 // The child must not outlive us, not even a SIGKILL. Where util-linux's setpriv exists, it runs under
 // `setpriv --pdeathsig KILL` (PR_SET_PDEATHSIG, kept over execve, see prctl(2)); the signal follows the thread that

@@ -4,8 +4,8 @@
 import { readFileSync } from 'node:fs';
 
 /**
- * One counter, such as ("TcpExt", "IPReversePathFilter"); undefined when this kernel has none. Read at once, since no
- * disk is involved.
+ * One counter, such as ("TcpExt", "IPReversePathFilter"); undefined when this kernel does not have it. The file is read
+ * synchronously, since no disk is involved.
  */
 export function readNetstat(group: string, name: string): number | undefined {
   let text: string;

@@ -1,7 +1,8 @@
 // The udp mode's one route: the whole Network leads into our device. It is added, and never takes another's place.
 //
-// A route to exactly the Network that somebody else has made, at whatever metric, is a conflict: ours is not added, or,
-// where the kernel's own connected route came after it, taken back, because a host must not lose its own network.
+// When somebody else has made a route to exactly the Network, at whatever metric, that is a conflict: ours is not
+// added. When the kernel adds a connected route to it later, ours is removed, because a host must not lose its own
+// network.
 
 import { OverlayError } from '../core/errors.js';
 import { ip } from './ip.js';
@@ -43,7 +44,7 @@ export function describeConflict(
 
 /**
  * Whose route takes packets to `subnet`, or to a part of it, before ours, in words; undefined when none does. `foreign`
- * are routes of others, `length` is that of our route to it: the kernel takes the longer one. Pure.
+ * are the routes of others, `length` is the prefix length of ours: the kernel takes the longer one. Pure.
  */
 export function describeShadow(
   subnet: Prefix,
@@ -65,7 +66,7 @@ function foreignRoutes(routes: readonly Route[], network: Prefix, device: string
   return routes.filter((route) => prefixEquals(route.prefix, network) && route.device !== device);
 }
 
-/** Takes the route of a Network away that `device` carried before. Rejects with OverlayError E_KERNEL. */
+/** Removes the route of a Network that `device` carried before. Rejects with OverlayError E_KERNEL. */
 export async function removeNetworkRoute(network: Prefix, device: string): Promise<void> {
   const routes = await listRoutes({ exact: network });
   if (!routes.some((route) => route.device === device && prefixEquals(route.prefix, network))) return;
@@ -73,7 +74,7 @@ export async function removeNetworkRoute(network: Prefix, device: string): Promi
 }
 
 /**
- * Makes the route of the Network where nobody else has one; what is in the way, in words, when somebody has. Rejects
+ * Makes the route of the Network if nobody else has one. Otherwise resolves with what is in the way, in words. Rejects
  * with OverlayError E_KERNEL.
  */
 export async function syncNetworkRoute(
@@ -95,7 +96,7 @@ export async function syncNetworkRoute(
       onAdded();
       return undefined;
     } catch (error) {
-      // Somebody was faster; who it was, the list tells.
+      // Somebody was faster; a new list tells who.
       if (!(error instanceof OverlayError && error.message.includes('File exists'))) throw error;
       return describeConflict(await listRoutes({ exact: network }), network, device);
     }

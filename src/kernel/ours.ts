@@ -1,7 +1,8 @@
-// Names and marks of the devices the modes leave in the kernel: whose a device is, is told by what its alias says.
+// Names and marks of the devices that the modes leave in the kernel. The alias of a device tells whose it is.
 //
 // The alias is "twill <network> [<address>/32]": the network that the device carries, and the address that we gave it.
-// Several networks live on one host, each with a daemon of its own, so a program's name alone tells nothing.
+// Several networks live on one host, each with a daemon of its own, so the name of the program alone would not tell
+// them apart.
 
 import { formatPrefix, parsePrefix, type Prefix, prefixContains, prefixEquals } from '../net/prefix.js';
 import type { Link } from './link.js';
@@ -45,8 +46,8 @@ export function parseMark(alias: string): DeviceMark | undefined {
 }
 
 /**
- * Whether a device was made by us for one of these networks. One without a network in its mark, and a persistent TUN
- * without any mark, are of earlier releases: their address tells.
+ * Whether we made a device for one of these networks. A device whose mark names no network, and a persistent TUN device
+ * without any mark, come from earlier releases: there the address tells.
  */
 export function isDeviceOf(link: Link, networks: readonly Prefix[]): boolean {
   const isTun = isPersistentTun(link);

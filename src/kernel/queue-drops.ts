@@ -1,8 +1,8 @@
-// Packets that a device dropped because nobody took them from its queue in time. For a TUN device the kernel counts
-// them as tx_dropped, and whoever reads the device never learns of them otherwise.
+// Packets that a device dropped because nobody took them from its queue in time. The kernel counts them as tx_dropped
+// of the TUN device; the program that reads the device does not learn of them in any other way.
 //
 // The count belongs to the device: one that was there before us has a past that is not ours, and one that is made anew
-// starts at 0. Devices are told apart by index, which the kernel does not give twice.
+// starts at 0. Devices are told apart by index, which the kernel does not assign twice.
 
 import { readFileSync } from 'node:fs';
 import { checkInterfaceName } from './interface-name.js';
@@ -25,7 +25,7 @@ export class QueueDrops {
     this.#sysfs = sysfs;
   }
 
-  /** Leaves out what a device that is there already has dropped so far. */
+  /** Begins to count: what a device that exists already has dropped so far is left out. */
   start(): void {
     this.#last = this.#read();
   }

@@ -10,9 +10,9 @@ import { formatPrefix, parseCidr, type Prefix, prefixEquals } from '../net/prefi
 
 /** Route protocols of rtnetlink(7) that decisions are made on. */
 export const PROTOCOL_KERNEL = 2;
-/** What `ip route add` and flanneld leave when they name none. */
+/** The protocol that a route has when `ip route add` or flanneld names none. */
 export const PROTOCOL_BOOT = 3;
-/** What an administrator's tools set. */
+/** The protocol that an administrator's tools set. */
 export const PROTOCOL_STATIC = 4;
 
 /** RTN_UNICAST and RTN_BLACKHOLE of rtnetlink(7). */
@@ -70,7 +70,7 @@ export async function listRoutes(selector: RouteSelector = {}, signal?: AbortSig
   if (exact !== undefined) words.push('exact', formatPrefix(exact));
   if (device !== undefined) words.push('dev', checkInterfaceName(device));
   if (protocol !== undefined) words.push('proto', String(protocol));
-  // `ip route show` leaves out of each row what was selected by.
+  // `ip route show` leaves out of each row the field by which it was selected.
   const selected: Partial<RawRoute> = {};
   if (device !== undefined) selected.dev = device;
   if (protocol !== undefined) selected.protocol = String(protocol);
@@ -157,9 +157,9 @@ export interface RouteLookup {
 
 /** What decides a lookup beside the destination. */
 export interface LookupOptions {
-  /** Device that packets have to leave by: its routes count, also those of its VRF, and no way through another. */
+  /** Device by which packets have to leave. Only its routes and those of its VRF count. */
   readonly through?: string | undefined;
-  /** A socket bound to an address of this host and a UDP port, sending to the same port: what `ip rule` may go by. */
+  /** The local address and UDP port of a socket that sends to the same port; rules of `ip rule` may match them. */
   readonly socket?: { readonly address: Ipv4; readonly port: number } | undefined;
 }
 
@@ -197,7 +197,7 @@ export async function lookupExactRoutes(
   prefixes: readonly Prefix[],
   signal?: AbortSignal,
 ): Promise<(Route | undefined)[]> {
-  // The first two addresses of a subnet may be a broadcast or a gateway of this host; any other tells as well.
+  // The first two addresses of a subnet may be a broadcast address or a gateway of this host, so another one is asked.
   const lines = prefixes.map(({ address, length }) => {
     return `route get fibmatch ${formatIpv4(length <= 30 ? ipv4(address + 2) : address)}`;
   });

@@ -16,9 +16,9 @@ export type UnderlayState =
   | { readonly kind: 'same' }
   /** The same link and address, with another name, index or MTU. */
   | { readonly kind: 'changed'; readonly iface: ExternalInterface }
-  /** There, but it does not carry packets at the moment; or away, and gone in `goneInMs` if nothing comes of it. */
+  /** It exists but carries no packets now, or it is away and counts as gone in `goneInMs`, unless it comes back. */
   | { readonly kind: 'faulty'; readonly fault: string; readonly goneInMs?: number }
-  /** To be chosen anew. */
+  /** Gone: an interface has to be chosen anew. */
   | { readonly kind: 'gone'; readonly fault: string };
 
 export class UnderlayWatch {

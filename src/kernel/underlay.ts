@@ -1,12 +1,12 @@
-// Which interface leads to the other hosts, and which address they are told (IPv4).
+// Chooses the interface that leads to the other hosts, and the address that they are told (IPv4).
 //
 // --iface values are tried in order, then --iface-regex patterns, then --iface-can-reach; the first that gives an
 // interface with a usable address wins. With none of them, the interface that owns --public-ip is taken, or else the
 // one of the default route that the kernel would follow.
 //
-// Chosen once, at the start; underlay-watch.ts says when it must be chosen anew. Over a restart, too, the address stays
-// as long as the interface has it, whatever was set beside it. The devices of an overlay, and addresses that a lease
-// may hold, are never candidates, whoever made them: they come and go with us.
+// The choice is made once, at the start; underlay-watch.ts says when it must be made anew. Over a restart, too, the
+// address stays as long as the interface has it, whichever addresses came beside it. The devices of an overlay, and
+// addresses that a lease may hold, are never candidates, whoever made them: they come and go with us.
 
 import { OverlayError } from '../core/errors.js';
 import { isBogon } from '../net/bogons.js';

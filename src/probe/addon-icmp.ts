@@ -1,4 +1,4 @@
-// The raw ICMP socket of the addon: whichever Node runs, it loads.
+// The raw ICMP socket of the addon, which loads under every version of Node.
 
 import { constants } from 'node:os';
 import { getSystemErrorName } from 'node:util';
@@ -10,10 +10,10 @@ import type { IcmpSender } from './path-prober.js';
 const BUFFER_BYTES = 2 * 65_536;
 /** Packets that are read at once. */
 const BATCH = 64;
-/** The kernel has no room now: the probe is lost, which says nothing of its peer. */
+/** The kernel has no room now. The probe is lost, and nothing follows from that about its peer. */
 const NO_ROOM: readonly number[] = [constants.errno.EAGAIN, constants.errno.ENOBUFS, constants.errno.ENOMEM];
 
-/** What is used of the addon: see NativeIcmpSocket in native/native.ts. */
+/** The part of the addon that is used here: see NativeIcmpSocket in native/native.ts. */
 export interface IcmpAddon {
   readonly IcmpSocket: new (
     buffer: ArrayBuffer,

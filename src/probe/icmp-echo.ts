@@ -1,5 +1,5 @@
-// ICMP echo requests, and what comes back: replies, "fragmentation needed" and other words of a network that cannot
-// deliver one (RFC 792, RFC 1191). Pure.
+// ICMP echo requests, and what comes back: replies, "fragmentation needed", and the other errors of a network that
+// cannot deliver them (RFC 792, RFC 1191). Pure.
 
 import { type Ipv4, ipv4 } from '../net/ipv4.js';
 
@@ -18,7 +18,7 @@ export const TOKEN_BYTES = 8;
 export interface Echo {
   readonly id: number;
   readonly sequence: number;
-  /** Nobody who did not see the request can know it. */
+  /** Random: only who saw the request can know it. */
   readonly token: Buffer;
 }
 

@@ -1,12 +1,12 @@
-// Asks all peers for an echo inside the overlay's own path, within one limit for all of them together: only that tells
-// whether a peer's packets get through. Its public IP may answer while its daemon is dead or its UDP port is blocked.
+// Sends echo requests to all peers through the overlay itself, within one limit for all of them together. Only these
+// tell whether packets reach a peer: its public IP may answer while its daemon is dead or its UDP port is blocked.
 //
 // Peers are kept in the order in which they were asked last, and whoever is first has its turn when five seconds are
 // over. A tick every 100 ms asks ten at most, so that 10,000 peers have a turn every 100 s. A peer that did not answer
 // is asked again after a second, three times in all, from the same limit.
 //
-// An answer counts as a path probe's does: from the address that was asked, with our identifier, a sequence number that
-// is waited for, and its token. One that comes late takes back that it was lost.
+// An answer counts under the same rules as a path probe's: it comes from the address that was asked, with our
+// identifier, a sequence number that is waited for, and its token. An answer that comes late takes the loss back.
 
 import { type Ipv4, ipv4 } from '../net/ipv4.js';
 import { buildEcho, MIN_PROBE_BYTES, type Received, TOKEN_BYTES } from './icmp-echo.js';
@@ -15,12 +15,12 @@ import { type HostAnswer, PeerReach, type Reach, REACH_STATES, type ReachState }
 
 const TICK_MS = 100;
 const ECHOES_PER_TICK = 10;
-/** Of a tick, for those that are asked out of turn: a dead half of the hosts must not keep the other from its turns. */
+/** Echoes of a tick that may be out of turn: hosts that are dead must not keep the others from their turns. */
 const SOON_PER_TICK = 5;
 const CYCLE_MS = 5_000;
 const SOON_MS = 1_000;
 const ANSWER_MS = 900;
-/** Until then a late answer is still known. */
+/** How long an answer that comes late is still recognized. */
 const LATE_MS = 5_000;
 
 export interface OverlayPeer<Lease> {
@@ -66,7 +66,7 @@ const NEVER_MS = -(2 ** 30);
 const NOT_USED: Reach = { state: 'unknown', reason: 'not used' };
 const NOT_ASKED: Reach = new PeerReach(0).report('none');
 
-/** `Lease` is the caller's own and only given back to it. */
+/** `Lease` is the caller's own type; values of it are only handed back. */
 export class OverlayProber<Lease> {
   readonly #options: OverlayProberOptions<Lease>;
   readonly #identifier: number;

@@ -121,7 +121,7 @@ export class PathProber {
     }
   }
 
-  /** The interface's MTU has changed: what is known of sizes is void. */
+  /** To be called when the interface's MTU has changed: forgets all sizes that were found. */
   restart(): void {
     for (const peer of this.#peers.values()) peer.path = undefined;
     this.#outstanding.clear();

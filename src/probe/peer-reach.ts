@@ -16,7 +16,7 @@
 export const REACH_STATES = ['ok', 'silent since', 'unreachable', 'never heard', 'unknown'] as const;
 export type ReachState = (typeof REACH_STATES)[number];
 
-/** What is known of the peer's public IP: it answers, the network says that nobody has it, or neither. */
+/** Whether the peer's public IP answers, or the network says that no host has it, or neither is known. */
 export type HostAnswer = 'answers' | 'gone' | 'none';
 
 export interface Reach {
@@ -35,7 +35,7 @@ export interface Reach {
 const LOST_BEFORE_BELIEVED = 3;
 const WINDOW = 20;
 const RTT_GAIN = 1 / 8; // as TCP smooths it: RFC 6298
-/** Each way between two turns. The echoes of both sides make fewer than ten. */
+/** Packets in each direction between two turns that prove traffic. The echoes of both sides are fewer than ten. */
 const BUSY_PACKETS = 50;
 /** Turns over which packets count as arriving: echoes of the other side may just miss one. */
 const ARRIVAL_TURNS = 2;

@@ -1,9 +1,9 @@
 // The raw ICMP socket: by the package raw-socket where it loads, else by the addon.
 //
-// The package is optional, and built for one Node ABI when it is installed; the addon loads in every Node. Both need
-// CAP_NET_RAW, and neither is tried for want of it in the other.
+// The package is optional and is built for one Node ABI when it is installed; the addon loads in every Node. Both need
+// CAP_NET_RAW, so when one of them lacks it the other is not tried.
 //
-// What they have in common: one socket on the main thread, held for as long as the daemon runs; received packets are
+// Both work alike: one socket on the main thread, held for as long as the daemon runs; received packets are
 // views of one shared buffer, so they are read at once and nothing of them is kept.
 
 import { createRequire } from 'node:module';
@@ -48,7 +48,7 @@ interface RawSocket {
 
 export interface RawIcmp {
   readonly sender: IcmpSender;
-  /** Whose socket it is; of the addon with why it is not the package's. */
+  /** Whether the package or the addon opened the socket; for the addon also why it was not the package. */
   readonly by: string;
 }
 

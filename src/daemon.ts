@@ -26,6 +26,7 @@ import {
 import type { Flags } from './config/flags.js';
 import { leasableRange, type NetworkConfig } from './config/network-config.js';
 import { offloadSwitches } from './config/options.js';
+import { ClosingStack } from './core/closing.js';
 import { OverlayError } from './core/errors.js';
 import { realFolder } from './core/files.js';
 import { Firewall } from './firewall/firewall.js';
@@ -34,7 +35,7 @@ import { openNftMonitor } from './firewall/nft-monitor.js';
 import { chooseExternalInterface, type ExternalInterface } from './kernel/underlay.js';
 import { traceCommands } from './kernel/command.js';
 import { checkHost } from './kernel/host-checks.js';
-import { heldNetworks, holdOrRefuse } from './kernel/host-lock.js';
+import { heldNetworks, type HostLock, holdOrRefuse } from './kernel/host-lock.js';
 import { listLinks } from './kernel/link.js';
 import { openMonitor } from './kernel/monitor.js';
 import { UnderlayWatch } from './kernel/underlay-watch.js';
@@ -74,10 +75,6 @@ const CLOSE_MS = 800;
 
 /** How late a condition may be in the log, and its time of beginning. */
 const HEALTH_MS = 1_000;
-
-interface Closable {
-  close(): unknown;
-}
 
 /**
  * Runs until `signal` aborts, then stops everything in reverse order and resolves. Rejects with OverlayError when it
@@ -138,8 +135,9 @@ class Daemon {
   readonly #mayUseTable: boolean;
   readonly #signal: AbortSignal;
   readonly #health = new Health();
-  /** In order of opening; closed from the end. */
-  readonly #opened: { name: string; resource: Closable }[] = [];
+  /** Names on this host, let go of when everything else is closed. */
+  readonly #locks: HostLock[] = [];
+  readonly #closing: ClosingStack;
   readonly #startedMs = performance.now();
   #store!: LeaseStore;
   #backend: Backend | undefined;
@@ -182,6 +180,8 @@ class Daemon {
   constructor(options: DaemonOptions, signal: AbortSignal) {
     this.#flags = options.flags;
     this.#log = options.log;
+    this.#closing = new ClosingStack(options.log, CLOSE_MS);
+    this.#closing.add('names', { close: () => Promise.all(this.#locks.map((lock) => lock.close())) });
     this.#subnetFile = new SubnetFileKeeper(options.flags.files.subnetFile, options.log);
     this.#version = options.version;
     this.#notifier = options.notifier;
@@ -202,7 +202,7 @@ class Daemon {
       'give each its own --subnet-file',
     );
     this.#store = openStore(flags, this.#log);
-    this.#opened.push({ name: 'store', resource: this.#store });
+    this.#closing.add('store', this.#store);
     traceCommands((command, end, ms) => this.#log.debug({ command, end, ms: Math.round(ms) }, 'command'));
     this.#openHealth(notifier);
     await this.#openServers();
@@ -260,7 +260,7 @@ class Daemon {
     this.#phase = 'waiting for the firewall rules';
     await this.#openFirewall(config, ownSubnet, former[0]);
     this.#signal.throwIfAborted();
-    this.#opened.push({ name: 'subnet file', resource: this.#subnetFile });
+    this.#closing.add('subnet file', this.#subnetFile);
     await this.#writeSubnetFile();
     const pathProbes = await this.#openProber();
     this.#watchKernel();
@@ -284,7 +284,7 @@ class Daemon {
   async #hold(name: string, what: string, way: string): Promise<void> {
     const owner = `pid ${process.pid}, ${this.#version}, ${this.#flags.store.kind}`;
     const lock = await holdOrRefuse(name, owner, what, way, (text) => this.#log.warn(text));
-    this.#opened.unshift({ name: `lock of ${what}`, resource: lock });
+    this.#locks.push(lock);
   }
 
   async #holdDevice(name: string): Promise<boolean> {
@@ -312,14 +312,7 @@ class Daemon {
 
   async close(): Promise<void> {
     this.#health.setStarted(false);
-    const isOver = delay(CLOSE_MS).then(() => 'over');
-    for (const { name, resource } of this.#opened.reverse()) {
-      const closing = new Promise((resolve) => resolve(resource.close())).catch((error: unknown) => {
-        this.#log.error({ err: error }, `closing the ${name} failed`);
-      });
-      if ((await Promise.race([closing, isOver])) === 'over')
-        this.#log.error(`closing the ${name} takes longer than the end may: going on without`);
-    }
+    await this.#closing.close();
   }
 
   async #openServers(): Promise<void> {
@@ -342,17 +335,17 @@ class Daemon {
     };
     if (healthzPort > 0) {
       const server = await openHttpServer({ ...served, listen: { ip: healthzIp, port: healthzPort } });
-      this.#opened.push({ name: 'health server', resource: server });
+      this.#closing.add('health server', server);
     }
     if (metricsPort > 0) {
       const listen = { ip: metricsIp, port: metricsPort };
       const server = await openHttpServer({ ...served, listen, paths: new Set(['/metrics']) });
-      this.#opened.push({ name: 'metrics listener', resource: server });
+      this.#closing.add('metrics listener', server);
     }
     if (controlSocket === 'off') return;
     try {
       const socket = await openControlSocket(controlSocket, served);
-      this.#opened.push({ name: 'control socket', resource: socket });
+      this.#closing.add('control socket', socket);
     } catch (error) {
       // An operator's view is no reason not to forward.
       this.#log.warn(`${messageOf(error)}; the program twill cannot ask this daemon`);
@@ -386,9 +379,9 @@ class Daemon {
       holdDevice: (name) => this.#holdDevice(name),
       log: this.#log,
     });
-    this.#opened.push({ name: 'backend', resource: this.#backend });
+    this.#closing.add('backend', this.#backend);
     this.#pacer = new DiffPacer((diff) => this.#applyDiff(diff));
-    this.#opened.push({ name: 'lease changes', resource: this.#pacer });
+    this.#closing.add('lease changes', this.#pacer);
     return this.#backend;
   }
 
@@ -412,7 +405,7 @@ class Daemon {
       signal: this.#signal,
       log: this.#log,
     });
-    this.#opened.push({ name: 'firewall', resource: this.#firewall });
+    this.#closing.add('firewall', this.#firewall);
     await this.#firewall.open();
   }
 
@@ -441,7 +434,7 @@ class Daemon {
         randomBytes,
       });
       this.#prober = prober;
-      this.#opened.push({ name: 'path probes', resource: prober });
+      this.#closing.add('path probes', prober);
       const overlayProber = new OverlayProber<Peer>({
         sender,
         targetOf: (peer) => this.#backend!.echoTarget(peer),
@@ -451,7 +444,7 @@ class Daemon {
         randomBytes,
       });
       this.#overlayProber = overlayProber;
-      this.#opened.push({ name: 'overlay echoes', resource: overlayProber });
+      this.#closing.add('overlay echoes', overlayProber);
       this.#setProbedPeers();
       prober.start();
       overlayProber.start();
@@ -599,7 +592,7 @@ class Daemon {
       await monitor.close();
       await this.#reconciled;
     };
-    this.#opened.push({ name: 'kernel monitor', resource: { close } });
+    this.#closing.add('kernel monitor', { close });
   }
 
   /** Only where rules in nftables must not be missing for long: the source check, and rules made with nft. */
@@ -611,7 +604,7 @@ class Daemon {
       void this.#firewall!.resync(); // it may wait for a lock, the source check must not
       await backend.rulesChanged?.();
     };
-    this.#opened.push({ name: 'nft monitor', resource: openNftMonitor({ onChange, log: this.#log }) });
+    this.#closing.add('nft monitor', openNftMonitor({ onChange, log: this.#log }));
   }
 
   /** One run at a time; events during a run lead to exactly one more. Resolves when the kernel was compared. */
@@ -700,7 +693,7 @@ class Daemon {
     this.#health.onChange = (change) => this.#sayHealth(change);
     const look = (): void => notifier.status(statusLine(this.#health.look(), this.#duty));
     const timer = setInterval(look, HEALTH_MS);
-    this.#opened.push({ name: 'health', resource: { close: () => clearInterval(timer) } });
+    this.#closing.add('health', { close: () => clearInterval(timer) });
   }
 
   #conditions(): Condition[] {

@@ -8,7 +8,6 @@
 // a signal and the loss of the own lease; what is wrong is shown by /readyz until it is right again.
 
 import { randomBytes } from 'node:crypto';
-import { basename, dirname, join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Backend, PeerDetail } from './backend/backend.js';
@@ -28,14 +27,13 @@ import { leasableRange, type NetworkConfig } from './config/network-config.js';
 import { offloadSwitches } from './config/options.js';
 import { ClosingStack } from './core/closing.js';
 import { OverlayError } from './core/errors.js';
-import { realFolder } from './core/files.js';
 import { Firewall } from './firewall/firewall.js';
 import { hasNft } from './firewall/nft.js';
 import { openNftMonitor } from './firewall/nft-monitor.js';
 import { chooseExternalInterface, type ExternalInterface } from './kernel/underlay.js';
 import { traceCommands } from './kernel/command.js';
 import { checkHost } from './kernel/host-checks.js';
-import { heldNetworks, type HostLock, holdOrRefuse } from './kernel/host-lock.js';
+import { abandonedNetwork, HeldNames } from './kernel/held-names.js';
 import { listLinks } from './kernel/link.js';
 import { openMonitor } from './kernel/monitor.js';
 import { UnderlayWatch } from './kernel/underlay-watch.js';
@@ -43,7 +41,7 @@ import { readNetstat } from './kernel/netstat.js';
 import type { Ipv4LeaseHost, LeaseUpdate, Peer, PeerDiff } from './lease/lease.js';
 import { type LeaseChange, LeaseView } from './lease/lease-view.js';
 import { formatIpv4, type Ipv4, parseIpv4 } from './net/ipv4.js';
-import { formatPrefix, type Prefix, prefixEquals, prefixesOverlap } from './net/prefix.js';
+import { formatPrefix, type Prefix, prefixEquals } from './net/prefix.js';
 import { openControlSocket } from './ops/control-socket.js';
 import { countConditions, Health, type HealthChange, type HealthReport } from './ops/health.js';
 import { type HttpOptions, openHttpServer } from './ops/http.js';
@@ -135,9 +133,8 @@ class Daemon {
   readonly #mayUseTable: boolean;
   readonly #signal: AbortSignal;
   readonly #health = new Health();
-  /** Names on this host, let go of when everything else is closed. */
-  readonly #locks: HostLock[] = [];
   readonly #closing: ClosingStack;
+  readonly #names: HeldNames;
   readonly #startedMs = performance.now();
   #store!: LeaseStore;
   #backend: Backend | undefined;
@@ -181,7 +178,8 @@ class Daemon {
     this.#flags = options.flags;
     this.#log = options.log;
     this.#closing = new ClosingStack(options.log, CLOSE_MS);
-    this.#closing.add('names', { close: () => Promise.all(this.#locks.map((lock) => lock.close())) });
+    const owner = `pid ${process.pid}, ${options.version}, ${options.flags.store.kind}`;
+    this.#names = this.#closing.add('names', new HeldNames(owner, (text) => options.log.warn(text)));
     this.#subnetFile = new SubnetFileKeeper(options.flags.files.subnetFile, options.log);
     this.#version = options.version;
     this.#notifier = options.notifier;
@@ -196,11 +194,7 @@ class Daemon {
     const leaseLost = new Promise<never>((_resolve, reject) => (this.#lost = reject));
     leaseLost.catch(() => undefined); // it may come while something else is awaited
 
-    await this.#hold(
-      `file/${join(realFolder(dirname(flags.files.subnetFile)), basename(flags.files.subnetFile))}`,
-      `the subnet file ${flags.files.subnetFile}`,
-      'give each its own --subnet-file',
-    );
+    await this.#names.holdSubnetFile(flags.files.subnetFile);
     this.#store = openStore(flags, this.#log);
     this.#closing.add('store', this.#store);
     traceCommands((command, end, ms) => this.#log.debug({ command, end, ms: Math.round(ms) }, 'command'));
@@ -227,11 +221,11 @@ class Daemon {
     );
 
     // Before anything is acquired or touched: two daemons would take each other's lease, routes and rules.
-    await this.#holdNetwork(config.network);
+    await this.#names.holdNetwork(config.network);
     this.#phase = `waiting for the ${config.backendType} device`;
     const previous = await readSubnetFile(flags.files.subnetFile);
     for (const warning of previous.warnings) this.#log.warn(warning);
-    const former = await formerNetwork(previous.network, config.network);
+    const former = await abandonedNetwork(previous.network, config.network);
     const backend = await this.#openBackend(config, iface, former);
     const host = { publicIp: { v4: iface.publicIp }, backend: await backend.leaseData() };
     this.#phase = 'waiting for a lease';
@@ -258,7 +252,7 @@ class Daemon {
     if (cached === undefined) this.#watchStore();
     else this.#rejoinStore(first.fromStore);
     this.#phase = 'waiting for the firewall rules';
-    await this.#openFirewall(config, ownSubnet, former[0]);
+    await this.#openFirewall(config, ownSubnet, former);
     this.#signal.throwIfAborted();
     this.#closing.add('subnet file', this.#subnetFile);
     await this.#writeSubnetFile();
@@ -278,36 +272,6 @@ class Daemon {
     if (end === 'again') return end;
     notifier.stopping();
     return 'stopped';
-  }
-
-  /** Holds a name on this host until everything else is closed. Rejects with OverlayError E_RUNNING. */
-  async #hold(name: string, what: string, way: string): Promise<void> {
-    const owner = `pid ${process.pid}, ${this.#version}, ${this.#flags.store.kind}`;
-    const lock = await holdOrRefuse(name, owner, what, way, (text) => this.#log.warn(text));
-    this.#locks.push(lock);
-  }
-
-  async #holdDevice(name: string): Promise<boolean> {
-    try {
-      await this.#hold(`device/${name}`, `the device ${name}`, 'use another');
-      return true;
-    } catch (error) {
-      if (error instanceof OverlayError && error.code === 'E_RUNNING') return false;
-      throw error;
-    }
-  }
-
-  async #holdNetwork(network: Prefix): Promise<void> {
-    const text = formatPrefix(network);
-    await this.#hold(`network/${text}`, `the network ${text}`, 'end it, or give this one another Network');
-    for (const other of await heldNetworks()) {
-      if (prefixEquals(other, network) || !prefixesOverlap(other, network)) continue;
-      throw new OverlayError(
-        'E_CONFIG',
-        `Network ${text} overlaps ${formatPrefix(other)}, which another daemon on this host serves: ` +
-          'their routes and rules could not be told apart',
-      );
-    }
   }
 
   async close(): Promise<void> {
@@ -355,7 +319,7 @@ class Daemon {
   async #openBackend(
     config: NetworkConfig,
     iface: ExternalInterface,
-    former: readonly Prefix[],
+    former: Prefix | undefined,
   ): Promise<Backend> {
     const load = Object.hasOwn(BACKENDS, config.backendType) ? BACKENDS[config.backendType] : undefined;
     if (load === undefined) {
@@ -375,8 +339,8 @@ class Daemon {
       queues,
       offload,
       vxlanTxChecksum,
-      networks: [config.network, ...former],
-      holdDevice: (name) => this.#holdDevice(name),
+      networks: [config.network, ...(former === undefined ? [] : [former])],
+      holdDevice: (name) => this.#names.holdDevice(name),
       log: this.#log,
     });
     this.#closing.add('backend', this.#backend);
@@ -907,13 +871,6 @@ function reversePathFamily(value: number): MetricFamily {
     type: 'counter',
     values: [{ labels: {}, value }],
   };
-}
-
-/** The network that subnet.env names, when it is another than today's, and none that another daemon of this host serves. */
-async function formerNetwork(previous: Prefix | undefined, network: Prefix): Promise<Prefix[]> {
-  if (previous === undefined || prefixEquals(previous, network)) return [];
-  const others = (await heldNetworks()).filter((held) => !prefixEquals(held, network));
-  return others.some((held) => prefixesOverlap(held, previous)) ? [] : [previous];
 }
 
 /** A saved table holds for the address it was saved with; with another, this is another host. */

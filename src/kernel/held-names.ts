@@ -1,0 +1,77 @@
+// What one daemon of a host holds against the others: its subnet file, its network, its device. See host-lock.ts.
+
+import { basename, dirname, join } from 'node:path';
+import { OverlayError } from '../core/errors.js';
+import { realFolder } from '../core/files.js';
+import { formatPrefix, type Prefix, prefixEquals, prefixesOverlap } from '../net/prefix.js';
+import { heldNetworks, type HostLock, holdOrRefuse } from './host-lock.js';
+
+/** Names that are held from the moment they are asked for until close(). */
+export class HeldNames {
+  readonly #owner: string;
+  readonly #warn: (text: string) => void;
+  readonly #locks: HostLock[] = [];
+  #isClosed = false;
+
+  /** `owner` is what another daemon is told of us, one line; `warn` takes what keeps names from being held at all. */
+  constructor(owner: string, warn: (text: string) => void) {
+    this.#owner = owner;
+    this.#warn = warn;
+  }
+
+  /** Rejects with OverlayError E_RUNNING when another daemon of this host keeps this subnet file. */
+  holdSubnetFile(path: string): Promise<void> {
+    const file = join(realFolder(dirname(path)), basename(path));
+    return this.#hold(`file/${file}`, `the subnet file ${path}`, 'give each its own --subnet-file');
+  }
+
+  /**
+   * Before anything of the network is acquired or touched: two daemons would take each other's lease, routes and rules.
+   * Rejects with OverlayError E_RUNNING, or E_CONFIG when the networks of two daemons overlap.
+   */
+  async holdNetwork(network: Prefix): Promise<void> {
+    const text = formatPrefix(network);
+    await this.#hold(`network/${text}`, `the network ${text}`, 'end it, or give this one another Network');
+    for (const other of await heldNetworks()) {
+      if (prefixEquals(other, network) || !prefixesOverlap(other, network)) continue;
+      throw new OverlayError(
+        'E_CONFIG',
+        `Network ${text} overlaps ${formatPrefix(other)}, which another daemon on this host serves: ` +
+          'their routes and rules could not be told apart',
+      );
+    }
+  }
+
+  /** False when another daemon has the device. */
+  async holdDevice(name: string): Promise<boolean> {
+    try {
+      await this.#hold(`device/${name}`, `the device ${name}`, 'use another');
+      return true;
+    } catch (error) {
+      if (error instanceof OverlayError && error.code === 'E_RUNNING') return false;
+      throw error;
+    }
+  }
+
+  /** Lets go of all names. Idempotent. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await Promise.all(this.#locks.map((lock) => lock.close()));
+  }
+
+  async #hold(name: string, what: string, way: string): Promise<void> {
+    const lock = await holdOrRefuse(name, this.#owner, what, way, this.#warn);
+    if (this.#isClosed) await lock.close();
+    else this.#locks.push(lock);
+  }
+}
+
+/** `previous`, the network of the last run, when it is another than today's and no daemon of this host serves it now. */
+export async function abandonedNetwork(
+  previous: Prefix | undefined,
+  network: Prefix,
+): Promise<Prefix | undefined> {
+  if (previous === undefined || prefixEquals(previous, network)) return undefined;
+  const others = (await heldNetworks()).filter((held) => !prefixEquals(held, network));
+  return others.some((held) => prefixesOverlap(held, previous)) ? undefined : previous;
+}

@@ -18,7 +18,6 @@ import {
   condition,
   conditionOfMany,
   CONDITIONS,
-  isPermission,
   makesUnready,
   NAMED,
 } from './core/conditions.js';
@@ -57,6 +56,7 @@ import type { ReachState } from './probe/peer-reach.js';
 import { openRawIcmp } from './probe/raw-icmp.js';
 import { shapeChanges } from './overlay/config-shape.js';
 import { firstConfig } from './overlay/first-config.js';
+import { ReconcileLoop } from './overlay/reconcile-loop.js';
 import { openStore } from './store/registry.js';
 import type { CachedTable, LeaseStore } from './store/store.js';
 import { readSubnetFile } from './overlay/subnet-file.js';
@@ -162,15 +162,12 @@ class Daemon {
   /** The backend's own, once it is open. */
   #device: string | undefined;
   #proberFault: string | undefined;
-  #reconcileFault: { readonly text: string; readonly attempts: number } | undefined;
+  readonly #reconciling: ReconcileLoop;
   /** What this host does while it is ready. */
   #duty = '';
   /** What the start waits for. */
   #phase: string | undefined = 'starting';
   #hasSnapshot = false;
-  #isReconciling = false;
-  #isReconcileDue = false;
-  #reconciled: Promise<void> = Promise.resolve();
   #lost: (error: OverlayError) => void = () => undefined;
   #startAgain: () => void = () => undefined;
 
@@ -185,6 +182,8 @@ class Daemon {
     this.#notifier = options.notifier;
     this.#mayUseTable = options.mayUseTable;
     this.#signal = signal;
+    const { log } = options;
+    this.#reconciling = new ReconcileLoop({ run: () => this.#reconcile(), log, signal });
   }
 
   async run(): Promise<Ending> {
@@ -466,7 +465,7 @@ class Daemon {
       this.#log.info(`store answers again: own subnet is still ${formatPrefix(ownSubnet)}`);
       this.#watchStore();
       // The lease says the address now.
-      if (this.#interfaceFault !== undefined) void this.#reconcileSoon();
+      if (this.#interfaceFault !== undefined) void this.#reconciling.soon();
     };
     rejoin().catch((error: unknown) => {
       if (this.#signal.aborted) return;
@@ -515,7 +514,7 @@ class Daemon {
       .finally(() => {
         if (this.#publishing !== publicIp) return; // the address changed once more meanwhile
         this.#publishing = undefined;
-        if (this.#publishFault === undefined) void this.#reconcileSoon();
+        if (this.#publishFault === undefined) void this.#reconciling.soon();
       });
   }
 
@@ -548,15 +547,10 @@ class Daemon {
   }
 
   #watchKernel(): void {
-    const monitor = openMonitor(() => this.#reconcileSoon(), { log: this.#log });
-    const timer = setInterval(() => void this.#reconcileSoon(), RECONCILE_MS);
-    const close = async (): Promise<void> => {
-      clearInterval(timer);
-      this.#isReconcileDue = false;
-      await monitor.close();
-      await this.#reconciled;
-    };
-    this.#closing.add('kernel monitor', { close });
+    this.#closing.add('comparison of the kernel', this.#reconciling);
+    this.#reconciling.every(RECONCILE_MS);
+    const monitor = openMonitor(() => this.#reconciling.soon(), { log: this.#log });
+    this.#closing.add('kernel monitor', monitor);
   }
 
   /** Only where rules in nftables must not be missing for long: the source check, and rules made with nft. */
@@ -571,34 +565,10 @@ class Daemon {
     this.#closing.add('nft monitor', openNftMonitor({ onChange, log: this.#log }));
   }
 
-  /** One run at a time; events during a run lead to exactly one more. Resolves when the kernel was compared. */
-  #reconcileSoon(): Promise<void> {
-    this.#isReconcileDue = true;
-    if (this.#isReconciling) return this.#reconciled;
-    this.#isReconciling = true;
-    this.#reconciled = (async () => {
-      while (this.#isReconcileDue && !this.#signal.aborted) {
-        this.#isReconcileDue = false;
-        await this.#reconcile();
-      }
-      this.#isReconciling = false;
-    })();
-    return this.#reconciled;
-  }
-
   async #reconcile(): Promise<void> {
-    const startedMs = performance.now();
-    try {
-      await this.#checkInterface();
-      await this.#backend!.reconcile();
-      await this.#subnetFile.check();
-      this.#reconcileFault = undefined;
-      this.#log.debug({ ms: Math.round(performance.now() - startedMs) }, 'kernel compared');
-    } catch (error) {
-      const text = `cannot repair the kernel state: ${messageOf(error)}`;
-      if (text !== this.#reconcileFault?.text) this.#log.error(text);
-      this.#reconcileFault = { text, attempts: (this.#reconcileFault?.attempts ?? 0) + 1 };
-    }
+    await this.#checkInterface();
+    await this.#backend!.reconcile();
+    await this.#subnetFile.check();
   }
 
   async #checkInterface(): Promise<void> {
@@ -609,7 +579,7 @@ class Daemon {
       if (state.kind === 'faulty' || state.kind === 'gone') fault = condition('interface-down', state.fault);
       // No event tells that time has passed.
       if (state.kind === 'faulty' && state.goneInMs !== undefined)
-        setTimeout(() => void this.#reconcileSoon(), state.goneInMs).unref();
+        setTimeout(() => void this.#reconciling.soon(), state.goneInMs).unref();
       if (state.kind === 'changed') await this.#changeInterface(state.iface);
       else if (state.kind === 'same' && this.#isChangeDue) await this.#tellBackend();
       if (state.kind === 'gone') {
@@ -667,9 +637,7 @@ class Daemon {
     if (this.#configFault !== undefined) found.push(condition('config-changed', this.#configFault));
     found.push(...this.#subnetFile.conditions());
     if (this.#proberFault !== undefined) found.push(condition('probes-off', this.#proberFault));
-    const { text, attempts } = this.#reconcileFault ?? { text: '', attempts: 0 };
-    // Once may be chance: a link that went away between two commands.
-    if (attempts > 1) found.push(condition(isPermission(text) ? 'no-permission' : 'repair-failed', text));
+    found.push(...this.#reconciling.conditions());
     return found;
   }
 

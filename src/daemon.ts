@@ -33,9 +33,8 @@ import { chooseExternalInterface, type ExternalInterface } from './kernel/underl
 import { traceCommands } from './kernel/command.js';
 import { checkHost } from './kernel/host-checks.js';
 import { abandonedNetwork, HeldNames } from './kernel/held-names.js';
-import { listLinks } from './kernel/link.js';
 import { openMonitor } from './kernel/monitor.js';
-import { UnderlayWatch } from './kernel/underlay-watch.js';
+import { describeInterface, UnderlayFollower } from './kernel/underlay-follower.js';
 import { readNetstat } from './kernel/netstat.js';
 import type { Ipv4LeaseHost, LeaseUpdate, Peer, PeerDiff } from './lease/lease.js';
 import { type LeaseChange, LeaseView } from './lease/lease-view.js';
@@ -143,8 +142,8 @@ class Daemon {
   #overlayProber: OverlayProber<Peer> | undefined;
   #firewall: Firewall | undefined;
   #config: NetworkConfig | undefined;
-  #iface: ExternalInterface | undefined;
-  readonly #underlay = new UnderlayWatch();
+  #underlay: UnderlayFollower | undefined;
+  #probedBytes = 0;
   #ownSubnet: Prefix | undefined;
   #mtuBytes = 0;
   #view: LeaseView | undefined;
@@ -154,9 +153,7 @@ class Daemon {
   /** The public IP that is being published. */
   #publishing: Ipv4 | undefined;
   #publishFault: string | undefined;
-  #interfaceFault: Condition | undefined;
-  /** The backend has not taken the last change of the interface yet. */
-  #isChangeDue = false;
+  #publicIpFault: Condition | undefined;
   #configFault: string | undefined;
   readonly #subnetFile: SubnetFileKeeper;
   /** The backend's own, once it is open. */
@@ -208,7 +205,15 @@ class Daemon {
       former: this.#store.formerPublicIp?.(),
       signal: this.#signal,
     });
-    this.#iface = iface;
+    this.#probedBytes = iface.mtuBytes;
+    this.#underlay = new UnderlayFollower({
+      iface,
+      choose: () => this.#chooseInterface(),
+      onChange: (changed) => this.#tellOfInterface(changed),
+      lookSoon: () => void this.#reconciling.soon(),
+      log: this.#log,
+      signal: this.#signal,
+    });
     const answer = first.cached === undefined ? undefined : first.answered();
     const cached = answer === undefined ? usableTable(first.cached, iface) : undefined;
     this.#phase = 'waiting for the network config';
@@ -390,7 +395,7 @@ class Daemon {
       const { sender, by } = await openRawIcmp(onReceived, loadAddon);
       const prober = new PathProber({
         sender,
-        fullBytes: () => this.#iface!.mtuBytes,
+        fullBytes: () => this.#underlay!.iface.mtuBytes,
         onPathMtu: (peer, mtuBytes) => this.#backend!.pathMtuChanged?.(peer, mtuBytes),
         now: () => performance.now(),
         random: Math.random,
@@ -452,7 +457,7 @@ class Daemon {
       }
       this.#config = config;
       // The address may have changed since the start.
-      const host = { ...this.#host!, publicIp: { v4: this.#iface!.publicIp } };
+      const host = { ...this.#host!, publicIp: { v4: this.#underlay!.iface.publicIp } };
       const request = { config, host, previousSubnet: ownSubnet };
       const subnet = await this.#store.acquire(request, this.#signal);
       this.#host = host;
@@ -465,7 +470,7 @@ class Daemon {
       this.#log.info(`store answers again: own subnet is still ${formatPrefix(ownSubnet)}`);
       this.#watchStore();
       // The lease says the address now.
-      if (this.#interfaceFault !== undefined) void this.#reconciling.soon();
+      if (this.#publicIpFault !== undefined) void this.#reconciling.soon();
     };
     rejoin().catch((error: unknown) => {
       if (this.#signal.aborted) return;
@@ -572,43 +577,19 @@ class Daemon {
   }
 
   async #checkInterface(): Promise<void> {
-    const before = this.#iface!;
-    let fault: Condition | undefined;
-    try {
-      const state = this.#underlay.observe(before, await listLinks(this.#signal), performance.now());
-      if (state.kind === 'faulty' || state.kind === 'gone') fault = condition('interface-down', state.fault);
-      // No event tells that time has passed.
-      if (state.kind === 'faulty' && state.goneInMs !== undefined)
-        setTimeout(() => void this.#reconciling.soon(), state.goneInMs).unref();
-      if (state.kind === 'changed') await this.#changeInterface(state.iface);
-      else if (state.kind === 'same' && this.#isChangeDue) await this.#tellBackend();
-      if (state.kind === 'gone') {
-        const leasable = leasableRange(this.#config!);
-        const iface = await chooseExternalInterface(this.#flags.underlay, leasable, { signal: this.#signal });
-        await this.#changeInterface(iface);
-        fault = undefined;
-      }
-      fault = this.#followPublicIp(this.#iface!.publicIp) ?? fault;
-    } catch (error) {
-      const what = fault?.text ?? `external interface ${before.name}`;
-      fault = condition('interface-down', `${what}: ${messageOf(error)}`);
-    }
-    this.#interfaceFault = fault;
+    const isSeen = await this.#underlay!.look();
+    this.#publicIpFault = isSeen ? this.#followPublicIp(this.#underlay!.iface.publicIp) : undefined;
   }
 
-  async #changeInterface(iface: ExternalInterface): Promise<void> {
-    const before = this.#iface!;
-    this.#log.warn({ before: describe(before), now: describe(iface) }, 'external interface changed');
-    this.#iface = iface;
-    if (iface.mtuBytes !== before.mtuBytes) this.#prober?.restart();
-    this.#isChangeDue = true;
-    await this.#tellBackend();
+  #chooseInterface(): Promise<ExternalInterface> {
+    const leasable = leasableRange(this.#config!);
+    return chooseExternalInterface(this.#flags.underlay, leasable, { signal: this.#signal });
   }
 
-  /** Repeated by the next comparison when it fails. */
-  async #tellBackend(): Promise<void> {
-    const { mtuBytes } = await this.#backend!.interfaceChanged(this.#iface!);
-    this.#isChangeDue = false;
+  async #tellOfInterface(iface: ExternalInterface): Promise<void> {
+    if (iface.mtuBytes !== this.#probedBytes) this.#prober?.restart();
+    this.#probedBytes = iface.mtuBytes;
+    const { mtuBytes } = await this.#backend!.interfaceChanged(iface);
     if (mtuBytes === this.#mtuBytes) return;
     this.#mtuBytes = mtuBytes;
     await this.#writeSubnetFile();
@@ -633,7 +614,8 @@ class Daemon {
   #conditions(): Condition[] {
     const found: Condition[] = [];
     if (this.#phase !== undefined) found.push(condition('starting', this.#phase));
-    if (this.#interfaceFault !== undefined) found.push(this.#interfaceFault);
+    const interfaceFault = this.#publicIpFault ?? this.#underlay?.fault;
+    if (interfaceFault !== undefined) found.push(interfaceFault);
     if (this.#configFault !== undefined) found.push(condition('config-changed', this.#configFault));
     found.push(...this.#subnetFile.conditions());
     if (this.#proberFault !== undefined) found.push(condition('probes-off', this.#proberFault));
@@ -755,7 +737,7 @@ class Daemon {
       })),
       network: this.#config && formatPrefix(this.#config.network),
       lease: this.#ownSubnet && { subnet: formatPrefix(this.#ownSubnet), mtuBytes: this.#mtuBytes },
-      interface: this.#iface && describe(this.#iface),
+      interface: this.#underlay && describeInterface(this.#underlay.iface),
       subnetFile: this.#flags.files.subnetFile,
       store: { kind: this.#flags.store.kind, ...this.#store.status() },
       backend: { type: this.#backend?.type, ...backend?.detail },
@@ -844,10 +826,6 @@ function reversePathFamily(value: number): MetricFamily {
 /** A saved table holds for the address it was saved with; with another, this is another host. */
 function usableTable(table: CachedTable | undefined, iface: ExternalInterface): CachedTable | undefined {
   return table?.ownHost.publicIp.v4 === iface.publicIp ? table : undefined;
-}
-
-function describe(iface: ExternalInterface): Record<string, unknown> {
-  return { ...iface, address: formatIpv4(iface.address), publicIp: formatIpv4(iface.publicIp) };
 }
 
 function messageOf(error: unknown): string {

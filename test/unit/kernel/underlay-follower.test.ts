@@ -1,0 +1,114 @@
+// The external interface is followed until everybody has taken the change.
+
+import pino from 'pino';
+import t from 'tap';
+import type { Link } from '../../../src/kernel/link.js';
+import type { ExternalInterface } from '../../../src/kernel/underlay.js';
+import { UnderlayFollower } from '../../../src/kernel/underlay-follower.js';
+import { GONE_MS } from '../../../src/kernel/underlay-watch.js';
+import { parseIpv4 } from '../../../src/net/ipv4.js';
+
+const CHOSEN: ExternalInterface = {
+  name: 'eth0',
+  index: 2,
+  mtuBytes: 1500,
+  address: parseIpv4('172.20.0.1')!,
+  publicIp: parseIpv4('198.51.100.1')!,
+};
+const OTHER: ExternalInterface = {
+  name: 'eth1',
+  index: 3,
+  mtuBytes: 1400,
+  address: parseIpv4('172.20.0.9')!,
+  publicIp: parseIpv4('172.20.0.9')!,
+};
+
+function link({ name, index, mtuBytes, address }: ExternalInterface): Link {
+  return {
+    index,
+    name,
+    mac: '02:00:00:00:00:01',
+    mtuBytes,
+    txQueueLength: 1000,
+    isUp: true,
+    isLoopback: false,
+    alias: '',
+    kind: '',
+    data: {},
+    addresses: [
+      { address, length: 24, scope: 'global', isDeprecated: false, isPermanent: true, isSecondary: false },
+    ],
+  };
+}
+
+function setUp() {
+  const host = {
+    nowMs: 0,
+    links: [link(CHOSEN)],
+    told: [] as ExternalInterface[],
+    refusal: undefined as string | undefined,
+    choice: undefined as ExternalInterface | undefined,
+  };
+  const follower = new UnderlayFollower({
+    iface: CHOSEN,
+    choose: () =>
+      host.choice === undefined
+        ? Promise.reject(new Error('No default route'))
+        : Promise.resolve(host.choice),
+    onChange: (iface) => {
+      host.told.push(iface);
+      return host.refusal === undefined ? Promise.resolve() : Promise.reject(new Error(host.refusal));
+    },
+    lookSoon: () => undefined,
+    log: pino({ level: 'silent' }),
+    signal: new AbortController().signal,
+    list: () => Promise.resolve(host.links),
+    now: () => host.nowMs,
+  });
+  return { host, follower };
+}
+
+t.test('UnderlayFollower.look() hands a change on until it is taken', async (t) => {
+  const { host, follower } = setUp();
+  t.equal(await follower.look(), true);
+  t.strictSame(host.told, []);
+  const changed = { ...CHOSEN, mtuBytes: 9000 };
+  host.links = [link(changed)];
+  host.refusal = 'device busy';
+  t.equal(await follower.look(), false);
+  t.match(follower.fault, { code: 'interface-down', text: 'external interface eth0: device busy' });
+  t.same(follower.iface, changed, 'what uses the interface knows of it all the same');
+  host.refusal = undefined;
+  t.equal(await follower.look(), true);
+  t.equal(follower.fault, undefined);
+  t.strictSame(host.told, [changed, changed]);
+  await follower.look();
+  t.equal(host.told.length, 2);
+});
+
+t.test('UnderlayFollower.look() chooses anew when the address is gone for good', async (t) => {
+  const { host, follower } = setUp();
+  host.links = [];
+  t.equal(await follower.look(), true);
+  t.match(follower.fault, { text: 'external interface eth0 is gone' });
+  t.strictSame(host.told, []);
+  host.nowMs = GONE_MS;
+  t.equal(await follower.look(), false, 'there is no other');
+  t.match(follower.fault, { text: 'external interface eth0 is gone: No default route' });
+  host.choice = OTHER;
+  t.equal(await follower.look(), true);
+  t.equal(follower.fault, undefined);
+  t.equal(follower.iface, OTHER);
+  t.strictSame(host.told, [OTHER]);
+});
+
+t.test('UnderlayFollower.look() says what keeps it from looking', async (t) => {
+  const { host, follower } = setUp();
+  Object.defineProperty(host, 'links', {
+    get: () => {
+      throw new Error('ip: not found');
+    },
+  });
+  t.equal(await follower.look(), false);
+  t.match(follower.fault, { text: 'external interface eth0: ip: not found' });
+});

@@ -36,7 +36,7 @@ import { abandonedNetwork, HeldNames } from './kernel/held-names.js';
 import { openMonitor } from './kernel/monitor.js';
 import { describeInterface, UnderlayFollower } from './kernel/underlay-follower.js';
 import { readNetstat } from './kernel/netstat.js';
-import type { Ipv4LeaseHost, LeaseUpdate, Peer, PeerDiff } from './lease/lease.js';
+import type { LeaseUpdate, Peer, PeerDiff } from './lease/lease.js';
 import { type LeaseChange, LeaseView } from './lease/lease-view.js';
 import { formatIpv4, type Ipv4, parseIpv4 } from './net/ipv4.js';
 import { formatPrefix, type Prefix, prefixEquals } from './net/prefix.js';
@@ -55,6 +55,7 @@ import type { ReachState } from './probe/peer-reach.js';
 import { openRawIcmp } from './probe/raw-icmp.js';
 import { shapeChanges } from './overlay/config-shape.js';
 import { firstConfig } from './overlay/first-config.js';
+import { OwnHost } from './overlay/own-host.js';
 import { ReconcileLoop } from './overlay/reconcile-loop.js';
 import { openStore } from './store/registry.js';
 import type { CachedTable, LeaseStore } from './store/store.js';
@@ -147,12 +148,8 @@ class Daemon {
   #ownSubnet: Prefix | undefined;
   #mtuBytes = 0;
   #view: LeaseView | undefined;
-  /** What the own lease says, or is to say when it is acquired. */
-  #host: Ipv4LeaseHost | undefined;
+  #own: OwnHost | undefined;
   #isWatching = false;
-  /** The public IP that is being published. */
-  #publishing: Ipv4 | undefined;
-  #publishFault: string | undefined;
   #publicIpFault: Condition | undefined;
   #configFault: string | undefined;
   readonly #subnetFile: SubnetFileKeeper;
@@ -233,7 +230,12 @@ class Daemon {
     const backend = await this.#openBackend(config, iface, former);
     const host = { publicIp: { v4: iface.publicIp }, backend: await backend.leaseData() };
     this.#phase = 'waiting for a lease';
-    this.#host = host;
+    this.#own = new OwnHost({
+      host,
+      publish: (next) => (this.#isWatching ? this.#store.publish?.(next) : undefined),
+      readOnlyKind: this.#store.publish === undefined ? this.#store.kind : undefined,
+      onPublished: () => void this.#reconciling.soon(),
+    });
     const ownSubnet =
       cached?.ownSubnet ??
       (await this.#store.acquire({ config, host, previousSubnet: previous.subnet }, this.#signal));
@@ -457,10 +459,10 @@ class Daemon {
       }
       this.#config = config;
       // The address may have changed since the start.
-      const host = { ...this.#host!, publicIp: { v4: this.#underlay!.iface.publicIp } };
+      const host = this.#own!.withPublicIp(this.#underlay!.iface.publicIp);
       const request = { config, host, previousSubnet: ownSubnet };
       const subnet = await this.#store.acquire(request, this.#signal);
-      this.#host = host;
+      this.#own!.wasWritten(host);
       if (!prefixEquals(subnet, ownSubnet)) {
         throw new OverlayError(
           'E_LEASE_LOST',
@@ -480,7 +482,7 @@ class Daemon {
   }
 
   /**
-   * The own lease follows this host's public IP, under the same subnet. Returns what is wrong until it does. The table
+   * The own lease follows this host's public IP. Returns what is wrong until it does. The table
    * and the sockets know the new address already: what peers hear of us late is heard by nobody else.
    */
   #followPublicIp(publicIp: Ipv4): Condition | undefined {
@@ -490,37 +492,7 @@ class Daemon {
       // Before the first snapshot an empty change would mean that there are no leases.
       if (this.#hasSnapshot) this.#applyChange(change);
     }
-    const published = this.#host!.publicIp.v4;
-    if (publicIp !== (this.#publishing ?? published) && this.#isWatching)
-      this.#publish({ ...this.#host!, publicIp: { v4: publicIp } });
-    if (publicIp === published) return undefined;
-    const fault = `public IP is now ${formatIpv4(publicIp)}, but the lease says ${formatIpv4(published)}`;
-    if (this.#store.publish === undefined)
-      return condition(
-        'public-ip-changed',
-        `${fault}: only an operator writes the ${this.#store.kind} store`,
-      );
-    return condition('public-ip-changed', `${fault}: ${this.#publishFault ?? 'it is being published'}`);
-  }
-
-  #publish(host: Ipv4LeaseHost): void {
-    const publicIp = host.publicIp.v4;
-    const publishing = this.#store.publish?.(host);
-    if (publishing === undefined) return;
-    this.#publishing = publicIp;
-    publishing
-      .then(
-        () => {
-          if (this.#publishing === publicIp) this.#host = host;
-          this.#publishFault = undefined;
-        },
-        (error: unknown) => (this.#publishFault = messageOf(error)), // the next comparison tries again
-      )
-      .finally(() => {
-        if (this.#publishing !== publicIp) return; // the address changed once more meanwhile
-        this.#publishing = undefined;
-        if (this.#publishFault === undefined) void this.#reconciling.soon();
-      });
+    return this.#own!.follow(publicIp);
   }
 
   #applyLeases(update: LeaseUpdate): void {

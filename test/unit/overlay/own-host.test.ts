@@ -1,0 +1,88 @@
+// The own lease follows the public IP.
+
+import t from 'tap';
+import { type Ipv4LeaseHost, leaseBackend } from '../../../src/lease/lease.js';
+import { formatIpv4, type Ipv4, parseIpv4 } from '../../../src/net/ipv4.js';
+import { OwnHost } from '../../../src/overlay/own-host.js';
+
+const [FIRST, SECOND, THIRD] = ['192.0.2.1', '192.0.2.2', '192.0.2.3'].map((text) => parseIpv4(text)!);
+
+/** A store that answers when the test says so. */
+function setUp(options: { readonly isReadOnly?: boolean } = {}) {
+  const store = {
+    isReachable: true,
+    asked: [] as { readonly publicIp: string; readonly answer: (error?: Error) => Promise<void> }[],
+    published: 0,
+  };
+  const publish = (host: Ipv4LeaseHost): Promise<void> | undefined => {
+    if (options.isReadOnly === true || !store.isReachable) return undefined;
+    return new Promise((resolve, reject) => {
+      store.asked.push({
+        publicIp: formatIpv4(host.publicIp.v4),
+        answer: async (error) => {
+          if (error === undefined) resolve();
+          else reject(error);
+          await new Promise((done) => setImmediate(done));
+        },
+      });
+    });
+  };
+  const own = new OwnHost({
+    host: { publicIp: { v4: FIRST }, backend: leaseBackend('vxlan', { VNI: 1 }) },
+    publish,
+    readOnlyKind: options.isReadOnly === true ? 'static' : undefined,
+    onPublished: () => store.published++,
+  });
+  const textAt = (publicIp: Ipv4): string | undefined => own.follow(publicIp)?.text;
+  return { store, own, textAt };
+}
+
+t.test('OwnHost.follow() publishes once, and is content when it stands there', async (t) => {
+  const { store, textAt } = setUp();
+  t.equal(textAt(FIRST), undefined);
+  t.equal(store.asked.length, 0);
+  const text = 'public IP is now 192.0.2.2, but the lease says 192.0.2.1: it is being published';
+  t.equal(textAt(SECOND), text);
+  t.equal(textAt(SECOND), text);
+  t.strictSame(
+    store.asked.map(({ publicIp }) => publicIp),
+    ['192.0.2.2'],
+  );
+  await store.asked[0].answer();
+  t.equal(store.published, 1, 'asks for another look');
+  t.equal(textAt(SECOND), undefined);
+});
+
+t.test('OwnHost.follow() says why it failed, and tries again', async (t) => {
+  const { store, textAt } = setUp();
+  textAt(SECOND);
+  await store.asked[0].answer(new Error('etcd refuses'));
+  t.equal(store.published, 0);
+  t.match(textAt(SECOND), /: etcd refuses$/);
+  t.equal(store.asked.length, 2);
+  await store.asked[1].answer();
+  t.equal(textAt(SECOND), undefined);
+});
+
+t.test('OwnHost.follow() forgets an address that changed once more meanwhile', async (t) => {
+  const { store, textAt } = setUp();
+  textAt(SECOND);
+  textAt(THIRD);
+  await store.asked[0].answer();
+  t.equal(store.published, 0);
+  t.match(textAt(THIRD), /lease says 192\.0\.2\.1: it is being published/);
+  await store.asked[1].answer();
+  t.equal(textAt(THIRD), undefined);
+  t.equal(store.asked.length, 2);
+});
+
+t.test('OwnHost.follow() waits for a store that is away, and for an operator', (t) => {
+  const away = setUp();
+  away.store.isReachable = false;
+  t.match(away.textAt(SECOND), /it is being published/);
+  away.own.wasWritten(away.own.withPublicIp(SECOND));
+  t.equal(away.textAt(SECOND), undefined);
+  const fixed = setUp({ isReadOnly: true });
+  t.match(fixed.textAt(SECOND), /only an operator writes the static store/);
+  t.end();
+});

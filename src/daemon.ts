@@ -13,14 +13,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Backend, PeerDetail } from './backend/backend.js';
 import { DiffPacer } from './overlay/pacer.js';
 import { BACKENDS } from './backend/registry.js';
-import {
-  type Condition,
-  condition,
-  conditionOfMany,
-  CONDITIONS,
-  makesUnready,
-  NAMED,
-} from './core/conditions.js';
+import { type Condition, condition, conditionOfMany, makesUnready, NAMED } from './core/conditions.js';
 import type { Flags } from './config/flags.js';
 import { leasableRange, type NetworkConfig } from './config/network-config.js';
 import { offloadSwitches } from './config/options.js';
@@ -41,7 +34,9 @@ import { type LeaseChange, LeaseView } from './lease/lease-view.js';
 import { formatIpv4, type Ipv4, parseIpv4 } from './net/ipv4.js';
 import { formatPrefix, type Prefix, prefixEquals } from './net/prefix.js';
 import { openControlSocket } from './ops/control-socket.js';
-import { countConditions, Health, type HealthChange, type HealthReport } from './ops/health.js';
+import { Health } from './ops/health.js';
+import { logHealth } from './ops/health-log.js';
+import { healthMetrics } from './ops/health-metrics.js';
 import { type HttpOptions, openHttpServer } from './ops/http.js';
 import type { Logger } from './core/log.js';
 import { Metrics } from './ops/metrics.js';
@@ -577,7 +572,7 @@ class Daemon {
     this.#health.addSource('host', () => this.#hostConditions());
     this.#health.addSource('leases', () => (this.#view === undefined ? [] : leaseConditions(this.#view)));
     this.#health.addSource('peers', () => unreachedPeers(this.#overlayProber));
-    this.#health.onChange = (change) => this.#sayHealth(change);
+    this.#health.onChange = (change) => logHealth(this.#log, change, this.#phase !== undefined);
     const look = (): void => notifier.status(statusLine(this.#health.look(), this.#duty));
     const timer = setInterval(look, HEALTH_MS);
     this.#closing.add('health', { close: () => clearInterval(timer) });
@@ -606,56 +601,23 @@ class Daemon {
     });
   }
 
-  #sayHealth({ report, raised, cleared, wasSinceMs }: HealthChange): void {
-    for (const { code, severity, scope, text, action } of raised) {
-      if (code === 'starting') continue; // each step has a line of its own
-      const fields = { condition: code, scope, do: action };
-      if (severity === 'error') this.#log.error(fields, text);
-      else this.#log.warn(fields, text);
-    }
-    for (const { code, text, sinceMs } of cleared) {
-      if (code === 'starting') continue;
-      const seconds = Math.round((Date.now() - sinceMs) / 1000);
-      this.#log.info({ condition: code, seconds }, `no longer: ${text}`);
-    }
-    if (wasSinceMs === undefined || this.#phase !== undefined) return;
-    const seconds = Math.round((Date.now() - wasSinceMs) / 1000);
-    const codes = report.conditions.filter(makesUnready).map(({ code }) => code);
-    if (report.state === 'degraded') this.#log.error({ conditions: codes.join(' ') }, 'not ready');
-    else if (report.isReady) this.#log.info({ seconds }, 'ready');
-  }
-
   #gauges(): MetricFamily[] {
-    const gauge = (name: string, help: string, value: number) => ({
-      name,
-      help,
-      type: 'gauge' as const,
-      values: [{ labels: {}, value }],
-    });
-    const report = this.#health.look();
-    const unready = report.conditions.filter(makesUnready).length;
     const reversePathDrops = readNetstat('TcpExt', 'IPReversePathFilter');
     return [
       ...(reversePathDrops === undefined ? [] : [reversePathFamily(reversePathDrops)]),
-      gauge('ready', '1 when /readyz says 200.', report.isReady ? 1 : 0),
-      gauge('degraded_reasons', 'Conditions that make /readyz say 503.', unready),
-      conditionFamily(report),
-      {
-        name: 'condition_since_seconds',
-        help: 'Unix time since when a condition holds.',
-        type: 'gauge',
-        values: report.conditions.map(({ code, part, sinceMs }) => ({
-          labels: { code, part },
-          value: Math.round(sinceMs / 1000),
-        })),
-      },
+      ...healthMetrics(this.#health.look()),
       {
         name: 'subnet_file_repairs_total',
         help: 'Times subnet.env was missing or changed and written again.',
         type: 'counter',
         values: [{ labels: {}, value: this.#subnetFile.repairs }],
       },
-      gauge('leases_refused', 'Leases in the store that are not used.', this.#view?.refusals().length ?? 0),
+      {
+        name: 'leases_refused',
+        help: 'Leases in the store that are not used.',
+        type: 'gauge',
+        values: [{ labels: {}, value: this.#view?.refusals().length ?? 0 }],
+      },
     ];
   }
 
@@ -720,18 +682,6 @@ class Daemon {
       alarms: this.#view?.alarms() ?? [],
     };
   }
-}
-
-function conditionFamily(report: HealthReport): MetricFamily {
-  return {
-    name: 'conditions',
-    help: 'Conditions that hold, by code; of peers, how many.',
-    type: 'gauge',
-    values: Array.from(countConditions(report), ([code, value]) => {
-      const { severity, scope } = CONDITIONS[code];
-      return { labels: { code, severity, scope }, value };
-    }),
-  };
 }
 
 /** Never a reason for 503: a host that is switched off would stop the rolling update of all others. */

@@ -7,13 +7,12 @@
 // a timer, make the backend compare the kernel with what it wants. Nothing that happens at run time ends the daemon but
 // a signal and the loss of the own lease; what is wrong is shown by /readyz until it is right again.
 
-import { randomBytes } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Backend, PeerDetail } from './backend/backend.js';
 import { DiffPacer } from './overlay/pacer.js';
 import { BACKENDS } from './backend/registry.js';
-import { type Condition, condition, conditionOfMany, makesUnready, NAMED } from './core/conditions.js';
+import { type Condition, condition, conditionOfMany, makesUnready } from './core/conditions.js';
 import type { Flags } from './config/flags.js';
 import { leasableRange, type NetworkConfig } from './config/network-config.js';
 import { offloadSwitches } from './config/options.js';
@@ -41,13 +40,8 @@ import { type HttpOptions, openHttpServer } from './ops/http.js';
 import type { Logger } from './core/log.js';
 import { Metrics } from './ops/metrics.js';
 import { ServiceNotifier, statusLine } from './ops/sd-notify.js';
-import type { IcmpAddon } from './probe/addon-icmp.js';
-import type { Received } from './probe/icmp-echo.js';
-import { PathProber } from './probe/path-prober.js';
-import { type OverlayPeer, OverlayProber } from './probe/overlay-prober.js';
-import { pathMetrics, reachMetrics } from './probe/path-metrics.js';
-import type { ReachState } from './probe/peer-reach.js';
-import { openRawIcmp } from './probe/raw-icmp.js';
+import type { OverlayPeer } from './probe/overlay-prober.js';
+import { Probers, type ProbersOptions } from './probe/probers.js';
 import { shapeChanges } from './overlay/config-shape.js';
 import { firstConfig } from './overlay/first-config.js';
 import { OwnHost } from './overlay/own-host.js';
@@ -96,6 +90,9 @@ export async function runDaemon(
 /** 'again': the store's config makes another overlay than the saved table, from which we had started. */
 type Ending = 'stopped' | 'again';
 
+/** Of a peer, before the probes are open. */
+const STARTING = { state: 'unknown', reason: 'path probes are switched off' };
+
 interface DaemonOptions {
   readonly flags: Flags;
   readonly log: Logger;
@@ -134,12 +131,10 @@ class Daemon {
   #store!: LeaseStore;
   #backend: Backend | undefined;
   #pacer: DiffPacer | undefined;
-  #prober: PathProber | undefined;
-  #overlayProber: OverlayProber<Peer> | undefined;
+  #probers: Probers<Peer> | undefined;
   #firewall: Firewall | undefined;
   #config: NetworkConfig | undefined;
   #underlay: UnderlayFollower | undefined;
-  #probedBytes = 0;
   #ownSubnet: Prefix | undefined;
   #mtuBytes = 0;
   #view: LeaseView | undefined;
@@ -150,7 +145,6 @@ class Daemon {
   readonly #subnetFile: SubnetFileKeeper;
   /** The backend's own, once it is open. */
   #device: string | undefined;
-  #proberFault: string | undefined;
   readonly #reconciling: ReconcileLoop;
   /** What this host does while it is ready. */
   #duty = '';
@@ -197,7 +191,6 @@ class Daemon {
       former: this.#store.formerPublicIp?.(),
       signal: this.#signal,
     });
-    this.#probedBytes = iface.mtuBytes;
     this.#underlay = new UnderlayFollower({
       iface,
       choose: () => this.#chooseInterface(),
@@ -257,7 +250,7 @@ class Daemon {
     this.#signal.throwIfAborted();
     this.#closing.add('subnet file', this.#subnetFile);
     await this.#writeSubnetFile();
-    const pathProbes = await this.#openProber();
+    const pathProbes = await this.#openProbers();
     this.#watchKernel();
     await this.#watchRules();
     this.#phase = undefined;
@@ -287,8 +280,7 @@ class Daemon {
       gauges: () => [
         ...this.#gauges(),
         ...(this.#store.metrics?.() ?? []),
-        ...pathMetrics(this.#prober),
-        ...reachMetrics(this.#overlayProber, nameOf),
+        ...(this.#probers?.metrics() ?? []),
       ],
       version: this.#version,
     });
@@ -380,49 +372,27 @@ class Daemon {
     return this.#subnetFile.write({ network, subnet: this.#ownSubnet!, mtuBytes: this.#mtuBytes, ipMasq });
   }
 
-  /** Whose socket they have, or 'off'. Without the capability everything else works as it does with it. */
-  async #openProber(): Promise<string> {
-    if (!this.#flags.probes.pathProbes) return 'off';
-    try {
-      const onReceived = (received: Received): void => {
-        this.#prober?.receive(received);
-        this.#overlayProber?.receive(received);
-      };
-      const loadAddon = async (): Promise<IcmpAddon> => (await import('./native/native.js')).native;
-      const { sender, by } = await openRawIcmp(onReceived, loadAddon);
-      const prober = new PathProber({
-        sender,
-        fullBytes: () => this.#underlay!.iface.mtuBytes,
-        onPathMtu: (peer, mtuBytes) => this.#backend!.pathMtuChanged?.(peer, mtuBytes),
-        now: () => performance.now(),
-        random: Math.random,
-        randomBytes,
-      });
-      this.#prober = prober;
-      this.#closing.add('path probes', prober);
-      const overlayProber = new OverlayProber<Peer>({
-        sender,
-        targetOf: (peer) => this.#backend!.echoTarget(peer),
-        packetsOf: (peer) => this.#backend!.peerPackets?.(peer),
-        hostAnswer: (publicIp) => prober.hostAnswer(publicIp),
-        now: () => performance.now(),
-        randomBytes,
-      });
-      this.#overlayProber = overlayProber;
-      this.#closing.add('overlay echoes', overlayProber);
-      this.#setProbedPeers();
-      prober.start();
-      overlayProber.start();
-      return by;
-    } catch (error) {
-      this.#proberFault = `path probes are off: ${messageOf(error)}`;
-      return 'off';
-    }
+  /** Says whose socket they have, or 'off'. */
+  async #openProbers(): Promise<string> {
+    const backend = this.#backend!;
+    const options: ProbersOptions<Peer> = {
+      fullBytes: () => this.#underlay!.iface.mtuBytes,
+      onPathMtu: (publicIp, mtuBytes) => backend.pathMtuChanged?.(publicIp, mtuBytes),
+      targetOf: (peer) => backend.echoTarget(peer),
+      packetsOf: (peer) => backend.peerPackets?.(peer),
+      nameOf,
+      loadAddon: async () => (await import('./native/native.js')).native,
+    };
+    const { pathProbes } = this.#flags.probes;
+    const probers = pathProbes ? await Probers.open(options) : Probers.off(options);
+    this.#probers = this.#closing.add('path probes', probers);
+    this.#setProbedPeers();
+    probers.start();
+    return probers.by;
   }
 
   #setProbedPeers(): void {
-    this.#prober?.setPeers(publicIps(this.#view!.accepted()));
-    this.#overlayProber?.setPeers(overlayPeers(this.#view!.accepted()));
+    this.#probers?.setPeers(() => overlayPeers(this.#view!.accepted()));
   }
 
   // --- events --------------------------------------------------------------------------------------------------
@@ -554,8 +524,7 @@ class Daemon {
   }
 
   async #tellOfInterface(iface: ExternalInterface): Promise<void> {
-    if (iface.mtuBytes !== this.#probedBytes) this.#prober?.restart();
-    this.#probedBytes = iface.mtuBytes;
+    this.#probers?.interfaceChanged();
     const { mtuBytes } = await this.#backend!.interfaceChanged(iface);
     if (mtuBytes === this.#mtuBytes) return;
     this.#mtuBytes = mtuBytes;
@@ -571,7 +540,7 @@ class Daemon {
     this.#health.addSource('firewall', () => this.#firewall?.conditions() ?? []);
     this.#health.addSource('host', () => this.#hostConditions());
     this.#health.addSource('leases', () => (this.#view === undefined ? [] : leaseConditions(this.#view)));
-    this.#health.addSource('peers', () => unreachedPeers(this.#overlayProber));
+    this.#health.addSource('peers', () => this.#probers?.peerConditions() ?? []);
     this.#health.onChange = (change) => logHealth(this.#log, change, this.#phase !== undefined);
     const look = (): void => notifier.status(statusLine(this.#health.look(), this.#duty));
     const timer = setInterval(look, HEALTH_MS);
@@ -585,7 +554,7 @@ class Daemon {
     if (interfaceFault !== undefined) found.push(interfaceFault);
     if (this.#configFault !== undefined) found.push(condition('config-changed', this.#configFault));
     found.push(...this.#subnetFile.conditions());
-    if (this.#proberFault !== undefined) found.push(condition('probes-off', this.#proberFault));
+    found.push(...(this.#probers?.conditions() ?? []));
     found.push(...this.#reconciling.conditions());
     return found;
   }
@@ -623,37 +592,9 @@ class Daemon {
 
   #withPath({ id, ...peer }: PeerDetail): Record<string, unknown> {
     const address = parseIpv4(String(peer['publicIp']));
-    const path = address === undefined ? undefined : this.#prober?.report(address);
-    const reachability = this.#reachability(id);
+    const path = address === undefined ? undefined : this.#probers?.pathOf(address);
+    const reachability = this.#probers?.reachabilityOf(id) ?? STARTING;
     return { ...peer, ...(path === undefined ? {} : { path }), reachability };
-  }
-
-  #peerCounts(): Record<string, number> | undefined {
-    if (this.#overlayProber === undefined) return undefined;
-    const counts = this.#overlayProber.summary();
-    return {
-      total: this.#overlayProber.peerCount,
-      ok: counts.ok,
-      silentSince: counts['silent since'],
-      unreachable: counts.unreachable,
-      neverHeard: counts['never heard'],
-      unknown: counts.unknown,
-    };
-  }
-
-  #reachability(id: string): Record<string, unknown> {
-    if (this.#overlayProber === undefined) {
-      const reason = this.#proberFault ?? 'path probes are switched off';
-      return { state: 'unknown' satisfies ReachState, reason };
-    }
-    const report = this.#overlayProber.report(id);
-    if (report === undefined) return { state: 'unknown' satisfies ReachState, reason: 'just come' };
-    const { sinceMs, lastHeardMs, ...rest } = report;
-    return {
-      ...rest,
-      ...(sinceMs === undefined ? {} : { since: wallClock(sinceMs) }),
-      ...(lastHeardMs === undefined ? {} : { lastHeard: wallClock(lastHeardMs) }),
-    };
   }
 
   #status(): Record<string, unknown> {
@@ -676,7 +617,7 @@ class Daemon {
       store: { kind: this.#flags.store.kind, ...this.#store.status() },
       backend: { type: this.#backend?.type, ...backend?.detail },
       peers: (backend?.peers ?? []).map((peer) => this.#withPath(peer)),
-      peerCounts: this.#peerCounts(),
+      peerCounts: this.#probers?.peerCounts(),
       refusedLeases:
         this.#view?.refusals().map(({ lease, code, text }) => ({ key: lease.id, code, text })) ?? [],
       alarms: this.#view?.alarms() ?? [],
@@ -684,34 +625,13 @@ class Daemon {
   }
 }
 
-/** Never a reason for 503: a host that is switched off would stop the rolling update of all others. */
-function unreachedPeers(prober: OverlayProber<Peer> | undefined): Condition[] {
-  const texts: string[] = [];
-  let count = 0;
-  // Asked once a second, of thousands after a partition: only those that are named become text.
-  for (const { lease, publicIp, state } of prober?.unreached() ?? []) {
-    if (count++ < NAMED)
-      texts.push(`${nameOf(lease)} of ${formatIpv4(publicIp)}: ${state.replace(' since', '')}`);
-  }
-  return count === 0 ? [] : [conditionOfMany('peer-unreachable', texts, count)];
-}
-
 /** What messages and metrics call a peer. */
 function nameOf({ subnets }: Peer): string {
   return formatPrefix(subnets.v4);
 }
 
-function* publicIps(peers: Iterable<Peer>): Generator<Ipv4> {
-  for (const { host } of peers) yield host.publicIp.v4;
-}
-
 function* overlayPeers(peers: Iterable<Peer>): Generator<OverlayPeer<Peer>> {
   for (const peer of peers) yield { id: peer.id, publicIp: peer.host.publicIp.v4, lease: peer };
-}
-
-/** Of a moment by the monotonic clock, RFC 3339. */
-function wallClock(ms: number): string {
-  return new Date(Date.now() - performance.now() + ms).toISOString();
 }
 
 /** What is wrong with leases of other hosts, which this host does not send to. */

@@ -18,6 +18,7 @@ import { LeaseView } from '../src/lease/lease-view.js';
 import { formatIpv4, ipv4, type Ipv4, parseIpv4 } from '../src/net/ipv4.js';
 import { parsePrefix } from '../src/net/prefix.js';
 import { EtcdStore } from '../src/store/etcd/etcd-store.js';
+import type { Membership } from '../src/store/store.js';
 import { startEtcd } from '../test/support/etcd-server.js';
 import { formatTable } from '../test/support/measure.js';
 import { hostOf, leaseOf } from '../test/support/leases.js';
@@ -83,7 +84,16 @@ function workPerEvent(size: number): number {
   return quantile(rounds, 0.5); // ms per 1,000 = µs per event
 }
 
-async function openStore(url: string, publicIp: Ipv4): Promise<{ store: EtcdStore; view: LeaseView }> {
+/** What comes after a start from a saved table alone. */
+const NO_TABLE = { onConfirmed: (): void => undefined, onOutdated: (): void => undefined };
+
+interface Opened {
+  readonly member: Membership;
+  readonly view: LeaseView;
+  readonly close: () => Promise<void>;
+}
+
+async function openStore(url: string, publicIp: Ipv4): Promise<Opened> {
   const store = new EtcdStore({
     endpoints: url,
     prefix: PREFIX,
@@ -95,26 +105,29 @@ async function openStore(url: string, publicIp: Ipv4): Promise<{ store: EtcdStor
     log: openLogger({ level: 'warn', format: 'text' }),
   });
   const signal = AbortSignal.timeout(60_000);
-  const config = await store.readConfig(signal);
-  const ownSubnet = await store.acquire(
-    { config, host: hostOf({ publicIp }), previousSubnet: undefined },
-    signal,
-  );
+  const network = await store.readConfig(signal);
+  const { config } = network;
+  const member = await network.join({ host: hostOf({ publicIp }), previousSubnet: undefined }, signal);
   return {
-    store,
+    member,
     view: new LeaseView({
       network: config.network,
       leasable: leasableRange(config),
-      ownSubnet,
+      ownSubnet: member.own,
       ownPublicIp: publicIp,
     }),
+    close: async () => {
+      await member.close();
+      store.close();
+    },
   };
 }
 
 /** The process whose memory is measured: nothing but a store and a lease view. Ends with its standard input. */
 async function hold(url: string): Promise<void> {
-  const { store, view } = await openStore(url, ipv4(OWN_IP + 1));
-  store.watch({
+  const { member, view, close } = await openStore(url, ipv4(OWN_IP + 1));
+  member.watch({
+    ...NO_TABLE,
     onLeases: (update) => {
       view.apply(update);
       process.send!('seen');
@@ -122,7 +135,7 @@ async function hold(url: string): Promise<void> {
     onConfig: () => undefined,
     onOwnLeaseLost: () => process.exit(1),
   });
-  process.once('disconnect', () => void store.close());
+  process.once('disconnect', () => void close());
   process.on('message', () => process.send!(process.memoryUsage().rss));
 }
 
@@ -151,11 +164,12 @@ async function main(): Promise<void> {
     }
 
     const startedAtMs = performance.now();
-    const { store, view } = await openStore(etcd.url, OWN_IP);
+    const { member, view, close } = await openStore(etcd.url, OWN_IP);
     const addresses = new Map<number, number>();
     let notify = (): void => undefined;
     const ready = new Promise<void>((resolve) => (notify = resolve));
-    store.watch({
+    member.watch({
+      ...NO_TABLE,
       onLeases: (update) => {
         const { diff } = view.apply(update);
         for (const { subnets, host } of [...diff.added, ...diff.changed]) {
@@ -164,8 +178,8 @@ async function main(): Promise<void> {
         notify();
       },
       onConfig: () => undefined,
-      onOwnLeaseLost: (reason) => {
-        throw new Error(reason);
+      onOwnLeaseLost: (error) => {
+        throw error;
       },
     });
     await ready;
@@ -229,7 +243,7 @@ async function main(): Promise<void> {
       row('work per event, table of 10,000', `${large.toFixed(2)} µs`, 'as above'),
     ];
     console.log(formatTable(rows));
-    await store.close();
+    await close();
   } finally {
     await etcd.remove();
   }

@@ -31,7 +31,7 @@ import { readNetstat } from './kernel/netstat.js';
 import type { LeaseUpdate, Peer, PeerDiff } from './lease/lease.js';
 import { type LeaseChange, LeaseView } from './lease/lease-view.js';
 import { formatIpv4, type Ipv4, parseIpv4 } from './net/ipv4.js';
-import { formatPrefix, type Prefix, prefixEquals } from './net/prefix.js';
+import { formatPrefix, type Prefix } from './net/prefix.js';
 import { openControlSocket } from './ops/control-socket.js';
 import { Health } from './ops/health.js';
 import { logHealth } from './ops/health-log.js';
@@ -42,12 +42,11 @@ import { Metrics } from './ops/metrics.js';
 import { ServiceNotifier, statusLine } from './ops/sd-notify.js';
 import type { OverlayPeer } from './probe/overlay-prober.js';
 import { Probers, type ProbersOptions } from './probe/probers.js';
-import { shapeChanges } from './overlay/config-shape.js';
 import { firstConfig } from './overlay/first-config.js';
 import { OwnHost } from './overlay/own-host.js';
 import { ReconcileLoop } from './overlay/reconcile-loop.js';
 import { openStore } from './store/registry.js';
-import type { CachedTable, LeaseStore } from './store/store.js';
+import type { LeaseStore, Membership } from './store/store.js';
 import { readSubnetFile } from './overlay/subnet-file.js';
 import { SubnetFileKeeper } from './overlay/subnet-file-keeper.js';
 import type { MetricFamily } from './core/metric.js';
@@ -129,6 +128,7 @@ class Daemon {
   readonly #names: HeldNames;
   readonly #startedMs = performance.now();
   #store!: LeaseStore;
+  #member: Membership | undefined;
   #backend: Backend | undefined;
   #pacer: DiffPacer | undefined;
   #probers: Probers<Peer> | undefined;
@@ -139,7 +139,6 @@ class Daemon {
   #mtuBytes = 0;
   #view: LeaseView | undefined;
   #own: OwnHost | undefined;
-  #isWatching = false;
   #publicIpFault: Condition | undefined;
   #configFault: string | undefined;
   readonly #subnetFile: SubnetFileKeeper;
@@ -188,7 +187,7 @@ class Daemon {
     this.#signal.throwIfAborted();
     this.#phase = 'waiting for the external interface';
     const iface = await chooseExternalInterface(flags.underlay, leasableRange(first.config), {
-      former: this.#store.formerPublicIp?.(),
+      former: this.#store.savedStart?.formerPublicIp(),
       signal: this.#signal,
     });
     this.#underlay = new UnderlayFollower({
@@ -199,10 +198,9 @@ class Daemon {
       log: this.#log,
       signal: this.#signal,
     });
-    const answer = first.cached === undefined ? undefined : first.answered();
-    const cached = answer === undefined ? usableTable(first.cached, iface) : undefined;
     this.#phase = 'waiting for the network config';
-    const config = answer ?? (first.cached === cached ? first.config : await first.fromStore());
+    const stored = await first.network(iface.publicIp);
+    const { config } = stored;
     this.#config = config;
     for (const warning of config.warnings) this.#log.warn(warning);
     this.#log.info(
@@ -218,15 +216,16 @@ class Daemon {
     const backend = await this.#openBackend(config, iface, former);
     const host = { publicIp: { v4: iface.publicIp }, backend: await backend.leaseData() };
     this.#phase = 'waiting for a lease';
+    const member = await stored.join({ host, previousSubnet: previous.subnet }, this.#signal);
+    this.#closing.add('membership', member);
+    this.#member = member;
     this.#own = new OwnHost({
       host,
-      publish: (next) => (this.#isWatching ? this.#store.publish?.(next) : undefined),
-      readOnlyKind: this.#store.publish === undefined ? this.#store.kind : undefined,
+      publish: (next) => member.publish?.(next),
+      readOnlyKind: member.publish === undefined ? this.#store.kind : undefined,
       onPublished: () => void this.#reconciling.soon(),
     });
-    const ownSubnet =
-      cached?.ownSubnet ??
-      (await this.#store.acquire({ config, host, previousSubnet: previous.subnet }, this.#signal));
+    const ownSubnet = member.own;
     this.#ownSubnet = ownSubnet;
     this.#log.info(`own subnet is ${formatPrefix(ownSubnet)}`);
     this.#signal.throwIfAborted();
@@ -240,11 +239,14 @@ class Daemon {
       ownSubnet,
       ownPublicIp: iface.publicIp,
     });
-    // Known peers first: with a saved table the overlay was up a moment ago, and packets are waiting.
-    if (cached !== undefined) this.#applyLeases({ kind: 'snapshot', leases: cached.leases });
     // A firewall lock that somebody holds keeps neither peers nor pods waiting: see Firewall.open().
-    if (cached === undefined) this.#watchStore();
-    else this.#rejoinStore(first.fromStore);
+    member.watch({
+      onLeases: (update) => this.#applyLeases(update),
+      onConfig: (changed) => this.#noteConfig(changed),
+      onConfirmed: (confirmed) => (this.#config = confirmed),
+      onOutdated: () => this.#startAgain(),
+      onOwnLeaseLost: (error) => this.#lost(error),
+    });
     this.#phase = 'waiting for the firewall rules';
     await this.#openFirewall(config, ownSubnet, former);
     this.#signal.throwIfAborted();
@@ -279,7 +281,7 @@ class Daemon {
       backend: () => [...(this.#backend?.metrics() ?? []), ...(this.#firewall?.metrics() ?? [])],
       gauges: () => [
         ...this.#gauges(),
-        ...(this.#store.metrics?.() ?? []),
+        ...(this.#member ?? this.#store).metrics(),
         ...(this.#probers?.metrics() ?? []),
       ],
       version: this.#version,
@@ -397,55 +399,6 @@ class Daemon {
 
   // --- events --------------------------------------------------------------------------------------------------
 
-  #watchStore(): void {
-    this.#isWatching = true;
-    this.#store.watch({
-      onLeases: (update) => this.#applyLeases(update),
-      onConfig: (config) => this.#noteConfig(config),
-      onOwnLeaseLost: (reason) => this.#lost(new OverlayError('E_LEASE_LOST', `Own lease lost: ${reason}`)),
-    });
-  }
-
-  /**
-   * After a start from the saved table: once the store answers the config is compared, the lease claimed, the table
-   * compared. A config that was changed while no daemon ran shall not need two starts; one that is changed at run time
-   * waits for a restart, since it comes to all hosts at once.
-   */
-  #rejoinStore(fromStore: () => Promise<NetworkConfig>): void {
-    const ownSubnet = this.#ownSubnet!;
-    const rejoin = async (): Promise<void> => {
-      const config = await fromStore();
-      const changes = shapeChanges(this.#config!, config, ownSubnet);
-      if (changes.length > 0) {
-        this.#log.warn(
-          `the network config differs from that of the saved table in ${changes.join(' and ')}: starting again with it`,
-        );
-        return this.#startAgain();
-      }
-      this.#config = config;
-      // The address may have changed since the start.
-      const host = this.#own!.withPublicIp(this.#underlay!.iface.publicIp);
-      const request = { config, host, previousSubnet: ownSubnet };
-      const subnet = await this.#store.acquire(request, this.#signal);
-      this.#own!.wasWritten(host);
-      if (!prefixEquals(subnet, ownSubnet)) {
-        throw new OverlayError(
-          'E_LEASE_LOST',
-          `got ${formatPrefix(subnet)} instead of ${formatPrefix(ownSubnet)}`,
-        );
-      }
-      this.#log.info(`store answers again: own subnet is still ${formatPrefix(ownSubnet)}`);
-      this.#watchStore();
-      // The lease says the address now.
-      if (this.#publicIpFault !== undefined) void this.#reconciling.soon();
-    };
-    rejoin().catch((error: unknown) => {
-      if (this.#signal.aborted) return;
-      const message = `Own lease lost while the store was away: ${messageOf(error)}`;
-      this.#lost(new OverlayError('E_LEASE_LOST', message, { cause: error }));
-    });
-  }
-
   /**
    * The own lease follows this host's public IP. Returns what is wrong until it does. The table
    * and the sockets know the new address already: what peers hear of us late is heard by nobody else.
@@ -535,7 +488,7 @@ class Daemon {
 
   #openHealth(notifier: ServiceNotifier): void {
     this.#health.addSource('daemon', () => this.#conditions());
-    this.#health.addSource('store', () => this.#store.conditions());
+    this.#health.addSource('store', () => (this.#member ?? this.#store).conditions());
     this.#health.addSource('backend', () => this.#backend?.conditions() ?? []);
     this.#health.addSource('firewall', () => this.#firewall?.conditions() ?? []);
     this.#health.addSource('host', () => this.#hostConditions());
@@ -614,7 +567,7 @@ class Daemon {
       lease: this.#ownSubnet && { subnet: formatPrefix(this.#ownSubnet), mtuBytes: this.#mtuBytes },
       interface: this.#underlay && describeInterface(this.#underlay.iface),
       subnetFile: this.#flags.files.subnetFile,
-      store: { kind: this.#flags.store.kind, ...this.#store.status() },
+      store: (this.#member ?? this.#store).status(),
       backend: { type: this.#backend?.type, ...backend?.detail },
       peers: (backend?.peers ?? []).map((peer) => this.#withPath(peer)),
       peerCounts: this.#probers?.peerCounts(),
@@ -663,11 +616,6 @@ function reversePathFamily(value: number): MetricFamily {
     type: 'counter',
     values: [{ labels: {}, value }],
   };
-}
-
-/** A saved table holds for the address it was saved with; with another, this is another host. */
-function usableTable(table: CachedTable | undefined, iface: ExternalInterface): CachedTable | undefined {
-  return table?.ownHost.publicIp.v4 === iface.publicIp ? table : undefined;
 }
 
 function messageOf(error: unknown): string {

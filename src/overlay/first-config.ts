@@ -1,70 +1,97 @@
-// The config a daemon starts with: the store's, or that of the saved table when the store is away.
+// The network a daemon starts with: the store's, or that of the saved table when the store is away.
 //
 //   anybody listening? ─ no ───────────────────────────► saved table, if there is one
 //        │ yes
 //        ▼
-//   readConfig, up to ANSWER_MS ─ answered ─► that config      (a saved table is not even looked at)
-//        │ not answered, or with an invalid one
+//   readConfig, up to ANSWER_MS ─ answered ─► that network     (a saved table is not even looked at)
+//        │ not answered, or with an invalid config
 //        └──────────────────────────────────► saved table, if there is one; else wait for the answer
 //
 // The store goes on being asked: an answer that comes before anything is made from the table is used, and one that comes
-// later is compared with it (config-shape.ts).
+// later is compared with it (rejoined.ts). A saved table holds for the public IP it was saved with; with another, this
+// is another host, and the answer is waited for.
 
 import type { NetworkConfig } from '../config/network-config.js';
 import { OverlayError } from '../core/errors.js';
 import { MONOTONIC_CLOCK, sleep } from '../core/waiting.js';
 import type { Logger } from '../core/log.js';
-import type { CachedTable, LeaseStore } from '../store/store.js';
+import type { Ipv4 } from '../net/ipv4.js';
+import type { CachedTable, LeaseStore, StoredNetwork } from '../store/store.js';
+import { RejoinedMembership } from './rejoined.js';
 
 // A store that is alive answers in some 150 ms, of which most is loading its client.
 const ANSWER_MS = 1000;
 const INVALID_RETRY_MS = 5000;
 
 export interface FirstConfig {
+  /** What the external interface is chosen by. */
   readonly config: NetworkConfig;
-  /** Set when the store has not answered: `config` and all else is from here. */
-  readonly cached: CachedTable | undefined;
-  /** The store's config if it has come by now. */
-  readonly answered: () => NetworkConfig | undefined;
-  /** The store's config, when it comes. Does not reject but by `signal`: an invalid one is logged and asked for again. */
-  readonly fromStore: () => Promise<NetworkConfig>;
+  /**
+   * The network to join, for a host of this public IP. Of the saved table, a later config of the store that is invalid
+   * is logged and asked for again; else it rejects as LeaseStore.readConfig() does.
+   */
+  network(publicIp: Ipv4): Promise<StoredNetwork>;
 }
 
-/** See the head of this file; without `mayUseTable` the answer is waited for. Rejects as LeaseStore.readConfig() does, unless a saved table is used. */
+/**
+ * See the head of this file; without `mayUseTable` the answer is waited for. Rejects as LeaseStore.readConfig() does,
+ * unless a saved table is used.
+ */
 export async function firstConfig(
   store: LeaseStore,
   log: Logger,
   signal: AbortSignal,
   mayUseTable = true,
 ): Promise<FirstConfig> {
-  const hasTable = mayUseTable && store.cached !== undefined;
-  let reading: Promise<NetworkConfig> | undefined;
-  let answer: NetworkConfig | undefined;
+  const saved = mayUseTable ? store.savedStart : undefined;
   let why = 'store does not answer';
-  const answered = (): NetworkConfig | undefined => answer;
-  const fromStore = (): Promise<NetworkConfig> => validConfig(store, reading, log, signal);
-  if (!hasTable || (await store.isAway?.()) !== true) {
+  let reading: Promise<StoredNetwork> | undefined;
+  if (saved === undefined || !(await saved.isAway())) {
     reading = store.readConfig(signal);
-    reading.then(
-      (config) => (answer = config),
-      () => undefined, // fromStore() sees it too
-    );
     // An edit must not end the hosts that start next while the others go on.
     const usable = reading.catch((error: unknown) => {
-      if (!(hasTable && error instanceof OverlayError && error.code === 'E_CONFIG')) throw error;
+      if (!(saved !== undefined && error instanceof OverlayError && error.code === 'E_CONFIG')) throw error;
       why = 'the network config in the store is invalid';
       return undefined;
     });
-    const config = await (hasTable ? withinTime(usable) : usable);
-    if (config !== undefined) return { config, cached: undefined, answered, fromStore };
+    const answer = await (saved === undefined ? usable : withinTime(usable));
+    if (answer !== undefined) return answered(answer);
   }
-  const cached = hasTable ? store.cached?.() : undefined;
-  if (cached === undefined) {
-    const config = await (reading ?? store.readConfig(signal));
-    return { config, cached, answered, fromStore };
-  }
-  log.warn(`${why}: starting from the lease table of ${cached.savedAt}`);
-  return { config: cached.config, cached, answered, fromStore };
+  const table = saved?.table();
+  if (table === undefined) return answered(await (reading ?? store.readConfig(signal)));
+  log.warn(`${why}: starting from the lease table of ${table.savedAt}`);
+  return fromTable(table, { store, log, signal, reading });
+}
+
+function answered(network: StoredNetwork): FirstConfig {
+  return { config: network.config, network: () => Promise.resolve(network) };
+}
+
+interface Asking {
+  readonly store: LeaseStore;
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+  /** The answer that is waited for already. */
+  readonly reading: Promise<StoredNetwork> | undefined;
+}
+
+function fromTable(table: CachedTable, asking: Asking): FirstConfig {
+  const { store, log, signal } = asking;
+  let answer: StoredNetwork | undefined;
+  asking.reading?.then(
+    (network) => (answer = network),
+    () => undefined, // validNetwork() sees it too
+  );
+  const stored = (until: AbortSignal): Promise<StoredNetwork> => validNetwork(asking, until);
+  const network: StoredNetwork = {
+    config: table.config,
+    join: ({ host }) => Promise.resolve(new RejoinedMembership({ table, host, store, stored, signal, log })),
+  };
+  const isOurs = (publicIp: Ipv4): boolean => table.ownHost.publicIp.v4 === publicIp;
+  return {
+    config: table.config,
+    network: async (publicIp) => answer ?? (isOurs(publicIp) ? network : await stored(signal)),
+  };
 }
 
 async function withinTime<T>(reading: Promise<T>): Promise<T | undefined> {
@@ -77,20 +104,16 @@ async function withinTime<T>(reading: Promise<T>): Promise<T | undefined> {
   }
 }
 
-async function validConfig(
-  store: LeaseStore,
-  reading: Promise<NetworkConfig> | undefined,
-  log: Logger,
-  signal: AbortSignal,
-): Promise<NetworkConfig> {
-  let next = reading;
+/** The store's network, when it comes. A daemon that forwards from its saved table is not ended by what somebody writes. */
+async function validNetwork(asking: Asking, signal: AbortSignal): Promise<StoredNetwork> {
+  let next = asking.reading;
   for (;;) {
     try {
-      return await (next ?? store.readConfig(signal));
+      return await (next ?? asking.store.readConfig(signal));
     } catch (error) {
       if (signal.aborted || !(error instanceof OverlayError)) throw error;
-      // A daemon that forwards from its saved table is not ended by what somebody wrote meanwhile.
-      log.error({ code: error.code }, `network config not usable, keeping the saved one: ${error.message}`);
+      const { code, message } = error;
+      asking.log.error({ code }, `network config not usable, keeping the saved one: ${message}`);
       next = undefined;
       await sleep(MONOTONIC_CLOCK, INVALID_RETRY_MS, signal);
     }

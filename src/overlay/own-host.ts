@@ -7,7 +7,7 @@ import { formatIpv4, type Ipv4 } from '../net/ipv4.js';
 export interface OwnHostOptions {
   /** As the lease says it. */
   readonly host: Ipv4LeaseHost;
-  /** Writes it into the lease; undefined while that is not possible. */
+  /** Writes it into the lease, which may take as long as the store is away; undefined where that is not possible. */
   readonly publish: (host: Ipv4LeaseHost) => Promise<void> | undefined;
   /** Set in a store that only an operator writes: its kind. */
   readonly readOnlyKind: string | undefined;
@@ -32,20 +32,11 @@ export class OwnHost {
     this.#host = options.host;
   }
 
-  /** The lease was written with this, by other ways. */
-  wasWritten(host: Ipv4LeaseHost): void {
-    this.#host = host;
-  }
-
-  /** This host, as it is to be published with another public IP. */
-  withPublicIp(publicIp: Ipv4): Ipv4LeaseHost {
-    return { ...this.#host, publicIp: { v4: publicIp } };
-  }
-
   /** This host has that public IP. Returns what is wrong until the lease says so; to be called again while it is. */
   follow(publicIp: Ipv4): Condition | undefined {
     const published = this.#host.publicIp.v4;
-    if (publicIp !== (this.#publishing ?? published)) this.#publish(this.withPublicIp(publicIp));
+    if (publicIp !== (this.#publishing ?? published))
+      this.#publish({ ...this.#host, publicIp: { v4: publicIp } });
     if (publicIp === published) return undefined;
     const { readOnlyKind } = this.#options;
     const why =

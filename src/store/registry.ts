@@ -1,30 +1,17 @@
 // The stores by kind.
 
-import type { Flags } from '../config/flags.js';
-import { OverlayError } from '../core/errors.js';
+import type { STORES } from '../config/options.js';
 import type { Logger } from '../core/log.js';
-import { EtcdStore } from './etcd/etcd-store.js';
-import { StaticStore } from './static/static-store.js';
-import type { LeaseStore } from './store.js';
+import { openEtcdStore } from './etcd/etcd-store.js';
+import { openStaticStore } from './static/static-store.js';
+import type { LeaseStore, StoreFlags } from './store.js';
 
-/** What the stores are told. */
-export type StoreFlags = Pick<Flags, 'store' | 'etcd' | 'files'>;
+const OPENERS: Readonly<Record<(typeof STORES)[number], (flags: StoreFlags, log: Logger) => LeaseStore>> = {
+  etcd: openEtcdStore,
+  static: openStaticStore,
+};
 
-/** Opens the store that --store names. Contacts nothing. */
-export function openStore({ store, etcd, files }: StoreFlags, log: Logger): LeaseStore {
-  if (store.kind === 'static') {
-    if (store.staticFile === '') throw new OverlayError('E_USAGE', '--store=static needs --static-file');
-    return new StaticStore(store.staticFile, log);
-  }
-  return new EtcdStore({
-    endpoints: etcd.endpoints,
-    prefix: etcd.prefix,
-    tls: { keyFile: etcd.keyFile, certFile: etcd.certFile, caFile: etcd.caFile },
-    username: etcd.username,
-    password: etcd.password,
-    proxy: etcd.proxy,
-    renewMarginMinutes: etcd.renewMarginMinutes,
-    tablePath: `${files.subnetFile}.leases`,
-    log,
-  });
+/** Opens the store that --store names. Contacts nothing; throws OverlayError for flags that can never work. */
+export function openStore(flags: StoreFlags, log: Logger): LeaseStore {
+  return OPENERS[flags.store.kind](flags, log);
 }

@@ -1,31 +1,75 @@
 // The store: where the network config and the leases live. One interface, one folder per kind (etcd, static).
 //
-// Life of a store: readConfig, acquire, watch, close, in this order and once each. A store never decides whether a
-// lease is acceptable to this host (lease/judge.ts does) and never touches the kernel.
+//   LeaseStore ─ readConfig ─► StoredNetwork ─ join ─► Membership ─ watch ─► MembershipListener
+//       └─ savedStart ─ table ─► (overlay/first-config.ts) ──┘
+//
+// Each step is had from the one before it, so none can be taken too early. How a host comes to its subnet is the store's
+// affair: etcd picks a free one, a static file has its row. A start from a saved table is another way to a Membership,
+// and the rest of the program does not see by which of them it came. A store never decides whether a lease is acceptable
+// to this host (lease/judge.ts does) and never touches the kernel.
 
-import type { Condition } from '../core/conditions.js';
-import type { Ipv4LeaseHost, Lease, LeaseUpdate } from '../lease/lease.js';
+import type { Flags } from '../config/flags.js';
 import type { NetworkConfig } from '../config/network-config.js';
+import type { OverlayError } from '../core/errors.js';
+import type { Part } from '../core/part.js';
+import type { Ipv4LeaseHost, Lease, LeaseUpdate } from '../lease/lease.js';
 import type { Ipv4 } from '../net/ipv4.js';
 import type { Prefix } from '../net/prefix.js';
-import type { MetricFamily } from '../core/metric.js';
+import type { StoreStatus } from '../ops/status.js';
 
-export interface AcquireRequest {
-  readonly config: NetworkConfig;
-  /** What to publish. */
+/** What the stores are told. */
+export type StoreFlags = Pick<Flags, 'store' | 'etcd' | 'files'>;
+
+/** What this host tells the others, and what it would like to have. */
+export interface Publication {
   readonly host: Ipv4LeaseHost;
   /** The subnet of the previous subnet.env, asked for again when it is free. */
   readonly previousSubnet: Prefix | undefined;
 }
 
-/** What the store tells the daemon after watch() was called. All calls come on the main thread, never re-entrantly. */
-export interface StoreListener {
+/** A network as a store holds it: its config, and the way in. */
+export interface StoredNetwork {
+  readonly config: NetworkConfig;
+  /**
+   * The own lease. A store that does not answer is asked again until `signal` aborts, with the reason shown by the
+   * store's conditions(). Rejects with OverlayError E_LEASE when no lease can be had.
+   */
+  join(publication: Publication, signal: AbortSignal): Promise<Membership>;
+}
+
+/** What a membership tells who watches. All calls come on the main thread; the first may come from within watch(). */
+export interface MembershipListener {
   /** Leases as the store holds them, the own one included. */
   onLeases(update: LeaseUpdate): void;
-  /** The config changed in the store. `config` is valid; the daemon decides what of it can be applied. */
+  /** The config changed in the store. `config` is valid; the overlay decides what of it can be applied. */
   onConfig(config: NetworkConfig): void;
-  /** The own lease is gone and cannot be had again under the same subnet. */
-  onOwnLeaseLost(reason: string): void;
+  /** After a start from the saved table, once: the store holds our lease, too, and `config` is in force from now on. */
+  onConfirmed(config: NetworkConfig): void;
+  /**
+   * After a start from the saved table, once: the store's config makes another overlay in these fields. Nothing more
+   * comes of this membership: start again.
+   */
+  onOutdated(changes: readonly string[]): void;
+  /** The own lease is gone and cannot be had again under the same subnet: E_LEASE_LOST. Nothing comes after it. */
+  onOwnLeaseLost(error: OverlayError): void;
+}
+
+/**
+ * This host as a member of a network: it has a subnet, and keeps it. As a Part it speaks for the store, too: with a
+ * membership nobody has to ask the store.
+ */
+export interface Membership extends Part<StoreStatus> {
+  /** The own subnet; the same for as long as the membership lasts. */
+  readonly own: Prefix;
+  /** Begins to report; to be called once. The first report is a snapshot. Connects again by itself for ever. */
+  watch(listener: MembershipListener): void;
+  /**
+   * Publishes another host under the own lease, in place. Resolves when it stands there, which may take as long as the
+   * store is away; rejects with OverlayError E_LEASE when it cannot. Undefined: a store that only an operator writes.
+   */
+  publish?(host: Ipv4LeaseHost): Promise<void>;
+  /** Ends watch and renewal. The own lease stays in the store, as flannel's does. Idempotent. */
+  close(): Promise<void>;
 }
 
 /** The last good table, saved by an earlier process, for a start while the store does not answer. */
@@ -40,37 +84,26 @@ export interface CachedTable {
   readonly savedAt: string;
 }
 
-export interface LeaseStore {
-  readonly kind: 'etcd' | 'static';
-  /**
-   * The network config. An unreachable store or a missing config is retried until `signal` aborts, with the reason
-   * logged and shown by conditions(); an invalid config rejects with OverlayError E_CONFIG.
-   */
-  readConfig(signal: AbortSignal): Promise<NetworkConfig>;
-  /** The own lease. Rejects with OverlayError E_LEASE when none can be had. */
-  acquire(request: AcquireRequest, signal: AbortSignal): Promise<Prefix>;
-  /**
-   * Publishes another host under the own lease, in place; after watch(). Resolves when it stands there, which may take
-   * as long as the store is away; rejects with OverlayError E_LEASE when it cannot. Undefined: a store that only
-   * an operator writes.
-   */
-  publish?(host: Ipv4LeaseHost): Promise<void>;
-  /** Begin to report. The first report is a snapshot. Reconnects by itself for ever. */
-  watch(listener: StoreListener): void;
-  /** Whether nothing listens where the store should be; answers within 50 ms. */
-  isAway?(): Promise<boolean>;
-  /**
-   * The saved table; undefined when there is none that can be trusted. Synchronous and without network. To be called
-   * at most once, and only to be used: from then until the first snapshot conditions() says so.
-   */
-  cached?(): CachedTable | undefined;
+/** What a store that may be away has for a start without it. */
+export interface SavedStart {
+  /** Whether nothing listens where the store should be; answers within 50 ms, if no name has to be resolved. */
+  isAway(): Promise<boolean>;
+  /** The saved table; undefined when there is none that can be trusted. Synchronous and without network. */
+  table(): CachedTable | undefined;
   /** The public IP that the last run of this host published; undefined when it is not known. Synchronous, no network. */
-  formerPublicIp?(): Ipv4 | undefined;
-  conditions(): readonly Condition[];
-  /** Store-specific detail for /status: endpoints, revision, lease expiry. No secrets. */
-  status(): Record<string, unknown>;
-  /** For ops/metrics.ts. */
-  metrics?(): readonly MetricFamily[];
-  /** Ends watch and renewal. The own lease stays in the store, as flannel's does. Idempotent. */
-  close(): Promise<void>;
+  formerPublicIp(): Ipv4 | undefined;
+}
+
+/** As a Part it says how the way to the store is, for as long as there is no membership. */
+export interface LeaseStore extends Part<StoreStatus> {
+  readonly kind: StoreStatus['kind'];
+  /**
+   * The network. An unreachable store or a missing config is retried until `signal` aborts, with the reason logged and
+   * shown by conditions(); an invalid config rejects with OverlayError E_CONFIG.
+   */
+  readConfig(signal: AbortSignal): Promise<StoredNetwork>;
+  /** Undefined: a store that is always there, or keeps no table. */
+  readonly savedStart?: SavedStart | undefined;
+  /** Ends the way to the store; memberships are to be closed before it. Idempotent. */
+  close(): void;
 }

@@ -1,10 +1,12 @@
 // The table on disk: a start while etcd is down.
 
+import pino from 'pino';
 import t from 'tap';
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { formatPrefix, parsePrefix } from '../../src/net/prefix.js';
+import { firstConfig } from '../../src/overlay/first-config.js';
 import { startEtcd } from '../support/etcd-server.js';
 import {
   ownHostOf,
@@ -33,39 +35,48 @@ t.test('E18 etcd absent at the start: the saved table, flagged; reconciled when 
   const first = await startStore({ endpoints: etcd.url, ...OWN, store: { tablePath } });
   await putLease(etcd, '10.5.6.0-24', '172.20.0.6');
   await converged(etcd, first.recorder);
-  const saved = first.recorder.lines();
+  const before = first.recorder.lines();
   await first.store.close();
   t.equal(statSync(tablePath).mode & 0o777, 0o600);
   await etcd.kill();
 
   const { store } = makeStore({ endpoints: etcd.url, store: { tablePath } });
   const startedAtMs = performance.now();
-  const cached = store.cached()!;
+  const saved = store.savedStart!.table()!;
   t.ok(performance.now() - startedAtMs < 50, `${Math.round(performance.now() - startedAtMs)} ms`);
-  t.equal(formatPrefix(cached.ownSubnet), '10.5.1.0/24');
-  t.equal(cached.ownHost.publicIp.v4, ownHostOf({}).publicIp.v4);
-  const model = new Recorder();
-  model.onLeases({ kind: 'snapshot', leases: cached.leases });
-  t.strictSame(model.lines(), saved);
-  const reading = store.readConfig(AbortSignal.timeout(20_000));
-  await until(() => reasonsOf(store).some((reason) => reason.startsWith('etcd unreachable')), 'reason');
-  t.ok(reasonsOf(store).some((reason) => /^lease table of \d{4}-.* in use/.test(reason)));
+  t.equal(formatPrefix(saved.ownSubnet), '10.5.1.0/24');
+  const publicIp = ownHostOf({}).publicIp.v4;
+  t.equal(saved.ownHost.publicIp.v4, publicIp);
+  t.equal(store.savedStart!.formerPublicIp(), publicIp);
+  const log = pino({ level: 'silent' });
+  const starting = await firstConfig(store, log, AbortSignal.timeout(20_000));
+  const network = await starting.network(publicIp);
+  const signal = AbortSignal.timeout(20_000);
+  const member = await network.join({ host: saved.ownHost, previousSubnet: undefined }, signal);
+  const recorder = new Confirmed();
+  member.watch(recorder);
+  t.strictSame(recorder.lines(), before);
+  await until(() => reasonsOf(member).some((reason) => reason.startsWith('etcd unreachable')), 'reason');
+  t.ok(reasonsOf(member).some((reason) => /^lease table of \d{4}-.* in use/.test(reason)));
 
   etcd.start();
   await etcd.ready();
   await etcd.ctl('del', '/coreos.com/network/subnets/10.5.6.0-24');
-  const config = await reading;
-  const subnet = await store.acquire(
-    { config, host: cached.ownHost, previousSubnet: cached.ownSubnet },
-    AbortSignal.timeout(10_000),
-  );
-  t.strictSame(subnet, cached.ownSubnet);
-  const recorder = new Recorder();
-  store.watch(recorder);
+  await until(() => recorder.confirmed === 1, 'the store has answered');
   await converged(etcd, recorder);
-  t.strictSame(reasonsOf(store), []);
-  await store.close();
+  t.strictSame(reasonsOf(member), []);
+  t.strictSame(recorder.lost, []);
+  await member.close();
+  store.close();
 });
+
+class Confirmed extends Recorder {
+  confirmed = 0;
+
+  override onConfirmed(): void {
+    this.confirmed++;
+  }
+}
 
 t.test(
   'A host whose address changed while its daemon was down keeps its subnet, by its saved etcd lease',

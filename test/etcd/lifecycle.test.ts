@@ -184,16 +184,16 @@ t.test('EtcdStore.readConfig() waits for a missing key and says which', async (t
     'the reason names the key',
   );
   await putConfig(etcd);
-  t.equal((await reading).subnetLength, 24);
+  t.equal((await reading).config.subnetLength, 24);
   t.strictSame(reasonsOf(store), []);
-  await store.close();
+  store.close();
 });
 
 t.test('EtcdStore.readConfig() rejects an invalid config naming key and value', async (t) => {
   await putConfig(etcd, '{"Network":"10.5.0.0/99"}');
   const { store } = makeStore({ endpoints: etcd.url });
   await t.rejects(store.readConfig(AbortSignal.timeout(5000)), { code: 'E_CONFIG' });
-  await store.close();
+  store.close();
 });
 
 t.test('EtcdStore reports config changes, and keeps the last good one', async (t) => {

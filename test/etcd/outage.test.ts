@@ -10,6 +10,7 @@ import type { Fixture, FixtureOptions } from '../support/store-fixture.js';
 import {
   converged,
   leaseValue,
+  joinStore,
   makeStore,
   pause,
   PREFIX,
@@ -19,7 +20,6 @@ import {
   startStore,
   txn,
   until,
-  ownHostOf,
 } from '../support/store-fixture.js';
 import { TcpProxy } from '../support/tcp-proxy.js';
 
@@ -132,10 +132,8 @@ t.test('E4 two seconds per reply: start and renewal work', async (t) => {
   await putConfig(etcd);
   proxy.delayMs = 2000;
   const { store } = makeStore({ endpoints: proxy.url, tuning: { leaseTtlSeconds: 30, progressMs: 5000 } });
-  t.teardown(() => store.close());
-  const signal = AbortSignal.timeout(30_000);
-  const config = await store.readConfig(signal);
-  await store.acquire({ config, host: ownHostOf({}), previousSubnet: undefined }, signal);
+  const joined = await joinStore(store, {}, AbortSignal.timeout(30_000));
+  t.teardown(() => joined.close());
   t.match(await etcd.ctl('get', '--prefix', `${PREFIX}/subnets/`), /172\.20\.0\.1/);
 });
 

@@ -9,6 +9,7 @@ import {
   ownHostOf,
   converged,
   leaseValue,
+  joinStore,
   makeStore,
   pause,
   PREFIX,
@@ -170,20 +171,19 @@ t.test('An answer that is lost: the write is read back, not repeated', async (t)
   const before = await leaseCount();
   const { store } = makeStore({ endpoints: proxy.url });
   const signal = AbortSignal.timeout(20_000);
-  const config = await store.readConfig(signal);
+  const network = await store.readConfig(signal);
   // Requests pass, answers take 300 ms: cut when the key stands in etcd, before its answer is here.
   proxy.delayMs = 300;
-  const acquiring = store.acquire(
-    { config, host: ownHostOf({}), previousSubnet: OWN.previousSubnet },
-    signal,
-  );
+  const joining = network.join({ host: ownHostOf({}), previousSubnet: OWN.previousSubnet }, signal);
   await until(async () => (await valueOf(OWN_KEY)) !== '', 'written');
   proxy.delayMs = 0;
   proxy.cut();
-  t.equal(formatPrefix(await acquiring), '10.5.1.0/24');
+  const member = await joining;
+  t.equal(formatPrefix(member.own), '10.5.1.0/24');
   t.match(await etcd.ctl('get', OWN_KEY, '-w', 'json'), '"version":1');
   t.equal(await leaseCount(), before + 1, 'no etcd lease without a key');
-  await store.close();
+  await member.close();
+  store.close();
 });
 
 async function race(t: Tap, hosts: number, free: number): Promise<void> {
@@ -195,14 +195,10 @@ async function race(t: Tap, hosts: number, free: number): Promise<void> {
   }));
   const signal = AbortSignal.timeout(30_000);
   const outcomes = await Promise.allSettled(
-    stores.map(async ({ store, publicIp }) => {
-      const config = await store.readConfig(signal);
-      return formatPrefix(
-        await store.acquire({ config, host: ownHostOf({ publicIp }), previousSubnet: undefined }, signal),
-      );
-    }),
+    stores.map(({ store, publicIp }) => joinStore(store, { publicIp }, signal)),
   );
-  const subnets = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
+  const members = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
+  const subnets = members.map(({ own }) => formatPrefix(own));
   const errors = outcomes.flatMap((outcome) =>
     outcome.status === 'rejected' ? [outcome.reason as Error] : [],
   );
@@ -211,7 +207,8 @@ async function race(t: Tap, hosts: number, free: number): Promise<void> {
   t.equal(errors.length, hosts - free);
   for (const error of errors)
     t.match(error, { code: 'E_LEASE', message: /10\.5\.0\.0\/16: out of subnets \(19 of \/24/ });
-  await Promise.all(stores.map(({ store }) => store.close()));
+  await Promise.all(members.map((member) => member.close()));
+  for (const { store } of stores) store.close();
   await until(async () => (await leaseCount()) === before + free, 'no etcd lease without a key');
 }
 type Tap = { equal: typeof t.equal; match: typeof t.match };

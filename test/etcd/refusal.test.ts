@@ -112,9 +112,9 @@ t.test('E7 user and password: wrong, changed, removed, token lost, authenticatio
   await open.ctl(...ctlArgs, 'user', 'delete', 'twill');
   await open.ctl(...ctlArgs, 'user', 'add', `twill:${PASSWORD}-wrong`);
   await open.ctl(...ctlArgs, 'user', 'grant-role', 'twill', 'overlay');
-  const config = await reading;
+  const { config } = await reading;
   t.equal(config.subnetLength, 24, 'goes on once the password is right');
-  await wrong.store.close();
+  wrong.store.close();
 
   const bench = await startStore({
     endpoints: open.url,
@@ -289,7 +289,7 @@ t.test('E8 TLS: lone CA, client certificates, wrong CA, wrong name, plain text, 
       t.fail(`${error.message}; shown: ${JSON.stringify(reasonsOf(bad.store))}`);
     });
     t.pass(`${name}: ${reasonsOf(bad.store)[0]}`);
-    await bad.store.close();
+    bad.store.close();
   };
   await refused(lone.url, tls('ca2.crt'), /^etcd TLS failed: .*certificate/, 'wrong CA');
   await refused(lone.url, tls(''), /^etcd TLS failed: .*certificate/, 'no CA');

@@ -5,6 +5,7 @@
 export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   core: [],
   net: [],
+  ops: ['core'],
   config: ['core', 'net'],
   lease: ['net', 'config'],
   native: ['config'],
@@ -25,10 +26,9 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
     'cleanup',
     'programmer',
   ],
-  store: ['core', 'net', 'config', 'lease'],
+  store: ['core', 'net', 'config', 'lease', 'ops'],
   probe: ['core', 'net'],
-  overlay: ['core', 'net', 'config', 'lease', 'store'],
-  ops: ['core'],
+  overlay: ['core', 'net', 'config', 'lease', 'ops', 'store'],
   cni: ['core', 'net'],
   docker: ['net', 'kernel'],
   cli: [

@@ -5,3 +5,7 @@ import type { Condition } from '../../src/core/conditions.js';
 export function textsOf(part: { conditions(): readonly Condition[] }): string[] {
   return part.conditions().map(({ text }) => text);
 }
+
+export function codesOf(part: { conditions(): readonly Condition[] }): string[] {
+  return part.conditions().map(({ code }) => code);
+}

@@ -1,8 +1,10 @@
 // A store under test with a listener that models the table, and the small language the fault tests are written in.
 
 import pino from 'pino';
-import type { EtcdTuning, EtcdStoreOptions } from '../../src/store/etcd/etcd-store.js';
+import type { EtcdStoreOptions } from '../../src/store/etcd/etcd-store.js';
 import { EtcdStore } from '../../src/store/etcd/etcd-store.js';
+import type { EtcdMembership } from '../../src/store/etcd/membership.js';
+import type { EtcdTuning } from '../../src/store/etcd/shared.js';
 import type { NetworkConfig } from '../../src/config/network-config.js';
 import {
   hasIpv4,
@@ -13,7 +15,8 @@ import {
 } from '../../src/lease/lease.js';
 import { formatLeaseValue } from '../../src/lease/lease-codec.js';
 import { formatPrefix, type Prefix } from '../../src/net/prefix.js';
-import type { StoreListener } from '../../src/store/store.js';
+import type { OverlayError } from '../../src/core/errors.js';
+import type { MembershipListener } from '../../src/store/store.js';
 import type { EtcdServer } from './etcd-server.js';
 import { hostOf, type HostWords } from './leases.js';
 
@@ -31,7 +34,7 @@ export interface LogLine {
   readonly [field: string]: unknown;
 }
 
-export class Recorder implements StoreListener {
+export class Recorder implements MembershipListener {
   /** By subnet. */
   readonly table = new Map<string, Ipv4Lease>();
   /** Subnets by id, which is all that a delete tells. */
@@ -75,8 +78,16 @@ export class Recorder implements StoreListener {
     this.configs.push(config);
   }
 
-  onOwnLeaseLost(reason: string): void {
-    this.lost.push(reason);
+  onConfirmed(): void {
+    throw new Error('no table was used');
+  }
+
+  onOutdated(): void {
+    throw new Error('no table was used');
+  }
+
+  onOwnLeaseLost({ message }: OverlayError): void {
+    this.lost.push(message);
   }
 
   /** "10.5.1.0/24 <value>" lines, sorted. */
@@ -87,8 +98,11 @@ export class Recorder implements StoreListener {
   }
 }
 
+/** What a host has of a store: its membership, which is closed with the store. */
+export type Joined = Pick<EtcdMembership, 'own' | 'publish' | 'conditions' | 'metrics' | 'status' | 'close'>;
+
 export interface Fixture {
-  readonly store: EtcdStore;
+  readonly store: Joined;
   readonly recorder: Recorder;
   readonly log: LogLine[];
   readonly subnet: Prefix;
@@ -128,20 +142,37 @@ export function makeStore(options: FixtureOptions): { store: EtcdStore; log: Log
   return { store, log };
 }
 
+/** A member of the network that `store` tells of; closes it with itself. */
+export async function joinStore(
+  store: EtcdStore,
+  options: Pick<FixtureOptions, 'publicIp' | 'host' | 'previousSubnet'>,
+  signal: AbortSignal,
+  listener?: MembershipListener,
+): Promise<Joined> {
+  const network = await store.readConfig(signal);
+  const { previousSubnet } = options;
+  const member = await network.join({ host: ownHostOf(options), previousSubnet }, signal);
+  if (listener !== undefined) member.watch(listener);
+  return {
+    own: member.own,
+    publish: (host) => member.publish(host),
+    conditions: () => member.conditions(),
+    metrics: () => member.metrics(),
+    status: () => member.status(),
+    close: async () => {
+      await member.close();
+      store.close();
+    },
+  };
+}
+
 /** A store that has its lease and watches. */
 export async function startStore(options: FixtureOptions): Promise<Fixture> {
-  const { store, log } = makeStore(options);
+  const { store: opened, log } = makeStore(options);
   const recorder = new Recorder();
-  const signal = AbortSignal.timeout(20_000);
-  const config = await store.readConfig(signal);
-  const host = ownHostOf(options);
-  const subnet = await store.acquire({ config, host, previousSubnet: options.previousSubnet }, signal);
-  store.watch(recorder);
-  await until(
-    () => recorder.snapshots > 0 && store.status().watchEstablished === true,
-    'first snapshot and watch',
-  );
-  return { store, recorder, log, subnet };
+  const store = await joinStore(opened, options, AbortSignal.timeout(20_000), recorder);
+  await until(() => recorder.snapshots > 0 && store.status().watchEstablished, 'first snapshot and watch');
+  return { store, recorder, log, subnet: store.own };
 }
 
 export function ownHostOf(options: Pick<FixtureOptions, 'publicIp' | 'host'>): Ipv4LeaseHost {

@@ -18,7 +18,8 @@ import { countSlots, fitsConfig, pickFreeSubnet } from '../../lease/subnet-picke
 import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
 import { formatPrefix, type Prefix, prefixEquals, prefixesOverlap } from '../../net/prefix.js';
 import type { Logger } from '../../core/log.js';
-import type { AcquireRequest } from '../store.js';
+import type { NetworkConfig } from '../../config/network-config.js';
+import type { Publication } from '../store.js';
 import { newLeaseId } from './etcd-kv.js';
 import type { KvEntry, LeaseKv } from './etcd-kv.js';
 import { leaseKey, leaseKeyName, showKey } from './keys.js';
@@ -31,6 +32,10 @@ import type { Clock } from '../../core/waiting.js';
 /** Lost races after which we give up, as flannel intends. */
 const MAX_RACES = 10;
 const RACE_JITTER_MS = 50;
+
+export interface AcquireRequest extends Publication {
+  readonly config: NetworkConfig;
+}
 
 export interface AcquireContext {
   readonly kv: LeaseKv;

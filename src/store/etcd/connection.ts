@@ -15,6 +15,7 @@ import type { Interceptor } from '@grpc/grpc-js';
 import type { Etcd3, IDuplexStream, IOptions, IWatchRequest, IWatchResponse } from 'etcd3';
 import type { EtcdProxy } from '../../config/options.js';
 import type { Logger } from '../../core/log.js';
+import type { EtcdStatus } from '../../ops/status.js';
 import type { Endpoint } from './endpoints.js';
 import { EtcdFault, toFault } from './faults.js';
 import { ProgressSupport } from './progress-support.js';
@@ -193,7 +194,7 @@ export class EtcdConnection implements SessionSource {
     return found;
   }
 
-  status(): Record<string, unknown> {
+  status(): Pick<EtcdStatus, 'endpoints' | 'connectedTo' | 'sessionsOpened'> {
     return {
       endpoints: this.#options.endpoints.map((endpoint) => endpoint.url),
       connectedTo: this.#session?.endpoint.url ?? null,

@@ -23,6 +23,7 @@ import { blockedRange, formatLeaseValue, parseLeaseValue } from '../../lease/lea
 import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
 import { formatPrefix, type Prefix, prefixCovers, prefixesOverlap } from '../../net/prefix.js';
 import type { Logger } from '../../core/log.js';
+import type { EtcdLeaseStatus } from '../../ops/status.js';
 import { newLeaseId } from './etcd-kv.js';
 import type { KvEntry, LeaseKv } from './etcd-kv.js';
 import { leaseKeyName } from './keys.js';
@@ -170,7 +171,7 @@ export class OwnLease {
     return found;
   }
 
-  status(): Record<string, unknown> {
+  status(): EtcdLeaseStatus {
     const nowMs = this.#options.clock.bootMs();
     const seconds = (ms: number): number | null => (Number.isFinite(ms) ? Math.round(ms / 1000) : null);
     return {

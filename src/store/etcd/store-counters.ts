@@ -25,9 +25,9 @@ const OWN_HELP: Readonly<Record<keyof OwnLeaseCounters, readonly [name: string, 
 
 /** Everything the parts have counted so far; parts that do not exist yet count nothing. */
 export function storeCounters(parts: {
-  readonly mirror: MirrorCounters | undefined;
-  readonly own: OwnLeaseCounters | undefined;
-  readonly table: LeaseTable | undefined;
+  readonly mirror?: MirrorCounters | undefined;
+  readonly own?: OwnLeaseCounters | undefined;
+  readonly table?: LeaseTable | undefined;
 }): readonly MetricFamily[] {
   const counters: MetricFamily[] = [];
   const add = (name: string, help: string, value: number): void => {

@@ -1,15 +1,21 @@
 import pino from 'pino';
 import t from 'tap';
-import type { NetworkConfig } from '../../../src/config/network-config.js';
 import { parseNetworkConfig } from '../../../src/config/network-config.js';
 import { OverlayError } from '../../../src/core/errors.js';
+import { parseIpv4 } from '../../../src/net/ipv4.js';
 import { parsePrefix } from '../../../src/net/prefix.js';
 import { firstConfig } from '../../../src/overlay/first-config.js';
-import type { CachedTable, LeaseStore } from '../../../src/store/store.js';
+import { RejoinedMembership } from '../../../src/overlay/rejoined.js';
+import type { CachedTable, LeaseStore, StoredNetwork } from '../../../src/store/store.js';
 import { hostOf } from '../../support/leases.js';
 
-const STORED = parseNetworkConfig('{"Network":"10.5.0.0/16"}', 'store');
+const IN_STORE: StoredNetwork = {
+  config: parseNetworkConfig('{"Network":"10.5.0.0/16"}', 'store'),
+  join: () => Promise.reject(new OverlayError('E_LEASE', 'not here')),
+};
 const SAVED = parseNetworkConfig('{"Network":"10.6.0.0/16"}', 'table');
+const OWN_IP = parseIpv4('172.20.0.1')!;
+const OTHER_IP = parseIpv4('172.20.0.2')!;
 const TABLE: CachedTable = {
   config: SAVED,
   ownSubnet: parsePrefix('10.6.1.0/24')!,
@@ -17,31 +23,37 @@ const TABLE: CachedTable = {
   leases: [],
   savedAt: 'then',
 };
-const never = new Promise<NetworkConfig>(() => undefined);
+const never = new Promise<StoredNetwork>(() => undefined);
 const bad = (): Promise<never> => Promise.reject(new OverlayError('E_CONFIG', 'bad'));
+const stored = (): Promise<StoredNetwork> => Promise.resolve(IN_STORE);
+const quiet = pino({ level: 'silent' });
+const signal = new AbortController().signal;
 
 interface Case {
   readonly name: string;
   readonly isAway?: boolean;
   readonly table?: CachedTable;
-  readonly reads: (() => Promise<NetworkConfig>)[];
+  /** What the store answers, one after the other. */
+  readonly reads: (() => Promise<StoredNetwork>)[];
   readonly expected: 'stored' | 'saved' | 'E_CONFIG';
 }
 
-function fakeStore({
-  isAway = false,
-  table,
-  reads,
-}: Case): Pick<LeaseStore, 'readConfig' | 'isAway' | 'cached'> {
+function fakeStore({ isAway = false, table, reads }: Omit<Case, 'name' | 'expected'>): LeaseStore {
   let next = 0;
   return {
+    kind: 'static',
     readConfig: () => reads[next++](),
-    isAway: () => Promise.resolve(isAway),
-    cached: () => table,
+    savedStart: {
+      isAway: () => Promise.resolve(isAway),
+      table: () => table,
+      formerPublicIp: () => undefined,
+    },
+    conditions: () => [],
+    metrics: () => [],
+    status: () => ({ kind: 'static', file: '', leases: 0 }),
+    close: () => undefined,
   };
 }
-
-const stored = (): Promise<NetworkConfig> => Promise.resolve(STORED);
 
 const CASES: Case[] = [
   { name: 'answers', table: TABLE, reads: [stored], expected: 'stored' },
@@ -54,34 +66,38 @@ const CASES: Case[] = [
 
 for (const testCase of CASES) {
   t.test(`firstConfig(): ${testCase.name}`, async (t) => {
-    const store = fakeStore(testCase) as LeaseStore;
-    const starting = firstConfig(store, pino({ level: 'silent' }), new AbortController().signal);
+    const starting = firstConfig(fakeStore(testCase), quiet, signal);
     if (testCase.expected === 'E_CONFIG') return t.rejects(starting, { code: 'E_CONFIG' });
-    const { config, cached } = await starting;
-    t.equal(config, testCase.expected === 'stored' ? STORED : SAVED);
-    t.equal(cached, testCase.expected === 'stored' ? undefined : TABLE);
+    const first = await starting;
+    const network = await first.network(OWN_IP);
+    t.equal(first.config, testCase.expected === 'stored' ? IN_STORE.config : SAVED);
+    t.equal(network.config, first.config);
+    if (testCase.expected === 'stored') return t.equal(network, IN_STORE);
+    const member = await network.join({ host: TABLE.ownHost, previousSubnet: undefined }, signal);
+    t.ok(member instanceof RejoinedMembership);
+    t.equal(member.own, TABLE.ownSubnet);
   });
 }
 
-t.test('firstConfig().fromStore() brings the config that was late', async (t) => {
-  let answer = (_config: NetworkConfig): void => undefined;
-  const late = new Promise<NetworkConfig>((resolve) => (answer = resolve));
-  const store = fakeStore({ name: '', table: TABLE, reads: [() => late], expected: 'saved' }) as LeaseStore;
-  const first = await firstConfig(store, pino({ level: 'silent' }), new AbortController().signal);
-  t.equal(first.answered(), undefined);
-  answer(STORED);
-  t.equal(await first.fromStore(), STORED);
-  t.equal(first.answered(), STORED, 'in time, if nothing was made from the table yet');
+t.test('firstConfig() takes the network that comes before anything is made from the table', async (t) => {
+  let answer = (_network: StoredNetwork): void => undefined;
+  const late = new Promise<StoredNetwork>((resolve) => (answer = resolve));
+  const first = await firstConfig(fakeStore({ table: TABLE, reads: [() => late] }), quiet, signal);
+  t.equal(first.config, SAVED);
+  answer(IN_STORE);
+  await late;
+  t.equal(await first.network(OWN_IP), IN_STORE);
+});
+
+t.test('firstConfig() waits for the store on a host with another public IP than the table has', async (t) => {
+  const store = fakeStore({ isAway: true, table: TABLE, reads: [stored] });
+  const first = await firstConfig(store, quiet, signal);
+  t.equal(first.config, SAVED, 'the interface is chosen by it');
+  t.equal(await first.network(OTHER_IP), IN_STORE);
 });
 
 t.test('firstConfig() without the table waits for the store, away or not', async (t) => {
-  const store = fakeStore({ name: '', isAway: true, table: TABLE, reads: [stored], expected: 'stored' });
-  const first = await firstConfig(
-    store as LeaseStore,
-    pino({ level: 'silent' }),
-    new AbortController().signal,
-    false,
-  );
-  t.equal(first.config, STORED);
-  t.equal(first.cached, undefined);
+  const store = fakeStore({ isAway: true, table: TABLE, reads: [stored] });
+  const first = await firstConfig(store, quiet, signal, false);
+  t.equal(await first.network(OWN_IP), IN_STORE);
 });

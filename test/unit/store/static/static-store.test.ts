@@ -11,6 +11,7 @@ import { firstOf } from '../../../../src/net/dual.js';
 import { formatAddress, formatPrefix } from '../../../../src/net/prefix.js';
 import { openLogger } from '../../../../src/core/log.js';
 import { StaticStore } from '../../../../src/store/static/static-store.js';
+import type { Membership } from '../../../../src/store/store.js';
 import { textsOf } from '../../../support/conditions.js';
 import { hostOf } from '../../../support/leases.js';
 
@@ -38,7 +39,7 @@ async function opened(t: Tap, text: string | undefined): Promise<Opened> {
   const log = openLogger({ level: 'info', format: 'json', write: () => undefined });
   const store = new StaticStore(path, log);
   t.teardown(async () => {
-    await store.close();
+    store.close();
     await rm(folder, { recursive: true });
   });
   const until = async (holds: () => boolean): Promise<void> => {
@@ -53,12 +54,13 @@ async function opened(t: Tap, text: string | undefined): Promise<Opened> {
 type Tap = Pick<typeof t, 'teardown'>;
 
 /** Brings a store to the point where it reports. */
-async function watching(t: Tap): Promise<Opened> {
+async function watching(t: Tap): Promise<Omit<Opened, 'store'> & { member: Membership }> {
   const all = await opened(t, GOOD);
   const { store, heard } = all;
-  const config = await store.readConfig();
-  await store.acquire({ config, host: hostOf({ publicIp: '172.20.0.1' }), previousSubnet: undefined });
-  store.watch({
+  const member = await joinAs(store, '172.20.0.1');
+  t.teardown(() => member.close());
+  member.watch({
+    ...NO_TABLE,
     onLeases: (update) => {
       const leases = update.kind === 'snapshot' ? update.leases : [];
       const words = leases.map(
@@ -67,9 +69,18 @@ async function watching(t: Tap): Promise<Opened> {
       heard.push(`leases ${words.join(', ')}`);
     },
     onConfig: ({ network }) => heard.push(`config ${formatPrefix(network)}`),
-    onOwnLeaseLost: (reason) => heard.push(`lost ${reason}`),
+    onOwnLeaseLost: ({ message }) => heard.push(`lost ${message}`),
   });
-  return all;
+  return { ...all, member };
+}
+
+/** What comes after a start from a saved table alone. */
+const NO_TABLE = { onConfirmed: (): void => undefined, onOutdated: (): void => undefined };
+
+async function joinAs(store: StaticStore, publicIp: string): Promise<Membership> {
+  const network = await store.readConfig();
+  const publication = { host: hostOf({ publicIp }), previousSubnet: undefined };
+  return network.join(publication, new AbortController().signal);
 }
 
 const BOTH = 'leases 10.5.1.0/24 172.20.0.1, 10.5.2.0/24 172.20.0.2';
@@ -81,21 +92,16 @@ const AFTER_SWAP = 'leases 10.5.1.0/24 172.20.0.1, 10.5.3.0/24 172.20.0.3';
 
 void t.test('StaticStore reads config and own lease', async (t) => {
   const { store } = await opened(t, GOOD);
-  const config = await store.readConfig();
-  t.equal(formatPrefix(config.network), '10.5.0.0/16');
-  const acquire = (ip: string): Promise<unknown> =>
-    store.acquire({
-      config,
-      host: hostOf({ publicIp: ip }),
-      previousSubnet: undefined,
-    });
-  t.strictSame(await acquire('172.20.0.2'), { address: 0x0a050200, length: 24 });
-  await t.rejects(acquire('172.20.0.9'), {
+  t.equal(formatPrefix((await store.readConfig()).config.network), '10.5.0.0/16');
+  t.match(store.status(), { leases: 2 });
+  const member = await joinAs(store, '172.20.0.2');
+  t.strictSame(member.own, { address: 0x0a050200, length: 24 });
+  await t.rejects(joinAs(store, '172.20.0.9'), {
     code: 'E_LEASE',
     message: /no lease has our public IP 172\.20\.0\.9$/,
   });
-  t.strictSame(textsOf(store), []);
-  t.match(store.status(), { leases: 2 });
+  t.strictSame([...textsOf(store), ...textsOf(member)], []);
+  t.match(member.status(), { leases: 2 });
 });
 
 void t.test('StaticStore.readConfig() refuses a wrong file, naming the place', async (t) => {
@@ -138,7 +144,7 @@ void t.test('StaticStore.readConfig() refuses a wrong file, naming the place', a
   }
 });
 
-void t.test('StaticStore.watch() follows writes and replacement by rename', async (t) => {
+void t.test('StaticMembership.watch() follows writes and replacement by rename', async (t) => {
   const { path, heard, until } = await watching(t);
   t.strictSame(heard, [BOTH], 'a snapshot at once');
   await writeFile(`${path}.new`, SWAPPED);
@@ -151,8 +157,8 @@ void t.test('StaticStore.watch() follows writes and replacement by rename', asyn
   t.strictSame(heard, [BOTH, AFTER_SWAP, BOTH, 'config 10.4.0.0/15', BOTH]);
 });
 
-void t.test('StaticStore: what hangs on a changed config waits for a restart, too', async (t) => {
-  const { store, path, heard, until } = await watching(t);
+void t.test('StaticMembership: what hangs on a changed config waits for a restart, too', async (t) => {
+  const { member, path, heard, until } = await watching(t);
   await writeFile(path, JSON.stringify({ config: { Network: '10.6.0.0/16' }, leases: [] }));
   await until(() => heard.length === 2);
   await writeFile(path, GOOD);
@@ -168,51 +174,58 @@ void t.test('StaticStore: what hangs on a changed config waits for a restart, to
     [BOTH, 'config 10.6.0.0/16', ...goodAgain, ...goodAgain],
     'no lease has become a vxlan one',
   );
-  t.strictSame(textsOf(store), []);
+  t.strictSame(textsOf(member), []);
 });
 
-void t.test('StaticStore keeps the last good table while the file is wrong, and recovers', async (t) => {
-  const { store, path, heard, until } = await watching(t);
+void t.test('StaticMembership keeps the last good table while the file is wrong, and recovers', async (t) => {
+  const { member, path, heard, until } = await watching(t);
   for (const text of [SWAPPED.slice(0, 40), '', '{}']) {
     await writeFile(path, text);
-    await until(() => textsOf(store).length === 1);
-    t.match(textsOf(store)[0], /; the last good table stays in force$/);
+    await until(() => textsOf(member).length === 1);
+    t.match(textsOf(member)[0], /; the last good table stays in force$/);
     t.strictSame(heard, [BOTH]);
   }
   await rm(path);
-  await until(() => /ENOENT/.test(textsOf(store)[0] ?? ''));
+  await until(() => /ENOENT/.test(textsOf(member)[0] ?? ''));
   await writeFile(path, SWAPPED);
   await until(() => heard.length === 2);
   t.strictSame(heard, [BOTH, AFTER_SWAP]);
-  t.strictSame(textsOf(store), []);
+  t.strictSame(textsOf(member), []);
 });
 
-void t.test('StaticStore is degraded while its own lease is not in the file', async (t) => {
-  const { store, path, heard, until } = await watching(t);
+void t.test('StaticMembership is degraded while its own lease is not in the file', async (t) => {
+  const { member, path, heard, until } = await watching(t);
   for (const own of [[], [{ ...LEASES[0], publicIP: '172.20.0.9' }]]) {
     await writeFile(path, JSON.stringify({ config: CONFIG, leases: [...own, LEASES[1]] }));
-    await until(() => textsOf(store).length === 1);
-    t.match(textsOf(store)[0], /our lease 10\.5\.1\.0\/24 for 172\.20\.0\.1 is no longer in it/);
+    await until(() => textsOf(member).length === 1);
+    t.match(textsOf(member)[0], /our lease 10\.5\.1\.0\/24 for 172\.20\.0\.1 is no longer in it/);
     await writeFile(path, GOOD);
-    await until(() => textsOf(store).length === 0);
+    await until(() => textsOf(member).length === 0);
   }
   t.notMatch(heard.join('\n'), /^lost/m);
 });
 
-void t.test('StaticStore.close() leaves nothing that keeps a process alive, twice if asked', async (t) => {
-  const { path } = await opened(t, GOOD);
-  const source = (name: string): string =>
-    JSON.stringify(fileURLToPath(new URL(`../../../../src/${name}.ts`, import.meta.url)));
-  const program = `
+void t.test(
+  'StaticMembership.close() leaves nothing that keeps a process alive, twice if asked',
+  async (t) => {
+    const { path } = await opened(t, GOOD);
+    const source = (name: string): string =>
+      JSON.stringify(fileURLToPath(new URL(`../../../../src/${name}.ts`, import.meta.url)));
+    const program = `
     import { StaticStore } from ${source('store/static/static-store')};
     import { openLogger } from ${source('core/log')};
     const store = new StaticStore(${JSON.stringify(path)}, openLogger({ level: 'info', format: 'text' }));
-    await store.readConfig();
-    store.watch({ onLeases: () => undefined, onConfig: () => undefined, onOwnLeaseLost: () => undefined });
-    await store.close();
-    await store.close();`;
-  const words = ['--import', 'tsx', '--input-type=module', '-e', program];
-  // Rejects when the process has to be ended.
-  const options = { env: { PATH: process.env['PATH'] }, timeout: WAIT_MS };
-  await t.resolves(promisify(execFile)(process.execPath, words, options));
-});
+    const network = await store.readConfig();
+    const host = { publicIp: { v4: 0xac140001 }, backend: { type: '', data: {} } };
+    const member = await network.join({ host, previousSubnet: undefined });
+    member.watch({ onLeases: () => undefined, onConfig: () => undefined, onOwnLeaseLost: () => undefined });
+    await member.close();
+    await member.close();
+    store.close();
+    store.close();`;
+    const words = ['--import', 'tsx', '--input-type=module', '-e', program];
+    // Rejects when the process has to be ended.
+    const options = { env: { PATH: process.env['PATH'] }, timeout: WAIT_MS };
+    await t.resolves(promisify(execFile)(process.execPath, words, options));
+  },
+);

@@ -1,0 +1,116 @@
+// The file of a static store, read and checked.
+//
+//   { "config": <network config>, "leases": [{ "subnet": "10.5.1.0/24", "publicIP": "172.20.0.1" }, …] }
+
+import { readFile } from 'node:fs/promises';
+import { field, parseJson } from '../../config/go-json.js';
+import { type NetworkConfig, networkConfigFromValue } from '../../config/network-config.js';
+import { OverlayError } from '../../core/errors.js';
+import { type Ipv4Lease, leaseBackend } from '../../lease/lease.js';
+import { parseIpv4 } from '../../net/ipv4.js';
+import { formatPrefix, parsePrefix, prefixCovers, prefixesOverlap } from '../../net/prefix.js';
+
+// 65,536 leases of some 60 bytes.
+const MAX_FILE_BYTES = 16 << 20;
+
+export interface StaticTable {
+  readonly text: string;
+  readonly config: NetworkConfig;
+  readonly leases: readonly Ipv4Lease[];
+}
+
+/**
+ * The file at `path`. `typeInForce` is that of leases that name none; by default the config's. Rejects with OverlayError
+ * E_FILE when it cannot be read, E_CONFIG naming the place that is wrong.
+ */
+export async function readTable(path: string, typeInForce?: string): Promise<StaticTable> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new OverlayError('E_FILE', `Cannot read static file ${path}: ${code}`, { cause: error });
+  }
+  if (text.length > MAX_FILE_BYTES) {
+    throw new OverlayError('E_FILE', `${path}: ${text.length} bytes: expected at most ${MAX_FILE_BYTES}`);
+  }
+  let value: unknown;
+  try {
+    value = parseJson(text, { maxBytes: MAX_FILE_BYTES });
+  } catch (error) {
+    throw new OverlayError('E_CONFIG', `${path}: ${(error as Error).message}`, { cause: error });
+  }
+  const config = networkConfigFromValue(field(value, 'config'), `${path}: config`);
+  const defaultType = typeInForce ?? config.backendType;
+  return { text, config, leases: readLeases(field(value, 'leases'), config, defaultType, path) };
+}
+
+function readLeases(value: unknown, config: NetworkConfig, defaultType: string, path: string): Ipv4Lease[] {
+  if (!Array.isArray(value)) {
+    throw new OverlayError(
+      'E_CONFIG',
+      `${path}: leases is ${JSON.stringify(value) ?? 'missing'}: expected an array`,
+    );
+  }
+  const leases = value.map((item: unknown, index) =>
+    readLease(item, `${path}: leases[${index}]`, defaultType),
+  );
+  for (const [index, { subnets }] of leases.entries()) {
+    const subnet = subnets.v4;
+    const where = `${path}: leases[${index}].subnet ${formatPrefix(subnet)}`;
+    if (!prefixCovers(config.network, subnet) || subnet.length <= config.network.length) {
+      throw new OverlayError(
+        'E_CONFIG',
+        `${where} is not inside the Network ${formatPrefix(config.network)}`,
+      );
+    }
+  }
+  const overlap = findOverlap(leases);
+  if (overlap !== undefined) {
+    const [a, b] = overlap.map((lease) => formatPrefix(lease.subnets.v4));
+    throw new OverlayError('E_CONFIG', `${path}: leases: subnets ${a} and ${b} overlap`);
+  }
+  return leases;
+}
+
+function readLease(value: unknown, where: string, defaultType: string): Ipv4Lease {
+  const text = (name: string): string => {
+    const found = field(value, name);
+    if (typeof found === 'string') return found;
+    throw new OverlayError(
+      'E_CONFIG',
+      `${where}.${name} is ${JSON.stringify(found) ?? 'missing'}: expected a string`,
+    );
+  };
+  const subnet = parsePrefix(text('subnet'));
+  if (subnet === undefined) {
+    throw new OverlayError(
+      'E_CONFIG',
+      `${where}.subnet is "${text('subnet')}": expected a network such as 10.5.1.0/24`,
+    );
+  }
+  const publicIp = parseIpv4(text('publicIP'));
+  if (publicIp === undefined) {
+    throw new OverlayError(
+      'E_CONFIG',
+      `${where}.publicIP is "${text('publicIP')}": expected an IPv4 address`,
+    );
+  }
+  // A lease of the udp type carries no type at all.
+  const unnamed = defaultType === 'udp' ? '' : defaultType;
+  const backendType = field(value, 'backendType') === undefined ? unnamed : text('backendType');
+  const backendData = field(value, 'backendData');
+  const host = { publicIp: { v4: publicIp }, backend: leaseBackend(backendType, backendData) };
+  return { id: formatPrefix(subnet), subnets: { v4: subnet }, host, seniority: undefined };
+}
+
+/** Two leases that share addresses. Sorted by address, an overlap shows between neighbours. */
+function findOverlap(leases: readonly Ipv4Lease[]): [Ipv4Lease, Ipv4Lease] | undefined {
+  const sorted = [...leases].sort(
+    ({ subnets: { v4: a } }, { subnets: { v4: b } }) => a.address - b.address || a.length - b.length,
+  );
+  for (let i = 1; i < sorted.length; i++) {
+    if (prefixesOverlap(sorted[i - 1].subnets.v4, sorted[i].subnets.v4)) return [sorted[i - 1], sorted[i]];
+  }
+  return undefined;
+}

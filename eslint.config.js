@@ -1,7 +1,10 @@
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  { ignores: ['dist', 'build', '.tap', 'node_modules'] },
+  {
+    // The examples belong to a project of their own, that of whoever installs the package.
+    ignores: ['dist', 'build', '.tap', 'node_modules', 'docs/examples'],
+  },
   ...tseslint.configs.recommendedTypeChecked,
   {
     languageOptions: { parserOptions: { projectService: { allowDefaultProject: ['eslint.config.js'] } } },

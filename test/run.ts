@@ -37,7 +37,7 @@ const PROGRAMS = [
  */
 const WAITING_LABS: ReadonlySet<string> = new Set(
   [
-    ...['bad-input', 'cli', 'cni', 'counters', 'descriptors', 'docker-opts', 'etcd', 'foreign-routes'],
+    ...['api', 'bad-input', 'cli', 'cni', 'counters', 'descriptors', 'docker-opts', 'etcd', 'foreign-routes'],
     ...['health', 'hosts-in-network', 'lease-loss', 'modes', 'monitor', 'options', 'probes', 'public-ip'],
     ...['raw-icmp', 'reach', 'read-only-sys', 'reverse-path', 'service', 'two-daemons', 'underlay'],
   ].map((name) => `test/lab/${name}.test.ts`),

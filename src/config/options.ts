@@ -2,6 +2,7 @@
 
 /** Which received packets are let in; dataplane/inbound.ts has the table. */
 export const SOURCE_CHECKS = ['strict', 'loose', 'audit', 'off'] as const;
+/** How strictly the source of a received packet is checked. */
 export type SourceCheck = (typeof SOURCE_CHECKS)[number];
 
 /** Whether an offload is used where the kernel grants it. */
@@ -18,6 +19,7 @@ export const OFFLOAD_FEATURES = [
   'mergeUdp',
   'tunQueueBound',
 ] as const;
+/** The name of one offload. */
 export type OffloadFeature = (typeof OFFLOAD_FEATURES)[number];
 export type OffloadFlags = Readonly<Record<OffloadFeature, Offload>>;
 export type OffloadSwitches = Readonly<Record<OffloadFeature, boolean>>;

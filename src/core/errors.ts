@@ -21,6 +21,7 @@ export const ERROR_CODES = {
   E_BACKEND: 'the backend type or its settings are not usable here',
 } as const;
 
+/** A stable code; docs/operations.md says what each means. */
 export type ErrorCode = keyof typeof ERROR_CODES;
 
 /** A failure of the world, with the failed action and the state it met in its message. */

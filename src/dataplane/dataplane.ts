@@ -59,18 +59,20 @@ export interface DataplaneOptions {
   readonly onFailure: (reason: string) => void;
 }
 
-/** Who was refused last under a counter; undefined addresses were not known. */
+/** The packet that was refused last under a counter. An address that is not known is 0. */
 export interface Offender {
   readonly outer: Ipv4;
   readonly source: Ipv4;
   readonly destination: Ipv4;
 }
 
+/** Counters of one direction since the data path was opened; `offenders` has an entry where an address is known. */
 export interface DirectionCounters<Name extends string> {
   readonly values: Readonly<Record<Name, number>>;
   readonly offenders: ReadonlyMap<Name, Offender>;
 }
 
+/** The counters of both directions. */
 export interface CounterSnapshot {
   readonly outbound: DirectionCounters<OutboundCounter>;
   readonly inbound: DirectionCounters<InboundCounter>;
@@ -87,7 +89,7 @@ export interface LastCounters extends CounterSnapshot {
 /** Whether the kernel has granted something, or 'off' when it was not asked. */
 export type Grant = boolean | 'off';
 
-/** What is in use, for the one log line and for /status. */
+/** The offloads that are in use, and 'off' for each that was not asked for. */
 export interface GrantedOffloads {
   readonly tso4: Grant;
   readonly tso6: Grant;

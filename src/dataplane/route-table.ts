@@ -98,9 +98,12 @@ type Operation =
     }
   | { readonly kind: 'mtu'; readonly row: number; readonly mtuBytes: number };
 
-/** The writer. One per data path, on the main thread. */
+/**
+ * The leases of the other hosts: which peer a subnet is behind. It is written on the main thread and read by the workers
+ * of one data path. Changes are seen by them at publish(), all at once. A lookup takes the longest prefix.
+ */
 export class RouteTable {
-  /** Shared with every reader. */
+  /** Shared with every reader. @internal */
   readonly buffer: SharedArrayBuffer;
   readonly #network: Prefix;
   readonly #words: Int32Array;
@@ -134,6 +137,7 @@ export class RouteTable {
     this.#sides = [new Side(this.#words, 0, nodeCapacity), new Side(this.#words, 1, nodeCapacity)];
   }
 
+  /** Number of leases. */
   get size(): number {
     return this.#rows.size;
   }
@@ -268,6 +272,7 @@ export class RouteTable {
   /**
    * A reader's number that no live thread has.
    *
+   * @internal
    * @throws RangeError when all MAX_READERS are taken.
    */
   takeReader(): number {
@@ -277,7 +282,11 @@ export class RouteTable {
     throw new RangeError(`more than ${MAX_READERS} readers`);
   }
 
-  /** Gives a reader's number back once its thread is gone: what it held is free, even when it died inside a lookup. */
+  /**
+   * Gives a reader's number back once its thread is gone: what it held is free, even when it died inside a lookup.
+   *
+   * @internal
+   */
   returnReader(reader: number): void {
     endLookup(this.#words, reader);
     this.#freeReaders.push(reader);

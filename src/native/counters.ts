@@ -87,7 +87,9 @@ export const INBOUND_COUNTERS = [
  */
 export const QUEUE_DROP = 'drop_tun_queue';
 
+/** The name of a counter of packets from the device to the peers. */
 export type OutboundCounter = (typeof OUTBOUND_COUNTERS)[number];
+/** The name of a counter of packets from the peers to the device. */
 export type InboundCounter = (typeof INBOUND_COUNTERS)[number];
 export type DropReason = Extract<typeof QUEUE_DROP | OutboundCounter | InboundCounter, `drop_${string}`>;
 

@@ -9,6 +9,7 @@ import {
   INBOUND_COUNTERS,
   OUTBOUND_COUNTERS,
 } from '../../src/native/counters.js';
+import { apiMarkdown } from './api-docs.js';
 import { layersMarkdown } from './layers.js';
 import { conditionsMarkdown } from '../../src/core/conditions.js';
 import { errorsMarkdown } from '../../src/core/errors.js';
@@ -74,6 +75,13 @@ t.test('docs/architecture.md has the table of layers', (t) => {
     layersMarkdown().replace(/-+/g, '---'),
     'run: npm run docs',
   );
+  t.end();
+});
+
+t.test('docs/api.md is what package.json exports', (t) => {
+  const api = readFileSync(new URL('../../docs/api.md', import.meta.url), 'utf8');
+  const found = /<!-- reference: exports -->\n([\s\S]*?)\n<!-- end -->/.exec(api)?.[1];
+  t.equal(found?.trim(), apiMarkdown(), 'run: npm run docs');
   t.end();
 });
 

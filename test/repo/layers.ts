@@ -60,6 +60,7 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
     'ops',
   ],
   main: ['core', 'config', 'native', 'daemon'],
+  api: ['core', 'net', 'config', 'native', 'dataplane'],
   'test/support': ['core', 'net', 'config', 'lease', 'kernel', 'firewall', 'backend', 'store'],
   bench: ['core', 'net', 'config', 'lease', 'dataplane', 'store', 'test/support'],
 };

@@ -1,11 +1,12 @@
 // Writes what the documentation takes from the code: `npm run docs`. docs/operations.md and docs/architecture.md have
-// tables, docs/cli.md samples.
+// tables, docs/cli.md samples, docs/api.md the reference.
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { bashCompletion, flagsMarkdown } from '../../src/config/flag-docs.js';
 import { countersMarkdown } from '../../src/native/counters.js';
 import { conditionsMarkdown } from '../../src/core/conditions.js';
 import { errorsMarkdown } from '../../src/core/errors.js';
+import { apiMarkdown } from './api-docs.js';
 import { layersMarkdown } from './layers.js';
 import { cliSamples } from './cli-samples.js';
 
@@ -28,4 +29,5 @@ fill('operations.md', 'table', {
 });
 fill('architecture.md', 'table', { layers: layersMarkdown() });
 fill('cli.md', 'sample', cliSamples());
+fill('api.md', 'reference', { exports: apiMarkdown() });
 writeFileSync(new URL('../../docs/install/twilld.bash', import.meta.url), bashCompletion());

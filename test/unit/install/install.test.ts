@@ -70,6 +70,48 @@ t.test('npm pack, then install in an empty folder', { timeout: 110_000 }, async 
     env: env({ PREBUILDS_ONLY: '1' }),
   });
   t.match(loaded.stdout, /^\d+$/m, loaded.stderr);
+
+  await t.test(
+    'a project that imports it is type-checked, declarations of the package included',
+    async (t) => {
+      cpSync(join(ROOT, 'docs/examples'), join(target, 'src'), { recursive: true });
+      const compilerOptions = {
+        target: 'ES2022',
+        module: 'NodeNext',
+        lib: ['ES2023'],
+        typeRoots: [join(ROOT, 'node_modules/@types')],
+        types: ['node'],
+        strict: true,
+        exactOptionalPropertyTypes: true,
+        outDir: 'out',
+      };
+      writeFileSync(join(target, 'package.json'), '{"private":true,"type":"module"}');
+      writeFileSync(join(target, 'tsconfig.json'), JSON.stringify({ compilerOptions, include: ['src'] }));
+      const check = await run(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc')], {
+        cwd: target,
+        env: env(),
+      }).catch((error: { stdout: string }) => error);
+      t.equal(check.stdout, '');
+      const source = `import { parsePrefix, RouteTable } from '@twill-overlay/twill/dataplane';
+      const table = new RouteTable(parsePrefix('10.5.0.0/16'));
+      console.log(table.size, table.publish());`;
+      const imported = spawnSync(
+        'env',
+        ['-u', 'NODE_OPTIONS', process.execPath, '--input-type=module', '-e', source],
+        {
+          cwd: target,
+          encoding: 'utf8',
+        },
+      );
+      t.equal(imported.stdout, '0 true\n', imported.stderr);
+      const inside = spawnSync(process.execPath, ['-e', `require('@twill-overlay/twill/dist/daemon.js')`], {
+        cwd: target,
+        encoding: 'utf8',
+        env: env(),
+      });
+      t.match(inside.stderr, /ERR_PACKAGE_PATH_NOT_EXPORTED/, 'nothing else can be imported');
+    },
+  );
 });
 
 t.test('the unit may load the program that bounds the queue', (t) => {

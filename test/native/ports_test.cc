@@ -587,6 +587,15 @@ int main() {
     CHECK_EQUAL(Count(bench.queue, Inbound::k_messages), 21 - unread);
   });
 
+  test::Case("malformed datagrams alone raise the heartbeat, within one step", [] {
+    InboundBench bench;
+    for (int i = 0; i < 2000; i++) bench.Add(Bytes(10, 0));
+    CHECK_EQUAL(bench.port.Step(), 0);
+    CHECK_EQUAL(Count(bench.queue, Inbound::k_drop_short), 2000);
+    // A beat for each reception of 256 messages at most, and one for the last, which finds nothing.
+    CHECK(bench.queue.inbound_beats.load() > 2000 / 256);
+  });
+
   for (const bool gone : {false, true}) {
     test::Case(gone ? "a port whose device is gone counts what it has received"
                     : "a port that is closed before the verdicts counts what it has received", [gone] {

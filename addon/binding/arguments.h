@@ -1,7 +1,7 @@
 // What crosses to JavaScript and back, in one place: arguments that are checked, and errors.
 //
-// Wrong arguments are a TypeError, the only thing that is ever thrown. An error is a number, -errno, where the call says
-// what failed; where it may be one of several system calls it is a Failure, which becomes `{errno, operation}`.
+// Wrong arguments are a TypeError, the only thing that is ever thrown. An error is a number, -errno, where the call
+// says what failed; where it may be one of several system calls it is a Failure, which becomes `{errno, operation}`.
 #pragma once
 
 #include <napi.h>

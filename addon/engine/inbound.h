@@ -1,8 +1,8 @@
 // The inbound direction of one queue: UDP to TUN.
 //
 // One Step is: deliver what the last batch held, as its verdicts say; receive; check every header; describe runs in the
-// arena. It never blocks. A run is a row of neighbours with equal outer source, inner source and inner destination, so that one verdict
-// covers them all. Checks that need no lease are made here, those that need one by the verdict.
+// arena. It never blocks. A run is a row of neighbours with equal outer source, inner source and inner destination, so
+// that one verdict covers them all. Checks that need no lease are made here, those that need one by the verdict.
 #pragma once
 
 #include <netinet/in.h>
@@ -42,14 +42,14 @@ class InboundPort {
     uint64_t bytes;
     sockaddr_in from;
   };
-  // Messages per receive call: few when those of the last call were trains (longer than kTrainBytes in the mean), so that the buffers stay in cache. What a call
-  // brings is known only afterwards and each message may be a train of 64 KiB, so more, when they hold one datagram each,
-  // is still few: a call copies 1 MiB at most.
+  // Messages per receive call: few when those of the last call were trains (longer than kTrainBytes in the mean), so
+  // that the buffers stay in cache. What a call brings is known only afterwards and each message may be a train of 64
+  // KiB, so more, when they hold one datagram each, is still few: a call copies 1 MiB at most.
   static constexpr uint32_t kFewMessages = 8;
   static constexpr uint32_t kMoreMessages = 16;
   static constexpr size_t kTrainBytes = 4096;
-  // A batch takes several calls: until the socket is empty, the messages are used up, or so many bytes are in hand. That
-  // is 256 datagrams of 1,500 bytes, whose packets merge into long superpackets, or 8 trains.
+  // A batch takes several calls: until the socket is empty, the messages are used up, or so many bytes are in hand.
+  // That is 256 datagrams of 1,500 bytes, whose packets merge into long superpackets, or 8 trains.
   static constexpr uint32_t kMaxMessages = 256;
   static constexpr size_t kBatchBytes = 384 * 1024;
   static constexpr uint32_t kMaxMessagePackets = 128;  // UDP_MAX_SEGMENTS

@@ -1,8 +1,8 @@
 // The descriptor arena: what crosses between C++ and TypeScript, one array of int32 words per direction.
 //
 // Structure of arrays: field f of descriptor i is word f * capacity + i; the control words follow the last field. The
-// arena is a plain ArrayBuffer owned by the worker that attached it, so no lock guards it: both sides run on one thread.
-// Addresses are in host order. src/native/arena.ts is the twin; test/boundary compares the two.
+// arena is a plain ArrayBuffer owned by the worker that attached it, so no lock guards it: both sides run on one
+// thread. Addresses are in host order. src/native/arena.ts is the twin; test/boundary compares the two.
 #pragma once
 
 #include <cstddef>
@@ -45,7 +45,8 @@ enum : int32_t {
 };
 }  // namespace inbound_field
 
-// Control words, outbound only: path MTU events, (peer address, inner MTU) pairs. The worker reads and zeroes the count.
+// Control words, outbound only: path MTU events, (peer address, inner MTU) pairs. The worker reads and zeroes the
+// count.
 namespace control {
 inline constexpr int32_t kMaxEvents = 16;
 enum : int32_t { kEventCount = 0, kEvents = 1, kWords = 1 + 2 * kMaxEvents };

@@ -30,8 +30,8 @@ class OutboundPort {
   // The number of descriptors to judge; 0 when there is nothing to read; -ECANCELED when stopped; -errno when the TUN
   // failed (EBADFD: deleted).
   int32_t Step() noexcept;
-  // Sleeps until there may be something to read, kMaxWaitMs at most: 0, -ECANCELED when stopped, -EBADFD when the TUN is
-  // deleted, or -errno.
+  // Sleeps until there may be something to read, kMaxWaitMs at most: 0, -ECANCELED when stopped, -EBADFD when the TUN
+  // is deleted, or -errno.
   int Wait() const noexcept;
 
  private:

@@ -80,7 +80,8 @@ int main(int argc, char** argv) {
         is_busy = true;
         // A datagram that the kernel does not take is lost, as on any wire.
         if (LowerTtl(packet, out)) {
-          (void)!sendto(udp, packet, static_cast<size_t>(out), 0, reinterpret_cast<const sockaddr*>(&peer), sizeof peer);
+          (void)!sendto(udp, packet, static_cast<size_t>(out), 0,
+                       reinterpret_cast<const sockaddr*>(&peer), sizeof peer);
         }
       }
       const ssize_t in = recv(udp, packet, sizeof packet, 0);

@@ -2,7 +2,8 @@
 # Builds twill_<version>_<arch>.deb in the given folder (default: the current one) from this checkout.
 # Needs what `npm ci` needs, and dpkg-dev. The package depends on a Node.js of Debian's name "nodejs".
 # COMPILED=DIR takes dist/ and prebuilds/ from there instead of compiling them.
-# Two builds of one commit are equal byte for byte: names sorted, times SOURCE_DATE_EPOCH (default: the commit's), modes set.
+# Two builds of one commit are equal byte for byte: names are sorted, times are SOURCE_DATE_EPOCH (by default the
+# commit's), modes are set.
 # DEBFULLNAME and DEBEMAIL name who builds it, as for Debian's own tools; the default address belongs to nobody.
 set -euo pipefail
 umask 022
@@ -23,10 +24,12 @@ doc=$tree/usr/share/doc/twill
 mkdir -p "$lib" "$doc/examples" "$tree/usr/bin" "$tree/usr/lib/cni" "$tree/lib/systemd/system" "$tree/etc/default" \
   "$tree/usr/share/man/man1" "$tree/usr/share/man/man8" "$tree/usr/share/bash-completion/completions" "$tree/DEBIAN"
 
-# The same files as the npm package, and the dependencies of the lock file; built in a copy, for prebuildify empties build/.
+# The same files as the npm package, and the dependencies of the lock file. They are built in a copy, for prebuildify
+# empties build/.
 copy=$stage/copy
 mkdir "$copy"
-cp -a addon binding.gyp docs src tsconfig*.json package.json package-lock.json LICENSE README.md CHANGELOG.md SECURITY.md "$copy/"
+cp -a addon binding.gyp docs src tsconfig*.json package.json package-lock.json LICENSE README.md CHANGELOG.md \
+  SECURITY.md "$copy/"
 ln -s "$root/node_modules" "$copy/node_modules"
 cd "$copy"
 if [ -n "${COMPILED:-}" ]; then
@@ -54,7 +57,8 @@ mv "$doc"/docs/install/*.{yml,service} "$doc"/docs/install/*.json "$doc/examples
 rm -rf "$doc/docs/install"
 ln -s ../examples "$doc/docs/install" # the documents' links go on working
 gzip -9n < CHANGELOG.md > "$doc/CHANGELOG.md.gz"
-rm -rf "$lib/addon" "$lib/binding.gyp" "$lib/package-lock.json" "$lib/LICENSE" "$lib/CHANGELOG.md" "$lib/node_modules/node-addon-api"
+rm -rf "$lib/addon" "$lib/binding.gyp" "$lib/package-lock.json" "$lib/LICENSE" "$lib/CHANGELOG.md" \
+  "$lib/node_modules/node-addon-api"
 rm -rf "$lib/node_modules/pino/docs" "$lib/node_modules/pino/index.html" # a web page that loads scripts from elsewhere
 find "$lib" -name '*.map' -delete
 find "$lib/node_modules" '(' -name test -o -name tests -o -name benchmarks -o -name '*.sh' ')' -prune -exec rm -rf {} +
@@ -70,7 +74,9 @@ install -m 0644 docs/install/twilld.bash "$tree/usr/share/bash-completion/comple
 ln -s twilld "$tree/usr/share/bash-completion/completions/flanneld"
 echo /etc/default/twilld > "$tree/DEBIAN/conffiles"
 
-page() { docs/install/man-page.sh "$1" "$2" "$3" node "$lib/dist/$4.js" | gzip -9n > "$tree/usr/share/man/man$2/$1.$2.gz"; }
+page() {
+  docs/install/man-page.sh "$1" "$2" "$3" node "$lib/dist/$4.js" | gzip -9n > "$tree/usr/share/man/man$2/$1.$2.gz"
+}
 page twilld 8 'overlay network daemon, a drop-in replacement for flanneld' main
 page twill 1 'what the overlay of this host does, and what is wrong with it' cli/main
 page mk-docker-opts 1 'options for the Docker daemon from the subnet of the overlay' docker/mk-docker-opts
@@ -89,7 +95,8 @@ node - "$lib" > "$doc/copyright" << 'COPYRIGHT'
 const { existsSync, readFileSync, readdirSync } = require('node:fs');
 const lib = process.argv[2];
 const packages = readdirSync(`${lib}/node_modules`)
-  .flatMap((name) => (name.startsWith('@') ? readdirSync(`${lib}/node_modules/${name}`).map((part) => `${name}/${part}`) : [name]))
+  .flatMap((name) =>
+    name.startsWith('@') ? readdirSync(`${lib}/node_modules/${name}`).map((part) => `${name}/${part}`) : [name])
   .filter((name) => existsSync(`${lib}/node_modules/${name}/package.json`))
   .sort();
 const stanzas = packages.map((name) => {
@@ -124,7 +131,8 @@ done
 # The least versions of the C libraries are those whose symbols the compiled code uses.
 mkdir -p "$stage/shlibs/debian"
 printf 'Source: twill\n\nPackage: twill\nArchitecture: any\n' > "$stage/shlibs/debian/control"
-libraries=$(cd "$stage/shlibs" && find "$lib" -name '*.node' -print0 | sort -z | xargs -0 dpkg-shlibdeps --ignore-missing-info -O \
+libraries=$(cd "$stage/shlibs" &&
+  find "$lib" -name '*.node' -print0 | sort -z | xargs -0 dpkg-shlibdeps --ignore-missing-info -O \
   2> /dev/null | sed -n 's/^shlibs:Depends=//p')
 
 cat > "$tree/DEBIAN/control" <<CONTROL

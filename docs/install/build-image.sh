@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds an OCI image archive with debootstrap and buildah, without a container engine, as root:
 #   build-image.sh twill_<version>_<arch>.deb OUT.tar [NAME:TAG]        default localhost/twill:<version>
-# SUITE (default bookworm) and MIRROR choose the Debian. Where the suite has no Node.js 20.17, as Debian 12, the one of this
-# machine is put in. ROOT=DIR takes a root that debootstrap has made already; it is changed.
+# SUITE (default bookworm) and MIRROR choose the Debian. Where the suite has no Node.js 20.17, as Debian 12, the one of
+# this machine is put in. ROOT=DIR takes a root that debootstrap has made already; it is changed.
 # The image runs twilld, and holds the CNI plugin for the node (see kube-twill.yml).
 set -euo pipefail
 unset NODE_EXTRA_CA_CERTS NODE_OPTIONS # they name files of this machine
@@ -20,10 +20,12 @@ cleanup() {
 }
 trap cleanup EXIT
 
-[ -e "$root/etc/debian_version" ] || debootstrap --variant=minbase "${SUITE:-bookworm}" "$root" ${MIRROR:+"$MIRROR"} > "$work/debootstrap.log"
+[ -e "$root/etc/debian_version" ] ||
+  debootstrap --variant=minbase "${SUITE:-bookworm}" "$root" ${MIRROR:+"$MIRROR"} > "$work/debootstrap.log"
 inside() { chroot "$root" env DEBIAN_FRONTEND=noninteractive LC_ALL=C "$@"; }
 inside apt-get update -qq
-# Documents and translations are left out while packages are unpacked, not deleted afterwards: dpkg goes on knowing what it has.
+# Documents and translations are left out while packages are unpacked, not deleted afterwards: dpkg goes on knowing what
+# it has.
 cat > "$root/etc/dpkg/dpkg.cfg.d/image" << 'DPKG'
 path-exclude=/usr/share/doc/*
 path-include=/usr/share/doc/*/copyright
@@ -37,9 +39,11 @@ if ! dpkg --compare-versions "${candidate:-0}" ge 20.17; then
   "$here/node-deb.sh" "$root/nodejs.deb"
   packages+=(./nodejs.deb)
 fi
-inside apt-get install -y -qq --no-install-recommends "${packages[@]}" iptables nftables > "$work/apt.log" || { cat "$work/apt.log" >&2; exit 1; }
+inside apt-get install -y -qq --no-install-recommends "${packages[@]}" iptables nftables > "$work/apt.log" ||
+  { cat "$work/apt.log" >&2; exit 1; }
 inside apt-get clean
-rm -rf "$root"/{twill,nodejs}.deb "$root"/var/lib/apt/lists/* "$root"/var/cache/{apt,debconf,ldconfig}/* "$root"/var/log/* "$root"/tmp/*
+rm -rf "$root"/{twill,nodejs}.deb "$root"/var/lib/apt/lists/* "$root"/var/cache/{apt,debconf,ldconfig}/* \
+  "$root"/var/log/* "$root"/tmp/*
 # What the bootstrap itself unpacked of documents and translations.
 find "$root/usr/share/doc" -type f ! -name copyright -delete
 rm -rf "$root"/usr/share/{man,locale,info}/*

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Writes the manual page of a program from its --help: man-page.sh NAME SECTION "what it is" PROGRAM... > NAME.SECTION
-# A line of options ("  --flag …", "  -f FILE …") or of commands becomes a tagged paragraph, so the page cannot differ from the help.
+# A line of options ("  --flag …", "  -f FILE …") or of commands becomes a tagged paragraph, so the page cannot differ
+# from the help.
 set -euo pipefail
 name=$1 section=$2 what=$3
 shift 3

@@ -9,6 +9,12 @@ chmod 0755 "$tree"
 mkdir -p "$tree/usr/bin" "$tree/DEBIAN"
 cp -L "$node" "$tree/usr/bin/node"
 strip --strip-unneeded "$tree/usr/bin/node" 2> /dev/null || true
-printf 'Package: nodejs\nVersion: %s\nArchitecture: %s\nMaintainer: nobody <nobody@example.org>\nDepends: libc6, libstdc++6\nDescription: %s\n' \
-  "$("$node" -p 'process.versions.node')" "$(dpkg --print-architecture)" 'Node.js of the building machine' > "$tree/DEBIAN/control"
+cat > "$tree/DEBIAN/control" << CONTROL
+Package: nodejs
+Version: $("$node" -p 'process.versions.node')
+Architecture: $(dpkg --print-architecture)
+Maintainer: nobody <nobody@example.org>
+Depends: libc6, libstdc++6
+Description: Node.js of the building machine
+CONTROL
 dpkg-deb --root-owner-group --build "$tree" "$out" > /dev/null

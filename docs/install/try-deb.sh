@@ -2,7 +2,8 @@
 # Installs the package into a clean Debian root and runs its daemon there, in network namespaces of its own:
 #   try-deb.sh twill_<version>_<arch>.deb [ROOT]        as root; ROOT is made by debootstrap when it is not there
 # SUITE (default bookworm) and MIRROR choose the Debian. Where the suite has no Node.js 20.17, as Debian 12, the one of
-# this machine is put in. Ends with 0 when the daemon is ready, its probes reach a second host, and all of it is gone again.
+# this machine is put in. Ends with 0 when the daemon is ready, its probes reach a second host, and all of it is gone
+# again.
 set -euo pipefail
 # What is mounted below is seen by nobody else, and goes with the script.
 if [ -z "${TRY_DEB_APART:-}" ]; then TRY_DEB_APART=1 exec unshare --mount --propagation private "$0" "$@"; fi
@@ -61,7 +62,8 @@ cat > "$root/etc/twill-static.json" <<'JSON'
 JSON
 # The capabilities that the unit leaves it, and chroot's.
 ip netns exec "$ns" setpriv --bounding-set -all,+net_admin,+net_raw,+bpf,+sys_chroot \
-  chroot "$root" /usr/bin/twilld --store=static --static-file=/etc/twill-static.json --iface=eth0 > "$work/daemon.log" 2>&1 &
+  chroot "$root" /usr/bin/twilld --store=static --static-file=/etc/twill-static.json --iface=eth0 \
+  > "$work/daemon.log" 2>&1 &
 daemon=$!
 # Waits until the command says something that fits.
 expect() {

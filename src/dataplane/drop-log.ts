@@ -27,8 +27,8 @@ export interface DropSnapshot {
 /** What an operator can do about it, where there is something. */
 const CURES: Partial<Record<DropReason, string>> = {
   drop_tun_queue:
-    'containers send more than the worker takes and do not slow down, or it does not get to run: see what else has its ' +
-    'core; if nothing has, --queues=2 and more spread the load',
+    'containers send more than the worker takes and do not slow down, or it does not get to run: see what else has ' +
+    'its core; if nothing has, --queues=2 and more spread the load',
   drop_send_blocked:
     'containers send more than the network card takes, and do not slow down: limit them, or see `tc -s qdisc`',
   drop_options: 'only --source-check=off would let it in',
@@ -46,7 +46,8 @@ const PASSED: Partial<Record<DropReason, string>> = {
 /**
  * The share from which on it is no longer normal. 4, 16 and 64 flows of Cubic at full load lose 0.03, 0.3 and 1.5 % of
  * their superpackets (p falls with the square of the window); BBR, which heeds no loss below 20 % (bbr_lt_loss_thresh,
- * net/ipv4/tcp_bbr.c), loses 3 to 10 %. Above that are senders that never slow down, and workers that do not get to run.
+ * net/ipv4/tcp_bbr.c), loses 3 to 10 %. Above that are senders that never slow down, and workers that do not get to
+ * run.
  */
 const HIGH_SHARE = 0.2;
 /** A short transfer's slow start may lose that share too, but only some hundreds: the queue holds 64 superpackets. */

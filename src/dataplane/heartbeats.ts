@@ -1,8 +1,8 @@
 // Which worker threads have stopped to move, from numbers that grow with every step they make.
 //
-// A worker steps at least ten times a second, also when there is nothing to do. What counts is the time that was observed:
-// when the observer itself stood still (a suspended machine, a stopped process), the workers did too, so a gap between two
-// observations counts as one ordinary interval.
+// A worker steps at least ten times a second, also when there is nothing to do. What counts is the time that was
+// observed: when the observer itself stood still (a suspended machine, a stopped process), the workers did too, so a
+// gap between two observations counts as one ordinary interval.
 
 /** A worker that has not moved for so long is hung: three looks of a second each, thirty times its longest sleep. */
 export const HUNG_MS = 2_900;

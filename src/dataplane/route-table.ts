@@ -12,8 +12,8 @@
 //   peers:  open-addressing set of the addresses of all peers
 //
 // Readers announce themselves by an odd epoch in a cache line of their own while they hold a side; the writer leaves a
-// side alone while a reader is in it. A thread may end in the middle of a lookup; its epoch is made even when its number
-// is given back, which its owner does once the thread is gone, or is taken by another reader.
+// side alone while a reader is in it. A thread may end in the middle of a lookup; its epoch is made even when its
+// number is given back, which its owner does once the thread is gone, or is taken by another reader.
 
 import { type Ipv4, ipv4 } from '../net/ipv4.js';
 import {
@@ -99,8 +99,8 @@ type Operation =
   | { readonly kind: 'mtu'; readonly row: number; readonly mtuBytes: number };
 
 /**
- * The leases of the other hosts: which peer a subnet is behind. It is written on the main thread and read by the workers
- * of one data path. Changes are seen by them at publish(), all at once. A lookup takes the longest prefix.
+ * The leases of the other hosts: which peer a subnet is behind. It is written on the main thread and read by the
+ * workers of one data path. Changes are seen by them at publish(), all at once. A lookup takes the longest prefix.
  */
 export class RouteTable {
   /** Shared with every reader. @internal */

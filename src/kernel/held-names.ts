@@ -66,7 +66,9 @@ export class HeldNames {
   }
 }
 
-/** `previous`, the network of the last run, when it is another than today's and no daemon of this host serves it now. */
+/**
+ * `previous`, the network of the last run, when it is another than today's and no daemon of this host serves it now.
+ */
 export async function abandonedNetwork(
   previous: Prefix | undefined,
   network: Prefix,

@@ -59,17 +59,17 @@ export interface NativeFailure {
  */
 export interface NativePort {
   /**
-   * Sends or delivers the batch before as its verdicts say, and returns the number of new descriptors (outbound) or runs
-   * (inbound); 0 for none; -errno when it ends.
+   * Sends or delivers the batch before as its verdicts say, and returns the number of new descriptors (outbound) or
+   * runs (inbound); 0 for none; -errno when it ends.
    */
   step(): number;
   close(): void;
 }
 
 /**
- * The raw ICMP socket of the path probes, on the event loop of the thread that made it; it does not keep the process alive.
- * onBatch gets the number of packets that lie one behind the other in `buffer`, the i-th ending at ends[i]; they are
- * overwritten when it has returned. A negative number is -errno.
+ * The raw ICMP socket of the path probes, on the event loop of the thread that made it; it does not keep the process
+ * alive. onBatch gets the number of packets that lie one behind the other in `buffer`, the i-th ending at ends[i]; they
+ * are overwritten when it has returned. A negative number is -errno.
  */
 export interface NativeIcmpSocket {
   /** 0 or -errno: -EPERM without CAP_NET_RAW. */
@@ -105,7 +105,9 @@ export interface NativeLayout {
 export interface Native {
   /** Opens TUN queues and sockets: all or nothing. */
   open(options: NativeOpenOptions): NativeEngine | NativeFailure;
-  /** Finds out which superpackets the device takes; to be called again while `result` is an -errno (it is down, say). */
+  /**
+   * Finds out which superpackets the device takes; to be called again while `result` is an -errno (it is down, say).
+   */
   probe(id: number): { readonly result: number; readonly tcp: boolean; readonly udp: boolean };
   /** Wakes every port of the engine: their step() returns -ECANCELED from now on. */
   stop(id: number): number;
@@ -125,7 +127,10 @@ export interface Native {
   exitNow(code: number): void;
   /** Datagrams the kernel dropped because a receive buffer was full. */
   socketDrops(id: number): number;
-  /** The largest inner packet the kernel now believes to reach `peer` from `source` in one piece; -errno without a route. */
+  /**
+   * The largest inner packet the kernel now believes to reach `peer` from `source` in one piece; -errno without a
+   * route.
+   */
   innerPathMtu(source: number, peer: number, port: number): number;
   /** One datagram to a systemd notification socket (sd_notify(3)). */
   sdNotify(path: string, text: string): number;

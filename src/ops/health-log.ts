@@ -4,7 +4,9 @@ import { makesUnready } from '../core/conditions.js';
 import type { Logger } from '../core/log.js';
 import type { HealthChange } from './health.js';
 
-/** Says what a look has found otherwise. `isStarting`: not to be ready yet needs no line, since each step has its own. */
+/**
+ * Says what a look has found otherwise. `isStarting`: not to be ready yet needs no line, since each step has its own.
+ */
 export function logHealth(log: Logger, change: HealthChange, isStarting: boolean): void {
   const { report, raised, cleared, wasSinceMs } = change;
   for (const { code, severity, scope, text, action } of raised) {

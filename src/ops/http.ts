@@ -14,8 +14,8 @@ const MAX_HEADER_BYTES = 4096;
 const REQUEST_MS = 2_000;
 const KEEP_ALIVE_MS = 5_000;
 /**
- * Connections of one source, and of all. Whoever opens more loses its own oldest: what one neighbour holds open is taken from
- * nobody else, and a probe from a new address is always let in.
+ * Connections of one source, and of all. Whoever opens more loses its own oldest: what one neighbour holds open is
+ * taken from nobody else, and a probe from a new address is always let in.
  */
 const MAX_PER_SOURCE = 8;
 const MAX_CONNECTIONS = 64;

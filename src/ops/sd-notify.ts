@@ -8,7 +8,9 @@ export type NotifySend = (path: string, text: string) => number;
 // A line break would begin another assignment, and a condition may hold text of the store.
 const CONTROL = /\p{Cc}+/gu;
 
-/** systemd drops messages above 4,096 bytes (PIPE_BUF, src/core/manager.c); UTF-8 has at most 3 bytes for a UTF-16 unit. */
+/**
+ * systemd drops messages above 4,096 bytes (PIPE_BUF, src/core/manager.c); UTF-8 has at most 3 bytes for a UTF-16 unit.
+ */
 const MAX_STATUS = 1_000;
 
 /** One line on what holds: the worst first, and how many more. `duty` is what this host does while nothing is wrong. */
@@ -53,8 +55,8 @@ export class ServiceNotifier {
   }
 
   /**
-   * Reports at half the interval that the event loop turns, and that what `isAlive` looks at does so, too. Called again,
-   * it looks at that instead.
+   * Reports at half the interval that the event loop turns, and that what `isAlive` looks at does so, too. Called
+   * again, it looks at that instead.
    */
   startWatchdog(isAlive: () => boolean = () => true): void {
     if (!(this.#watchdogMs > 0)) return;

@@ -65,7 +65,9 @@ export class Probers<Lease> {
     this.#isFault = isFault;
   }
 
-  /** Opens the socket; nothing is asked before start(). Never rejects: without a socket they are off, which is a fault. */
+  /**
+   * Opens the socket; nothing is asked before start(). Never rejects: without a socket they are off, which is a fault.
+   */
   static async open<Lease>(options: ProbersOptions<Lease>): Promise<Probers<Lease>> {
     const { loadAddon, open = openRawIcmp } = options;
     const onReceived = (received: Received): void => {

@@ -57,7 +57,8 @@ test::PacketSpec RandomSpec(Random& random) {
 // Spoils a packet in place; most changes hit the headers, where they matter.
 void Spoil(Random& random, Bytes* packet) {
   for (uint32_t n = random.Below(4); n > 0 && !packet->empty(); n--) {
-    const size_t at = random.Below(static_cast<uint32_t>(std::min<size_t>(packet->size(), random.OneIn(3) ? packet->size() : 60)));
+    const size_t end = random.OneIn(3) ? packet->size() : 60;
+    const size_t at = random.Below(static_cast<uint32_t>(std::min(packet->size(), end)));
     switch (random.Below(6)) {
       case 0:
         (*packet)[at] = static_cast<uint8_t>((*packet)[at] ^ 1 << random.Below(8));
@@ -72,7 +73,10 @@ void Spoil(Random& random, Bytes* packet) {
         packet->resize(packet->size() + random.Below(50), 0xaa);
         break;
       case 4:
-        if (packet->size() >= 4) StoreBe16(packet->data() + 2, random.OneIn(2) ? random.Word() & 0xffff : static_cast<uint32_t>(packet->size()));
+        if (packet->size() >= 4) {
+          const auto length = static_cast<uint32_t>(packet->size());
+          StoreBe16(packet->data() + 2, random.OneIn(2) ? random.Word() & 0xffff : length);
+        }
         break;
       default:
         (*packet)[0] = static_cast<uint8_t>(0x40 | random.Below(16));
@@ -174,7 +178,8 @@ void CheckSent(const test::Message& message, OrderCheck* clean) {
   CHECK(step > 0);
   for (size_t at = 0; at < message.data.size(); at += step) {
     const size_t length = std::min(step, message.data.size() - at);
-    const Bytes datagram(message.data.begin() + static_cast<long>(at), message.data.begin() + static_cast<long>(at + length));
+    const auto begin = message.data.begin() + static_cast<long>(at);
+    const Bytes datagram(begin, begin + static_cast<long>(length));
     Ipv4Header header{};
     CHECK(ParseIpv4(datagram.data(), datagram.size(), &header) == HeaderFault::kNone);
     CHECK_EQUAL(header.total_length, datagram.size());
@@ -266,10 +271,12 @@ void FuzzOutbound(Random& random, Ports& ports, test::FakeKernel& kernel) {
   if (random.OneIn(16)) kernel.refuse_trains = random.OneIn(2) ? EINVAL : EMSGSIZE;
   for (int32_t count; (count = ports.outbound.Step()) > 0;) {
     for (int32_t i = 0; i < count; i++) {
-      ports.out.At(outbound_field::kVerdict, i) = random.OneIn(20) ? static_cast<int32_t>(Outbound::k_drop_no_route) : 0;
+      ports.out.At(outbound_field::kVerdict, i) =
+          random.OneIn(20) ? static_cast<int32_t>(Outbound::k_drop_no_route) : 0;
       ports.out.At(outbound_field::kPeerAddress, i) = static_cast<int32_t>(0xac140000 + random.Below(3));
       ports.out.At(outbound_field::kPeerPort, i) = 8285;
-      ports.out.At(outbound_field::kPeerMtu, i) = random.OneIn(20) ? static_cast<int32_t>(random.Between(68, 1500)) : 9200;
+      ports.out.At(outbound_field::kPeerMtu, i) =
+          random.OneIn(20) ? static_cast<int32_t>(random.Between(68, 1500)) : 9200;
       ports.out.At(outbound_field::kPeerId, i) = static_cast<int32_t>(random.Below(10));
     }
   }
@@ -366,7 +373,8 @@ int main(int count, char** arguments) {
       }
       if (round % 20 == 0) {
         const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
-        std::printf("# %llu inputs, %.0f a second\n", static_cast<unsigned long long>(done), static_cast<double>(done) / seconds);
+        std::printf("# %llu inputs, %.0f a second\n", static_cast<unsigned long long>(done),
+                    static_cast<double>(done) / seconds);
         std::fflush(stdout);
       }
     }

@@ -1,6 +1,6 @@
-// What a flanneld of the udp mode holds while it runs, and loses with its end: the UDP port and a TUN device that is not
-// persistent. In the kernel modes it holds nothing. It carries no packet. Names of the device and port: TUN and PORT in the
-// environment; every flag is taken.
+// What a flanneld of the udp mode holds while it runs, and loses with its end: the UDP port and a TUN device that is
+// not persistent. In the kernel modes it holds nothing. It carries no packet. Names of the device and port: TUN and
+// PORT in the environment; every flag is taken.
 
 #include <arpa/inet.h>
 #include <fcntl.h>

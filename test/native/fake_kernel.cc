@@ -70,7 +70,8 @@ test::Message Taken(const msghdr& header) {
   message.port = ntohs(name->sin_port);
   const auto* data = static_cast<const uint8_t*>(header.msg_iov[0].iov_base);
   message.data.assign(data, data + header.msg_iov[0].iov_len);
-  for (const cmsghdr* c = CMSG_FIRSTHDR(&header); c != nullptr; c = CMSG_NXTHDR(const_cast<msghdr*>(&header), const_cast<cmsghdr*>(c))) {
+  auto* const changeable = const_cast<msghdr*>(&header);  // as CMSG_NXTHDR wants it
+  for (cmsghdr* c = CMSG_FIRSTHDR(changeable); c != nullptr; c = CMSG_NXTHDR(changeable, c)) {
     uint16_t size;
     std::memcpy(&size, CMSG_DATA(c), sizeof size);
     message.segment = size;

@@ -75,7 +75,11 @@ uint64_t Drops(const twill::CounterBlock<Index>& block, Index first) {
 // Whether every packet has ended in one counter.
 bool CountersAddUp(twill::Queue& queue);
 
-inline uint64_t Count(twill::Queue& queue, twill::Outbound index) { return queue.outbound.Get(static_cast<size_t>(index)); }
-inline uint64_t Count(twill::Queue& queue, twill::Inbound index) { return queue.inbound.Get(static_cast<size_t>(index)); }
+inline uint64_t Count(twill::Queue& queue, twill::Outbound index) {
+  return queue.outbound.Get(static_cast<size_t>(index));
+}
+inline uint64_t Count(twill::Queue& queue, twill::Inbound index) {
+  return queue.inbound.Get(static_cast<size_t>(index));
+}
 
 }  // namespace test

@@ -96,8 +96,8 @@ int main() {
     spec.payload.assign(20000, 1);
     const auto packet = test::MakePacket(spec);
     uint8_t error[kMaxIcmpError];
-    const size_t length = BuildIcmpError(error, {kIcmpUnreachable, kIcmpCodeFragmentationNeeded, 1272, 1}, packet.data(),
-                                         1472, test::Parsed(packet));
+    const size_t length = BuildIcmpError(error, {kIcmpUnreachable, kIcmpCodeFragmentationNeeded, 1272, 1},
+                                         packet.data(), 1472, test::Parsed(packet));
     CHECK_EQUAL(length, kMaxIcmpError);
     CHECK_EQUAL(LoadBe16(error + 30), 1472);
     CHECK_EQUAL(test::SlowChecksum(error + 28, 20), 0);
@@ -139,7 +139,8 @@ int main() {
     IcmpLimiter limiter;
     int allowed = 0;
     for (uint64_t ms = 0; ms < 2000; ms++) {
-      for (uint32_t i = 0; i < 5; i++) allowed += limiter.Allow(0x0a000000 + static_cast<uint32_t>(ms) * 5 + i, 1000 + ms);
+      const uint32_t first = 0x0a000000 + static_cast<uint32_t>(ms) * 5;
+      for (uint32_t i = 0; i < 5; i++) allowed += limiter.Allow(first + i, 1000 + ms);
     }
     CHECK(allowed >= 1990 && allowed <= 2060);
   });

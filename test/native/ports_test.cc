@@ -123,7 +123,8 @@ struct SendRow {
 int main() {
   const std::vector<SendRow> singles = {
       {"EINTR is tried again", {EINTR, EINTR, EINTR}, 1, Outbound::kCount},
-      {"EAGAIN ends in drop_send_blocked", {EAGAIN, EAGAIN, EAGAIN, EAGAIN, EAGAIN, EAGAIN}, 0, Outbound::k_drop_send_blocked},
+      {"EAGAIN ends in drop_send_blocked", {EAGAIN, EAGAIN, EAGAIN, EAGAIN, EAGAIN, EAGAIN}, 0,
+       Outbound::k_drop_send_blocked},
       {"EAGAIN that passes loses nothing", {EAGAIN}, 1, Outbound::kCount},
       {"ENOBUFS that passes loses nothing", {ENOBUFS}, 1, Outbound::kCount},
       {"ENOBUFS is tried once more, then drop_send_no_buffer", {ENOBUFS, ENOBUFS}, 0, Outbound::k_drop_send_no_buffer},
@@ -190,7 +191,8 @@ int main() {
   }
 
   for (const int error : {EMSGSIZE, EINVAL}) {
-    test::Case((std::string("a train refused twice for no known reason is not tried again: ") + std::to_string(error)).c_str(), [&] {
+    const std::string name = "a train refused twice for no known reason is not tried again: " + std::to_string(error);
+    test::Case(name.c_str(), [&] {
       OutboundBench bench;
       bench.kernel.refuse_trains = error;
       for (int i = 0; i < 2; i++) {

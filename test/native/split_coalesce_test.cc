@@ -87,7 +87,8 @@ Merged Merge(std::vector<Bytes>& input) {
   return merged;
 }
 
-void CheckPieces(const test::PacketSpec& spec, const Bytes& whole, const std::vector<Bytes>& pieces, uint16_t gso_size) {
+void CheckPieces(const test::PacketSpec& spec, const Bytes& whole, const std::vector<Bytes>& pieces,
+                 uint16_t gso_size) {
   const Ipv4Header original = test::Parsed(whole);
   size_t offset = 0;
   for (size_t i = 0; i < pieces.size(); i++) {
@@ -261,7 +262,8 @@ int main() {
       {"another TOS", [](Pair& p) { p.second.tos ^= 8; }},
       {"another ECN", [](Pair& p) { p.second.tos ^= 3; }},
       {"DF on one only", [](Pair& p) { p.second.fragment = 0; }},
-      {"an IP ID that does not count up, without DF", [](Pair& p) { p.first.fragment = p.second.fragment = 0; p.second.id += 5; }},
+      {"an IP ID that does not count up, without DF",
+       [](Pair& p) { p.first.fragment = p.second.fragment = 0; p.second.id += 5; }},
       {"a longer second", [](Pair& p) { p.second.payload.push_back(1); }},
       {"IP options", [](Pair& p) { p.first.ip_options = p.second.ip_options = {1, 1, 1, 0}; }},
       {"an empty second", [](Pair& p) { p.second.payload.clear(); }},

@@ -131,7 +131,9 @@ int main() {
     for (int superpacket = 0; superpacket < 4; superpacket++) {
       const FlowKey key = KeyOf(random, 0, false);
       uint32_t at = order.Earliest(key);
-      for (int piece = 0; piece < 46; piece++) CHECK(trains.Reserve({1, 8285, 128, 0}, 1472, piece > 0, &at) != nullptr);
+      for (int piece = 0; piece < 46; piece++) {
+        CHECK(trains.Reserve({1, 8285, 128, 0}, 1472, piece > 0, &at) != nullptr);
+      }
       order.Note(key, at);
     }
     // 4 × 46 = 184 datagrams, 44 to a message: five messages, not eight.

@@ -139,7 +139,8 @@ int Ramp(char** arguments) {
     uint64_t sent = 0;
     int64_t now = started;
     while ((now = NowNs()) - started < step_ns) {
-      const int64_t due = static_cast<int64_t>(rate * static_cast<double>(now - started) / 1e9) - static_cast<int64_t>(sent);
+      const auto wanted = static_cast<int64_t>(rate * static_cast<double>(now - started) / 1e9);
+      const int64_t due = wanted - static_cast<int64_t>(sent);
       if (due < 1) {
         const timespec nap{0, 50000};
         nanosleep(&nap, nullptr);
@@ -229,9 +230,11 @@ int RequestResponse(char** arguments) {
     started = now;
   }
   std::sort(times.begin(), times.end());
-  const auto at = [&](double q) { return times[std::min(times.size() - 1, static_cast<size_t>(q * static_cast<double>(times.size())))]; };
-  printf("{\"count\":%zu,\"p50\":%ld,\"p99\":%ld,\"p999\":%ld,\"max\":%ld}\n", times.size(), at(0.5), at(0.99), at(0.999),
-         times.back());
+  const auto at = [&](double q) {
+    return times[std::min(times.size() - 1, static_cast<size_t>(q * static_cast<double>(times.size())))];
+  };
+  printf("{\"count\":%zu,\"p50\":%ld,\"p99\":%ld,\"p999\":%ld,\"max\":%ld}\n", times.size(), at(0.5), at(0.99),
+         at(0.999), times.back());
   return 0;
 }
 

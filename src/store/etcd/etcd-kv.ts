@@ -199,7 +199,7 @@ export class EtcdKv implements LeaseKv {
 
   async grant(id: bigint, ttlSeconds: number, signal: AbortSignal): Promise<number> {
     const answer = await this.#connection.call('Cannot grant an etcd lease', signal, (client) =>
-      client.leaseClient.leaseGrant({ ID: id.toString(), TTL: ttlSeconds }),
+      client.leases.leaseGrant({ ID: id.toString(), TTL: ttlSeconds }),
     );
     return Number(answer.TTL);
   }
@@ -207,7 +207,7 @@ export class EtcdKv implements LeaseKv {
   async revoke(id: bigint, signal: AbortSignal): Promise<void> {
     try {
       await this.#connection.call('Cannot revoke an etcd lease', signal, (client) =>
-        client.leaseClient.leaseRevoke({ ID: id.toString() }),
+        client.leases.leaseRevoke({ ID: id.toString() }),
       );
     } catch (error) {
       if (!(error instanceof EtcdFault && error.kind === 'lease-missing')) throw error;
@@ -216,7 +216,7 @@ export class EtcdKv implements LeaseKv {
 
   async attachedKeys(id: bigint, signal: AbortSignal): Promise<number> {
     const answer = await this.#connection.call('Cannot ask for an etcd lease', signal, (client) =>
-      client.leaseClient.leaseTimeToLive({ ID: id.toString(), keys: true }),
+      client.leases.leaseTimeToLive({ ID: id.toString(), keys: true }),
     );
     return answer.keys.length;
   }

@@ -103,6 +103,7 @@ export class EtcdStore implements LeaseStore {
       clock: tuning.clock,
       random: tuning.random,
       recheckMs: tuning.recheckMs,
+      openClient: tuning.openClient,
     });
     const layout = keyLayout(options.prefix);
     const renewMarginMs = options.renewMarginMinutes * 60_000;

@@ -12,7 +12,8 @@
 
 import type { IEvent } from 'etcd3';
 import type { Logger } from '../../core/log.js';
-import type { Session, SessionSource } from './connection.js';
+import type { SessionSource } from './connection.js';
+import type { Session } from './session.js';
 import { entryOf } from './etcd-kv.js';
 import type { KvEntry, KvList, LeaseKv, StorePosition } from './etcd-kv.js';
 import { EtcdFault, toFault } from './faults.js';

@@ -4,6 +4,7 @@ import type { Condition, ConditionCode } from '../../core/conditions.js';
 import { condition } from '../../core/conditions.js';
 import type { Logger } from '../../core/log.js';
 import { type Clock, MONOTONIC_CLOCK } from '../../core/waiting.js';
+import { type OpenClient, openEtcd3 } from './client.js';
 import type { EtcdConnection } from './connection.js';
 import type { LeaseKv } from './etcd-kv.js';
 import type { KeyLayout } from './keys.js';
@@ -21,6 +22,7 @@ export interface EtcdTuning {
   readonly recheckMs: number;
   readonly clock: Clock;
   readonly random: () => number;
+  readonly openClient: OpenClient;
 }
 
 export const DEFAULT_TUNING: EtcdTuning = {
@@ -31,6 +33,7 @@ export const DEFAULT_TUNING: EtcdTuning = {
   recheckMs: 30_000,
   clock: MONOTONIC_CLOCK,
   random: Math.random,
+  openClient: openEtcd3,
 };
 
 export interface EtcdShared extends EtcdTuning {

@@ -14,7 +14,8 @@
 import type { IEvent, IWatchResponse } from 'etcd3';
 import { positionOf, toBytes } from './etcd-kv.js';
 import type { StorePosition } from './etcd-kv.js';
-import type { Session, WatchDuplex } from './connection.js';
+import type { WatchDuplex } from './client.js';
+import type { Session } from './session.js';
 import { EtcdFault, kindOfText, toFault } from './faults.js';
 import { showKey } from './keys.js';
 import type { KeyRange } from './keys.js';

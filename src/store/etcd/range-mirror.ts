@@ -23,7 +23,7 @@ import { diffList, sameStamp, stampOf } from './mirror-diff.js';
 import type { MirrorDiff, MirrorEvent, Row, Stamp } from './mirror-diff.js';
 import { startWatch } from './watch-stream.js';
 import type { RunningWatch, WatchEnd } from './watch-stream.js';
-import { Backoff, sleep } from '../../core/waiting.js';
+import { Backoff, nap } from '../../core/waiting.js';
 import type { Clock } from '../../core/waiting.js';
 
 export interface MirrorListener {
@@ -148,8 +148,7 @@ export class RangeMirror {
       } catch (error) {
         if (!signal.aborted) this.#note(toFault(error, `Cannot follow "${showKey(range.start)}"`, 'etcd'));
       }
-      if (!signal.aborted)
-        await sleep(this.#options.clock, this.#backoff.next(), signal).catch(() => undefined);
+      if (!signal.aborted) await nap(this.#backoff.next(), signal, this.#options.clock);
     }
   }
 
@@ -317,17 +316,16 @@ export class RangeMirror {
   /** Waits until the watch has passed `revision`, as far as the server says so; at most `progressMs`. */
   async #watchReaches(watch: RunningWatch, revision: bigint): Promise<void> {
     if (this.revision >= revision) return;
+    const { clock, progressMs } = this.#options;
     const reached = new AbortController();
-    const cancel = this.#options.clock.after(this.#options.progressMs, () => reached.abort());
     this.#progressWaiter = (position) => {
       if (position.revision >= revision) reached.abort();
     };
+    const stop = (): void => reached.abort();
+    this.#closing.signal.addEventListener('abort', stop);
     watch.requestProgress();
-    await new Promise<void>((resolve) => {
-      reached.signal.addEventListener('abort', () => resolve(), { once: true });
-      this.#closing.signal.addEventListener('abort', () => resolve(), { once: true });
-    });
-    cancel();
+    await nap(progressMs, reached.signal, clock);
+    this.#closing.signal.removeEventListener('abort', stop);
     this.#progressWaiter = undefined;
   }
 }

@@ -314,6 +314,24 @@ t.test('RangeMirror reports a refused watch with its reason', async (t) => {
   await mirror.close();
 });
 
+t.test('RangeMirror leaves nothing behind a comparison that waits for the watch', async (t) => {
+  const { kv, clock, mirror, stream } = await open();
+  const warnings: string[] = [];
+  const onWarning = ({ name }: Error): void => void warnings.push(name);
+  process.on('warning', onWarning);
+  t.teardown(() => process.off('warning', onWarning));
+  for (let i = 0; i < 15 * 120; i++) {
+    kv.revision++; // somebody writes elsewhere
+    await clock.advance(900);
+    stream().send(Number(kv.revision), []);
+  }
+  await settle();
+  t.ok(kv.calls.filter((call) => call === 'list').length > 12);
+  t.strictSame(warnings, [], 'no MaxListenersExceededWarning');
+  await mirror.close();
+  t.equal(clock.pending, 0);
+});
+
 t.test('RangeMirror compares with a list every resyncMs and repairs what the watch lost', async (t) => {
   const { kv, clock, mirror, seen, stream } = await open();
   const live = stream();

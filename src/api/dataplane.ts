@@ -10,6 +10,7 @@ import {
   type OffloadSwitches,
   type SourceCheck,
 } from '../config/options.js';
+import { UDP_PORT } from '../core/defaults.js';
 import {
   type CounterSnapshot,
   Dataplane,
@@ -22,6 +23,7 @@ import type { Ipv4 } from '../net/ipv4.js';
 import type { Prefix } from '../net/prefix.js';
 
 export type { OffloadFeature, SourceCheck } from '../config/options.js';
+export { UDP_PORT } from '../core/defaults.js';
 export { type ErrorCode, OverlayError } from '../core/errors.js';
 export type {
   CounterSnapshot,
@@ -36,9 +38,6 @@ export type { PathMtuEvent } from '../native/arena.js';
 export { DROP_MEANINGS, type InboundCounter, type OutboundCounter } from '../native/counters.js';
 export { formatIpv4, type Ipv4, parseIpv4 } from '../net/ipv4.js';
 export { formatPrefix, parsePrefix, type Prefix } from '../net/prefix.js';
-
-/** UDP port of flannel's networks. */
-export const DEFAULT_PORT = 8285;
 
 /** What a data path is opened with. */
 export interface DataPathOptions {
@@ -127,7 +126,7 @@ export function openDataPath(options: DataPathOptions): DataPath {
   ) as OffloadSwitches;
   return Dataplane.open({
     publicIp: options.listenAddress,
-    port: DEFAULT_PORT,
+    port: UDP_PORT,
     queues: 1,
     sourceCheck: 'strict',
     onPathMtu: () => undefined,

@@ -1,5 +1,6 @@
 // What the runtime asks for: CNI_* variables and the network configuration on stdin, checked before anything is done.
 
+import { SUBNET_FILE } from '../core/defaults.js';
 import { CNI_ERROR, CniError } from './cni-error.js';
 
 /** Versions of the specification this plugin speaks, oldest first. */
@@ -119,7 +120,7 @@ export function readConfiguration(text: string): NetworkConfiguration {
     cniVersion,
     hasVersion,
     name,
-    subnetFile: stringOf(config, 'subnetFile', '/run/flannel/subnet.env'),
+    subnetFile: stringOf(config, 'subnetFile', SUBNET_FILE),
     dataDir: stringOf(config, 'dataDir', '/var/lib/cni/flannel'),
     delegate: objectOf(config, 'delegate'),
     ipam: objectOf(config, 'ipam'),

@@ -4,6 +4,7 @@
 // Names and defaults are flannel's where flannel has the flag. A flag that no code reads is not in the table: NOT_YET
 // and IGNORED below say what happens when it is given.
 
+import { SUBNET_FILE } from '../core/defaults.js';
 import {
   DEFAULT_CONTROL_SOCKET,
   ETCD_PROXIES,
@@ -147,11 +148,7 @@ export const FLAGS = {
     staticFile: text('static-file', '', 'file of the static store'),
   },
   files: {
-    subnetFile: text(
-      'subnet-file',
-      '/run/flannel/subnet.env',
-      'file that tells other programs the subnet and MTU',
-    ),
+    subnetFile: text('subnet-file', SUBNET_FILE, 'file that tells other programs the subnet and MTU'),
   },
   firewall: {
     ipMasq: bool('ip-masq', false, 'masquerade traffic that leaves the overlay'),

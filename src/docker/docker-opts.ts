@@ -4,11 +4,12 @@
 // Two things differ on purpose: the subnet file is parsed where the script sources it as root, and a value in it that
 // is no subnet or number is refused instead of being passed on to Docker's command line.
 
+import { SUBNET_FILE } from '../core/defaults.js';
 import { ipv4 } from '../net/ipv4.js';
 import { formatPrefix, parseCidr } from '../net/prefix.js';
 
 export interface DockerOptsSettings {
-  /** -f @default '/run/flannel/subnet.env' */
+  /** -f @default SUBNET_FILE */
   readonly subnetFile: string;
   /** -d @default '/run/docker_opts.env' */
   readonly outputFile: string;
@@ -26,7 +27,7 @@ export const USAGE = `usage: mk-docker-opts [-f FILE] [-d FILE] [-i] [-c] [-m] [
 
 Writes options for the Docker daemon that make it use the subnet of the overlay.
 
-  -f FILE  subnet file to read (default /run/flannel/subnet.env)
+  -f FILE  subnet file to read (default ${SUBNET_FILE})
   -d FILE  file to write (default /run/docker_opts.env)
   -i       write one variable for each option, such as DOCKER_OPT_BIP
   -c       write one variable with all options; without -i and -c both are written
@@ -37,7 +38,7 @@ Writes options for the Docker daemon that make it use the subnet of the overlay.
 /** Reads the command line as getopts(1p) does: letters may be joined, a value may follow at once. Undefined: usage. */
 export function parseDockerOptsArguments(args: readonly string[]): DockerOptsSettings | undefined {
   const values: Record<string, string> = {
-    f: '/run/flannel/subnet.env',
+    f: SUBNET_FILE,
     d: '/run/docker_opts.env',
     k: 'DOCKER_OPTS',
   };

@@ -30,7 +30,7 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   probe: ['core', 'net'],
   overlay: ['core', 'net', 'config', 'lease', 'ops', 'store'],
   cni: ['core', 'net'],
-  docker: ['net', 'kernel'],
+  docker: ['core', 'net', 'kernel'],
   cli: [
     'core',
     'net',

@@ -123,3 +123,23 @@ t.test('the words of the glossary are words of the code', (t) => {
   t.equal(new Set(words).size, words.length, 'each word once');
   t.end();
 });
+
+t.test('default paths and ports are written once', (t) => {
+  const sources = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' }).filter((name) =>
+    name.endsWith('.ts'),
+  );
+  for (const value of [
+    '8285',
+    '8472',
+    '/run/flannel/subnet.env',
+    '/coreos.com/network',
+    '/run/twill/twilld.sock',
+  ]) {
+    const places = sources.filter((name) => {
+      const code = read(`src/${name}`).replace(/\/\*[\s\S]*?\*\/|\/\/.*/g, '');
+      return new RegExp(`(?<![\\w.])${value}(?![\\w])`).test(code);
+    });
+    t.equal(places.length, 1, `${value}: ${places.join(', ')}`);
+  }
+  t.end();
+});

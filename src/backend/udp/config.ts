@@ -1,5 +1,6 @@
 // Settings of the udp backend in the network config's Backend object. Pure.
 
+import { UDP_PORT } from '../../core/defaults.js';
 import { OverlayError } from '../../core/errors.js';
 import { field } from '../../config/go-json.js';
 
@@ -8,13 +9,11 @@ export interface UdpSettings {
   readonly port: number;
 }
 
-const DEFAULT_PORT = 8285; // flannel's
-
 /** Reads the Backend object of a config whose type is udp. Throws OverlayError E_CONFIG naming key and value. */
 export function parseUdpBackend(backend: Readonly<Record<string, unknown>>): UdpSettings {
-  const port = field(backend, 'Port') ?? DEFAULT_PORT;
+  const port = field(backend, 'Port') ?? UDP_PORT;
   // Go's decoder leaves 0 for a missing port or a null, so an explicit 0 means the default as well.
-  if (port === 0) return { port: DEFAULT_PORT };
+  if (port === 0) return { port: UDP_PORT };
   if (typeof port !== 'number' || !Number.isInteger(port) || port < 1 || port > 65535) {
     throw new OverlayError(
       'E_CONFIG',

@@ -1,6 +1,7 @@
 // The Backend object of the vxlan type. Pure.
 
 import { boolean, integer, type RawBackend, unknownKeys, wrong } from '../../config/reader.js';
+import { VXLAN_PORT } from '../../core/defaults.js';
 import { VXLAN_OVERHEAD_BYTES } from '../../net/mtu.js';
 
 export interface VxlanConfig {
@@ -23,9 +24,6 @@ export interface VxlanConfig {
 /** The VNI has 24 bits (RFC 7348 section 4.1). */
 const MAX_VNI = 2 ** 24 - 1;
 
-/** Linux's default since before IANA assigned 4789; flanneld lets the kernel choose, which is this. */
-const DEFAULT_PORT = 8472;
-
 /** 626 = 576 bytes that every IPv4 host must accept (RFC 791 section 3.1) + the overhead. */
 const MIN_OUTER_MTU_BYTES = 576 + VXLAN_OVERHEAD_BYTES;
 /** Largest IPv4 packet. */
@@ -42,7 +40,7 @@ export function parseVxlanConfig(backend: RawBackend): VxlanConfig {
   }
   return {
     vni: integer(backend, 'VNI', 0, MAX_VNI) ?? 1,
-    port: integer(backend, 'Port', 0, 65_535) || DEFAULT_PORT, // 0 is how flanneld spells "the default"
+    port: integer(backend, 'Port', 0, 65_535) || VXLAN_PORT, // 0 is how flanneld spells "the default"
     hasGbp: boolean(backend, 'GBP'),
     hasLearning: boolean(backend, 'Learning'),
     hasDirectRouting: boolean(backend, 'DirectRouting'),

@@ -5,6 +5,7 @@ import { request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { release } from 'node:os';
 import type { Flags } from '../../config/flags.js';
+import { UDP_PORT, VXLAN_PORT } from '../../core/defaults.js';
 import { blockingRule } from '../../firewall/blocking-rule.js';
 import { runCommand } from '../../kernel/command.js';
 import { listLinks } from '../../kernel/link.js';
@@ -30,8 +31,6 @@ const TUN = '/dev/net/tun';
 const CAP_NET_ADMIN = 12;
 const CAP_NET_RAW = 13;
 const ETCD_ANSWER_MS = 3_000;
-const UDP_PORT = 8285;
-const VXLAN_PORT = 8472;
 
 function checkKernel(): Finding {
   const [major, minor] = release().split('.').map(Number);

@@ -6,11 +6,11 @@ import { realFolder } from '../core/files.js';
 import { formatPrefix, type Prefix, prefixEquals, prefixesOverlap } from '../net/prefix.js';
 import { heldNetworks, type HostLock, holdOrRefuse } from './host-lock.js';
 
-/** Names that are held from the moment they are asked for until close(). */
+/** Names that are held from the moment they are asked for until close(). To ask again for one that is held is no error. */
 export class HeldNames {
   readonly #owner: string;
   readonly #warn: (text: string) => void;
-  readonly #locks: HostLock[] = [];
+  readonly #locks = new Map<string, HostLock>();
   #isClosed = false;
 
   /** `owner` is what another daemon is told of us, one line; `warn` takes what keeps names from being held at all. */
@@ -56,13 +56,14 @@ export class HeldNames {
   /** Lets go of all names. Idempotent. */
   async close(): Promise<void> {
     this.#isClosed = true;
-    await Promise.all(this.#locks.map((lock) => lock.close()));
+    await Promise.all(Array.from(this.#locks.values(), (lock) => lock.close()));
   }
 
   async #hold(name: string, what: string, way: string): Promise<void> {
+    if (this.#locks.has(name)) return;
     const lock = await holdOrRefuse(name, this.#owner, what, way, this.#warn);
     if (this.#isClosed) await lock.close();
-    else this.#locks.push(lock);
+    else this.#locks.set(name, lock);
   }
 }
 

@@ -13,16 +13,19 @@ export interface UnderlayFollowerOptions {
   readonly iface: ExternalInterface;
   /** Chooses anew. Rejects while there is none. */
   readonly choose: () => Promise<ExternalInterface>;
-  /** Told of each change; told again by the next look when it rejects. */
-  readonly onChange: (iface: ExternalInterface) => Promise<void>;
-  /** Asks for a look: no event tells that time has passed. */
-  readonly lookSoon: () => void;
   readonly log: Logger;
   readonly signal: AbortSignal;
   /** @default listLinks */
   readonly list?: (signal: AbortSignal) => Promise<readonly Link[]>;
   /** Milliseconds, monotonic. @default performance.now */
   readonly now?: () => number;
+}
+
+export interface Look {
+  /** All that was to be done has succeeded; see `fault` otherwise. */
+  readonly isDone: boolean;
+  /** When to look again, since no event tells that time has passed. */
+  readonly againInMs: number | undefined;
 }
 
 export class UnderlayFollower {
@@ -47,42 +50,39 @@ export class UnderlayFollower {
     return this.#fault;
   }
 
-  /** Looks, and follows what it finds. Resolves with whether all of that succeeded; see `fault`. Never rejects. */
-  async look(): Promise<boolean> {
+  /** Looks, and hands each change to `onChange`, again with each look until that resolves. Never rejects. */
+  async look(onChange: (iface: ExternalInterface) => Promise<void>): Promise<Look> {
     const { name } = this.#iface;
     let fault: string | undefined;
+    let againInMs: number | undefined;
     try {
       const { list = listLinks, now = () => performance.now(), signal } = this.#options;
       const state = this.#watch.observe(this.#iface, await list(signal), now());
       if (state.kind === 'faulty' || state.kind === 'gone') fault = state.fault;
-      if (state.kind === 'faulty' && state.goneInMs !== undefined)
-        setTimeout(this.#options.lookSoon, state.goneInMs).unref();
-      if (state.kind === 'changed') await this.#change(state.iface);
-      else if (state.kind === 'same' && this.#isChangeDue) await this.#tell();
+      if (state.kind === 'faulty') againInMs = state.goneInMs;
+      if (state.kind === 'changed') this.#change(state.iface);
       if (state.kind === 'gone') {
-        await this.#change(await this.#options.choose());
+        this.#change(await this.#options.choose());
+      }
+      if (this.#isChangeDue && state.kind !== 'faulty') {
+        await onChange(this.#iface);
+        this.#isChangeDue = false;
         fault = undefined;
       }
       this.#fault = fault === undefined ? undefined : condition('interface-down', fault);
-      return true;
+      return { isDone: true, againInMs };
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
       this.#fault = condition('interface-down', `${fault ?? `external interface ${name}`}: ${why}`);
-      return false;
+      return { isDone: false, againInMs };
     }
   }
 
-  async #change(iface: ExternalInterface): Promise<void> {
+  #change(iface: ExternalInterface): void {
     const before = describeInterface(this.#iface);
     this.#options.log.warn({ before, now: describeInterface(iface) }, 'external interface changed');
     this.#iface = iface;
     this.#isChangeDue = true;
-    await this.#tell();
-  }
-
-  async #tell(): Promise<void> {
-    await this.#options.onChange(this.#iface);
-    this.#isChangeDue = false;
   }
 }
 

@@ -6,10 +6,8 @@ import type { Counter, Gauge, Registry } from 'prom-client';
 import type { MetricFamily } from '../core/metric.js';
 
 export interface MetricSources {
-  /** Families of the backend, names without prefix. */
-  readonly backend: () => readonly MetricFamily[];
-  /** Families of the daemon. */
-  readonly gauges: () => readonly MetricFamily[];
+  /** All families of this moment, names without prefix. */
+  readonly families: () => readonly MetricFamily[];
   readonly version: string;
 }
 
@@ -37,7 +35,7 @@ export class Metrics {
     const { library, process } = await this.#loaded;
     const registry = new library.Registry();
     const families = new Map<string, Counter | Gauge>();
-    for (const { name, help, type, values } of [...this.#sources.backend(), ...this.#sources.gauges()]) {
+    for (const { name, help, type, values } of this.#sources.families()) {
       for (const { labels, value } of values) {
         let family = families.get(name);
         if (family === undefined) {

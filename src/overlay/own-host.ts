@@ -7,10 +7,10 @@ import { formatIpv4, type Ipv4 } from '../net/ipv4.js';
 export interface OwnHostOptions {
   /** As the lease says it. */
   readonly host: Ipv4LeaseHost;
-  /** Writes it into the lease, which may take as long as the store is away; undefined where that is not possible. */
-  readonly publish: (host: Ipv4LeaseHost) => Promise<void> | undefined;
-  /** Set in a store that only an operator writes: its kind. */
-  readonly readOnlyKind: string | undefined;
+  /** Writes it into the lease, which may take as long as the store is away; undefined in a store that only an operator writes. */
+  readonly publish: ((host: Ipv4LeaseHost) => Promise<void>) | undefined;
+  /** Kind of the store. */
+  readonly store: string;
   /** It stands in the lease: time to look again. */
   readonly onPublished: () => void;
 }
@@ -26,30 +26,40 @@ export class OwnHost {
   #host: Ipv4LeaseHost;
   #publishing: Ipv4 | undefined;
   #fault: string | undefined;
+  #lag: Condition | undefined;
 
   constructor(options: OwnHostOptions) {
     this.#options = options;
     this.#host = options.host;
   }
 
-  /** This host has that public IP. Returns what is wrong until the lease says so; to be called again while it is. */
-  follow(publicIp: Ipv4): Condition | undefined {
+  /** What is wrong with what the lease says, as of the last follow(). */
+  get lag(): Condition | undefined {
+    return this.#lag;
+  }
+
+  /** This host has that public IP. To be called again while there is a lag; undefined when it is not known now. */
+  follow(publicIp: Ipv4 | undefined): void {
+    this.#lag = publicIp === undefined ? undefined : this.#lagOf(publicIp);
+  }
+
+  #lagOf(publicIp: Ipv4): Condition | undefined {
     const published = this.#host.publicIp.v4;
     if (publicIp !== (this.#publishing ?? published))
       this.#publish({ ...this.#host, publicIp: { v4: publicIp } });
     if (publicIp === published) return undefined;
-    const { readOnlyKind } = this.#options;
+    const { publish, store } = this.#options;
     const why =
-      readOnlyKind === undefined
-        ? (this.#fault ?? 'it is being published')
-        : `only an operator writes the ${readOnlyKind} store`;
+      publish === undefined
+        ? `only an operator writes the ${store} store`
+        : (this.#fault ?? 'it is being published');
     const text = `public IP is now ${formatIpv4(publicIp)}, but the lease says ${formatIpv4(published)}: ${why}`;
     return condition('public-ip-changed', text);
   }
 
   #publish(host: Ipv4LeaseHost): void {
     const publicIp = host.publicIp.v4;
-    const publishing = this.#options.publish(host);
+    const publishing = this.#options.publish?.(host);
     if (publishing === undefined) return;
     this.#publishing = publicIp;
     publishing

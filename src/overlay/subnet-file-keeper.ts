@@ -7,6 +7,7 @@ import { readFile } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { type Condition, Conditions } from '../core/conditions.js';
 import type { Logger } from '../core/log.js';
+import type { MetricFamily } from '../core/metric.js';
 import { formatSubnetFile, type SubnetFile, writeSubnetFile } from './subnet-file.js';
 
 const DEBOUNCE_MS = 50;
@@ -30,9 +31,19 @@ export class SubnetFileKeeper {
     this.#log = log;
   }
 
-  /** Times the file was missing or had been changed. */
-  get repairs(): number {
-    return this.#repairs;
+  get path(): string {
+    return this.#path;
+  }
+
+  metrics(): readonly MetricFamily[] {
+    return [
+      {
+        name: 'subnet_file_repairs_total',
+        help: 'Times subnet.env was missing or changed and written again.',
+        type: 'counter',
+        values: [{ labels: {}, value: this.#repairs }],
+      },
+    ];
   }
 
   /** From now on the file holds `content`. Never rejects: what fails is shown by conditions() and check() tries again. */

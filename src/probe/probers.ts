@@ -5,17 +5,18 @@ import { randomBytes } from 'node:crypto';
 import { type Condition, condition, conditionOfMany, NAMED } from '../core/conditions.js';
 import type { MetricFamily } from '../core/metric.js';
 import { formatIpv4, type Ipv4 } from '../net/ipv4.js';
-import type { IcmpAddon } from './addon-icmp.js';
 import type { Received } from './icmp-echo.js';
 import { type OverlayPeer, OverlayProber } from './overlay-prober.js';
 import { pathMetrics, reachMetrics } from './path-metrics.js';
 import { PathProber } from './path-prober.js';
 import type { PathReport } from './peer-path.js';
 import type { ReachState } from './peer-reach.js';
-import { openRawIcmp, type RawIcmp } from './raw-icmp.js';
+import type { RawIcmp } from './raw-icmp.js';
 
 /** What is asked of the peers' leases, which are the caller's own and only given back to it. */
 export interface ProbersOptions<Lease> {
+  /** The peers of this moment. */
+  readonly peers: () => Iterable<OverlayPeer<Lease>>;
   /** MTU of the external interface, in bytes: the largest packet that is tried. */
   readonly fullBytes: () => number;
   /** The largest packet that reaches a peer was measured. */
@@ -26,13 +27,10 @@ export interface ProbersOptions<Lease> {
   readonly packetsOf: (lease: Lease) => readonly [number, number] | undefined;
   /** What messages and metrics call a peer. */
   readonly nameOf: (lease: Lease) => string;
-  readonly loadAddon: () => Promise<IcmpAddon>;
-  /** @default openRawIcmp */
-  readonly open?: (
-    onReceived: (received: Received) => void,
-    loadAddon: () => Promise<IcmpAddon>,
-  ) => Promise<RawIcmp>;
 }
+
+/** Opens the socket that both share. Rejects with an Error that says what is missing. */
+export type OpenIcmp = (onReceived: (received: Received) => void) => Promise<RawIcmp>;
 
 interface Running<Lease> {
   readonly path: PathProber;
@@ -41,58 +39,43 @@ interface Running<Lease> {
   readonly by: string;
 }
 
-/** The probers of one overlay, or the reason why there are none. */
+/** The probers of one overlay. Until open(), and without a socket, they are off and say why. */
 export class Probers<Lease> {
-  readonly #running: Running<Lease> | undefined;
-  readonly #whyOff: string;
-  readonly #nameOf: (lease: Lease) => string;
-  readonly #isFault: boolean;
-  readonly #fullBytes: () => number;
+  readonly #options: ProbersOptions<Lease>;
+  #running: Running<Lease> | undefined;
+  #whyOff = 'path probes are switched off';
+  /** That they are off is not what the operator wants. */
+  #isFaulty = false;
   /** fullBytes() as of the last interfaceChanged(). */
   #sizedFor: number;
+  #isClosed = false;
 
-  private constructor(
-    { nameOf, fullBytes }: Pick<ProbersOptions<Lease>, 'nameOf' | 'fullBytes'>,
-    running: Running<Lease> | undefined,
-    whyOff = '',
-    isFault = false,
-  ) {
-    this.#running = running;
-    this.#nameOf = nameOf;
-    this.#fullBytes = fullBytes;
-    this.#sizedFor = fullBytes();
-    this.#whyOff = whyOff;
-    this.#isFault = isFault;
+  constructor(options: ProbersOptions<Lease>) {
+    this.#options = options;
+    this.#sizedFor = options.fullBytes();
   }
 
-  /**
-   * Opens the socket; nothing is asked before start(). Never rejects: without a socket they are off, which is a fault.
-   */
-  static async open<Lease>(options: ProbersOptions<Lease>): Promise<Probers<Lease>> {
-    const { loadAddon, open = openRawIcmp } = options;
-    const onReceived = (received: Received): void => {
-      running?.path.receive(received);
-      running?.overlay.receive(received);
-    };
-    let running: Running<Lease> | undefined;
+  /** Opens the socket and begins to ask. Never rejects: without a socket there is a condition. */
+  async open(openIcmp: OpenIcmp): Promise<void> {
     try {
-      const { sender, by } = await open(onReceived, loadAddon);
+      const { sender, by } = await openIcmp((received) => {
+        this.#running?.path.receive(received);
+        this.#running?.overlay.receive(received);
+      });
+      if (this.#isClosed) return sender.close();
+      const { fullBytes, onPathMtu, targetOf, packetsOf } = this.#options;
       const now = (): number => performance.now();
-      const { fullBytes, onPathMtu, targetOf, packetsOf } = options;
       const path = new PathProber({ sender, fullBytes, onPathMtu, now, random: Math.random, randomBytes });
       const hostAnswer = path.hostAnswer.bind(path);
       const overlay = new OverlayProber<Lease>({ sender, targetOf, packetsOf, hostAnswer, now, randomBytes });
-      running = { path, overlay, by };
-      return new Probers(options, running);
+      this.#running = { path, overlay, by };
+      this.refresh();
+      path.start();
+      overlay.start();
     } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
-      return new Probers<Lease>(options, undefined, `path probes are off: ${why}`, true);
+      this.#whyOff = `path probes are off: ${error instanceof Error ? error.message : String(error)}`;
+      this.#isFaulty = true;
     }
-  }
-
-  /** Switched off by the operator, which is no fault. */
-  static off<Lease>(options: ProbersOptions<Lease>): Probers<Lease> {
-    return new Probers<Lease>(options, undefined, 'path probes are switched off');
   }
 
   /** Whose socket they have, or 'off'. */
@@ -100,20 +83,16 @@ export class Probers<Lease> {
     return this.#running?.by ?? 'off';
   }
 
-  start(): void {
-    this.#running?.path.start();
-    this.#running?.overlay.start();
-  }
-
-  /** The peers from now on; what is known of those that stay is kept. `peers` is gone through twice. */
-  setPeers(peers: () => Iterable<OverlayPeer<Lease>>): void {
+  /** The peers are others; what is known of those that stay is kept. O(peers). */
+  refresh(): void {
+    const { peers } = this.#options;
     this.#running?.path.setPeers(publicIps(peers()));
     this.#running?.overlay.setPeers(peers());
   }
 
   /** With another MTU what is known of sizes is void. */
   interfaceChanged(): void {
-    const fullBytes = this.#fullBytes();
+    const fullBytes = this.#options.fullBytes();
     if (fullBytes === this.#sizedFor) return;
     this.#sizedFor = fullBytes;
     this.#running?.path.restart();
@@ -121,7 +100,7 @@ export class Probers<Lease> {
 
   /** What holds of the probes themselves. */
   conditions(): Condition[] {
-    return this.#isFault ? [condition('probes-off', this.#whyOff)] : [];
+    return this.#isFaulty ? [condition('probes-off', this.#whyOff)] : [];
   }
 
   /** Peers that cannot be reached. Never a reason for 503: a host that is off would stop everybody's rolling update. */
@@ -131,13 +110,18 @@ export class Probers<Lease> {
     // Asked once a second, of thousands after a partition: only those that are named become text.
     for (const { lease, publicIp, state } of this.#running?.overlay.unreached() ?? []) {
       if (count++ < NAMED)
-        texts.push(`${this.#nameOf(lease)} of ${formatIpv4(publicIp)}: ${state.replace(' since', '')}`);
+        texts.push(
+          `${this.#options.nameOf(lease)} of ${formatIpv4(publicIp)}: ${state.replace(' since', '')}`,
+        );
     }
     return count === 0 ? [] : [conditionOfMany('peer-unreachable', texts, count)];
   }
 
   metrics(): MetricFamily[] {
-    return [...pathMetrics(this.#running?.path), ...reachMetrics(this.#running?.overlay, this.#nameOf)];
+    return [
+      ...pathMetrics(this.#running?.path),
+      ...reachMetrics(this.#running?.overlay, this.#options.nameOf),
+    ];
   }
 
   /** Of a peer's public IP; undefined before anything is known. */
@@ -176,6 +160,7 @@ export class Probers<Lease> {
 
   /** Idempotent. */
   close(): void {
+    this.#isClosed = true;
     this.#running?.overlay.close();
     this.#running?.path.close();
   }

@@ -93,7 +93,7 @@ t.test('docs/operations.md names every metric', (t) => {
       .map((name) => `dataplane_${name}_total`),
   );
   for (const file of readdirSync(src, { recursive: true, encoding: 'utf8' })) {
-    if (!/^(backend|programmer|overlay|firewall|store|probe|ops|daemon).*\.ts$/.test(file)) continue;
+    if (!/^(kernel|backend|programmer|overlay|firewall|store|probe|ops|daemon).*\.ts$/.test(file)) continue;
     const text = readFileSync(`${src}${file}`, 'utf8');
     // The first text of a family: its name; a name ends in _total unless it is a gauge.
     const families =

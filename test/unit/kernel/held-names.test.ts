@@ -22,6 +22,7 @@ t.test('HeldNames excludes the other daemons until close()', async (t) => {
   const first = names('pid 1');
   const other = names('pid 2');
   await first.holdSubnetFile(path);
+  await first.holdSubnetFile(path); // what is ours already is no error
   await first.holdNetwork(NETWORK);
   t.equal(await first.holdDevice(`dev${process.pid}`), true);
 

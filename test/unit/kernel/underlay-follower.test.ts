@@ -55,60 +55,60 @@ function setUp() {
       host.choice === undefined
         ? Promise.reject(new Error('No default route'))
         : Promise.resolve(host.choice),
-    onChange: (iface) => {
-      host.told.push(iface);
-      return host.refusal === undefined ? Promise.resolve() : Promise.reject(new Error(host.refusal));
-    },
-    lookSoon: () => undefined,
     log: pino({ level: 'silent' }),
     signal: new AbortController().signal,
     list: () => Promise.resolve(host.links),
     now: () => host.nowMs,
   });
-  return { host, follower };
+  const look = () =>
+    follower.look((iface) => {
+      host.told.push(iface);
+      return host.refusal === undefined ? Promise.resolve() : Promise.reject(new Error(host.refusal));
+    });
+  return { host, follower, look };
 }
 
 t.test('UnderlayFollower.look() hands a change on until it is taken', async (t) => {
-  const { host, follower } = setUp();
-  t.equal(await follower.look(), true);
+  const { host, follower, look } = setUp();
+  t.match(await look(), { isDone: true });
   t.strictSame(host.told, []);
   const changed = { ...CHOSEN, mtuBytes: 9000 };
   host.links = [link(changed)];
   host.refusal = 'device busy';
-  t.equal(await follower.look(), false);
+  t.match(await look(), { isDone: false });
   t.match(follower.fault, { code: 'interface-down', text: 'external interface eth0: device busy' });
   t.same(follower.iface, changed, 'what uses the interface knows of it all the same');
   host.refusal = undefined;
-  t.equal(await follower.look(), true);
+  t.match(await look(), { isDone: true });
   t.equal(follower.fault, undefined);
   t.strictSame(host.told, [changed, changed]);
-  await follower.look();
+  await look();
   t.equal(host.told.length, 2);
 });
 
 t.test('UnderlayFollower.look() chooses anew when the address is gone for good', async (t) => {
-  const { host, follower } = setUp();
+  const { host, follower, look } = setUp();
   host.links = [];
-  t.equal(await follower.look(), true);
+  t.strictSame(await look(), { isDone: true, againInMs: GONE_MS });
   t.match(follower.fault, { text: 'external interface eth0 is gone' });
   t.strictSame(host.told, []);
   host.nowMs = GONE_MS;
-  t.equal(await follower.look(), false, 'there is no other');
+  t.match(await look(), { isDone: false }, 'there is no other');
   t.match(follower.fault, { text: 'external interface eth0 is gone: No default route' });
   host.choice = OTHER;
-  t.equal(await follower.look(), true);
+  t.match(await look(), { isDone: true });
   t.equal(follower.fault, undefined);
   t.equal(follower.iface, OTHER);
   t.strictSame(host.told, [OTHER]);
 });
 
 t.test('UnderlayFollower.look() says what keeps it from looking', async (t) => {
-  const { host, follower } = setUp();
+  const { host, follower, look } = setUp();
   Object.defineProperty(host, 'links', {
     get: () => {
       throw new Error('ip: not found');
     },
   });
-  t.equal(await follower.look(), false);
+  t.match(await look(), { isDone: false });
   t.match(follower.fault, { text: 'external interface eth0: ip: not found' });
 });

@@ -13,7 +13,7 @@ import { Metrics } from '../../../src/ops/metrics.js';
 
 const SERVED = {
   health: new Health(),
-  metrics: new Metrics({ backend: () => [], gauges: () => [], version: '' }),
+  metrics: new Metrics({ families: () => [], version: '' }),
   status: () => ({ version: '1.2.3' }),
   log: pino({ level: 'silent' }),
 };

@@ -21,8 +21,7 @@ async function open(health: Health): Promise<HttpServer & { url: string }> {
     values: [{ labels: { direction, reason: 'no_route' }, value: 7 }],
   });
   const metrics = new Metrics({
-    backend: () => [family('outbound'), family('inbound')],
-    gauges: () => [],
+    families: () => [family('outbound'), family('inbound')],
     version: '1.2.3',
   });
   const log = pino({ level: 'silent' });
@@ -98,7 +97,7 @@ t.test('a client that sends nothing is cut off, and close() waits for nobody', a
 t.test('a port that is taken is an error that names it', async (t) => {
   const first = await open(new Health());
   t.teardown(() => first.close());
-  const metrics = new Metrics({ backend: () => [], gauges: () => [], version: '' });
+  const metrics = new Metrics({ families: () => [], version: '' });
   const again = openHttpServer({
     listen: { ip: '127.0.0.1', port: first.port },
     health: new Health(),
@@ -144,7 +143,7 @@ t.test('slow connections of one neighbour cost only its own', async (t) => {
 });
 
 t.test('a listener of its own serves nothing but its paths', async (t) => {
-  const metrics = new Metrics({ backend: () => [], gauges: () => [], version: '1' });
+  const metrics = new Metrics({ families: () => [], version: '1' });
   const server = await openHttpServer({
     listen: { ip: '127.0.0.1', port: 0 },
     health: new Health(),

@@ -13,8 +13,9 @@ const counter = (name: string, kind: string, value: number): MetricFamily => ({
 void t.test('Metrics.render() joins families of one name and prefixes all', async (t) => {
   let packets = 5;
   const metrics = new Metrics({
-    backend: () => [counter('drops_total', 'a', 1), counter('packets_total', 'out', packets)],
-    gauges: () => [
+    families: () => [
+      counter('drops_total', 'a', 1),
+      counter('packets_total', 'out', packets),
       counter('drops_total', 'b', 2),
       { name: 'ready', help: 'Ready.', type: 'gauge', values: [{ labels: {}, value: 1 }] },
       { name: 'silent', help: 'Nothing to say.', type: 'gauge', values: [] },
@@ -49,8 +50,7 @@ void t.test(
   { skip: promtool.error === undefined ? false : 'needs promtool' },
   async (t) => {
     const metrics = new Metrics({
-      backend: () => [counter('drops_total', 'a', 1)],
-      gauges: () => [],
+      families: () => [counter('drops_total', 'a', 1)],
       version: '1.2.3',
     });
     const { body } = await metrics.render();

@@ -27,7 +27,7 @@ t.test('SubnetFileKeeper', async (t) => {
   rmSync(folder, { recursive: true });
   await keeper.check();
   t.equal(readFileSync(path, 'utf8'), formatSubnetFile(CONTENT), 'with its folder');
-  t.equal(keeper.repairs, 1);
+  t.match(keeper.metrics(), [{ name: 'subnet_file_repairs_total', values: [{ value: 1 }] }]);
 
   writeFileSync(path, 'x');
   await keeper.check();

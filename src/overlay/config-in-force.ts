@@ -1,0 +1,34 @@
+// The network config that an overlay was made from. Everything in it shapes the device or the lease, so a change in the
+// store waits for a restart and says so.
+
+import { type Condition, condition } from '../core/conditions.js';
+import type { NetworkConfig } from '../config/network-config.js';
+
+export class ConfigInForce {
+  #config: NetworkConfig;
+  #isOther = false;
+
+  constructor(config: NetworkConfig) {
+    this.#config = config;
+  }
+
+  get config(): NetworkConfig {
+    return this.#config;
+  }
+
+  /** The store has answered a start from the saved table with a config that makes the same overlay. */
+  confirm(config: NetworkConfig): void {
+    this.#config = config;
+  }
+
+  /** The store has that one now. */
+  noteStored(config: NetworkConfig): void {
+    this.#isOther = JSON.stringify(config) !== JSON.stringify(this.#config);
+  }
+
+  conditions(): readonly Condition[] {
+    if (!this.#isOther) return [];
+    const text = 'the network config has changed in the store: restart to apply it';
+    return [condition('config-changed', text)];
+  }
+}

@@ -1,0 +1,42 @@
+// The own subnet with the MTU of its device: what subnet.env says of this host.
+
+import type { Prefix } from '../net/prefix.js';
+import type { SubnetFileKeeper } from './subnet-file-keeper.js';
+
+export interface OwnSubnetOptions {
+  readonly network: Prefix;
+  readonly subnet: Prefix;
+  readonly mtuBytes: number;
+  /** --ip-masq */
+  readonly ipMasq: boolean;
+  readonly file: SubnetFileKeeper;
+}
+
+export class OwnSubnet {
+  readonly subnet: Prefix;
+  readonly #options: OwnSubnetOptions;
+  #mtuBytes: number;
+
+  constructor(options: OwnSubnetOptions) {
+    this.subnet = options.subnet;
+    this.#options = options;
+    this.#mtuBytes = options.mtuBytes;
+  }
+
+  /** Of the device of the overlay, and so of pods. */
+  get mtuBytes(): number {
+    return this.#mtuBytes;
+  }
+
+  /** Never rejects: what fails is a condition of the file's keeper. */
+  async setMtu(mtuBytes: number): Promise<void> {
+    if (mtuBytes === this.#mtuBytes) return;
+    this.#mtuBytes = mtuBytes;
+    await this.write();
+  }
+
+  write(): Promise<void> {
+    const { network, subnet, ipMasq, file } = this.#options;
+    return file.write({ network, subnet, mtuBytes: this.#mtuBytes, ipMasq });
+  }
+}

@@ -1,0 +1,143 @@
+// The other hosts of one overlay, from the store's report to the backend and the probes:
+//
+//   store ─► LeaseView: judge, diff ─► DiffPacer: join what follows closely ─► backend
+//                                                                         └──► probers
+
+import { type Condition, conditionOfMany } from '../core/conditions.js';
+import type { Backend } from '../backend/backend.js';
+import type { Logger } from '../core/log.js';
+import type { MetricFamily } from '../core/metric.js';
+import type { JudgeOptions } from '../lease/judge.js';
+import type { LeaseUpdate, Peer, PeerDiff } from '../lease/lease.js';
+import { type LeaseChange, LeaseView } from '../lease/lease-view.js';
+import { formatIpv4, type Ipv4, parseIpv4 } from '../net/ipv4.js';
+import { formatPrefix } from '../net/prefix.js';
+import type { OverlayPeer } from '../probe/overlay-prober.js';
+import { Probers } from '../probe/probers.js';
+import { DiffPacer } from './pacer.js';
+
+export interface PeersOptions {
+  /** What leases are judged by. */
+  readonly judge: JudgeOptions;
+  readonly backend: Backend;
+  /** MTU of the external interface at this moment, in bytes. */
+  readonly fullBytes: () => number;
+  readonly log: Logger;
+}
+
+/** Takes what the store reports, and keeps backend and probes to it. */
+export class Peers {
+  readonly #view: LeaseView;
+  readonly #pacer: DiffPacer;
+  readonly #backend: Backend;
+  readonly #log: Logger;
+  /** Off until they are opened. */
+  readonly probers: Probers<Peer>;
+  #hasSnapshot = false;
+
+  constructor({ judge, backend, fullBytes, log }: PeersOptions) {
+    this.#view = new LeaseView(judge);
+    this.#pacer = new DiffPacer((diff) => this.#applyDiff(diff));
+    this.#backend = backend;
+    this.#log = log;
+    this.probers = new Probers<Peer>({
+      peers: () => overlayPeers(this.#view.accepted()),
+      fullBytes,
+      onPathMtu: (publicIp, mtuBytes) => backend.pathMtuChanged?.(publicIp, mtuBytes),
+      targetOf: (peer) => backend.echoTarget(peer),
+      packetsOf: (peer) => backend.peerPackets?.(peer),
+      nameOf,
+    });
+  }
+
+  /** Takes what the store reports; the first report is a snapshot, and reaches the backend even when it is empty. */
+  apply(update: LeaseUpdate): void {
+    this.#applyChange(this.#view.apply(update));
+  }
+
+  /** This host has that public IP now, which decides which leases are its own. */
+  ownPublicIpIs(publicIp: Ipv4): void {
+    if (publicIp === this.#view.ownPublicIp) return;
+    const change = this.#view.ownPublicIpChanged(publicIp);
+    // Before the first snapshot an empty change would mean that there are no leases.
+    if (this.#hasSnapshot) this.#applyChange(change);
+  }
+
+  /** What is wrong with leases of other hosts, which this host does not send to. */
+  conditions(): readonly Condition[] {
+    const found: Condition[] = [];
+    const refused = this.#view.refusals().map(({ lease, text }) => `lease ${lease.id}: ${text}`);
+    if (refused.length > 0) found.push(conditionOfMany('lease-refused', refused));
+    const alarms = this.#view.alarms();
+    if (alarms.length > 0) found.push(conditionOfMany('lease-nested', alarms));
+    return found;
+  }
+
+  metrics(): readonly MetricFamily[] {
+    const refused: MetricFamily = {
+      name: 'leases_refused',
+      help: 'Leases in the store that are not used.',
+      type: 'gauge',
+      values: [{ labels: {}, value: this.#view.refusals().length }],
+    };
+    return [refused, ...this.probers.metrics()];
+  }
+
+  /** For /status. */
+  status(): Readonly<Record<string, unknown>> {
+    const peers = this.#backend.status().peers.map(({ id, ...peer }) => {
+      const address = parseIpv4(String(peer['publicIp']));
+      const path = address === undefined ? undefined : this.probers.pathOf(address);
+      const reachability = this.probers.reachabilityOf(id);
+      return { ...peer, ...(path === undefined ? {} : { path }), reachability };
+    });
+    return {
+      peers,
+      peerCounts: this.probers.peerCounts(),
+      refusedLeases: this.#view.refusals().map(({ lease, code, text }) => ({ key: lease.id, code, text })),
+      alarms: this.#view.alarms(),
+    };
+  }
+
+  /** Nothing more reaches the backend: it is about to be closed. Idempotent. */
+  close(): void {
+    this.probers.close();
+    this.#pacer.close();
+  }
+
+  #applyChange({ diff, refusals }: LeaseChange): void {
+    for (const { lease, text } of refusals) this.#log.warn({ lease: lease.id }, `lease refused: ${text}`);
+    const isEmpty = diff.added.length + diff.changed.length + diff.removed.length === 0;
+    if (this.#hasSnapshot && isEmpty) return;
+    this.#hasSnapshot = true;
+    this.#pacer.push(diff);
+  }
+
+  #applyDiff(diff: PeerDiff): void {
+    const { added, changed, removed } = diff;
+    const counts = { added: added.length, changed: changed.length, removed: removed.length };
+    this.#log.info({ ...counts, ...namesOf([...added, ...changed, ...removed]) }, 'leases changed');
+    this.#backend.apply(diff);
+    this.probers.refresh();
+  }
+}
+
+/** What messages and metrics call a peer. */
+function nameOf({ subnets }: Peer): string {
+  return formatPrefix(subnets.v4);
+}
+
+function* overlayPeers(peers: Iterable<Peer>): Generator<OverlayPeer<Peer>> {
+  for (const peer of peers) yield { id: peer.id, publicIp: peer.host.publicIp.v4, lease: peer };
+}
+
+/** Leases named in one line of the log; the rest is a count. */
+const NAMED_LEASES = 5;
+
+function namesOf(leases: readonly Peer[]): Record<string, unknown> {
+  const more = leases.length - NAMED_LEASES;
+  const peers = leases
+    .slice(0, NAMED_LEASES)
+    .map(({ subnets, host }) => `${formatPrefix(subnets.v4)} of ${formatIpv4(host.publicIp.v4)}`);
+  return { ...(peers.length > 0 && { peers: peers.join(', ') }), ...(more > 0 && { more }) };
+}

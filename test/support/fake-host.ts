@@ -1,0 +1,247 @@
+// A host without a kernel: what an overlay opens on it, in which order, and what is open now. Each step can be held up.
+
+import type { Backend, BackendContext } from '../../src/backend/backend.js';
+import { type Condition, condition } from '../../src/core/conditions.js';
+import type { Link } from '../../src/kernel/link.js';
+import type { ExternalInterface } from '../../src/kernel/underlay.js';
+import { leaseBackend, type Peer, type PeerDiff } from '../../src/lease/lease.js';
+import { formatIpv4, parseIpv4 } from '../../src/net/ipv4.js';
+import { formatPrefix, type Prefix } from '../../src/net/prefix.js';
+import type { OverlayFirewall, Surroundings } from '../../src/overlay/surroundings.js';
+
+/** Steps of the start that hold() can hold up. */
+export const STEPS = ['interface', 'lease data', 'device', 'rules', 'icmp', 'rules monitor'] as const;
+export type Step = (typeof STEPS)[number];
+
+/** What a udp backend takes from the MTU: 20 outer IPv4 + 8 UDP. */
+const OVERHEAD_BYTES = 28;
+
+export class FakeHost {
+  nowMs = 0;
+  /** Opened and closed, in order. */
+  readonly events: string[] = [];
+  readonly open = new Set<string>();
+  backend: FakeBackend | undefined;
+  firewall: FakeFirewall | undefined;
+  link: Link;
+  /** Tells that something in the kernel has changed; resolves when it was compared. */
+  kernelChanged: () => Promise<void> = () => Promise.resolve();
+  rulesChanged: () => Promise<void> = () => Promise.resolve();
+  /** A step that fails, and with what. */
+  failure: { readonly step: Step; readonly error: Error } | undefined;
+  #held: { readonly step: Step; readonly reached: () => void; readonly until: Promise<void> } | undefined;
+
+  constructor(address: string) {
+    this.link = linkOf(address);
+  }
+
+  /** Resolves when the start has come to this step, which goes on when `until` does. */
+  hold(step: Step, until: Promise<void> = new Promise(() => undefined)): Promise<void> {
+    return new Promise((reached) => (this.#held = { step, reached, until }));
+  }
+
+  setAddress(address: string): void {
+    this.link = { ...linkOf(address), index: this.link.index + 1, name: `eth${this.link.index}` };
+  }
+
+  noteOpened(name: string): void {
+    this.events.push(`open ${name}`);
+    this.open.add(name);
+  }
+
+  noteClosed(name: string): Promise<void> {
+    if (this.open.delete(name)) this.events.push(`close ${name}`);
+    return Promise.resolve();
+  }
+
+  async at(step: Step): Promise<void> {
+    if (this.failure?.step === step) throw this.failure.error;
+    if (this.#held?.step !== step) return;
+    this.#held.reached();
+    await this.#held.until;
+  }
+
+  get surroundings(): Surroundings {
+    return {
+      chooseInterface: async () => {
+        await this.at('interface');
+        return this.#interface();
+      },
+      listLinks: () => Promise.resolve([this.link]),
+      openBackend: (_type, context) => {
+        this.noteOpened('backend');
+        this.backend = new FakeBackend(this, context);
+        return Promise.resolve(this.backend);
+      },
+      openFirewall: () => {
+        this.noteOpened('firewall');
+        return (this.firewall = new FakeFirewall(this));
+      },
+      watchKernel: (onChange) => {
+        this.noteOpened('kernel monitor');
+        this.kernelChanged = onChange;
+        return { close: () => this.noteClosed('kernel monitor') };
+      },
+      watchRules: async (onChange) => {
+        await this.at('rules monitor');
+        this.noteOpened('rules monitor');
+        this.rulesChanged = onChange;
+        return { close: () => this.noteClosed('rules monitor') };
+      },
+      openIcmp: async () => {
+        await this.at('icmp');
+        this.noteOpened('icmp');
+        const sender = { send: () => undefined, close: () => void this.noteClosed('icmp') };
+        return { sender, by: 'fake' };
+      },
+      now: () => this.nowMs,
+      checkHost: () => [],
+    };
+  }
+
+  #interface(): ExternalInterface {
+    const { name, index, mtuBytes, addresses } = this.link;
+    const [{ address }] = addresses;
+    return { name, index, mtuBytes, address, publicIp: address };
+  }
+}
+
+/** Holds the peers that it is told of, as a backend without a kernel would. */
+export class FakeBackend implements Backend {
+  readonly type = 'udp';
+  readonly context: BackendContext;
+  readonly peers = new Map<string, Peer>();
+  /** How often it was told of peers. */
+  applied = 0;
+  reconciled = 0;
+  iface: ExternalInterface;
+  /** What keeps it from repairing the kernel. */
+  fault: Error | undefined;
+  isHung = false;
+  readonly #host: FakeHost;
+
+  constructor(host: FakeHost, context: BackendContext) {
+    this.#host = host;
+    this.context = context;
+    this.iface = context.iface;
+  }
+
+  async leaseData() {
+    await this.#host.at('lease data');
+    return leaseBackend('');
+  }
+
+  async open(_ownSubnet: Prefix) {
+    await this.#host.at('device');
+    return { mtuBytes: this.iface.mtuBytes - OVERHEAD_BYTES };
+  }
+
+  apply({ added, changed, removed }: PeerDiff): void {
+    this.applied++;
+    for (const { id } of removed) this.peers.delete(id);
+    for (const peer of [...added, ...changed]) this.peers.set(peer.id, peer);
+  }
+
+  reconcile(): Promise<void> {
+    this.reconciled++;
+    return this.fault === undefined ? Promise.resolve() : Promise.reject(this.fault);
+  }
+
+  rulesChanged(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  interfaceChanged(iface: ExternalInterface) {
+    this.iface = iface;
+    return Promise.resolve({ mtuBytes: iface.mtuBytes - OVERHEAD_BYTES });
+  }
+
+  echoTarget({ subnets }: Peer) {
+    return subnets.v4.address;
+  }
+
+  conditions(): readonly Condition[] {
+    return [];
+  }
+
+  isAlive(): boolean {
+    return !this.isHung;
+  }
+
+  status() {
+    const peers = Array.from(this.peers.values(), ({ id, subnets, host }) => ({
+      id,
+      subnet: formatPrefix(subnets.v4),
+      publicIp: formatIpv4(host.publicIp.v4),
+      state: 'programmed',
+    }));
+    return { detail: { device: 'fake0' }, peers };
+  }
+
+  metrics() {
+    return [];
+  }
+
+  close(): Promise<void> {
+    void this.#host.noteClosed('backend');
+    return this.isHung ? new Promise(() => undefined) : Promise.resolve();
+  }
+}
+
+/** Rules that another program's lock may hold up. */
+export class FakeFirewall implements OverlayFirewall {
+  readonly usesNft = false;
+  resyncs = 0;
+  isLocked = false;
+  readonly #host: FakeHost;
+
+  constructor(host: FakeHost) {
+    this.#host = host;
+  }
+
+  open(): Promise<void> {
+    return this.#host.at('rules');
+  }
+
+  resync(): Promise<void> {
+    this.resyncs++;
+    return Promise.resolve();
+  }
+
+  conditions(): readonly Condition[] {
+    return this.isLocked ? [condition('firewall', 'a lock is waited for')] : [];
+  }
+
+  metrics() {
+    return [];
+  }
+
+  close(): Promise<void> {
+    return this.#host.noteClosed('firewall');
+  }
+}
+
+function linkOf(address: string): Link {
+  return {
+    index: 2,
+    name: 'eth0',
+    mac: '02:00:00:00:00:01',
+    mtuBytes: 1500,
+    txQueueLength: 1000,
+    isUp: true,
+    isLoopback: false,
+    alias: '',
+    kind: '',
+    data: {},
+    addresses: [
+      {
+        address: parseIpv4(address)!,
+        length: 24,
+        scope: 'global',
+        isDeprecated: false,
+        isPermanent: true,
+        isSecondary: false,
+      },
+    ],
+  };
+}

@@ -1,6 +1,6 @@
-// A backend: how packets for a peer's subnet are carried. One mode per file in this folder; none imports another.
+// A backend: how packets for a peer's subnet are carried. One folder per mode; none imports another.
 //
-// Life: leaseData, open, then apply and reconcile in any number, then close. A backend receives desired state and makes
+// Life: publish, start, then apply and reconcile in any number, then close. A backend receives desired state and makes
 // the kernel match it; what fails is retried with backoff by the backend itself and shown by conditions(), never logged
 // and forgotten.
 
@@ -8,13 +8,31 @@ import type { Condition } from '../core/conditions.js';
 import type { LeaseBackend, Peer, PeerDiff } from '../lease/lease.js';
 import type { Offload, OffloadSwitches, SourceCheck } from '../config/options.js';
 import type { NetworkConfig } from '../config/network-config.js';
+import type { RawBackend } from '../config/reader.js';
+import type { LeftoverOptions } from '../cleanup/leftovers.js';
+import type { MemberGuard, MemberGuardOptions } from '../firewall/member-guard.js';
+import type { Kernel } from '../kernel/kernel.js';
 import type { ExternalInterface } from '../kernel/underlay.js';
 import type { Ipv4 } from '../net/ipv4.js';
 import type { Prefix } from '../net/prefix.js';
 import type { Logger } from '../core/log.js';
 import type { MetricFamily } from '../core/metric.js';
 
+/** What a backend has done to the host beside its objects in the kernel; passed in, as the kernel is. */
+export interface HostServices {
+  removeLeftovers(options: LeftoverOptions): Promise<void>;
+  openGuard(options: MemberGuardOptions): Guard;
+}
+
+/** Source check of the vxlan mode. */
+export type Guard = Pick<
+  MemberGuard,
+  'add' | 'remove' | 'setComplete' | 'sync' | 'verify' | 'failure' | 'dropped' | 'repairs'
+>;
+
 export interface BackendContext {
+  readonly kernel: Kernel;
+  readonly services: HostServices;
   readonly config: NetworkConfig;
   readonly iface: ExternalInterface;
   readonly sourceCheck: SourceCheck;
@@ -35,9 +53,9 @@ export interface Backend {
   /** Canonical type: "udp", "vxlan", "host-gw". */
   readonly type: string;
   /** What the lease must publish. May create what it takes to know that (vxlan: the device and its MAC). */
-  leaseData(): Promise<LeaseBackend>;
+  publish(): Promise<LeaseBackend>;
   /** Makes the device and routes for the own subnet. Resolves when packets can flow. */
-  open(ownSubnet: Prefix): Promise<{ readonly mtuBytes: number }>;
+  start(ownSubnet: Prefix): Promise<{ readonly mtuBytes: number }>;
   /**
    * Peers changed. All are judged fit (lease/judge.ts), and none is this host: a backend refuses only for reasons of its
    * own. Returns at once; work is queued inside. The first call brings the first snapshot and is made even when that is
@@ -49,7 +67,7 @@ export interface Backend {
   /** Rules of ours in nftables may have changed: compare and repair them at once, without the rest. Never rejects. */
   rulesChanged?(): Promise<void>;
   /** The external interface was chosen again after it changed (address, MTU, index). Resolves with the MTU now in force. */
-  interfaceChanged(iface: ExternalInterface): Promise<{ readonly mtuBytes: number }>;
+  underlayChanged(iface: ExternalInterface): Promise<{ readonly mtuBytes: number }>;
   /** The largest IPv4 packet that reaches a peer was measured: its inner packets must not make larger ones. */
   pathMtuChanged?(peer: Ipv4, mtuBytes: number): void;
   /**
@@ -76,6 +94,26 @@ export interface PeerDetail {
   readonly [field: string]: unknown;
 }
 
-export type BackendFactory = (context: BackendContext) => Backend;
+/** What a mode's folder exports. */
+export interface BackendMode {
+  /** Throws OverlayError E_CONFIG or E_BACKEND when the settings are wrong, or cannot work on this host. */
+  open(context: BackendContext): Backend;
+}
+
+/** A mode with its own config parser, which has the Backend object of the network config to itself. */
+export function backendMode<Config extends { readonly unknownKeys: readonly string[] }>(mode: {
+  parseConfig(backend: RawBackend): Config;
+  open(context: BackendContext, config: Config): Backend;
+}): BackendMode {
+  return {
+    open: (context) => {
+      const config = mode.parseConfig(context.config.backend);
+      const { unknownKeys } = config;
+      if (unknownKeys.length > 0)
+        context.log.warn({ keys: unknownKeys }, 'network config: unknown keys in Backend ignored');
+      return mode.open(context, config);
+    },
+  };
+}
 
 export type { ExternalInterface };

@@ -1,9 +1,35 @@
-// The backends by type. Each is loaded only when the config names it, so a host in a kernel mode never loads the addon.
+// The modes by type. Each is loaded only when the config names it, so a host in a kernel mode never loads the addon.
 
-import type { BackendFactory } from './backend.js';
+import { removeLeftovers } from '../cleanup/leftovers.js';
+import { OverlayError } from '../core/errors.js';
+import { MemberGuard } from '../firewall/member-guard.js';
+import { KERNEL } from '../kernel/kernel.js';
+import type { Backend, BackendContext, BackendMode, HostServices } from './backend.js';
 
-export const BACKENDS: Readonly<Record<string, () => Promise<BackendFactory>>> = {
-  udp: async () => (await import('./udp/udp.js')).openUdpBackend,
-  vxlan: async () => (await import('./vxlan/vxlan.js')).openVxlanBackend,
-  'host-gw': async () => (await import('./host-gw/host-gw.js')).openHostGwBackend,
+const MODES: Readonly<Record<string, () => Promise<BackendMode>>> = {
+  udp: async () => (await import('./udp/udp.js')).UDP,
+  vxlan: async () => (await import('./vxlan/vxlan.js')).VXLAN,
+  'host-gw': async () => (await import('./host-gw/host-gw.js')).HOST_GW,
 };
+
+/** Values of Backend.Type that openBackend() takes. */
+export const BACKEND_TYPES: readonly string[] = Object.keys(MODES);
+
+const SERVICES: HostServices = {
+  removeLeftovers,
+  openGuard: (options) => new MemberGuard(options),
+};
+
+/** The backend that the network config names. Rejects with OverlayError E_BACKEND or E_CONFIG. */
+export async function openBackend(
+  context: Omit<BackendContext, 'kernel' | 'services'>,
+  { kernel = KERNEL, services = SERVICES }: Partial<Pick<BackendContext, 'kernel' | 'services'>> = {},
+): Promise<Backend> {
+  const { backendType } = context.config;
+  const load = Object.hasOwn(MODES, backendType) ? MODES[backendType] : undefined;
+  if (load === undefined) {
+    const known = BACKEND_TYPES.join(', ');
+    throw new OverlayError('E_BACKEND', `Unknown backend type "${backendType}": expected one of ${known}`);
+  }
+  return (await load()).open({ ...context, kernel, services });
+}

@@ -11,9 +11,12 @@ import { OverlayError } from '../core/errors.js';
 /** Route protocol number of every route of ours, as BIRD has 12 and Babel 42. iproute2 names no 94 (rt_protos). */
 export const ROUTE_PROTOCOL = 94;
 
+/** Programs of iproute2 that run batches. */
+export type BatchTool = 'ip' | 'bridge';
+
 export interface BatchOptions {
   /** @default 'ip' */
-  readonly tool?: 'ip' | 'bridge';
+  readonly tool?: BatchTool;
   readonly signal?: AbortSignal | undefined;
 }
 

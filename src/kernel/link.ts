@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { ip, ipJson, meansGone } from './ip.js';
 import { checkInterfaceName } from './interface-name.js';
 import { OverlayError } from '../core/errors.js';
-import { formatIpv4, type Ipv4, parseIpv4 } from '../net/ipv4.js';
+import { type Ipv4, parseIpv4 } from '../net/ipv4.js';
 import { formatPrefix, type Prefix } from '../net/prefix.js';
 
 /** One IPv4 address of a link. */
@@ -147,12 +147,6 @@ export async function deleteAddress(name: string, address: Prefix, signal?: Abor
   await ignoreGone(ip(['address', 'delete', formatPrefix(address), 'dev', checkInterfaceName(name)], signal));
 }
 
-/** The link that has this address, or undefined. */
-export async function findLinkByAddress(address: Ipv4, signal?: AbortSignal): Promise<Link | undefined> {
-  const links = await listLinks(signal);
-  return links.find((link) => link.addresses.some((own) => own.address === address));
-}
-
 async function ignoreGone(command: Promise<unknown>): Promise<void> {
   try {
     await command;
@@ -206,9 +200,4 @@ function toLink(row: RawLink): Link {
     data: row.linkinfo?.info_data ?? {},
     addresses,
   };
-}
-
-/** "a.b.c.d/len" of a link address, for messages. */
-export function formatLinkAddress(address: LinkAddress): string {
-  return `${formatIpv4(address.address)}/${address.length}`;
 }

@@ -7,7 +7,7 @@
 import { OverlayError } from '../core/errors.js';
 import { ip } from './ip.js';
 import type { Link } from './link.js';
-import { listRoutes, PROTOCOL_KERNEL, type Route } from './route.js';
+import { describeRoute, listRoutes, PROTOCOL_KERNEL, type Route } from './route.js';
 import { formatIpv4 } from '../net/ipv4.js';
 import {
   formatPrefix,
@@ -54,12 +54,6 @@ export function describeShadow(
   const shadow = foreign.find(({ prefix }) => prefix.length > length && prefixesOverlap(prefix, subnet));
   if (shadow === undefined) return undefined;
   return `loses packets to another route, which is more specific than ours: ${describeRoute(shadow)}`;
-}
-
-function describeRoute({ prefix, gateway, devices, protocol }: Route): string {
-  const via = gateway === undefined ? '' : ` via ${formatIpv4(gateway)}`;
-  const on = devices.length === 0 ? '' : ` on ${devices.join(' and ')}`;
-  return `${formatPrefix(prefix)}${via}${on} (protocol ${protocol})`;
 }
 
 function foreignRoutes(routes: readonly Route[], network: Prefix, device: string): Route[] {

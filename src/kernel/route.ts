@@ -2,7 +2,7 @@
 //
 // Every route of ours carries ROUTE_PROTOCOL, and deletions name it, so that a route of anyone else is never removed.
 
-import { ip, ipBatchJson, ipJson, meansGone, ROUTE_PROTOCOL } from './ip.js';
+import { ipBatchJson, ipJson, meansGone, ROUTE_PROTOCOL } from './ip.js';
 import { checkInterfaceName } from './interface-name.js';
 import { OverlayError } from '../core/errors.js';
 import { formatIpv4, type Ipv4, ipv4, parseIpv4 } from '../net/ipv4.js';
@@ -91,13 +91,15 @@ export interface WantedRoute {
   readonly device: string;
   /** The gateway is taken as reachable on the device without a route to it. @default false */
   readonly isOnlink?: boolean;
-  /** Preferred source address. */
-  readonly source?: Ipv4 | undefined;
 }
 
 /** Batch line that makes `route` the one for its prefix; replaces in place, so that no packet finds none. */
 export function replaceRouteLine(route: WantedRoute): string {
-  return `route replace ${routeWords(route).join(' ')}`;
+  const words = ['route replace', formatPrefix(route.prefix)];
+  if (route.gateway !== undefined) words.push('via', formatIpv4(route.gateway));
+  words.push('dev', checkInterfaceName(route.device), 'proto', String(ROUTE_PROTOCOL));
+  if (route.isOnlink === true) words.push('onlink');
+  return words.join(' ');
 }
 
 /** Batch line that removes exactly this route, of its own protocol (ROUTE_PROTOCOL by default) and of no other. */
@@ -115,34 +117,11 @@ export function deleteRouteLine(
   return words.join(' ');
 }
 
-/** replaceRouteLine() at once. */
-export async function replaceRoute(route: WantedRoute, signal?: AbortSignal): Promise<void> {
-  await ip(['route', 'replace', ...routeWords(route)], signal);
-}
-
-/** Removes our route to `prefix` on `device`; one that is already gone is success. */
-export async function deleteRoute(prefix: Prefix, device: string, signal?: AbortSignal): Promise<void> {
-  try {
-    const words = ['route', 'del', formatPrefix(prefix), 'dev', checkInterfaceName(device)];
-    await ip([...words, 'proto', String(ROUTE_PROTOCOL)], signal);
-  } catch (error) {
-    if (!(error instanceof OverlayError && meansGone(error.message))) throw error;
-  }
-}
-
-/** Whether the kernel's `route` is `wanted`, marked as ours. */
-export function isWantedRoute(route: Route, wanted: WantedRoute): boolean {
-  return (
-    route.type === 'unicast' &&
-    route.protocol === ROUTE_PROTOCOL &&
-    route.metric === 0 &&
-    route.prefix.address === wanted.prefix.address &&
-    route.prefix.length === wanted.prefix.length &&
-    route.gateway === wanted.gateway &&
-    route.device === wanted.device &&
-    route.isOnlink === (wanted.isOnlink ?? false) &&
-    (wanted.source === undefined || route.source === wanted.source)
-  );
+/** Where a route leads and whose it is, in words. */
+export function describeRoute({ prefix, gateway, devices, protocol }: Route): string {
+  const via = gateway === undefined ? '' : ` via ${formatIpv4(gateway)}`;
+  const on = devices.length === 0 ? '' : ` on ${devices.join(' and ')}`;
+  return `${formatPrefix(prefix)}${via}${on} (protocol ${protocol})`;
 }
 
 /** How a packet to an address would leave this host. */
@@ -226,15 +205,6 @@ function toLookup(row: RawRoute | undefined): RouteLookup | undefined {
 const RTN_UNICAST = '1';
 const RTN_LOCAL = '2';
 const RTN_BLACKHOLE = '6';
-
-function routeWords(route: WantedRoute): string[] {
-  const words = [formatPrefix(route.prefix)];
-  if (route.gateway !== undefined) words.push('via', formatIpv4(route.gateway));
-  words.push('dev', checkInterfaceName(route.device), 'proto', String(ROUTE_PROTOCOL));
-  if (route.source !== undefined) words.push('src', formatIpv4(route.source));
-  if (route.isOnlink === true) words.push('onlink');
-  return words;
-}
 
 function devicesOf(row: RawRoute): string[] {
   const devices = [row.dev, ...(row.nexthops ?? []).map(({ dev }) => dev)];

@@ -72,7 +72,7 @@ export class OverlayOpening {
     const entry = await this.#enter();
     const former = await this.#claim(entry.config);
     const backend = await this.#openBackend(entry, former);
-    const host = { publicIp: { v4: entry.iface.publicIp }, backend: await backend.leaseData() };
+    const host = { publicIp: { v4: entry.iface.publicIp }, backend: await backend.publish() };
     const membership = await this.#join(entry, host, former);
     const own = await this.#openDataPath(entry, backend, membership);
     const peers = this.#watch(entry, backend, membership);
@@ -139,7 +139,7 @@ export class OverlayOpening {
   async #openBackend({ config, iface }: Entry, former: Former): Promise<Backend> {
     const { surroundings, names, log, offloads } = this.#options;
     const { sourceCheck, queues, vxlanTxChecksum } = this.#options.backend;
-    const backend = await surroundings.openBackend(config.backendType, {
+    const backend = await surroundings.openBackend({
       config,
       iface,
       sourceCheck,
@@ -167,7 +167,7 @@ export class OverlayOpening {
 
   async #openDataPath({ config }: Entry, backend: Backend, membership: Membership): Promise<OwnSubnet> {
     this.#phase(`waiting for the ${backend.type} data path`);
-    const { mtuBytes } = await backend.open(membership.own);
+    const { mtuBytes } = await backend.start(membership.own);
     const { ipMasq } = this.#options.firewall;
     const { network } = config;
     const own = new OwnSubnet({ network, subnet: membership.own, mtuBytes, ipMasq, file: this.#file });
@@ -299,7 +299,7 @@ async function compare(
   const { underlay, backend, own, peers, ownHost, subnetFile } = parts;
   const { isDone, againInMs } = await underlay.look(async (iface) => {
     peers.probers.interfaceChanged();
-    await own.setMtu((await backend.interfaceChanged(iface)).mtuBytes);
+    await own.setMtu((await backend.underlayChanged(iface)).mtuBytes);
   });
   if (againInMs !== undefined) lookAgain(againInMs);
   const { publicIp } = underlay.iface;

@@ -1,10 +1,8 @@
 // What an overlay uses of the host that it runs on; tests have another host.
 
-import type { Backend, BackendContext } from '../backend/backend.js';
-import { BACKENDS } from '../backend/registry.js';
+import { openBackend } from '../backend/registry.js';
 import type { Condition } from '../core/conditions.js';
 import type { Closable } from '../core/closing.js';
-import { OverlayError } from '../core/errors.js';
 import type { Logger } from '../core/log.js';
 import { Firewall, type FirewallOptions } from '../firewall/firewall.js';
 import { hasNft } from '../firewall/nft.js';
@@ -25,8 +23,7 @@ export type OverlayFirewall = Pick<
 export interface Surroundings {
   readonly chooseInterface: typeof chooseExternalInterface;
   readonly listLinks: (signal: AbortSignal) => Promise<readonly Link[]>;
-  /** A backend of this type. Rejects with OverlayError E_BACKEND when there is no such type. */
-  readonly openBackend: (type: string, context: BackendContext) => Promise<Backend>;
+  readonly openBackend: typeof openBackend;
   readonly openFirewall: (options: FirewallOptions) => OverlayFirewall;
   /** Calls `onChange` when something in links, addresses, routes or neighbours has changed. */
   readonly watchKernel: (onChange: () => Promise<void>, log: Logger) => Closable;
@@ -54,12 +51,3 @@ export const THIS_HOST: Surroundings = {
   now: () => performance.now(),
   checkHost,
 };
-
-async function openBackend(type: string, context: BackendContext): Promise<Backend> {
-  const load = Object.hasOwn(BACKENDS, type) ? BACKENDS[type] : undefined;
-  if (load === undefined) {
-    const known = Object.keys(BACKENDS).join(', ');
-    throw new OverlayError('E_BACKEND', `Unknown backend type "${type}": expected one of ${known}`);
-  }
-  return (await load())(context);
-}

@@ -2,7 +2,8 @@
 
 import type { MetricFamily } from '../core/metric.js';
 
-type Counted = 'neighbour' | 'fdb' | 'route' | 'device' | 'address' | 'setting' | 'run';
+/** An ObjectKind's name, or something else that is kept in order. */
+type Counted = string;
 
 export class PeerCounters {
   readonly #repaired = new Map<Counted, number>();

@@ -484,8 +484,8 @@ t.test('vxlan: what cannot work is refused with the reason', { skip: LAB_SKIP },
       const driver = new Driver(lab, 'h1');
       const attempt = async () => {
         await driver.call('new', { backend: { Type: 'vxlan', ...backend }, network: NETWORK, iface: 'eth0' });
-        await driver.call('leaseData');
-        await driver.call('open', { subnet: '10.5.1.0/24' });
+        await driver.call('publish');
+        await driver.call('start', { subnet: '10.5.1.0/24' });
       };
       await t.rejects(attempt(), { message: expected }, String(expected));
       await driver.kill();

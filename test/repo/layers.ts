@@ -13,7 +13,7 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   kernel: ['core', 'net'],
   firewall: ['core', 'net', 'config', 'kernel'],
   cleanup: ['core', 'net', 'kernel', 'firewall'],
-  programmer: ['core', 'net', 'lease', 'kernel'],
+  programmer: ['core', 'net', 'lease', 'kernel', 'ops'],
   backend: [
     'core',
     'net',
@@ -25,6 +25,7 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
     'firewall',
     'cleanup',
     'programmer',
+    'ops',
   ],
   store: ['core', 'net', 'config', 'lease', 'ops'],
   probe: ['core', 'net'],

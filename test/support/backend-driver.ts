@@ -1,13 +1,13 @@
 // A process that owns one backend of a kernel mode (or the firewall) and does as its stdin says; a lab starts one in
 // each namespace and can end it with SIGKILL. One JSON command per line, one JSON answer per line on stdout.
 //
-//   {"op":"new","backend":{…},"network":"10.5.0.0/16","iface":"eth0","sourceCheck":"strict"}   {"op":"leaseData"}
-//   {"op":"open","subnet":"10.5.1.0/24"}   {"op":"apply","added":[…],"changed":[…],"removed":[…]}   {"op":"settle"}
+//   {"op":"new","backend":{…},"network":"10.5.0.0/16","iface":"eth0","sourceCheck":"strict"}   {"op":"publish"}
+//   {"op":"start","subnet":"10.5.1.0/24"}   {"op":"apply","added":[…],"changed":[…],"removed":[…]}   {"op":"settle"}
 //   {"op":"reconcile"}   {"op":"watch"}   {"op":"state"}   {"op":"firewall",…}   {"op":"resync"}   {"op":"close"}
 
 import { createInterface } from 'node:readline';
-import { openHostGwBackend } from '../../src/backend/host-gw/host-gw.js';
-import { openVxlanBackend } from '../../src/backend/vxlan/vxlan.js';
+import { openBackend } from '../../src/backend/registry.js';
+import { NO_OFFLOADS } from './fake-kernel-host.js';
 import { Firewall } from '../../src/firewall/firewall.js';
 import { openNftMonitor } from '../../src/firewall/nft-monitor.js';
 import { findLink } from '../../src/kernel/link.js';
@@ -17,12 +17,7 @@ import { parseIpv4 } from '../../src/net/ipv4.js';
 import { parsePrefix } from '../../src/net/prefix.js';
 import type { Condition } from '../../src/core/conditions.js';
 import type { Backend } from '../../src/backend/backend.js';
-import {
-  type Offload,
-  OFFLOAD_FEATURES,
-  type OffloadSwitches,
-  type SourceCheck,
-} from '../../src/config/options.js';
+import { type Offload, type SourceCheck } from '../../src/config/options.js';
 import type { FirewallOptions } from '../../src/firewall/firewall.js';
 import type { Monitor } from '../../src/kernel/monitor.js';
 import type { Peer } from '../../src/lease/lease.js';
@@ -33,9 +28,6 @@ const textsOf = (part: { conditions(): readonly Condition[] }): string[] =>
   part.conditions().flatMap(({ text }) => text.split('; '));
 
 // The kernel carries the packets of these modes.
-const NO_OFFLOADS = Object.fromEntries(
-  OFFLOAD_FEATURES.map((feature) => [feature, false]),
-) as OffloadSwitches;
 
 interface LeaseText {
   readonly subnet: string;
@@ -92,15 +84,13 @@ async function perform(command: Command): Promise<unknown> {
         holdDevice: () => Promise.resolve(true),
         vxlanTxChecksum: command.vxlanTxChecksum ?? 'auto',
       };
-      backend = type === 'vxlan' ? openVxlanBackend(context) : openHostGwBackend(context);
+      backend = await openBackend(context);
       return backend.type;
     }
-    case 'leaseData':
-      return await backend!
-        .leaseData()
-        .then(({ type, data }) => ({ backendType: type, backendData: data.v4 }));
-    case 'open':
-      return await backend!.open(parsePrefix(command.subnet!)!);
+    case 'publish':
+      return await backend!.publish().then(({ type, data }) => ({ backendType: type, backendData: data.v4 }));
+    case 'start':
+      return await backend!.start(parsePrefix(command.subnet!)!);
     case 'apply': {
       const startedAt = performance.now();
       backend!.apply({
@@ -112,7 +102,7 @@ async function perform(command: Command): Promise<unknown> {
       return { ms: performance.now() - startedAt };
     }
     case 'interface':
-      await backend!.interfaceChanged(await interfaceOf(command));
+      await backend!.underlayChanged(await interfaceOf(command));
       return {};
     case 'reconcile': {
       const startedAt = performance.now();

@@ -16,6 +16,9 @@ export type Step = (typeof STEPS)[number];
 /** What a udp backend takes from the MTU: 20 outer IPv4 + 8 UDP. */
 const OVERHEAD_BYTES = 28;
 
+/** What a backend is opened with. */
+type HostContext = Omit<BackendContext, 'kernel' | 'services'>;
+
 export class FakeHost {
   nowMs = 0;
   /** Opened and closed, in order. */
@@ -68,7 +71,7 @@ export class FakeHost {
         return this.#interface();
       },
       listLinks: () => Promise.resolve([this.link]),
-      openBackend: (_type, context) => {
+      openBackend: (context) => {
         this.noteOpened('backend');
         this.backend = new FakeBackend(this, context);
         return Promise.resolve(this.backend);
@@ -109,7 +112,7 @@ export class FakeHost {
 /** Holds the peers that it is told of, as a backend without a kernel would. */
 export class FakeBackend implements Backend {
   readonly type = 'udp';
-  readonly context: BackendContext;
+  readonly context: HostContext;
   readonly peers = new Map<string, Peer>();
   /** How often it was told of peers. */
   applied = 0;
@@ -120,18 +123,18 @@ export class FakeBackend implements Backend {
   isHung = false;
   readonly #host: FakeHost;
 
-  constructor(host: FakeHost, context: BackendContext) {
+  constructor(host: FakeHost, context: HostContext) {
     this.#host = host;
     this.context = context;
     this.iface = context.iface;
   }
 
-  async leaseData() {
+  async publish() {
     await this.#host.at('lease data');
     return leaseBackend('');
   }
 
-  async open(_ownSubnet: Prefix) {
+  async start(_ownSubnet: Prefix) {
     await this.#host.at('device');
     return { mtuBytes: this.iface.mtuBytes - OVERHEAD_BYTES };
   }
@@ -151,7 +154,7 @@ export class FakeBackend implements Backend {
     return Promise.resolve();
   }
 
-  interfaceChanged(iface: ExternalInterface) {
+  underlayChanged(iface: ExternalInterface) {
     this.iface = iface;
     return Promise.resolve({ mtuBytes: iface.mtuBytes - OVERHEAD_BYTES });
   }

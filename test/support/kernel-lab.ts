@@ -293,9 +293,9 @@ export async function startLabNode(
   const host = `h${number}`;
   const driver = new Driver(lab, host);
   await driver.call('new', { backend, network: NETWORK, iface: 'eth0', ...fields });
-  const data = await driver.call('leaseData');
+  const data = await driver.call('publish');
   const subnet = `10.5.${number}.0/24`;
-  const { mtuBytes } = await driver.call<{ mtuBytes: number }>('open', { subnet });
+  const { mtuBytes } = await driver.call<{ mtuBytes: number }>('start', { subnet });
   await lab.sh(host, `ip link set vk mtu ${mtuBytes}`);
   await lab.sh(`c${number}`, `ip link set eth0 mtu ${mtuBytes}`);
   return { host, driver, lease: { subnet, publicIp: PUBLIC_IPS[number], ...data } as LeaseText };

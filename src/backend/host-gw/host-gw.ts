@@ -6,37 +6,41 @@
 import { type Condition, condition } from '../../core/conditions.js';
 import { parseHostGwConfig } from './config.js';
 import { OverlayError } from '../../core/errors.js';
-import { nameOfLink } from '../../kernel/link.js';
+import type { Kernel } from '../../kernel/kernel.js';
 import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
 import type { Prefix } from '../../net/prefix.js';
-import { removeLeftovers } from '../../cleanup/leftovers.js';
 import { PeerProgrammer } from '../../programmer/programmer.js';
+import { backendMode } from '../backend.js';
 import type { Backend, BackendContext, ExternalInterface, PeerDetail } from '../backend.js';
 import type { RouteLookup } from '../../kernel/route.js';
 import { leaseBackend, type LeaseBackend, type Peer, type PeerDiff } from '../../lease/lease.js';
-import type { PeerPlan, PeerRefusal } from '../../programmer/diff.js';
+import { type KernelObject, RouteObject } from '../../programmer/objects.js';
+import type { Verdict } from '../../programmer/peers.js';
 import type { MetricFamily } from '../../core/metric.js';
+import type { BackendPeerStatus } from '../../ops/status.js';
 
-/** A backend of type "host-gw". Throws OverlayError E_BACKEND behind NAT. */
-export function openHostGwBackend(context: BackendContext): Backend {
-  return new HostGwBackend(context);
-}
+/** The host-gw mode. open() throws OverlayError E_BACKEND behind NAT. */
+export const HOST_GW = backendMode({
+  parseConfig: parseHostGwConfig,
+  open: (context) => new HostGwBackend(context),
+});
 
 class HostGwBackend implements Backend {
   readonly type = 'host-gw';
+  readonly #kernel: Kernel;
   readonly #programmer: PeerProgrammer;
   #iface: ExternalInterface;
   #interfaceFault: string | undefined;
 
   constructor(context: BackendContext) {
-    const { config, log, iface } = context;
+    const { config, log, iface, kernel } = context;
     this.#iface = iface;
-    const { unknownKeys } = parseHostGwConfig(config.backend);
-    if (unknownKeys.length > 0)
-      log.warn({ keys: unknownKeys }, 'network config: unknown keys in Backend ignored');
+    this.#kernel = kernel;
     const fault = natFault(iface);
     if (fault !== undefined) throw new OverlayError('E_BACKEND', fault);
     this.#programmer = new PeerProgrammer({
+      kernel,
+      kinds: [],
       network: config.network,
       former: context.networks[1],
       tunnelDevice: undefined,
@@ -45,16 +49,21 @@ class HostGwBackend implements Backend {
       prepare: () => this.#followInterface(),
       planPeer: (peer, lookup) => this.#planPeer(peer, lookup),
       afterFirstRun: () =>
-        removeLeftovers({ networks: context.networks, device: undefined, ownsRoutes: true, log }),
+        context.services.removeLeftovers({
+          networks: context.networks,
+          device: undefined,
+          ownsRoutes: true,
+          log,
+        }),
       log,
     });
   }
 
-  leaseData(): Promise<LeaseBackend> {
+  publish(): Promise<LeaseBackend> {
     return Promise.resolve(leaseBackend('host-gw'));
   }
 
-  async open(_ownSubnet: Prefix): Promise<{ readonly mtuBytes: number }> {
+  async start(_ownSubnet: Prefix): Promise<{ readonly mtuBytes: number }> {
     await this.#programmer.open();
     return { mtuBytes: this.#iface.mtuBytes };
   }
@@ -67,7 +76,7 @@ class HostGwBackend implements Backend {
     await this.#programmer.reconcile();
   }
 
-  async interfaceChanged(iface: ExternalInterface): Promise<{ readonly mtuBytes: number }> {
+  async underlayChanged(iface: ExternalInterface): Promise<{ readonly mtuBytes: number }> {
     this.#iface = iface;
     this.#interfaceFault = natFault(iface);
     await this.#programmer.reconcile();
@@ -86,7 +95,7 @@ class HostGwBackend implements Backend {
   }
 
   status(): { readonly detail: Record<string, unknown>; readonly peers: readonly PeerDetail[] } {
-    return { detail: { interface: this.#iface.name }, peers: this.#programmer.peers() };
+    return { detail: { interface: this.#iface.name }, peers: this.#programmer.peers(showRoute) };
   }
 
   metrics(): readonly MetricFamily[] {
@@ -99,14 +108,13 @@ class HostGwBackend implements Backend {
 
   /** Takes the name that the interface has now. Rejects when it is gone: no route is removed for that. */
   async #followInterface(): Promise<void> {
-    const name = await nameOfLink(this.#iface);
+    const name = await this.#kernel.lookup.linkName(this.#iface);
     if (name === undefined)
       throw new OverlayError('E_KERNEL', `Cannot make routes: interface "${this.#iface.name}" is gone`);
     this.#iface = { ...this.#iface, name };
   }
 
-  #planPeer({ id, subnets, host }: Peer, lookup: RouteLookup | undefined): PeerPlan | PeerRefusal {
-    const subnet = subnets.v4;
+  #planPeer({ subnets, host }: Peer, lookup: RouteLookup | undefined): Verdict {
     const publicIp = host.publicIp.v4;
     const gateway = formatIpv4(publicIp);
     if (host.backend.type !== 'host-gw') {
@@ -132,13 +140,14 @@ class HostGwBackend implements Backend {
       const devices = `"${lookup.device}", not through "${this.#iface.name}"`;
       return { code: 'off_link', reason: `cannot be a gateway: ${gateway} is reached through ${devices}` };
     }
-    return {
-      id,
-      subnet,
-      route: { prefix: subnet, gateway: publicIp, device: this.#iface.name },
-      vtep: undefined,
-    };
+    const device = this.#iface.name;
+    return [new RouteObject({ prefix: subnets.v4, gateway: publicIp, device, isOnlink: false })];
   }
+}
+
+function showRoute(objects: readonly KernelObject[]): Partial<BackendPeerStatus> {
+  const route = objects.find((object) => object instanceof RouteObject);
+  return route?.device === undefined ? {} : { device: route.device, isDirect: true };
 }
 
 /** Peers use the public IP as gateway, so it must be an address of this host on the link. */

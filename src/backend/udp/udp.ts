@@ -41,6 +41,7 @@ import { formatIpv4, type Ipv4, ipv4 } from '../../net/ipv4.js';
 import { formatPrefix, type Prefix, prefixContains, prefixCovers, prefixEquals } from '../../net/prefix.js';
 import { UDP_OVERHEAD_BYTES } from '../../net/mtu.js';
 import type { Logger } from '../../core/log.js';
+import { backendMode } from '../backend.js';
 import type { Backend, BackendContext, ExternalInterface, PeerDetail } from '../backend.js';
 import {
   formatMark,
@@ -50,7 +51,6 @@ import {
   UDP_DEVICES,
   udpDeviceName,
 } from '../../kernel/ours.js';
-import { removeLeftovers } from '../../cleanup/leftovers.js';
 import {
   checkUplinkNetwork,
   describeShadow,
@@ -87,10 +87,11 @@ const OPENER_FEATURES: ReadonlySet<string> = new Set([
   'tx-udp-segmentation',
 ]);
 
-/** The udp backend for this host. */
-export function openUdpBackend(context: BackendContext): Backend {
-  return new UdpBackend(context);
-}
+/** The udp mode. */
+export const UDP = backendMode({
+  parseConfig: parseUdpBackend,
+  open: (context, { port }) => new UdpBackend(context, port),
+});
 
 interface PeerRefusal {
   readonly peer: Peer;
@@ -145,16 +146,16 @@ class UdpBackend implements Backend {
   #queue: Promise<void> = Promise.resolve();
   readonly #closing = new AbortController();
 
-  constructor(context: BackendContext) {
+  constructor(context: BackendContext, port: number) {
     this.#context = context;
     this.#log = context.log;
     this.#iface = context.iface;
-    this.#port = parseUdpBackend(context.config.backend).port;
+    this.#port = port;
     this.#table = new RouteTable(context.config.network);
     this.#table.setPartial();
   }
 
-  async leaseData(): Promise<LeaseBackend> {
+  async publish(): Promise<LeaseBackend> {
     const uplink = await findLink(this.#iface.name);
     if (uplink !== undefined) checkUplinkNetwork(this.#context.config.network, uplink);
     await checkPortIsFree(this.#iface.address, this.#port);
@@ -162,7 +163,7 @@ class UdpBackend implements Backend {
     return leaseBackend('');
   }
 
-  async open(ownSubnet: Prefix): Promise<{ mtuBytes: number }> {
+  async start(ownSubnet: Prefix): Promise<{ mtuBytes: number }> {
     this.#ownSubnet = ownSubnet;
     this.#queueDrops.start();
     await this.#enqueue(() => this.#openDataplane());
@@ -184,14 +185,19 @@ class UdpBackend implements Backend {
       await this.#recheckPeers();
       if (this.#hasSnapshot && !this.#isAlone) {
         const { networks } = this.#context;
-        await removeLeftovers({ networks, device: this.#device, ownsRoutes: false, log: this.#log });
+        await this.#context.services.removeLeftovers({
+          networks,
+          device: this.#device,
+          ownsRoutes: false,
+          log: this.#log,
+        });
         for (const former of networks.slice(1)) await removeNetworkRoute(former, this.#device);
         this.#isAlone = true;
       }
     });
   }
 
-  async interfaceChanged(iface: ExternalInterface): Promise<{ mtuBytes: number }> {
+  async underlayChanged(iface: ExternalInterface): Promise<{ mtuBytes: number }> {
     const before = this.#iface;
     this.#iface = iface;
     await this.#enqueue(async () => {

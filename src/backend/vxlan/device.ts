@@ -9,19 +9,9 @@
 // index, which a rename keeps. What the kernel can change in a device that stays is changed there: the interface below,
 // the local address, learning, the group. For the rest a second device is made under another name and takes its place.
 
-import {
-  addAddress,
-  createLink,
-  deleteAddress,
-  deleteLink,
-  findLink,
-  listLinks,
-  nameOfLink,
-  setLink,
-} from '../../kernel/link.js';
-import { ip, meansGone } from '../../kernel/ip.js';
-import { differingFeatures, readFeatures, setFeatures } from '../../kernel/ethtool.js';
-import { readInterfaceSysctl, readSysctl, writeInterfaceSysctl } from '../../kernel/sysctl.js';
+import { differingFeatures } from '../../kernel/ethtool.js';
+import { meansGone } from '../../kernel/ip.js';
+import type { Kernel } from '../../kernel/kernel.js';
 import { OverlayError } from '../../core/errors.js';
 import { formatIpv4 } from '../../net/ipv4.js';
 import { formatPrefix, type Prefix, prefixContains, prefixEquals } from '../../net/prefix.js';
@@ -35,6 +25,7 @@ import type { Link } from '../../kernel/link.js';
 import type { Logger } from '../../core/log.js';
 
 export interface VxlanDeviceOptions {
+  readonly kernel: Kernel;
   readonly config: VxlanConfig;
   readonly network: Prefix;
   /** Networks whose device may be taken over: the Network, and that of this host's last run. */
@@ -64,6 +55,7 @@ interface Misfit {
 
 export class VxlanDevice {
   readonly name: string;
+  readonly #kernel: Kernel;
   readonly #config: VxlanConfig;
   readonly #network: Prefix;
   readonly #networks: readonly Prefix[];
@@ -75,6 +67,7 @@ export class VxlanDevice {
 
   constructor(options: VxlanDeviceOptions) {
     this.#options = options;
+    this.#kernel = options.kernel;
     this.#config = options.config;
     this.#network = options.network;
     this.#networks = options.networks;
@@ -113,18 +106,19 @@ export class VxlanDevice {
     signal?: AbortSignal,
   ): Promise<DeviceChange> {
     const mtuBytes = this.mtuBytes(iface);
-    const found = await findLink(this.name, signal);
+    const found = await this.#kernel.links.find(this.name, signal);
     if (found !== undefined) this.#checkOwner(found);
     let misfit = found && this.#misfit(found, iface);
     let link = found;
     let isSame = true;
-    if (found?.kind === 'vxlan') this.#features = (await readFeatures(this.name, signal)) ?? this.#features;
+    if (found?.kind === 'vxlan')
+      this.#features = (await this.#kernel.settings.features(this.name, signal)) ?? this.#features;
     if (found === undefined || misfit !== undefined) {
-      const uplink = await this.#uplink(iface, signal);
+      const uplink = await this.#uplink(iface);
       misfit = found && this.#misfit(found, uplink);
       if (found === undefined) await this.#make(this.name, uplink, mtuBytes, signal);
       else if (misfit !== undefined) isSame = await this.#mend(found, misfit, uplink, mtuBytes, signal);
-      link = await findLink(this.name, signal);
+      link = await this.#kernel.links.find(this.name, signal);
     }
     if (link === undefined)
       throw new OverlayError('E_KERNEL', `VXLAN device "${this.name}" vanished while it was set up`);
@@ -148,8 +142,8 @@ export class VxlanDevice {
   }
 
   /** The interface under the name it has now. Rejects when it is gone: what there is then stays as it is. */
-  async #uplink(iface: ExternalInterface, signal: AbortSignal | undefined): Promise<ExternalInterface> {
-    const name = await nameOfLink(iface, signal);
+  async #uplink(iface: ExternalInterface): Promise<ExternalInterface> {
+    const name = await this.#kernel.lookup.linkName(iface);
     if (name !== undefined) return { ...iface, name };
     const what = `Cannot make VXLAN device "${this.name}" fit`;
     throw new OverlayError('E_KERNEL', `${what}: interface "${iface.name}" is gone`);
@@ -190,7 +184,7 @@ export class VxlanDevice {
     this.#log.warn({ device: this.name, reason }, 'making the VXLAN device anew');
     if (isChangeable) {
       // One of the same VNI and port cannot stand beside it (EEXIST).
-      await deleteLink(this.name, signal);
+      await this.#kernel.links.delete(this.name, signal);
       await this.#make(this.name, iface, mtuBytes, signal);
     } else {
       await this.#replace(found, iface, mtuBytes, signal);
@@ -200,17 +194,17 @@ export class VxlanDevice {
 
   /** Changes the device in place. False when the kernel does not do that: older ones keep some of these settings. */
   async #change(found: Link, iface: ExternalInterface, signal: AbortSignal | undefined): Promise<boolean> {
-    const words = ['link', 'set', 'dev', this.name, ...this.#words(iface)];
+    const words = this.#words(iface);
     if (found.data['group'] !== undefined) words.push('remote', '0.0.0.0');
     try {
-      await ip(words, signal);
+      await this.#kernel.links.change(this.name, words, signal);
     } catch (error) {
       const isRefused =
         error instanceof OverlayError && /Cannot change|not supported|Invalid argument/.test(error.message);
       if (isRefused) return false;
       throw error;
     }
-    const link = await findLink(this.name, signal);
+    const link = await this.#kernel.links.find(this.name, signal);
     return link !== undefined && this.#misfit(link, iface) === undefined;
   }
 
@@ -228,12 +222,12 @@ export class VxlanDevice {
       await this.#make(name, iface, mtuBytes, signal);
       // A port that somebody holds is refused when the device goes up. On the same port only the former one tells.
       if (former.kind !== 'vxlan' || former.data['port'] !== port) {
-        await writeInterfaceSysctl('ipv6', name, 'disable_ipv6', '1');
+        await this.#kernel.settings.setInterfaceSysctl('ipv6', name, 'disable_ipv6', '1');
         await this.#setUp(name, signal);
-        await setLink(name, { isUp: false }, signal);
+        await this.#kernel.links.set(name, { isUp: false }, signal);
       }
-      await deleteLink(this.name, signal);
-      await setLink(name, { name: this.name }, signal);
+      await this.#kernel.links.delete(this.name, signal);
+      await this.#kernel.links.set(name, { name: this.name }, signal);
     } catch (error) {
       await this.#discard(name, signal);
       throw error;
@@ -241,7 +235,8 @@ export class VxlanDevice {
   }
 
   async #discard(name: string, signal: AbortSignal | undefined): Promise<void> {
-    if ((await findLink(name, signal))?.kind === 'vxlan') await deleteLink(name, signal);
+    if ((await this.#kernel.links.find(name, signal))?.kind === 'vxlan')
+      await this.#kernel.links.delete(name, signal);
   }
 
   /** What comes after the name, for a new device and for one that is changed. */
@@ -263,7 +258,7 @@ export class VxlanDevice {
     words.push('dstport', String(port));
     if (hasGbp) words.push('gbp');
     try {
-      await createLink(name, words, signal);
+      await this.#kernel.links.create(name, words, signal);
     } catch (cause) {
       throw await this.#explain(cause, iface, signal);
     }
@@ -279,7 +274,7 @@ export class VxlanDevice {
     const { vni, port } = this.#config;
     const what = `Cannot make VXLAN device "${this.name}" (VNI ${vni}, port ${port}, on "${iface.name}")`;
     if (meansTaken(cause)) {
-      const links = await listLinks(signal);
+      const links = await this.#kernel.links.all(signal);
       const holder = links.find((link) => {
         const isOnPort = link.kind === 'vxlan' && link.data['port'] === port;
         return isOnPort && link.name !== this.name && (link.data['id'] === vni || link.isUp);
@@ -311,15 +306,15 @@ export class VxlanDevice {
     if (wrongMac || wrongMtu || wrongAlias) {
       if (!isNew)
         this.#log.info({ device: this.name, mtuBytes, mac: this.#mac }, 'setting the VXLAN device right');
-      await setLink(
+      await this.#kernel.links.set(
         this.name,
         { mtuBytes, alias: formatMark(this.#network), ...(wrongMac ? { mac: this.#mac! } : {}) },
         signal,
       );
     }
     // Only IPv4 is carried: router advertisements or link-local traffic from a peer's side have no business here.
-    await writeInterfaceSysctl('ipv6', this.name, 'accept_ra', '0');
-    await writeInterfaceSysctl('ipv6', this.name, 'disable_ipv6', '1');
+    await this.#kernel.settings.setInterfaceSysctl('ipv6', this.name, 'accept_ra', '0');
+    await this.#kernel.settings.setInterfaceSysctl('ipv6', this.name, 'disable_ipv6', '1');
     await this.#loosenReversePath();
     if (!link.isUp) await this.#setUp(this.name, signal);
     return !isNew && (wrongMac || wrongMtu || wrongAlias || !link.isUp);
@@ -331,12 +326,13 @@ export class VxlanDevice {
     const wanted = new Map(this.#features);
     if (!hasTxChecksum) wanted.set(TX_CHECKSUM, false);
     if (wanted.size === 0) return true;
-    const current = (isNew ? await readFeatures(this.name, signal) : this.#features) ?? new Map();
+    const current =
+      (isNew ? await this.#kernel.settings.features(this.name, signal) : this.#features) ?? new Map();
     const differing = new Map(differingFeatures(wanted, current));
     if (!hasTxChecksum && !current.has(TX_CHECKSUM)) differing.set(TX_CHECKSUM, false); // tells what is missing
     if (differing.size === 0) return true;
     try {
-      await setFeatures(this.name, differing, signal);
+      await this.#kernel.settings.setFeatures(this.name, differing, signal);
       this.#log.info(
         { device: this.name, features: Object.fromEntries(differing) },
         'set features by ethtool',
@@ -350,7 +346,7 @@ export class VxlanDevice {
 
   async #setUp(name: string, signal: AbortSignal | undefined): Promise<void> {
     try {
-      await setLink(name, { isUp: true }, signal);
+      await this.#kernel.links.set(name, { isUp: true }, signal);
     } catch (cause) {
       if (!meansTaken(cause)) throw cause;
       const message = `Cannot bring up VXLAN device "${this.name}": UDP port ${this.#config.port} is in use`;
@@ -367,11 +363,11 @@ export class VxlanDevice {
    */
   async #loosenReversePath(): Promise<void> {
     const values = await Promise.all([
-      readSysctl('net/ipv4/conf/all/rp_filter'),
-      readInterfaceSysctl('ipv4', this.name, 'rp_filter'),
+      this.#kernel.settings.sysctl('net/ipv4/conf/all/rp_filter'),
+      this.#kernel.settings.interfaceSysctl('ipv4', this.name, 'rp_filter'),
     ]);
     if (Math.max(...values.map(Number)) === 1)
-      await writeInterfaceSysctl('ipv4', this.name, 'rp_filter', '2');
+      await this.#kernel.settings.setInterfaceSysctl('ipv4', this.name, 'rp_filter', '2');
   }
 
   /** The /32 serves as the source of what this host itself sends into the overlay; it makes no broadcast route. */
@@ -385,12 +381,12 @@ export class VxlanDevice {
           { device: this.name, address: formatPrefix({ address, length }) },
           'removing a former address',
         );
-        await deleteAddress(this.name, { address, length }, signal);
+        await this.#kernel.links.deleteAddress(this.name, { address, length }, signal);
         hasChanged = true;
       }
     }
     if (isThere) return hasChanged;
-    await addAddress(this.name, wanted, signal);
+    await this.#kernel.links.addAddress(this.name, wanted, signal);
     return true;
   }
 }

@@ -7,26 +7,28 @@
 
 import { type Condition, condition } from '../../core/conditions.js';
 import { OverlayError } from '../../core/errors.js';
-import { MemberGuard } from '../../firewall/member-guard.js';
-import { nameOfLink } from '../../kernel/link.js';
 import { parseVxlanConfig } from './config.js';
 import { parseVtepData } from './vtep.js';
 import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
 import type { Prefix } from '../../net/prefix.js';
-import { removeLeftovers } from '../../cleanup/leftovers.js';
 import { PeerProgrammer } from '../../programmer/programmer.js';
 import { VxlanDevice } from './device.js';
-import type { Backend, BackendContext, ExternalInterface, PeerDetail } from '../backend.js';
+import { backendMode } from '../backend.js';
+import type { Backend, BackendContext, ExternalInterface, Guard, PeerDetail } from '../backend.js';
 import type { VxlanConfig } from './config.js';
 import type { RouteLookup } from '../../kernel/route.js';
 import { leaseBackend, type LeaseBackend, type Peer, type PeerDiff } from '../../lease/lease.js';
-import type { PeerPlan, PeerRefusal } from '../../programmer/diff.js';
+import { type KernelObject, RouteObject } from '../../programmer/objects.js';
+import type { Verdict } from '../../programmer/peers.js';
+import { FdbObject, NeighbourObject, TUNNEL_KINDS } from './objects.js';
+import type { BackendPeerStatus } from '../../ops/status.js';
 import type { MetricFamily } from '../../core/metric.js';
 
-/** A backend of type "vxlan". Throws OverlayError E_CONFIG when its settings are wrong. */
-export function openVxlanBackend(context: BackendContext): Backend {
-  return new VxlanBackend(context);
-}
+/** The vxlan mode. open() throws OverlayError E_CONFIG when an MTU does not fit. */
+export const VXLAN = backendMode({
+  parseConfig: parseVxlanConfig,
+  open: (context, config) => new VxlanBackend(context, config),
+});
 
 class VxlanBackend implements Backend {
   readonly type = 'vxlan';
@@ -34,21 +36,19 @@ class VxlanBackend implements Backend {
   readonly #config: VxlanConfig;
   readonly #device: VxlanDevice;
   readonly #programmer: PeerProgrammer;
-  readonly #guard: MemberGuard;
+  readonly #guard: Guard;
   readonly #memberLeases = new Map<string, Ipv4>();
   #iface: ExternalInterface;
   #ownSubnet: Prefix | undefined;
   #isVerifyDue = false;
 
-  constructor(context: BackendContext) {
+  constructor(context: BackendContext, settings: VxlanConfig) {
     const { config, log, iface } = context;
     this.#context = context;
     this.#iface = iface;
-    this.#config = parseVxlanConfig(config.backend);
-    if (this.#config.unknownKeys.length > 0) {
-      log.warn({ keys: this.#config.unknownKeys }, 'network config: unknown keys in Backend ignored');
-    }
+    this.#config = settings;
     this.#device = new VxlanDevice({
+      kernel: context.kernel,
       config: this.#config,
       network: config.network,
       networks: context.networks,
@@ -56,12 +56,14 @@ class VxlanBackend implements Backend {
       log,
     });
     this.#device.mtuBytes(iface); // an MTU that does not fit is told before anything is touched
-    this.#guard = new MemberGuard({
+    this.#guard = context.services.openGuard({
       port: this.#config.port,
       vni: this.#config.vni,
       sourceCheck: context.sourceCheck,
     });
     this.#programmer = new PeerProgrammer({
+      kernel: context.kernel,
+      kinds: TUNNEL_KINDS,
       network: config.network,
       former: context.networks[1],
       tunnelDevice: this.#device.name,
@@ -71,12 +73,17 @@ class VxlanBackend implements Backend {
       prepare: () => this.#prepare(),
       beside: () => this.#syncGuard(),
       afterFirstRun: () =>
-        removeLeftovers({ networks: context.networks, device: this.#device.name, ownsRoutes: true, log }),
+        context.services.removeLeftovers({
+          networks: context.networks,
+          device: this.#device.name,
+          ownsRoutes: true,
+          log,
+        }),
       log,
     });
   }
 
-  async leaseData(): Promise<LeaseBackend> {
+  async publish(): Promise<LeaseBackend> {
     const { name } = this.#device;
     if (!(await this.#context.holdDevice(name)))
       throw new OverlayError(
@@ -87,7 +94,7 @@ class VxlanBackend implements Backend {
     return leaseBackend('vxlan', { VNI: this.#config.vni, VtepMAC: this.#device.mac });
   }
 
-  async open(ownSubnet: Prefix): Promise<{ readonly mtuBytes: number }> {
+  async start(ownSubnet: Prefix): Promise<{ readonly mtuBytes: number }> {
     this.#ownSubnet = ownSubnet;
     await this.#device.ensure(this.#iface, { address: ownSubnet.address, length: 32 });
     await this.#programmer.open();
@@ -111,7 +118,7 @@ class VxlanBackend implements Backend {
     return this.#guard.verify();
   }
 
-  async interfaceChanged(iface: ExternalInterface): Promise<{ readonly mtuBytes: number }> {
+  async underlayChanged(iface: ExternalInterface): Promise<{ readonly mtuBytes: number }> {
     this.#iface = iface;
     await this.#programmer.reconcile();
     return { mtuBytes: this.#device.mtuBytes(iface) };
@@ -147,7 +154,7 @@ class VxlanBackend implements Backend {
         sourceCheck: this.#context.sourceCheck,
         refusedDatagrams: this.#guard.dropped,
       },
-      peers: this.#programmer.peers(),
+      peers: this.#programmer.peers(showTunnel),
     };
   }
 
@@ -177,7 +184,7 @@ class VxlanBackend implements Backend {
     if (this.#ownSubnet === undefined) return;
     // Direct routes name the interface; the device knows it by its index.
     if (this.#config.hasDirectRouting) {
-      const name = await nameOfLink(this.#iface);
+      const name = await this.#context.kernel.lookup.linkName(this.#iface);
       if (name !== undefined) this.#iface = { ...this.#iface, name };
     }
     const change = await this.#device.ensure(this.#iface, { address: this.#ownSubnet.address, length: 32 });
@@ -201,7 +208,7 @@ class VxlanBackend implements Backend {
     this.#guard.add(host.publicIp.v4);
   }
 
-  #planPeer({ id, subnets, host }: Peer, lookup: RouteLookup | undefined): PeerPlan | PeerRefusal {
+  #planPeer({ subnets, host }: Peer, lookup: RouteLookup | undefined): Verdict {
     const subnet = subnets.v4;
     const publicIp = host.publicIp.v4;
     if (host.backend.type !== 'vxlan') {
@@ -220,8 +227,8 @@ class VxlanBackend implements Backend {
       !lookup.isLocal &&
       lookup.device === this.#iface.name;
     if (isDirect) {
-      const route = { prefix: subnet, gateway: publicIp, device: lookup.device };
-      return { id, subnet, route, vtep: undefined };
+      const { device } = lookup;
+      return [new RouteObject({ prefix: subnet, gateway: publicIp, device, isOnlink: false })];
     }
     const vtep = parseVtepData(host.backend.data.v4, publicIp, this.#config.vni);
     if (typeof vtep === 'string') return { code: 'invalid', reason: `cannot be reached: ${vtep}` };
@@ -231,7 +238,20 @@ class VxlanBackend implements Backend {
     if (vtep.mac === this.#device.mac) {
       return { code: 'invalid', reason: `publishes VtepMAC ${vtep.mac}, which is this host's own` };
     }
-    const route = { prefix: subnet, gateway: subnet.address, device: this.#device.name, isOnlink: true };
-    return { id, subnet, route, vtep: { mac: vtep.mac, publicIp } };
+    const { name: device } = this.#device;
+    const { address } = subnet;
+    return [
+      new NeighbourObject(device, { address, mac: vtep.mac }),
+      new FdbObject(device, { mac: vtep.mac, destination: publicIp, isPermanent: true }),
+      new RouteObject({ prefix: subnet, gateway: address, device, isOnlink: true }),
+    ];
   }
+}
+
+function showTunnel(objects: readonly KernelObject[]): Partial<BackendPeerStatus> {
+  const route = objects.find((object) => object instanceof RouteObject);
+  if (route?.device === undefined) return {};
+  const vtepMac = objects.find((object) => object instanceof FdbObject)?.mac;
+  const shown = { device: route.device, isDirect: vtepMac === undefined };
+  return vtepMac === undefined ? shown : { ...shown, vtepMac };
 }

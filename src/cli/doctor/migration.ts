@@ -5,7 +5,7 @@
 
 import { readlinkSync } from 'node:fs';
 import { basename } from 'node:path';
-import { BACKENDS } from '../../backend/registry.js';
+import { BACKEND_TYPES } from '../../backend/registry.js';
 import { parseUdpBackend } from '../../backend/udp/config.js';
 import { ALL_FLAGS, type Flags, valuesByName } from '../../config/flags.js';
 import { leasableRange, type NetworkConfig, parseNetworkConfig } from '../../config/network-config.js';
@@ -188,8 +188,8 @@ function connect(flags: Flags['etcd']): EtcdConnection | undefined {
 
 /** The port that the hosts talk on; undefined for host-gw. Throws an Error for a backend that twilld has not. */
 function portOf({ backendType, backend }: NetworkConfig): number | undefined {
-  if (!Object.hasOwn(BACKENDS, backendType))
-    throw new Error(`Backend.Type is "${backendType}": expected one of ${Object.keys(BACKENDS).join(', ')}`);
+  if (!BACKEND_TYPES.includes(backendType))
+    throw new Error(`Backend.Type is "${backendType}": expected one of ${BACKEND_TYPES.join(', ')}`);
   if (backendType === 'host-gw') return undefined;
   return (backendType === 'udp' ? parseUdpBackend(backend) : parseVxlanConfig(backend)).port;
 }

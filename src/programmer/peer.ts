@@ -1,0 +1,140 @@
+// A peer of a kernel mode: what it needs, what the kernel has of it, and what is wrong.
+//
+//   waiting → programmed | failed (tried again, alone) | refused (looked at again in every full run)
+
+import { Backoff } from '../core/waiting.js';
+import type { ConditionCode } from '../core/conditions.js';
+import type { Peer } from '../lease/lease.js';
+import { formatPrefix } from '../net/prefix.js';
+import type { PeerRefusalCode, PeerState } from '../ops/status.js';
+import type { KernelObject, PeerRefusal } from './objects.js';
+
+const RETRY_MIN_MS = 200;
+const RETRY_MAX_MS = 30_000;
+
+/** The condition that a refused peer is. */
+export const REFUSAL_CONDITIONS = {
+  other_type: 'peer-other-type',
+  route_loop: 'peer-route-loop',
+  off_link: 'peer-off-link',
+  invalid: 'peer-invalid',
+  conflict: 'peer-route-conflict',
+} as const satisfies Record<PeerRefusalCode, ConditionCode>;
+
+/** The kernel refused something of a peer. */
+interface Failure {
+  readonly message: string;
+  readonly backoff: Backoff;
+  readonly retryAtMs: number;
+}
+
+/** What the programmer knows of one lease. */
+export class PeerRecord {
+  #lease: Peer;
+  /** The lease that `#verdict` was made from. */
+  #judged: Peer | undefined;
+  #verdict: readonly KernelObject[] | PeerRefusal = [];
+  /** What the kernel took entirely; the same array as `objects` unless something failed or is waiting. */
+  #done: readonly KernelObject[] | undefined;
+  #failure: Failure | undefined;
+  /** Reason of the refusal that was told last. */
+  #told: string | undefined;
+
+  constructor(lease: Peer) {
+    this.#lease = lease;
+  }
+
+  get lease(): Peer {
+    return this.#lease;
+  }
+
+  /** What it needs in the kernel; empty before it is judged, and while it is refused. */
+  get objects(): readonly KernelObject[] {
+    return isRefusal(this.#verdict) ? [] : this.#verdict;
+  }
+
+  /** What the kernel is known to have of it. */
+  get done(): readonly KernelObject[] | undefined {
+    return this.#done;
+  }
+
+  get isRefused(): boolean {
+    return isRefusal(this.#verdict);
+  }
+
+  get hasFailed(): boolean {
+    return this.#failure !== undefined;
+  }
+
+  /** When it is tried again, by the clock of fail(); Infinity when it has not failed. */
+  get retryAtMs(): number {
+    return this.#failure?.retryAtMs ?? Infinity;
+  }
+
+  /** Whether the kernel holds what packets to it need. */
+  get isCarried(): boolean {
+    return this.#done !== undefined && this.#failure === undefined;
+  }
+
+  /** Its lease is another one now. */
+  change(lease: Peer): void {
+    this.#lease = lease;
+    this.#failure = undefined;
+  }
+
+  /** What it gets from now on. */
+  judge(verdict: readonly KernelObject[] | PeerRefusal): void {
+    this.#judged = this.#lease;
+    this.#verdict = verdict;
+    if (isRefusal(verdict)) this.#failure = this.#done = undefined;
+  }
+
+  /** The kernel took `objects`; a lease that changed meanwhile is waiting again. */
+  succeed(objects: readonly KernelObject[]): void {
+    if (this.#verdict !== objects || this.#judged !== this.#lease) return;
+    this.#failure = undefined;
+    this.#done = objects;
+  }
+
+  /** The kernel refused something. True the first time in a row. */
+  fail(message: string, nowMs: number, random: () => number): boolean {
+    const backoff = this.#failure?.backoff ?? new Backoff(RETRY_MIN_MS, RETRY_MAX_MS, random);
+    const isFirst = this.#failure === undefined;
+    this.#failure = { message, backoff, retryAtMs: nowMs + backoff.next() };
+    this.#done = undefined;
+    return isFirst;
+  }
+
+  /** Why it is refused, when that has not been told yet. */
+  takeNews(): string | undefined {
+    const reason = isRefusal(this.#verdict) ? this.#verdict.reason : undefined;
+    const isNews = reason !== this.#told;
+    this.#told = reason;
+    return isNews ? reason : undefined;
+  }
+
+  state(): PeerState {
+    if (this.#judged !== this.#lease) return { state: 'waiting' };
+    if (this.#failure !== undefined) return { state: 'failed', reason: this.#failure.message };
+    if (isRefusal(this.#verdict)) return { state: 'refused', ...this.#verdict };
+    return { state: this.#done === this.#verdict ? 'programmed' : 'waiting' };
+  }
+
+  /** What is wrong with it; undefined when nothing is. */
+  fault(): { readonly code: ConditionCode; readonly text: string } | undefined {
+    const subnet = formatPrefix(this.#lease.subnets.v4);
+    if (this.#failure !== undefined) {
+      const text = `peer ${subnet} cannot be programmed: ${this.#failure.message}`;
+      return { code: 'peer-unprogrammed', text };
+    }
+    if (!isRefusal(this.#verdict)) return undefined;
+    return {
+      code: REFUSAL_CONDITIONS[this.#verdict.code],
+      text: `peer ${subnet} ${this.#verdict.reason}`,
+    };
+  }
+}
+
+export function isRefusal(verdict: readonly KernelObject[] | PeerRefusal): verdict is PeerRefusal {
+  return 'code' in verdict;
+}

@@ -1,0 +1,102 @@
+// The host-gw mode on a kernel in memory.
+
+import t from 'tap';
+import { formatIpv4 } from '../../../../src/net/ipv4.js';
+import { parsePrefix } from '../../../../src/net/prefix.js';
+import { codesOf, textsOf } from '../../../support/conditions.js';
+import { openHost, turnsUntil } from '../../../support/fake-kernel-host.js';
+import { leaseOf } from '../../../support/leases.js';
+
+const CONFIG = '{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw"}}';
+const NETWORK = parsePrefix('10.5.0.0/16')!;
+const OWN = parsePrefix('10.5.1.0/24')!;
+
+const peer = (number: number, publicIp = `192.0.2.${number}`, backendType = 'host-gw') =>
+  leaseOf({ subnet: `10.5.${number}.0/24`, publicIp, backendType });
+
+async function started() {
+  const host = await openHost({ config: CONFIG });
+  t.strictSame((await host.backend.publish()).type, 'host-gw');
+  const { mtuBytes } = await host.backend.start(OWN);
+  t.equal(mtuBytes, 1500);
+  const apply = (...added: ReturnType<typeof peer>[]): void =>
+    host.backend.apply({ added, changed: [], removed: [] });
+  const stateOf = (id: string) => host.backend.status().peers.find((one) => one.id === id)?.['state'];
+  return { ...host, apply, stateOf };
+}
+
+t.test('a peer on the link is a gateway, and an echo goes to it', async (t) => {
+  const { kernel, backend, apply, stateOf, sweeps } = await started();
+  apply(peer(2));
+  await turnsUntil(() => stateOf('10.5.2.0-24') === 'programmed', 'the route');
+  t.strictSame(kernel.shown(NETWORK), ['10.5.2.0/24 via 192.0.2.2 dev eth0 proto 94']);
+  t.equal(formatIpv4(backend.echoTarget(peer(2))!), '192.0.2.2');
+  t.match(backend.status(), { detail: { interface: 'eth0' }, peers: [{ device: 'eth0', isDirect: true }] });
+  await turnsUntil(() => sweeps() === 1, 'leftovers of other modes');
+  t.strictSame(textsOf(backend), []);
+  await backend.close();
+  t.equal(kernel.shown(NETWORK).length, 1, 'routes stay at the end');
+});
+
+t.test('peers that cannot be gateways are refused, each with its reason', async (t) => {
+  const { kernel, backend, apply } = await started();
+  kernel.addRoute({
+    prefix: parsePrefix('198.51.100.0/24')!,
+    gateway: leaseOf({ subnet: '10.5.9.0/24', publicIp: '192.0.2.254' }).host.publicIp.v4,
+    device: 'eth0',
+    protocol: 3,
+  });
+  apply(
+    peer(2, '198.51.100.2'),
+    peer(3, '203.0.113.3'),
+    peer(4, '192.0.2.4', 'vxlan'),
+    peer(5, '192.0.2.1'),
+    peer(6),
+  );
+  await turnsUntil(() => textsOf(backend).length === 3, 'refusals');
+  t.strictSame(codesOf(backend).sort(), ['peer-invalid', 'peer-off-link', 'peer-other-type']);
+  const texts = textsOf(backend).join('\n');
+  t.match(texts, 'is behind router 192.0.2.254');
+  t.match(texts, 'has no route to 203.0.113.3');
+  t.match(texts, 'uses backend "vxlan"');
+  t.match(texts, "this host's own address 192.0.2.1");
+  t.strictSame(kernel.shown(NETWORK), ['10.5.6.0/24 via 192.0.2.6 dev eth0 proto 94']);
+  t.equal(backend.echoTarget(peer(2)), undefined);
+  await backend.close();
+});
+
+t.test('a rename of the interface is followed, and its end removes no route', async (t) => {
+  const { kernel, backend, apply, stateOf } = await started();
+  apply(peer(2));
+  await turnsUntil(() => stateOf('10.5.2.0-24') === 'programmed', 'the route');
+  kernel.renameLink('eth0', 'wan0');
+  await backend.reconcile();
+  t.strictSame(kernel.shown(NETWORK), ['10.5.2.0/24 via 192.0.2.2 dev wan0 proto 94']);
+  t.match(backend.status(), { detail: { interface: 'wan0' } });
+  kernel.performed.length = 0;
+  kernel.removeLink('wan0');
+  await backend.reconcile();
+  t.strictSame(kernel.performed, []);
+  t.match(textsOf(backend)[0], /interface "wan0" is gone/);
+  await backend.close();
+});
+
+t.test('behind NAT it does not start, and says so when NAT comes later', async (t) => {
+  await t.rejects(openHost({ config: CONFIG, publicIp: '203.0.113.1' }), {
+    code: 'E_BACKEND',
+    message: /cannot work behind NAT: public IP 203\.0\.113\.1 differs from 192\.0\.2\.1/,
+  });
+  const { backend, context } = await started();
+  const publicIp = peer(2, '203.0.113.1').host.publicIp.v4;
+  await backend.underlayChanged({ ...context.iface, publicIp });
+  t.strictSame(codesOf(backend), ['public-ip-nat']);
+  await backend.close();
+});
+
+t.test('unknown keys of the Backend object are warned of', async (t) => {
+  const { log, backend } = await openHost({
+    config: '{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw","Prot":1}}',
+  });
+  t.match(log.join(), /unknown keys in Backend ignored/);
+  await backend.close();
+});

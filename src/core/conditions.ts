@@ -175,6 +175,7 @@ export const CONDITIONS = {
   'leases-too-many': warning('cluster', 'more leases than can be held', 'remove old ones'),
 } as const satisfies Record<string, Kind>;
 
+/** A stable code; docs/operations.md says what each means and what to do. */
 export type ConditionCode = keyof typeof CONDITIONS;
 
 /** Something that holds at this moment. */

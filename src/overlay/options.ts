@@ -33,9 +33,10 @@ export interface OverlayOptions {
   readonly surroundings?: Partial<Surroundings>;
 }
 
-/** Why an overlay does not go on by itself; it is to be closed then. */
+/**
+ * Why an overlay does not go on by itself; it is to be closed then. "lost": the own lease is gone for good, and `error`
+ * is E_LEASE_LOST. "outdated": the store's config makes another overlay than the saved table, from which this one was
+ * started; it is to be opened again.
+ */
 export type OverlayEnd =
-  /** The store's config makes another overlay than the saved table, from which it was started: to be opened again. */
-  | { readonly kind: 'outdated' }
-  /** The own lease is gone for good: E_LEASE_LOST. */
-  | { readonly kind: 'lost'; readonly error: OverlayError };
+  { readonly kind: 'outdated' } | { readonly kind: 'lost'; readonly error: OverlayError };

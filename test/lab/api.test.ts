@@ -32,3 +32,22 @@ t.test('the data path alone', { skip }, async (t) => {
   t.equal(await lab.end(example), 0);
   t.match(example.log(), /[3-9] packets were sent/);
 });
+
+t.test('an overlay', { skip }, async (t) => {
+  const lab = Lab.open('api-');
+  t.teardown(() => lab.close());
+  const [a, b] = [lab.addHost(1), lab.addHost(2)];
+  const staticFile = join(lab.dir, 'static.json');
+  writeTable(staticFile, tableOf([a, b]));
+  await startDaemon(lab, b, staticFile);
+  const files = [staticFile, join(a.dir, 'subnet.env')];
+  const example = await runExample(lab, a.ns, 'overlay.ts', /this host has 10\.5\.1\.0\/24/, files);
+  const ping = ['-c', '3', '-i', '0.2', '-W', '2', b.containerIp];
+  t.equal(
+    (await lab.run(a.containerNs, 'ping', ping, { mustSucceed: false })).code,
+    0,
+    'containers reach each other',
+  );
+  t.equal(await lab.end(example), 0);
+  t.notMatch(example.log(), /cannot go on/);
+});

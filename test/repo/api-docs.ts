@@ -4,6 +4,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import ts from 'typescript';
+import { type FlagGroup, FLAGS } from '../../src/config/flags.js';
 
 const ROOT = new URL('../../', import.meta.url).pathname;
 
@@ -79,9 +80,10 @@ class Writer {
       if (isOfStatus(declaration)) types.push(`\`${symbol.name}\``);
       else parts.push(this.#entry(symbol.name, target, declaration));
     }
+    if (source === 'src/api/overlay.ts') parts.push(optionsMarkdown());
     if (types.length > 0)
       parts.push(
-        `The types of the status document, ${types.join(', ')}, are described in [operations](operations.md#status).`,
+        `The types of the status document, ${types.join(', ')}, are those of [status.schema.json](status.schema.json).`,
       );
     if (known.length > 0) parts.push(known.join(' '));
     return parts.join('\n\n');
@@ -131,6 +133,29 @@ class Writer {
     const tags = ts.getJSDocCommentsAndTags(node).filter(ts.isJSDoc);
     return flat(tags.map(({ comment }) => ts.getTextOfJSDocComment(comment) ?? '').join(' '));
   }
+}
+
+/** The options of openOverlay() by group, with the flags of twilld that they stand for. */
+function optionsMarkdown(): string {
+  const { etcd, store, underlay, backend, offloads, firewall, probes } = FLAGS;
+  const groups: Readonly<Record<string, FlagGroup>> = {
+    store,
+    etcd,
+    underlay,
+    backend,
+    offloads,
+    firewall,
+    probes,
+  };
+  const rows = Object.entries(groups).flatMap(([group, flags]) =>
+    Object.entries(flags).map(
+      ([key, { name, otherwise }]) =>
+        `| \`${group}.${key}\` | \`--${name}\` | \`${JSON.stringify(otherwise)}\` |`,
+    ),
+  );
+  const head = ['| option | flag of twilld | default |', '| --- | --- | --- |'];
+  const intro = 'What each flag does is in [operations](operations.md#command-line).';
+  return ['### Options by group', intro, [...head, ...rows].join('\n')].join('\n\n');
 }
 
 function textOf(comment: string, tags: readonly ts.JSDocTagInfo[]): string {

@@ -60,7 +60,7 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   ],
   daemon: ['core', 'net', 'ops', 'config', 'native', 'kernel', 'store', 'overlay'],
   main: ['core', 'config', 'native', 'daemon'],
-  api: ['core', 'net', 'config', 'native', 'dataplane'],
+  api: ['core', 'net', 'config', 'native', 'dataplane', 'store', 'ops', 'overlay'],
   'test/support': ['core', 'net', 'config', 'lease', 'kernel', 'firewall', 'backend', 'store', 'overlay'],
   bench: ['core', 'net', 'config', 'lease', 'dataplane', 'store', 'test/support'],
 };

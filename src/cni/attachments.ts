@@ -4,18 +4,9 @@
 // One file for each attachment: <dataDir>/<container id> for eth0, as flannel's plugin names it, so that either plugin
 // undoes what the other did; <container id>:<interface> for any other, so that two attachments do not share one.
 
-import {
-  closeSync,
-  fsyncSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeSync,
-} from 'node:fs';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { makeFolder } from '../core/files.js';
+import { makeFolder, replaceFileSync } from '../core/files.js';
 import { CNI_ERROR, CniError } from './cni-error.js';
 import { isObject, type JsonObject } from './request.js';
 
@@ -41,20 +32,11 @@ export function saveAttachment(
   delegate: JsonObject,
 ): void {
   const path = join(dataDir, nameOf(containerId, ifname));
-  const temporary = `${path}${UNFINISHED}`; // a runtime asks for one thing of an attachment at a time
   try {
     makeFolder(dataDir, 0o700);
-    rmSync(temporary, { force: true });
-    const file = openSync(temporary, 'wx', 0o600);
-    try {
-      writeSync(file, JSON.stringify(delegate));
-      fsyncSync(file);
-    } finally {
-      closeSync(file);
-    }
-    renameSync(temporary, path);
+    // A runtime asks for one thing of an attachment at a time.
+    replaceFileSync(path, 0o600, JSON.stringify(delegate), path + UNFINISHED);
   } catch (error) {
-    rmSync(temporary, { force: true });
     throw new CniError(CNI_ERROR.io, `cannot keep ${path}: ${(error as Error).message}`);
   }
 }

@@ -1,7 +1,22 @@
-// Folders: how one is made together with its parents, and which is its one name. Node's own recursive mkdir never
-// returns when the file system answers ENOENT for a folder whose parent exists, as procfs does.
+// Folders: making one with all above it, and knowing one under whatever name. Files: replacing one in one step.
+//
+// Node's own recursive mkdir never returns when the file system answers ENOENT for a folder whose parent exists, as
+// procfs does.
 
-import { existsSync, mkdirSync, realpathSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fchmodSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
+import { type FileHandle, open, readdir, rename, unlink } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 
 /**
@@ -29,5 +44,84 @@ export function realFolder(path: string): string {
   } catch {
     const parent = dirname(resolve(path));
     return parent === resolve(path) ? parent : join(realFolder(parent), basename(path));
+  }
+}
+
+// Beside the file, so that both are on one file system; never through a link that somebody has put there.
+const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+const FOLDER = constants.O_RDONLY | constants.O_DIRECTORY;
+
+/**
+ * Replaces the file at `path`, or makes it, with this mode whatever the umask: whoever reads it sees what was there or
+ * the new content, also after a crash. A link there is replaced, not followed. What a process that was killed in here has
+ * left is removed; two at it at once may fail, so that one tries again. Rejects with ErrnoException, or with what `write`
+ * rejects with, the file untouched.
+ */
+export async function replaceFile(
+  path: string,
+  mode: number,
+  write: (file: FileHandle) => Promise<unknown>,
+): Promise<void> {
+  const folder = dirname(path);
+  const stem = `.${basename(path)}.`;
+  for (const name of await readdir(folder)) {
+    if (name.startsWith(stem) && /^\d+$/.test(name.slice(stem.length)))
+      await unlink(join(folder, name)).catch(() => undefined);
+  }
+  const temporary = join(folder, `${stem}${process.pid}`);
+  try {
+    await withFile(temporary, NEW_FILE, mode, async (file) => {
+      await write(file);
+      await file.chmod(mode);
+      await file.sync();
+    });
+    await rename(temporary, path);
+  } catch (error) {
+    await unlink(temporary).catch(() => undefined);
+    throw error;
+  }
+  await withFile(folder, FOLDER, 0, (file) => file.sync());
+}
+
+async function withFile(
+  path: string,
+  flags: number,
+  mode: number,
+  use: (file: FileHandle) => Promise<unknown>,
+): Promise<void> {
+  const file = await open(path, flags, mode);
+  try {
+    await use(file);
+  } finally {
+    await file.close();
+  }
+}
+
+/**
+ * The same for programs that do one thing and end. `temporary` is where the new text is written first: the caller knows
+ * it, and removes what a process that was killed has left there. Throws ErrnoException.
+ */
+export function replaceFileSync(path: string, mode: number, text: string, temporary: string): void {
+  rmSync(temporary, { force: true });
+  try {
+    withFileSync(temporary, NEW_FILE, mode, (file) => {
+      writeSync(file, text);
+      fchmodSync(file, mode);
+      fsyncSync(file);
+    });
+    renameSync(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
+  }
+  withFileSync(dirname(path), FOLDER, 0, fsyncSync);
+}
+
+function withFileSync(path: string, flags: number, mode: number, use: (file: number) => void): void {
+  const file = openSync(path, flags, mode);
+  try {
+    use(file);
+  } finally {
+    closeSync(file);
   }
 }

@@ -4,11 +4,10 @@
 // It is sourced by scripts that run as root, so it is written only from numbers, replaced in one step, and never
 // through a link; what is read back is taken only where it has exactly the form that is written.
 
-import { constants } from 'node:fs';
-import { lstat, open, readdir, readFile, rename, unlink } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { lstat, readFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { OverlayError } from '../core/errors.js';
-import { makeFolder } from '../core/files.js';
+import { makeFolder, replaceFile } from '../core/files.js';
 import { formatIpv4, ipv4 } from '../net/ipv4.js';
 import { formatPrefix, parseCidr, type Prefix, prefixOf } from '../net/prefix.js';
 
@@ -50,7 +49,7 @@ export async function writeSubnetFile(path: string, content: SubnetFile): Promis
   try {
     makeFolder(dirname(path), 0o755);
     await refuseUnusual(path);
-    await replaceFile(path, formatSubnetFile(content));
+    await replaceFile(path, MODE, (file) => file.writeFile(formatSubnetFile(content)));
   } catch (error) {
     throw new OverlayError('E_FILE', `Cannot write subnet file ${path}: ${(error as Error).message}`, {
       cause: error,
@@ -64,37 +63,6 @@ async function refuseUnusual(path: string): Promise<void> {
     throw error;
   });
   if (found?.isFile() === false) throw new Error('it is a link or no regular file');
-}
-
-async function replaceFile(path: string, text: string): Promise<void> {
-  const stem = `.${basename(path)}.`;
-  const temporary = join(dirname(path), `${stem}${process.pid}`);
-  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-  // Left by processes that were killed in here, ours by one with our pid. One that is at it now fails and tries again.
-  for (const name of await readdir(dirname(path))) {
-    if (!name.startsWith(stem) || !/^\d+$/.test(name.slice(stem.length))) continue;
-    await unlink(join(dirname(path), name)).catch(() => undefined);
-  }
-  try {
-    const file = await open(temporary, flags, MODE);
-    try {
-      await file.writeFile(text);
-      await file.chmod(MODE); // whatever the umask
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, path);
-  } catch (error) {
-    await unlink(temporary).catch(() => undefined);
-    throw error;
-  }
-  const directory = await open(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY);
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
-  }
 }
 
 /** Reads what an earlier run wrote. A missing file is an empty answer; what cannot be used is left out and named. */

@@ -1,6 +1,6 @@
 // The last good table on disk: what a daemon forwards from when it starts while the store is down.
 //
-// One file beside subnet.env, mode 0600, replaced atomically (temporary file, fsync, rename). Format:
+// One file beside subnet.env, mode 0600, replaced in one step. Format:
 //
 //   twill-table 1 <sha256 of the rest, hex>\n
 //   {"source":…,"savedAt":…,"config":…,"own":[key,value,etcdLease],
@@ -13,9 +13,9 @@
 import { type Condition, condition } from '../core/conditions.js';
 import { createHash } from 'node:crypto';
 import { closeSync, constants, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
-import { open, rename, unlink } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { makeFolder } from '../core/files.js';
+import { makeFolder, replaceFile } from '../core/files.js';
 import type { Ipv4Lease, Ipv4LeaseHost } from '../lease/lease.js';
 import { flatLease } from '../lease/flat-lease.js';
 import { formatLeaseKey, formatLeaseValue, parseLeaseKey, parseLeaseValue } from '../lease/lease-codec.js';
@@ -178,7 +178,8 @@ export class TableCache {
     const table = build();
     if (table === undefined) return;
     try {
-      await replaceFile(this.#path, table);
+      makeFolder(dirname(this.#path), 0o755);
+      await replaceFile(this.#path, 0o600, (file) => writeTable(file, table));
       // Much of it is work on the main thread: at most a twentieth of its time goes into it.
       this.#intervalMs = Math.max(MIN_INTERVAL_MS, 20 * (performance.now() - startedAtMs));
       this.#problem = undefined;
@@ -192,34 +193,15 @@ export class TableCache {
   }
 }
 
-async function replaceFile(path: string, table: SavedTable): Promise<void> {
-  makeFolder(dirname(path), 0o755);
-  const temporary = `${path}.tmp`;
-  await unlink(temporary).catch(() => undefined); // left by a process that was killed
-  try {
-    const file = await open(
-      temporary,
-      constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW,
-      0o600,
-    );
-    try {
-      // The first line is as long with as without the checksum, which is known last.
-      const hash = createHash('sha256');
-      await file.write(`${MAGIC}${hash.copy().digest('hex')}\n`);
-      for (const part of bodyOf(table)) {
-        hash.update(part);
-        await file.write(part);
-      }
-      await file.write(hash.digest('hex'), MAGIC.length);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, path); // replaces a symlink, never follows it
-  } catch (error) {
-    await unlink(temporary).catch(() => undefined);
-    throw error;
+/** The first line is as long with as without the checksum, which is known last. */
+async function writeTable(file: FileHandle, table: SavedTable): Promise<void> {
+  const hash = createHash('sha256');
+  await file.write(`${MAGIC}${hash.copy().digest('hex')}\n`);
+  for (const part of bodyOf(table)) {
+    hash.update(part);
+    await file.write(part);
   }
+  await file.write(hash.digest('hex'), MAGIC.length);
 }
 
 /** The text of the file, or of its first `bytes`. */

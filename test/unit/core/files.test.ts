@@ -1,9 +1,9 @@
-// Folders under the names that operators give them.
+// Folders under the names that operators give them, and files that are replaced.
 
-import { mkdirSync, realpathSync, symlinkSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, realpathSync, statSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { realFolder } from '../../../src/core/files.js';
+import { realFolder, replaceFile, replaceFileSync } from '../../../src/core/files.js';
 
 t.test('realFolder() knows a folder through links, there or not', (t) => {
   const root = realpathSync(t.testdir());
@@ -15,4 +15,61 @@ t.test('realFolder() knows a folder through links, there or not', (t) => {
   t.equal(realFolder('no-such/folder'), join(process.cwd(), 'no-such/folder'));
   t.equal(realFolder('/'), '/');
   t.end();
+});
+
+const WAYS: readonly (readonly [
+  name: string,
+  replace: (path: string, mode: number, text: string) => unknown,
+])[] = [
+  ['replaceFile()', (path, mode, text) => replaceFile(path, mode, (file) => file.writeFile(text))],
+  ['replaceFileSync()', (path, mode, text) => replaceFileSync(path, mode, text, `${path}~`)],
+];
+
+for (const [name, replace] of WAYS) {
+  t.test(
+    `${name} makes and replaces, with the mode whatever the umask, and leaves nothing beside`,
+    async (t) => {
+      const folder = t.testdir();
+      const path = join(folder, 'file');
+      const umask = process.umask(0o077);
+      t.teardown(() => process.umask(umask));
+      for (const text of ['one', 'another']) {
+        await replace(path, 0o644, text);
+        t.equal(readFileSync(path, 'utf8'), text);
+        t.equal(statSync(path).mode & 0o777, 0o644);
+      }
+      t.strictSame(readdirSync(folder), ['file']);
+    },
+  );
+
+  t.test(`${name} replaces a link, and does not write through it`, async (t) => {
+    const folder = t.testdir({ precious: 'p' });
+    const path = join(folder, 'file');
+    symlinkSync('precious', path);
+    symlinkSync('precious', `${path}~`);
+    symlinkSync('precious', join(folder, `.file.${process.pid}`));
+    await replace(path, 0o600, 'new');
+    t.equal(readFileSync(path, 'utf8'), 'new');
+    t.equal(readFileSync(join(folder, 'precious'), 'utf8'), 'p');
+  });
+
+  t.test(`${name} that fails leaves what was there, and nothing beside`, async (t) => {
+    const folder = t.testdir({ file: { inside: '' } });
+    const replacing = Promise.resolve().then(() => replace(join(folder, 'file'), 0o600, 'new'));
+    await t.rejects(replacing, { code: /^E(ISDIR|EXIST|NOTEMPTY)$/ });
+    t.strictSame(readdirSync(folder), ['file']);
+    const missing = Promise.resolve().then(() => replace(join(folder, 'none/file'), 0o600, 'new'));
+    await t.rejects(missing, { code: 'ENOENT' });
+  });
+}
+
+t.test('replaceFile() leaves the file as it is when its text cannot be made', async (t) => {
+  const folder = t.testdir({ file: 'old', '.file.4711': 'left', '.file.x': 'not ours' });
+  const writing = replaceFile(join(folder, 'file'), 0o600, async (file) => {
+    await file.write('half');
+    throw new Error('no more');
+  });
+  await t.rejects(writing, { message: 'no more' });
+  t.equal(readFileSync(join(folder, 'file'), 'utf8'), 'old');
+  t.strictSame(readdirSync(folder).sort(), ['.file.x', 'file']);
 });

@@ -1,4 +1,4 @@
-// Which worker threads have stopped to move, from numbers that grow with every step they make.
+// Finds worker threads that have stopped moving, from numbers that grow with every step they make.
 //
 // A worker steps at least ten times a second, also when there is nothing to do. What counts is the time that was
 // observed: when the observer itself stood still (a suspended machine, a stopped process), the workers did too, so a

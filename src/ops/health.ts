@@ -30,7 +30,7 @@ export interface HealthReport {
   readonly conditions: readonly ActiveCondition[];
 }
 
-/** What one look found otherwise than the look before. */
+/** What has changed since the look before. */
 export interface HealthChange {
   readonly report: HealthReport;
   readonly raised: readonly ActiveCondition[];

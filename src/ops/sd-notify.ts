@@ -55,8 +55,8 @@ export class ServiceNotifier {
   }
 
   /**
-   * Reports at half the interval that the event loop turns, and that what `isAlive` looks at does so, too. Called
-   * again, it looks at that instead.
+   * Feeds the watchdog at half its interval, while the event loop turns and `isAlive` returns true. Called again, it
+   * asks the new `isAlive` instead.
    */
   startWatchdog(isAlive: () => boolean = () => true): void {
     if (!(this.#watchdogMs > 0)) return;

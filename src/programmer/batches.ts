@@ -1,4 +1,4 @@
-// Runs steps in their order, as few batches.
+// Runs steps in their order, in as few batches as possible.
 
 import { meansGone } from '../kernel/ip.js';
 import type { Kernel } from '../kernel/kernel.js';

@@ -41,7 +41,7 @@ export class Claims {
     return undefined;
   }
 
-  /** Gives up what the peer has of these. */
+  /** Releases those of these that the peer has. */
   release(id: string, objects: readonly KernelObject[]): void {
     for (const { kind, key } of objects) {
       if (this.holderOf(kind, key) === id) this.#keysOf(kind).delete(key);

@@ -47,11 +47,11 @@ export interface KernelObject {
 /** What the kernel has of a kind. */
 export interface HeldObject {
   readonly object: KernelObject;
-  /** Of those with its key, the one that the kernel goes by and that an added one takes the place of. */
+  /** Whether the kernel uses this one of all with its key; an added one would replace it. */
   readonly isInForce: boolean;
-  /** Made by us, or by flanneld in our place: it goes when no peer wants it. */
+  /** Made by us, or by flanneld in our place; it is removed when no peer wants it. */
   readonly isOurs: boolean;
-  /** Somebody else's: what is logged when ours takes its place. */
+  /** The fields that are logged when ours replaces it; undefined unless it is somebody else's. */
   readonly foreign?: Readonly<Record<string, unknown>> | undefined;
 }
 
@@ -62,16 +62,16 @@ export interface ObjectKind {
   readonly tool: BatchTool;
   /** Lower ones come first and go last; those of one order do not need each other. */
   readonly order: 0 | typeof LAST_ORDER;
-  /** Several of one key can stand in the kernel: those that are not wanted go after the one that is has come. */
+  /** The kernel can hold several of one key. Those that are not wanted are removed once the wanted one is there. */
   readonly isShared: boolean;
   list(kernel: Kernel, scope: ListScope): Promise<readonly HeldObject[]>;
-  /** Less than 0 when it is `a` that has what both claim; 0 where nothing decides. */
+  /** Negative when `a` gets what both claim, positive when `b` does, 0 when neither has a better claim. */
   compareClaims(a: Peer, b: Peer): number;
-  /** What is said of the peer that does not get `object`, because `holder`, a subnet, has it. */
+  /** The text for a peer that does not get `object` because the subnet `holder` has it. */
   explainLoss(object: KernelObject, holder: string): PeerRefusal;
 }
 
-/** Order of what uses everything else. */
+/** The order of objects that use all others. */
 export const LAST_ORDER = 1;
 
 /** Where to look for what is ours. */
@@ -81,11 +81,11 @@ export interface ListScope {
   readonly former: Prefix | undefined;
   /** Device that is ours alone. */
   readonly tunnelDevice: string | undefined;
-  /** Also in the network of an earlier run, and all on the device. */
+  /** Whether to look in the network of an earlier run, too, and at everything on the device. */
   readonly withElsewhere: boolean;
 }
 
-/** Everything by which routes to one prefix differ, beside where they lead. */
+/** The fields in which routes to one prefix can differ, beside where they lead. */
 interface RouteMark {
   readonly type: Route['type'];
   readonly protocol: number;
@@ -187,7 +187,7 @@ async function listHeldRoutes(kernel: Kernel, scope: ListScope): Promise<HeldRou
   return [...within, ...elsewhere.values()].map((route) => heldRoute(route, device));
 }
 
-/** A route of the kernel's as the difference to what is wanted needs it. */
+/** A route of the kernel in the form in which it is compared. */
 export function heldRoute(route: Route, tunnelDevice: string | undefined): HeldRoute {
   const { prefix, gateway, device, protocol, metric, type, isOnlink } = route;
   const isOurs = protocol === ROUTE_PROTOCOL && type === 'unicast'; // the firewall's blackhole has our protocol too

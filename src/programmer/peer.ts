@@ -76,7 +76,7 @@ export class PeerRecord {
     return this.#done !== undefined && this.#failure === undefined;
   }
 
-  /** Its lease is another one now. */
+  /** The peer has another lease from now on. */
   change(lease: Peer): void {
     this.#lease = lease;
     this.#failure = undefined;
@@ -96,7 +96,7 @@ export class PeerRecord {
     this.#done = objects;
   }
 
-  /** The kernel refused something. True the first time in a row. */
+  /** Notes that the kernel refused something. True for the first of several refusals in a row. */
   fail(message: string, nowMs: number, random: () => number): boolean {
     const backoff = this.#failure?.backoff ?? new Backoff(RETRY_MIN_MS, RETRY_MAX_MS, random);
     const isFirst = this.#failure === undefined;
@@ -105,7 +105,7 @@ export class PeerRecord {
     return isFirst;
   }
 
-  /** Why it is refused, when that has not been told yet. */
+  /** The reason of the refusal, if it was not logged yet. */
   takeNews(): string | undefined {
     const reason = isRefusal(this.#verdict) ? this.#verdict.reason : undefined;
     const isNews = reason !== this.#told;

@@ -22,7 +22,7 @@ export class Peers {
   readonly #records = new Map<string, PeerRecord>();
   readonly #claims = new Claims();
   readonly #changed = new Set<string>();
-  /** What peers had that went. */
+  /** What the peers that are gone had in the kernel. */
   readonly #left: KernelObject[] = [];
   #hasConflict = false;
 
@@ -60,7 +60,7 @@ export class Peers {
     return this.#changed.size + this.#left.length;
   }
 
-  /** Whether two claim one thing: only all of them together tell who has it. */
+  /** Whether two peers claim one object; all peers have to be judged together then. */
   get hasConflict(): boolean {
     return this.#hasConflict;
   }
@@ -107,14 +107,14 @@ export class Peers {
     return this.#claims.isClaimed(object);
   }
 
-  /** Of those that failed, the first to be tried again; Infinity for none. */
+  /** When the first of the failed peers is tried again; Infinity when none has failed. */
   dueAtMs(): number {
     let earliest = Infinity;
     for (const { retryAtMs } of this.#records.values()) earliest = Math.min(earliest, retryAtMs);
     return earliest;
   }
 
-  /** Takes those that are due for changed. */
+  /** Marks the peers whose retry is due as changed. */
   retryDue(nowMs: number): void {
     for (const [id, { retryAtMs }] of this.#records) if (retryAtMs <= nowMs + 1) this.#changed.add(id);
   }
@@ -133,7 +133,7 @@ export class Peers {
       else known.push(fault.text);
     }
     return Array.from(texts, ([code, list]) => {
-      // When the kernel takes no peer at all, it is not the peers.
+      // When the kernel refuses every peer, the fault is not the peers'.
       const isOurs = code === 'peer-unprogrammed' && !hasDone;
       return conditionOfMany(isOurs ? 'kernel-unprogrammed' : code, list);
     });

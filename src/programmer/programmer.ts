@@ -78,7 +78,7 @@ export class PeerProgrammer implements Runner {
     this.#runs = new Runs(this, this.#clock, this.#random);
   }
 
-  /** Programming begins; what apply() was told before is done now. */
+  /** Begins to program, with the changes that apply() was given before. */
   open(): Promise<void> {
     return this.#runs.open();
   }
@@ -144,7 +144,7 @@ export class PeerProgrammer implements Runner {
   }
 
   async run(kind: 'full' | 'changes'): Promise<void> {
-    // What changes from here on, beside's part of it included, is for the next round.
+    // Changes from here on, those of `beside` included, are for the next round.
     const changes = this.#peers.takeChanges();
     const beside = this.#options.beside?.() ?? Promise.resolve();
     const own = kind === 'full' ? this.#runFull() : this.#runChanges(changes.records, changes.left);

@@ -8,7 +8,7 @@ import { Backoff, type Clock } from '../core/waiting.js';
 const RETRY_MIN_MS = 200;
 const RETRY_MAX_MS = 30_000;
 
-/** Whose runs they are. */
+/** The owner of the runs, which does the work of each. */
 export interface Runner {
   /** Whether something changed that the kernel has not been told. */
   hasChanges(): boolean;
@@ -19,7 +19,7 @@ export interface Runner {
   failed(error: unknown, attempts: number): void;
   /** When the first of what the kernel refused is due again, by the clock; Infinity when nothing is. */
   dueAtMs(): number;
-  /** Takes what is due for changed. */
+  /** Marks what is due again as changed. */
   retryDue(nowMs: number): void;
 }
 
@@ -40,7 +40,7 @@ export class Runs {
     this.#backoff = new Backoff(RETRY_MIN_MS, RETRY_MAX_MS, random);
   }
 
-  /** Runs begin: what was asked for before is done now, and a full one in any case. */
+  /** Begins with a full run, which does what was asked for before. */
   open(): Promise<void> {
     if (this.#state === 'new') this.#state = 'open';
     return this.runFull();

@@ -143,3 +143,30 @@ t.test('default paths and ports are written once', (t) => {
   }
   t.end();
 });
+
+t.test('comments name files that are there', (t) => {
+  const folders = ['src', 'addon', 'test', 'bench', 'docs'];
+  const known = new Set(
+    folders.flatMap((folder) =>
+      readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' }).flatMap((name) => {
+        // By the end of its path, of any length.
+        const parts = [folder, ...name.split('/')];
+        return parts.map((_part, i) => parts.slice(i).join('/'));
+      }),
+    ),
+  );
+  const wrong: string[] = [];
+  for (const folder of ['src', 'addon', 'bench', 'test/support']) {
+    for (const name of readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })) {
+      if (!/\.(?:ts|cc|h)$/.test(name)) continue;
+      const comments = read(`${folder}/${name}`).match(/\/\*[\s\S]*?\*\/|(?<![:'"`])\/\/.*/g) ?? [];
+      for (const [path] of comments
+        .join('\n')
+        .matchAll(/(?<![\w/.<>-])[a-z][\w/-]*\.(?:test\.ts|ts|cc|md)\b/g)) {
+        if (!known.has(path)) wrong.push(`${folder}/${name}: ${path}`);
+      }
+    }
+  }
+  t.same(wrong, []);
+  t.end();
+});

@@ -3,7 +3,7 @@
 // Device flannel.<VNI> with the own subnet's .0/32; for each peer a neighbour, an FDB entry and an onlink route; with
 // DirectRouting a plain route for peers on the same link. Everything is left in place at the end, so that the kernel
 // goes on forwarding while no daemon runs, and taken over by the next one. What differs from desired state is repaired
-// by reconcile(); see peer-programmer.ts for the order of things and docs/kernel-modes.md for the whole.
+// by reconcile(); see programmer/programmer.ts for the order of things and docs/kernel-modes.md for the whole.
 
 import { type Condition, condition } from '../../core/conditions.js';
 import { OverlayError } from '../../core/errors.js';

@@ -8,12 +8,15 @@ import { readdirSync, readFileSync } from 'node:fs';
 import {
   ETCD_PREFIX,
   ETCD_PROGRAMS,
+  etcdDaemonArguments,
   joinHost,
+  leasedSubnet,
   restartEtcd,
   startEtcd,
   startEtcdDaemon,
 } from './support/etcd-hosts.js';
 import { Lab, labUnavailable, waitFor } from './support/lab.js';
+import { COLLECT } from './support/many-leases.js';
 import { ensurePackages } from './support/packages.js';
 
 const STORM = 2_000;
@@ -74,8 +77,11 @@ async function main(): Promise<number> {
       Backend: { Type: 'udp' },
     });
     const a = await joinHost(lab, 1);
-    const b = await joinHost(lab, 2);
-    const pid = b.daemon.child.pid!;
+    const bare = lab.addHost(2, { subnet: undefined });
+    const words = [...COLLECT, ...etcdDaemonArguments(bare)];
+    const daemon = await lab.spawnUntil(bare.ns, process.execPath, words, /ready after/);
+    const b = { host: lab.connectContainer(bare, leasedSubnet(bare)) };
+    const pid = daemon.child.pid!;
     const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
     // In transactions of 100; etcd takes 128 operations in one.
     const leases = async (operation: (key: string) => string): Promise<void> => {
@@ -131,6 +137,8 @@ async function main(): Promise<number> {
       await faults[name]();
       await waitFor(reaches, `packets to flow after: ${name}`, 30_000);
       await load.exited;
+      daemon.child.kill('SIGUSR2');
+      await pause(1_000);
       const now = sample(pid);
       samples.push(now);
       console.log(

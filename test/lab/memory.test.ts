@@ -10,7 +10,7 @@ import {
   startEtcd,
 } from '../support/etcd-hosts.js';
 import { Lab, labUnavailable, type Task, waitFor } from '../support/lab.js';
-import { type Entry, leaseEntries, memoryOf, putMany } from '../support/many-leases.js';
+import { COLLECT, type Entry, leaseEntries, memoryOf, putMany } from '../support/many-leases.js';
 import { ensurePackages } from '../support/packages.js';
 import { HEALTH_PORT } from '../support/twill-hosts.js';
 
@@ -25,8 +25,6 @@ const BAD_BYTES = 16_000;
 const MAX_BAD_KEYS_BYTES = 80e6;
 const STILL_BYTES = 1e6;
 const STILL_MS = 1_000;
-/** Makes the daemon collect its garbage when it is told to, so that what is kept does not depend on when V8 did. */
-const COLLECT = ['--expose-gc', '--import', 'data:text/javascript,process.on("SIGUSR2",()=>gc())'];
 const CONFIG = {
   Network: '10.0.0.0/8',
   SubnetLen: 24,

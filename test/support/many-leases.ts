@@ -51,6 +51,9 @@ export async function putMany(lab: Lab, etcd: LabEtcd, entries: Iterable<Entry>)
   await lab.run(etcd.ns, process.execPath, ['-e', PUT], { input: `${lines.join('\n')}\n` });
 }
 
+/** Node's words for a daemon that collects its garbage on SIGUSR2: what it keeps does not depend on when V8 did. */
+export const COLLECT = ['--expose-gc', '--import', 'data:text/javascript,process.on("SIGUSR2",()=>gc())'];
+
 /** Memory of a process in bytes: now, and at most so far. */
 export function memoryOf(task: Task): { readonly bytes: number; readonly peakBytes: number } {
   const status = readFileSync(`/proc/${task.child.pid}/status`, 'latin1');

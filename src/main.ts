@@ -8,8 +8,11 @@ import { setFlagsFromString } from 'node:v8';
 
 // By default V8 lets up to 256 MB of garbage lie before it collects it, and the memory of this host is for its
 // containers. So it collects early, and keeps new objects in a space of 2 MB. The packet loops make no garbage.
-for (const flag of ['--optimize-for-size', '--max-semi-space-size=1', '--semi-space-growth-factor=1'])
-  setFlagsFromString(flag);
+const NO_GROWTH = '--semi-space-growth-factor=1';
+for (const flag of ['--optimize-for-size', '--max-semi-space-size=1', NO_GROWTH]) setFlagsFromString(flag);
+// Whenever a thread gets its heap, V8 sets that factor to 2 for all of them (Heap::ConfigureHeap), and the first 65,000
+// leases would make this one's space for new objects 16 MB.
+process.on('worker', (worker) => worker.once('online', () => setFlagsFromString(NO_GROWTH)));
 
 /** Exit codes; docs/operations.md lists them. */
 const EXIT_FAILURE = 1;

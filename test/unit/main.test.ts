@@ -6,6 +6,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import t from 'tap';
 import { fetchStatus } from '../../src/cli/daemon-client.js';
 
@@ -54,6 +55,39 @@ void t.test('a wrong command line is exit code 2 and one line', async (t) => {
     t.equal(stdout, '');
     t.match(stderr, message);
   }
+});
+
+void t.test('the space for new objects stays small, also after a thread has started', async (t) => {
+  const measure = `
+    import { Worker } from 'node:worker_threads';
+    import { getHeapSpaceStatistics } from 'node:v8';
+    const fill = () => {
+      const kept = Array.from({ length: 500_000 }, (_, i) => ({ i }));
+      const { space_size } = getHeapSpaceStatistics().find(({ space_name }) => space_name === 'new_space');
+      console.log(kept.length, space_size);
+      process.exit();
+    };
+    const wait = () => {
+      if (process.listenerCount('SIGTERM') === 0) return setTimeout(wait, 10);
+      new Worker('', { eval: true }).once('exit', fill);
+    };
+    wait();`;
+  const args = [
+    '--import',
+    'tsx',
+    '--import',
+    `data:text/javascript,${encodeURIComponent(measure)}`,
+    PROGRAM,
+  ];
+  const daemon = [...args, '--etcd-endpoints=http://127.0.0.1:1', '--control-socket=off'];
+  const { stdout } = await promisify(execFile)(process.execPath, daemon, {
+    env: { PATH: process.env['PATH'] },
+    timeout: 20_000,
+  });
+  // Without that it is 32 MB. How far it grows before the thread runs depends on what else the program does then.
+  const [kept, bytes] = stdout.trim().split(' ').map(Number);
+  t.equal(kept, 500_000);
+  t.ok(bytes < 16 << 20, `${bytes} bytes`);
 });
 
 void t.test('signals without a meaning end nothing', async (t) => {

@@ -51,6 +51,16 @@ const HEADER_PARTIAL = 3;
 const HEADER_EPOCHS = LINE_WORDS;
 const HEADER_WORDS = HEADER_EPOCHS + MAX_READERS * LINE_WORDS;
 
+// The writer's own note of a row, of which the sides hold what is published.
+const GIVEN_NETWORK = 0;
+const GIVEN_LENGTH = 1;
+const GIVEN_ADDRESS = 2;
+const GIVEN_PORT = 3;
+const GIVEN_MTU = 4;
+const GIVEN_WORDS = 5;
+/** In place of the length: no lease has the row. */
+const FREE = -1;
+
 // How long a publication waits for a reader that was preempted inside a lookup before it gives way to the next turn.
 const READER_WAIT_MS = 1;
 
@@ -110,9 +120,9 @@ export class RouteTable {
   readonly #sides: readonly [Side, Side];
   /** Row by prefix key; rows of live leases only. */
   readonly #rows = new Map<number, number>();
-  /** Address, port and MTU of each row's peer: an object for each of 65,000 would take six times as much. */
-  readonly #peers = new Int32Array(3 * MAX_ROWS);
-  readonly #prefixes: (Prefix | undefined)[] = [];
+  /** What set() was given for each row, by GIVEN_…: objects for each of 65,000 would take six times as much. */
+  readonly #given = new Int32Array(GIVEN_WORDS * MAX_ROWS);
+  #rowLimit = 0;
   /** By address as a signed integer, which V8 keeps without an object of its own; nearly every peer has one row. */
   readonly #rowsOfPeer = new Map<number, number | Set<number>>();
   readonly #freeRows: number[] = [];
@@ -144,7 +154,7 @@ export class RouteTable {
 
   /** All rows in use are below it. */
   get rowLimit(): number {
-    return this.#prefixes.length;
+    return this.#rowLimit;
   }
 
   /** Row of a lease, or undefined. */
@@ -154,8 +164,11 @@ export class RouteTable {
 
   /** What the table holds for a row. */
   row(row: number): { readonly prefix: Prefix; readonly peer: Peer } | undefined {
-    const prefix = this.#prefixes[row];
-    return prefix === undefined ? undefined : { prefix, peer: this.#peerOf(row) };
+    const at = GIVEN_WORDS * row;
+    const length = this.#given[at + GIVEN_LENGTH];
+    if (row >= this.#rowLimit || length === FREE) return undefined;
+    const address = ipv4(this.#given[at + GIVEN_NETWORK] >>> 0);
+    return { prefix: { address, length }, peer: this.#peerOf(row) };
   }
 
   /** Rows of all leases of a peer. */
@@ -185,11 +198,11 @@ export class RouteTable {
       }
       this.delete(prefix);
     }
-    const row = this.#freeRows.pop() ?? this.#prefixes.length;
+    const row = this.#freeRows.pop() ?? this.#rowLimit;
     if (row >= MAX_ROWS) throw new RangeError(`more than ${MAX_ROWS} leases`);
+    this.#rowLimit = Math.max(this.#rowLimit, row + 1);
     this.#rows.set(key, row);
-    this.#setPeer(row, peer);
-    this.#prefixes[row] = prefix;
+    this.#setRow(row, prefix, peer);
     const isNew = this.#addRowOfPeer(peer.address | 0, row);
     this.#pending.push({ kind: 'insert', row, prefix, peer, isNew });
     return row;
@@ -202,7 +215,7 @@ export class RouteTable {
     if (row === undefined) return false;
     this.#rows.delete(key);
     const { address } = this.#peerOf(row);
-    this.#prefixes[row] = undefined;
+    this.#given[GIVEN_WORDS * row + GIVEN_LENGTH] = FREE;
     this.#freeRows.push(row);
     const gone = this.#removeRowOfPeer(address | 0, row) ? address : undefined;
     this.#pending.push({ kind: 'remove', row, prefix, cover: this.#coverOf(prefix), peer: gone });
@@ -293,18 +306,22 @@ export class RouteTable {
   }
 
   #peerOf(row: number): Peer {
-    const at = 3 * row;
-    return { address: ipv4(this.#peers[at] >>> 0), port: this.#peers[at + 1], mtuBytes: this.#peers[at + 2] };
+    const at = GIVEN_WORDS * row;
+    const address = ipv4(this.#given[at + GIVEN_ADDRESS] >>> 0);
+    return { address, port: this.#given[at + GIVEN_PORT], mtuBytes: this.#given[at + GIVEN_MTU] };
   }
 
-  #setPeer(row: number, { address, port, mtuBytes }: Peer): void {
-    this.#peers[3 * row] = address;
-    this.#peers[3 * row + 1] = port;
+  #setRow(row: number, prefix: Prefix, { address, port, mtuBytes }: Peer): void {
+    const at = GIVEN_WORDS * row;
+    this.#given[at + GIVEN_NETWORK] = prefix.address;
+    this.#given[at + GIVEN_LENGTH] = prefix.length;
+    this.#given[at + GIVEN_ADDRESS] = address;
+    this.#given[at + GIVEN_PORT] = port;
     this.#setMtu(row, mtuBytes);
   }
 
   #setMtu(row: number, mtuBytes: number): void {
-    this.#peers[3 * row + 2] = mtuBytes;
+    this.#given[GIVEN_WORDS * row + GIVEN_MTU] = mtuBytes;
   }
 
   /** True when it is the first row of its peer. */

@@ -3,15 +3,16 @@
 // As nested objects a lease is seven of them, some 200 bytes more than what it says. A flat one keeps the values and
 // makes subnets and host anew for whoever asks: they are read seldom, and equal by value, not by identity.
 
-import type { Ipv4 } from '../net/ipv4.js';
+import { ipv4 } from '../net/ipv4.js';
 import type { Prefix } from '../net/prefix.js';
 import { type Ipv4Lease, type Ipv4LeaseHost, leaseBackend, type Seniority } from './lease.js';
 
 class FlatLease implements Ipv4Lease {
   readonly id: string;
-  readonly #address: Ipv4;
+  // Addresses are signed here: V8 keeps those without an object of their own.
+  readonly #address: number;
   readonly #length: number;
-  readonly #publicIp: Ipv4;
+  readonly #publicIp: number;
   readonly #backendType: string;
   readonly #backendData: unknown;
   #created: bigint;
@@ -19,9 +20,9 @@ class FlatLease implements Ipv4Lease {
 
   constructor(id: string, { address, length }: Prefix, host: Ipv4LeaseHost, seniority: Seniority) {
     this.id = id;
-    this.#address = address;
+    this.#address = address | 0;
     this.#length = length;
-    this.#publicIp = host.publicIp.v4;
+    this.#publicIp = host.publicIp.v4 | 0;
     this.#backendType = host.backend.type;
     this.#backendData = host.backend.data.v4;
     this.#created = seniority.created;
@@ -29,12 +30,12 @@ class FlatLease implements Ipv4Lease {
   }
 
   get subnets(): Ipv4Lease['subnets'] {
-    return { v4: { address: this.#address, length: this.#length } };
+    return { v4: { address: ipv4(this.#address >>> 0), length: this.#length } };
   }
 
   get host(): Ipv4LeaseHost {
     return {
-      publicIp: { v4: this.#publicIp },
+      publicIp: { v4: ipv4(this.#publicIp >>> 0) },
       backend: leaseBackend(this.#backendType, this.#backendData),
     };
   }

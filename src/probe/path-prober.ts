@@ -18,6 +18,10 @@ const TURNS_PER_TICK = 2;
 const MIN_CYCLE_MS = 5_000;
 const SEARCH_TURN_MS = 1_000;
 const ANSWER_MS = 900;
+/** Of the wheel: with 65,000 peers and a list for each tick, the lists would take as much as the peers. */
+const TICKS_PER_SLOT = 16;
+/** In place of a peer's tick: its turn has come. */
+const DUE = -1;
 
 /** Sends ICMP packets; answers come back through PathProber.receive(). */
 export interface IcmpSender {
@@ -48,7 +52,7 @@ interface Peer {
   readonly address: number;
   /** Undefined until it is asked. */
   path: PeerPath | undefined;
-  /** Tick of its next turn. */
+  /** Tick of its next turn, or DUE. */
   nextTick: number;
 }
 
@@ -73,7 +77,7 @@ export class PathProber {
   readonly #options: ProberOptions;
   readonly #identifier: number;
   readonly #peers = new Map<number, Peer>();
-  /** Peers by the tick of their next turn; an entry that its peer has left behind is skipped. */
+  /** Peers by the slot of their next turn; an entry that its peer has left behind is skipped. */
   readonly #wheel = new Map<number, Peer[]>();
   /** Peers whose turn has come, in that order. */
   readonly #due: Peer[] = [];
@@ -155,11 +159,13 @@ export class PathProber {
     const nowMs = this.#options.now();
     this.#expire(nowMs);
     for (; this.#tickNumber <= tickOf(nowMs); this.#tickNumber++) {
-      const entries = this.#wheel.get(this.#tickNumber) ?? [];
-      this.#wheel.delete(this.#tickNumber);
-      for (const peer of entries) {
-        if (this.#isKnown(peer) && peer.nextTick === this.#tickNumber) this.#due.push(peer);
+      const slot = slotOf(this.#tickNumber);
+      for (const peer of this.#wheel.get(slot) ?? []) {
+        if (peer.nextTick !== this.#tickNumber || !this.#isKnown(peer)) continue;
+        peer.nextTick = DUE; // it may stand in the slot twice
+        this.#due.push(peer);
       }
+      if (slotOf(this.#tickNumber + 1) !== slot) this.#wheel.delete(slot);
     }
     const cycleMs = this.#cycleMs(this.#peers.size);
     for (const peer of this.#due.splice(0, TURNS_PER_TICK)) {
@@ -227,9 +233,10 @@ export class PathProber {
 
   #schedule(peer: Peer, atMs: number): void {
     peer.nextTick = Math.max(tickOf(atMs), this.#tickNumber);
-    const entries = this.#wheel.get(peer.nextTick);
-    // Nearly always one or two, where push() would make room for 17.
-    this.#wheel.set(peer.nextTick, entries === undefined ? [peer] : entries.concat(peer));
+    const slot = slotOf(peer.nextTick);
+    const entries = this.#wheel.get(slot);
+    if (entries === undefined) this.#wheel.set(slot, [peer]);
+    else entries.push(peer);
   }
 
   #isKnown(peer: Peer): boolean {
@@ -272,6 +279,10 @@ export class PathProber {
   #settle(peer: Peer, mtuBytes: number | undefined): void {
     if (mtuBytes !== undefined) this.#options.onPathMtu(ipv4(peer.address >>> 0), mtuBytes);
   }
+}
+
+function slotOf(tick: number): number {
+  return Math.floor(tick / TICKS_PER_SLOT);
 }
 
 function tickOf(ms: number): number {

@@ -33,6 +33,8 @@ export interface EtcdWatchOptions {
 export class EtcdWatch {
   readonly table: LeaseTable;
   readonly #options: EtcdWatchOptions;
+  /** What the mirror knows the own key by. */
+  readonly #ownId: string;
   readonly #leases: RangeMirror;
   readonly #config: ConfigWatch;
 
@@ -40,6 +42,7 @@ export class EtcdWatch {
     this.#options = options;
     const { connection, kv, layout, log, clock, random, progressMs, resyncMs, graceMs } = options.shared;
     const shared = { connection, kv, log, clock, random, progressMs, resyncMs };
+    this.#ownId = leaseKeyId(layout, options.ownKey);
     this.table = new LeaseTable({ layout, log, clock, graceMs, emit: (update) => options.onLeases(update) });
     this.#leases = new RangeMirror({
       ...shared,
@@ -92,17 +95,15 @@ export class EtcdWatch {
   }
 
   #onSnapshot(entries: ReadonlyMap<string, KvEntry>): void {
-    this.#options.onOwnKey(entries.get(this.#options.ownKey));
+    this.#options.onOwnKey(entries.get(this.#ownId));
     this.table.applySnapshot(entries);
   }
 
   #onEvents(events: readonly MirrorEvent[]): void {
-    const { shared, ownKey } = this.#options;
+    const { shared } = this.#options;
     shared.log.debug({ events: events.length, revision: String(this.#leases.revision) }, 'watch');
     for (const event of events) {
-      if (event.kind === 'put') {
-        if (event.entry.key === ownKey) this.#options.onOwnKey(event.entry);
-      } else if (event.key === ownKey) this.#options.onOwnKey(undefined);
+      if (event.key === this.#ownId) this.#options.onOwnKey(event.kind === 'put' ? event.entry : undefined);
     }
     this.table.applyEvents(events);
   }

@@ -1,6 +1,7 @@
 // What is kept of a key in the lease range until it is a lease: little, whatever somebody wrote there. Pure.
 //
-// A key whose name can be no lease's is known by a hash of it, and costs that much. A value longer than any lease needs
+// A key is known by the lease's id, which is its name below the prefix: one text for the mirror and all others. One whose
+// name can be no lease's is known by a hash of it, and costs that much. A value longer than any lease needs
 // to be is replaced by what is understood of it, written anew, or by what is wrong with it.
 
 import { createHash } from 'node:crypto';
@@ -18,10 +19,14 @@ import type { KeyLayout } from './keys.js';
 // No key of a range begins so, since a range begins with its prefix.
 const ID_MARK = '\0';
 
-/** What a key is known by: itself, or the hash of a name that can be no lease's. Of an id, the same id. */
+/** What a key is known by: its name, or the hash of a key whose name can be no lease's. Of an id, the same id. */
 export function leaseKeyId(layout: KeyLayout, key: string): string {
-  if (key.startsWith(ID_MARK) || nameProblem(layout, key) === undefined) return key;
-  return ID_MARK + createHash('sha1').update(key, 'latin1').digest('base64').slice(0, 16);
+  if (nameProblem(layout, key) === undefined) {
+    // A copy: V8 makes a slice() of this length a view of the whole key, which then stays, too.
+    return Buffer.from(key.slice(layout.leasePrefix.length), 'latin1').toString('latin1');
+  }
+  const isId = key.startsWith(ID_MARK) || parseLeaseKey(key).ok;
+  return isId ? key : ID_MARK + createHash('sha1').update(key, 'latin1').digest('base64').slice(0, 16);
 }
 
 /** `entry` with no more in it than a lease may take. */

@@ -37,7 +37,7 @@ export interface LeaseTableOptions {
   emit(update: LeaseUpdate): void;
 }
 
-/** See the head of this file. Leases are known by the name of their key, keys that are none by leaseKeyId(). */
+/** See the head of this file. Leases, and keys that are none, are known by leaseKeyId(). */
 export class LeaseTable {
   readonly #options: LeaseTableOptions;
   readonly #maxLeases: number;
@@ -97,8 +97,8 @@ export class LeaseTable {
   /** Replaces everything by the entries of a first list. */
   applySnapshot(entries: ReadonlyMap<string, KvEntry>): void {
     this.#leases.clear();
-    for (const entry of entries.values()) {
-      const lease = this.#decode(entry);
+    for (const [key, entry] of entries) {
+      const lease = this.#decode(this.#idOf(key), entry);
       if (lease !== undefined) this.#leases.set(lease.id, lease);
     }
     this.#options.emit({ kind: 'snapshot', leases: [...this.#leases.values()] });
@@ -107,9 +107,10 @@ export class LeaseTable {
   applyEvents(events: readonly MirrorEvent[]): void {
     const out: LeaseEvent[] = [];
     for (const event of events) {
-      if (event.kind === 'put') this.#put(event.entry, out);
-      else if (event.kind === 'delete') this.#delete(event.key, out);
-      else this.#keepVanished(event.key);
+      const id = this.#idOf(event.key);
+      if (event.kind === 'put') this.#put(id, event.entry, out);
+      else if (event.kind === 'delete') this.#delete(id, out);
+      else this.#keepVanished(id);
     }
     if (out.length > 0) this.#options.emit({ kind: 'events', events: out });
   }
@@ -120,8 +121,8 @@ export class LeaseTable {
     this.#vanished.clear();
   }
 
-  #put(entry: KvEntry, out: LeaseEvent[]): void {
-    const decoded = this.#decode(entry);
+  #put(id: string, entry: KvEntry, out: LeaseEvent[]): void {
+    const decoded = this.#decode(id, entry);
     if (decoded === undefined) return; // the last good value of this key stays
     const lease = renewed(this.#leases.get(decoded.id), decoded);
     this.#endGrace(lease.id);
@@ -130,9 +131,9 @@ export class LeaseTable {
     out.push({ kind: 'put', lease });
   }
 
-  #delete(key: string, out: LeaseEvent[]): void {
-    this.#warner.forget(leaseKeyId(this.#options.layout, key));
-    this.#deleteLease(this.#idOf(key), out);
+  #delete(id: string, out: LeaseEvent[]): void {
+    this.#warner.forget(id);
+    this.#deleteLease(id, out);
   }
 
   #deleteLease(id: string, out: LeaseEvent[]): void {
@@ -140,17 +141,16 @@ export class LeaseTable {
     if (this.#leases.delete(id)) out.push({ kind: 'delete', id });
   }
 
-  #keepVanished(key: string): void {
-    const id = this.#idOf(key);
+  #keepVanished(id: string): void {
     const lease = this.#leases.get(id);
-    this.#warner.forget(leaseKeyId(this.#options.layout, key));
+    this.#warner.forget(id);
     if (lease === undefined || this.#vanished.has(id)) return;
     const cancel = this.#options.clock.after(this.#options.graceMs, () => {
       this.#options.log.warn(
-        { key: showKey(key) },
+        { key: showKey(this.#options.layout.leasePrefix + id) },
         `lease ${formatPrefix(lease.subnets.v4)} did not come back: removed`,
       );
-      this.applyEvents([{ kind: 'delete', key }]);
+      this.applyEvents([{ kind: 'delete', key: id }]);
     });
     this.#vanished.set(id, cancel);
   }
@@ -170,19 +170,18 @@ export class LeaseTable {
     }
   }
 
-  #decode(given: KvEntry): Ipv4Lease | undefined {
+  #decode(id: string, given: KvEntry): Ipv4Lease | undefined {
     const { layout } = this.#options;
     const entry = given.problem === undefined ? trimEntry(layout, given) : given;
-    const { key, value, problem, createRevision, modRevision } = entry;
-    if (problem !== undefined || value === undefined) return this.#bad(entry, problem ?? 'no value');
+    const { value, problem, createRevision, modRevision } = entry;
+    if (problem !== undefined || value === undefined) return this.#bad(id, entry, problem ?? 'no value');
     const host = parseLeaseValue(value);
-    if (!host.ok) return this.#bad(entry, host.problem);
-    const id = this.#idOf(key);
+    if (!host.ok) return this.#bad(id, entry, host.problem);
     if (this.#leases.size >= this.#maxLeases && !this.#leases.has(id)) {
       this.#skippedForSpace++;
       return undefined;
     }
-    this.#warner.forget(key);
+    this.#warner.forget(id);
     const subnet = parseLeaseKey(id);
     if (!subnet.ok) throw new TypeError('a trimmed entry has a good name');
     // The mirror holds the revision of the last write, too: one object for both, and for a lease never renewed.
@@ -191,13 +190,12 @@ export class LeaseTable {
     return flatLease(id, subnet.value, host.value, seniority);
   }
 
-  /** What a lease is known by outside of etcd. */
   #idOf(key: string): string {
-    return key.slice(this.#options.layout.leasePrefix.length);
+    return leaseKeyId(this.#options.layout, key);
   }
 
-  #bad(entry: KvEntry, problem: string): undefined {
-    this.#warner.warn(entry.key, entry.shownKey ?? showKey(entry.key), problem);
+  #bad(id: string, entry: KvEntry, problem: string): undefined {
+    this.#warner.warn(id, entry.shownKey ?? showKey(entry.key), problem);
     return undefined;
   }
 }

@@ -27,8 +27,9 @@ export interface Row {
   readonly entry: KvEntry | undefined;
 }
 
+/** What became of the key that the mirror knows by `key` (Trimming.id). */
 export type MirrorEvent =
-  | { readonly kind: 'put'; readonly entry: KvEntry }
+  | { readonly kind: 'put'; readonly key: string; readonly entry: KvEntry }
   | { readonly kind: 'delete'; readonly key: string }
   /** Gone without a delete event that could be believed: its owner may be about to write it again. */
   | { readonly kind: 'vanished'; readonly key: string };
@@ -61,7 +62,7 @@ export function diffList(held: Held, list: KvList<Row>, why: 'gap' | 'check'): M
     if (known !== undefined && sameStamp(known, stamp)) continue;
     if (why === 'check' && isNewer(held, list, key, stamp, known)) continue;
     if (entry === undefined) continue; // what was held then came back with a store of the past: the next list tells
-    puts.push({ kind: 'put', entry });
+    puts.push({ kind: 'put', key, entry });
     stamps.set(key, stamp);
     if (why === 'gap' && stamp.modRevision <= held.position.revision) isRewritten = true;
   }

@@ -36,7 +36,7 @@ export interface MirrorListener {
 export interface Trimming {
   /** What a key is known by. */
   id(key: string): string;
-  /** The entry to hand on; its key is the id. */
+  /** The entry to hand on. */
   entry(entry: KvEntry): KvEntry;
 }
 
@@ -213,7 +213,7 @@ export class RangeMirror {
       if (event.type === 'Put') {
         const entry = entryOf(event.kv);
         this.#stamps.set(key, stampOf(entry));
-        applied.push({ kind: 'put', entry: this.#trimming.entry(entry) });
+        applied.push({ kind: 'put', key, entry: this.#trimming.entry(entry) });
       } else {
         this.#recentDeletes?.set(key, modRevision);
         deleted.set(key, modRevision);

@@ -14,7 +14,8 @@ function entry(name: string, value: string | undefined, valueBytes = value?.leng
 t.test('trimEntry() leaves a lease as it is', (t) => {
   const lease = entry('10.5.1.0-24', `{${IP}}`);
   t.equal(trimEntry(LAYOUT, lease), lease);
-  t.equal(leaseKeyId(LAYOUT, lease.key), lease.key);
+  t.equal(leaseKeyId(LAYOUT, lease.key), '10.5.1.0-24');
+  t.equal(leaseKeyId(LAYOUT, '10.5.1.0-24'), '10.5.1.0-24', 'of an id, the same id');
   t.end();
 });
 

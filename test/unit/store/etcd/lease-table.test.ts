@@ -27,6 +27,7 @@ function entry(name: string, publicIp: string | undefined): KvEntry {
 
 const put = (name: string, publicIp: string | undefined): MirrorEvent => ({
   kind: 'put',
+  key: key(name),
   entry: entry(name, publicIp),
 });
 const del = (name: string): MirrorEvent => ({ kind: 'delete', key: key(name) });
@@ -148,10 +149,11 @@ t.test('LeaseTable keeps one object for a lease that was only renewed', (t) => {
   const first = entry('10.5.2.0-24', '172.20.0.2');
   table.applySnapshot(new Map([[first.key, first]]));
   const [lease] = table.leases();
-  table.applyEvents([{ kind: 'put', entry: { ...first, modRevision: 7n, leaseId: 9n } }]);
+  table.applyEvents([{ kind: 'put', key: first.key, entry: { ...first, modRevision: 7n, leaseId: 9n } }]);
   t.equal([...table.leases()][0], lease);
   t.equal(lease.seniority?.written, 7n);
-  table.applyEvents([{ kind: 'put', entry: { ...entry('10.5.2.0-24', '172.20.0.3'), modRevision: 8n } }]);
+  const moved = { ...entry('10.5.2.0-24', '172.20.0.3'), modRevision: 8n };
+  table.applyEvents([{ kind: 'put', key: moved.key, entry: moved }]);
   t.equal([...table.leases()][0].seniority?.written, 8n);
   t.equal(lease.seniority?.written, 7n, 'another lease is another object');
   t.end();

@@ -10,7 +10,7 @@
 // not a plain file of our own, is too large, of another version, damaged, or of another store is ignored with a
 // warning: the daemon then starts as if there were none.
 
-import { type Condition, condition } from '../core/conditions.js';
+import { type Condition, Conditions } from '../core/conditions.js';
 import { createHash } from 'node:crypto';
 import { closeSync, constants, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
@@ -135,11 +135,11 @@ export function parseTable(text: string, source: string): SavedTable {
 export class TableCache {
   readonly #path: string;
   readonly #log: Logger;
+  readonly #conditions = new Conditions();
   #build: (() => SavedTable | undefined) | undefined;
   #timer: NodeJS.Timeout | undefined;
   #writing: Promise<void> = Promise.resolve();
   #intervalMs = FIRST_DELAY_MS;
-  #problem: string | undefined;
   #isClosed = false;
 
   constructor(path: string, log: Logger) {
@@ -154,8 +154,8 @@ export class TableCache {
     this.#timer ??= setTimeout(() => void this.#flush(), this.#intervalMs);
   }
 
-  conditions(): Condition[] {
-    return this.#problem === undefined ? [] : [condition('table-not-saved', this.#problem)];
+  conditions(): readonly Condition[] {
+    return this.#conditions.list();
   }
 
   /** Writes what is pending and stops. Idempotent. */
@@ -182,11 +182,12 @@ export class TableCache {
       await replaceFile(this.#path, 0o600, (file) => writeTable(file, table));
       // Much of it is work on the main thread: at most a twentieth of its time goes into it.
       this.#intervalMs = Math.max(MIN_INTERVAL_MS, 20 * (performance.now() - startedAtMs));
-      this.#problem = undefined;
+      this.#conditions.release('table-not-saved');
     } catch (error) {
-      const problem = `lease table not saved to "${this.#path}": ${(error as NodeJS.ErrnoException).code ?? (error as Error).message}`;
-      if (problem !== this.#problem) this.#log.warn(problem);
-      this.#problem = problem;
+      const { code = (error as Error).message } = error as NodeJS.ErrnoException;
+      const problem = `lease table not saved to "${this.#path}": ${code}`;
+      if (problem !== this.#conditions.textOf('table-not-saved')) this.#log.warn(problem);
+      this.#conditions.hold('table-not-saved', problem);
       this.#intervalMs = RETRY_MS;
       if (this.#build === undefined) this.changed(build);
     }

@@ -50,7 +50,7 @@ async function ttl(lease: string): Promise<{ ttl: number; granted: number }> {
 const leaseCount = async (): Promise<number> =>
   Number(/found (\d+) leases/.exec(await etcd.ctl('lease', 'list'))?.[1]);
 
-t.test('EtcdStore.acquire() writes the bytes that flanneld writes, per backend', async (t) => {
+t.test('EtcdStore: join() writes the bytes that flanneld writes, per backend', async (t) => {
   const golden = (backend: string): Map<string, string> => {
     const rows = readFileSync(new URL(`golden/${backend}.txt`, import.meta.url), 'utf8').split('\n');
     return new Map(
@@ -82,7 +82,7 @@ t.test('EtcdStore.acquire() writes the bytes that flanneld writes, per backend',
   t.strictSame([...(await kvs()).keys()], [`${PREFIX}/config`], 'no other key was ever written');
 });
 
-t.test('EtcdStore.acquire() uses the own lease again and leaves no etcd lease behind', async (t) => {
+t.test('EtcdStore: join() uses the own lease again and leaves no etcd lease behind', async (t) => {
   const before = await leaseCount();
   const first = await startStore({ endpoints: etcd.url });
   await first.store.close();
@@ -92,7 +92,7 @@ t.test('EtcdStore.acquire() uses the own lease again and leaves no etcd lease be
   await again.store.close();
 });
 
-t.test('EtcdStore.acquire() takes the first own lease that fits, by key', async (t) => {
+t.test('EtcdStore: join() takes the first own lease that fits, by key', async (t) => {
   await putLease(etcd, '10.5.9.0-24', '172.20.0.1');
   await putLease(etcd, '10.5.10.0-24', '172.20.0.1');
   await putLease(etcd, '10.5.1.0-25', '172.20.0.1');
@@ -116,7 +116,7 @@ t.test('EtcdStore: a reservation stays one', async (t) => {
   await store.close();
 });
 
-t.test('EtcdStore.acquire() asks for the previous subnet only when nobody overlaps it', async (t) => {
+t.test('EtcdStore: join() asks for the previous subnet only when nobody overlaps it', async (t) => {
   await putLease(etcd, '10.5.4.0-23', '172.20.0.9');
   const { store, subnet } = await startStore({
     endpoints: etcd.url,
@@ -126,7 +126,7 @@ t.test('EtcdStore.acquire() asks for the previous subnet only when nobody overla
   await store.close();
 });
 
-t.test('EtcdStore.acquire() deletes an own lease that no longer fits and takes another', async (t) => {
+t.test('EtcdStore: join() deletes an own lease that no longer fits and takes another', async (t) => {
   const lease = /lease (\w+) granted/.exec(await etcd.ctl('lease', 'grant', '600'))![1];
   await etcd.ctl('put', `--lease=${lease}`, `${PREFIX}/subnets/10.5.16.0-20`, leaseValue('172.20.0.1'));
   const { store, subnet } = await startStore({ endpoints: etcd.url });
@@ -154,7 +154,7 @@ t.test('EtcdStore renews: new etcd lease, same key, old etcd lease revoked', asy
   await store.close();
 });
 
-t.test('EtcdStore.watch() reports snapshot, then puts and deletes, each once', async (t) => {
+t.test('EtcdMembership.watch() reports snapshot, then puts and deletes, each once', async (t) => {
   await putLease(etcd, '10.5.2.0-24', '172.20.0.2');
   const { store, recorder } = await startStore({
     endpoints: etcd.url,

@@ -158,18 +158,20 @@ function ownRows(
   const first = own.at(0)?.subnet;
   if (first !== undefined && previousSubnet !== undefined && prefixEquals(first, previousSubnet)) return own;
   const savedId = context.savedLeaseId();
-  const held = rows.filter(({ entry, subnet }) => entry.leaseId === savedId && subnet !== undefined);
-  if (savedId === 0n || held.length === 0) return own;
+  const held = rows.flatMap((row) =>
+    row.entry.leaseId === savedId && row.subnet !== undefined ? [{ row, subnet: row.subnet }] : [],
+  );
   // Somebody may have attached a key of another host to our etcd lease.
-  const isPrevious = ({ subnet }: Row): boolean =>
-    previousSubnet !== undefined && prefixEquals(subnet!, previousSubnet);
-  const row = held.find(isPrevious) ?? held[0];
-  const was = row.publicIp;
+  const isPrevious = ({ subnet }: { readonly subnet: Prefix }): boolean =>
+    previousSubnet !== undefined && prefixEquals(subnet, previousSubnet);
+  const ours = held.find(isPrevious) ?? held.at(0);
+  if (savedId === 0n || ours === undefined) return own;
+  const was = ours.row.publicIp;
   const by =
     was === publicIp
       ? 'public IP'
       : `its etcd lease (public IP ${was === undefined ? 'unknown' : formatIpv4(was)}, now ${formatIpv4(publicIp)})`;
-  return [{ row, subnet: row.subnet!, by }, ...own.filter((other) => other.row !== row)];
+  return [{ ...ours, by }, ...own.filter(({ row }) => row !== ours.row)];
 }
 
 function previousIfFree(

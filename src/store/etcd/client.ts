@@ -119,10 +119,18 @@ let sessionSerial = 0;
 
 type Policy = NonNullable<NonNullable<IOptions['faultHandling']>['global']>;
 
-/** etcd3's retries and circuit breaker, switched off. What a task throws must come as a rejection: etcd3 relies on it. */
-const PASS_THROUGH = {
-  execute: (task: (context: { signal: AbortSignal }) => unknown) =>
-    new Promise((resolve) => resolve(task({ signal: NEVER }))),
-} as unknown as Policy;
-
 const NEVER = new AbortController().signal;
+const NO_EVENT = (): { dispose(): void } => ({ dispose: () => undefined });
+
+/** etcd3's retries and circuit breaker, switched off. What a task throws must come as a rejection: etcd3 relies on it. */
+class PassThrough implements Policy {
+  declare readonly _altReturn: never;
+  readonly onSuccess = NO_EVENT;
+  readonly onFailure = NO_EVENT;
+
+  async execute<T>(task: (context: { signal: AbortSignal }) => PromiseLike<T> | T): Promise<T> {
+    return task({ signal: NEVER });
+  }
+}
+
+const PASS_THROUGH = new PassThrough();

@@ -73,7 +73,7 @@ function refusal(item: string, place: number, hasUser: boolean): OverlayError {
 
 /** Scheme, host and port, if they are plainly that; nothing of a path, query or fragment. */
 function showHarmless(item: string): string {
-  const [all, scheme = '', host] = /^((?:https?|ftp|unix):\/\/)?([^/?#]*)/i.exec(item)!;
+  const [all = '', scheme = '', host = ''] = /^((?:https?|ftp|unix):\/\/)?([^/?#]*)/i.exec(item) ?? [];
   if (!/^(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d{1,5})?$/i.test(host)) return `${scheme}[not shown]`;
   return all === item ? item : `${all}…`;
 }

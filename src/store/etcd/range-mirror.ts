@@ -71,6 +71,9 @@ const MIN_RETRY_MS = 50;
 const MAX_RETRY_MS = 2000;
 const UNPROVEN_RESYNC_MS = 60_000; // where nothing but a list tells that the watch is alive
 
+/** Before the first list. */
+const NOWHERE: StorePosition = { revision: 0n, clusterId: '' };
+
 /** See the head of this file. Runs from construction until close(). */
 export class RangeMirror {
   readonly counters: MirrorCounters = {
@@ -88,7 +91,7 @@ export class RangeMirror {
   readonly #stamps = new Map<string, Stamp>();
   readonly #backoff: Backoff;
   readonly #done: Promise<void>;
-  #position: StorePosition | undefined;
+  #position: StorePosition = NOWHERE;
   #watch: RunningWatch | undefined;
   #isLive = false;
   #isUnproven = false;
@@ -110,9 +113,9 @@ export class RangeMirror {
     return this.#isLive;
   }
 
-  /** The revision up to which everything is known. */
+  /** The revision up to which everything is known; 0n before the first list. */
   get revision(): bigint {
-    return this.#position?.revision ?? 0n;
+    return this.#position.revision;
   }
 
   /** Why the range is not followed right now; undefined when it is. */
@@ -132,7 +135,7 @@ export class RangeMirror {
     let mustList = true;
     while (!signal.aborted) {
       try {
-        if (mustList || this.#position === undefined) {
+        if (mustList) {
           this.#applyGap(await kv.list(range, signal, (entry) => this.#rowOf(entry)));
           mustList = false;
         }
@@ -165,8 +168,8 @@ export class RangeMirror {
     this.counters.watchesStarted++;
     this.#watch = startWatch(session, {
       range,
-      startRevision: this.#position!.revision + 1n,
-      clusterId: this.#position!.clusterId,
+      startRevision: this.#position.revision + 1n,
+      clusterId: this.#position.clusterId,
       progressMs,
       clock,
       signal: this.#closing.signal,
@@ -198,7 +201,7 @@ export class RangeMirror {
 
   #applyEvents(events: readonly IEvent[]): void {
     const applied: MirrorEvent[] = [];
-    let last = this.#position!.revision;
+    let last = this.#position.revision;
     // Of keys deleted in this response: nothing else would tell that a put behind it is the older of the two.
     const deleted = new Map<string, bigint>();
     for (const event of events) {
@@ -206,7 +209,7 @@ export class RangeMirror {
       if (modRevision > last) last = modRevision;
       const key = this.#trimming.id(event.kv.key.toString('latin1'));
       const known = this.#stamps.get(key)?.modRevision ?? deleted.get(key);
-      if (modRevision <= this.#position!.revision || (known !== undefined && known >= modRevision)) {
+      if (modRevision <= this.#position.revision || (known !== undefined && known >= modRevision)) {
         this.counters.eventsReplayed++;
         continue;
       }
@@ -221,7 +224,7 @@ export class RangeMirror {
         applied.push({ kind: 'delete', key });
       }
     }
-    this.#position = { revision: last, clusterId: this.#position!.clusterId };
+    this.#position = { revision: last, clusterId: this.#position.clusterId };
     this.counters.eventsApplied += applied.length;
     if (applied.length > 0) this.#options.listener.onEvents(applied);
   }
@@ -238,11 +241,11 @@ export class RangeMirror {
   #applyGap(list: KvList<Row>): void {
     this.counters.lists++;
     this.#fault = undefined;
-    if (this.#position === undefined) {
+    if (this.#position === NOWHERE) {
       const entries = new Map<string, KvEntry>();
       for (const { key, stamp, entry } of list.entries) {
         this.#stamps.set(key, stamp);
-        entries.set(key, entry!);
+        if (entry !== undefined) entries.set(key, entry);
       }
       this.#position = { revision: list.revision, clusterId: list.clusterId };
       this.#options.listener.onSnapshot(entries);
@@ -294,7 +297,7 @@ export class RangeMirror {
       const list = await kv.list(range, this.#closing.signal, (entry) => this.#rowOf(entry));
       await this.#watchReaches(watch, list.revision);
       // Another watch took over meanwhile: it listed or resumed by itself.
-      if (this.#watch !== watch || this.#position === undefined) return;
+      if (this.#watch !== watch) return;
       const held = { stamps: this.#stamps, position: this.#position, recentDeletes: this.#recentDeletes };
       const diff = diffList(held, list, 'check');
       if (diff.isRewritten) this.counters.historyRewritten++;

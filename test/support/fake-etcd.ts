@@ -41,7 +41,7 @@ interface Watcher {
 }
 
 export class FakeEtcd {
-  readonly #clock: FakeClock;
+  readonly clock: FakeClock;
   /** Every change since the last compaction, and what was there then. */
   #versions: Version[] = [];
   readonly #current = new Map<string, IKeyValue>();
@@ -62,7 +62,7 @@ export class FakeEtcd {
   readonly calls: string[] = [];
 
   constructor(clock: FakeClock) {
-    this.#clock = clock;
+    this.clock = clock;
   }
 
   readonly openClient: OpenClient = (settings) => {
@@ -193,7 +193,7 @@ export class FakeEtcd {
     if (this.#leases.has(id)) throw failure(9, 'etcdserver: lease already exists');
     this.#leases.set(
       id,
-      this.#clock.after(ttlSeconds * 1000, () => this.expire(id)),
+      this.clock.after(ttlSeconds * 1000, () => this.expire(id)),
     );
   }
 

@@ -1,5 +1,6 @@
 // EtcdStore over an etcd in memory, from the config to the loss of the lease, on a clock that moves when told to.
 
+import { join } from 'node:path';
 import pino from 'pino';
 import t from 'tap';
 import { EtcdStore } from '../../../../src/store/etcd/etcd-store.js';
@@ -25,9 +26,9 @@ interface Bench {
   readonly end: AbortController;
 }
 
-function open(leaseTtlSeconds = 86_400): Bench {
-  const clock = new FakeClock();
-  const etcd = new FakeEtcd(clock);
+function open(leaseTtlSeconds = 86_400, tablePath?: string, etcd?: FakeEtcd): Bench {
+  const clock = etcd?.clock ?? new FakeClock();
+  etcd ??= new FakeEtcd(clock);
   etcd.put(CONFIG, NETWORK);
   const store = new EtcdStore({
     endpoints: 'http://a:2379',
@@ -36,7 +37,7 @@ function open(leaseTtlSeconds = 86_400): Bench {
     username: '',
     password: '',
     renewMarginMinutes: 60,
-    tablePath: undefined,
+    tablePath,
     log: pino({ level: 'silent' }),
     tuning: { clock, random: () => 0, openClient: etcd.openClient, leaseTtlSeconds },
   });
@@ -343,3 +344,28 @@ t.test(
     await close();
   },
 );
+
+t.test('EtcdStore saves what is known, and nothing before the first list of the next run', async (t) => {
+  const tablePath = join(t.testdir(), 'subnet.env.leases');
+  const first = open(SHORT_S, tablePath);
+  first.etcd.put(key(2), leaseValue('172.20.0.2'));
+  t.equal(first.store.savedStart?.table(), undefined);
+  const network = await soon(first.clock, first.store.readConfig(first.end.signal));
+  const member = await soon(first.clock, network.join(ASKED, first.end.signal));
+  member.watch(new Recorder());
+  await first.clock.advance(0);
+  await member.close();
+  first.store.close();
+
+  const next = open(SHORT_S, tablePath, first.etcd);
+  t.equal(next.store.savedStart?.formerPublicIp(), HOST.publicIp.v4);
+  t.match(next.store.savedStart?.table(), { ownSubnet: member.own, leases: { length: 2 } });
+  const again = await soon(next.clock, next.store.readConfig(next.end.signal));
+  const unwatched = await soon(next.clock, again.join(ASKED, next.end.signal));
+  await next.clock.advance(20_000);
+  t.equal(counter(unwatched, 'lease_renewals_total'), 1, 'which is worth saving');
+  await unwatched.close();
+  next.store.close();
+  t.match(next.store.savedStart?.table(), { leases: { length: 2 } }, 'but not without the other leases');
+  first.etcd.stop();
+});

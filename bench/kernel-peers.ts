@@ -1,7 +1,7 @@
 // Question: how long does a kernel mode take to programme many peers, and then one change?
 //
-//   all at once   5,000 leases in one diff: route, and for vxlan neighbour and FDB entry, in the kernel   target ≤ 2 s
-//   one change    the public IP of one peer changes among them: median and highest of 21                  target ≤ 20 ms
+//   all at once   5,000 leases in one diff: route, and for vxlan neighbour and FDB entry, in the kernel target ≤ 2 s
+//   one change    the public IP of one peer changes among them: median and highest of 21                target ≤ 20 ms
 //   comparison    the whole kernel state against the wanted one, nothing to repair
 //
 // Unit: ms, from the diff to the kernel's answer, in a process of its own inside a namespace.

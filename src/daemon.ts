@@ -1,9 +1,9 @@
-// The host: what is there beside the overlays, for those who look at it from outside.
+// The host: the servers and the service manager, which show its overlay to those who look from outside.
 //
 //   subnet file held ─► store, not yet asked ─► health ─► servers ─► overlay (overlay/overlay.ts) ─► READY=1
 //
-// All is stopped in the reverse order. An overlay chooses the interface to the other hosts by itself, since it must be one
-// that no lease of its network may hold.
+// All is stopped in the reverse order. An overlay chooses the interface to the other hosts by itself, since it must be
+// one that no lease of its network may hold.
 
 import type { Flags } from './config/flags.js';
 import { ClosingStack } from './core/closing.js';
@@ -110,7 +110,9 @@ async function runOnce(options: DaemonOptions, signal: AbortSignal): Promise<End
   }
 }
 
-/** Before anything of another daemon's is touched, its control socket too. Contacts nothing. */
+/**
+ * What comes before anything that another daemon may have is touched, its control socket included. Contacts nothing.
+ */
 async function prepare(
   options: DaemonOptions,
   closing: ClosingStack,

@@ -1,9 +1,9 @@
-// One network on this host, as twilld opens it: a lease of the store, the backend that its config names, firewall rules,
-// subnet.env, and the probes of peers. It is what the daemon is made of, without health server, control socket and
-// service manager. Several overlays may be open in one process when their networks and subnet files differ.
+// One network on this host, as twilld opens it: a lease of the store, the backend that its config names, firewall
+// rules, subnet.env, and the probes of peers. It is what the daemon is made of, without health server, control socket
+// and service manager. Several overlays may be open in one process when their networks and subnet files differ.
 //
-// It needs what twilld needs: CAP_NET_ADMIN, and for the udp mode /dev/net/tun. Two programs of a host, twilld among them,
-// exclude each other from a network and a subnet file.
+// It needs what twilld needs: CAP_NET_ADMIN, and for the udp mode /dev/net/tun. Two programs of a host, twilld among
+// them, exclude each other from a network and a subnet file.
 
 import { FLAGS, type Flags } from '../config/flags.js';
 import { openLogger } from '../core/log.js';

@@ -57,16 +57,20 @@ export interface Backend {
   /** Makes the device and routes for the own subnet. Resolves when packets can flow. */
   start(ownSubnet: Prefix): Promise<{ readonly mtuBytes: number }>;
   /**
-   * Peers changed. All are judged fit (lease/judge.ts), and none is this host: a backend refuses only for reasons of its
-   * own. Returns at once; work is queued inside. The first call brings the first snapshot and is made even when that is
-   * empty: only then does a backend remove what no lease asks for.
+   * Peers changed. All are judged fit (lease/judge.ts), and none is this host: a backend refuses only for reasons of
+   * its own. Returns at once; work is queued inside. The first call brings the first snapshot and is made even when
+   * that is empty: only then does a backend remove what no lease asks for.
    */
   apply(diff: PeerDiff): void;
-  /** Compare the kernel with desired state and repair it. Called on kernel events and on a timer; runs are serialised. */
+  /**
+   * Compare the kernel with desired state and repair it. Called on kernel events and on a timer; runs are serialised.
+   */
   reconcile(): Promise<void>;
   /** Rules of ours in nftables may have changed: compare and repair them at once, without the rest. Never rejects. */
   rulesChanged?(): Promise<void>;
-  /** The external interface was chosen again after it changed (address, MTU, index). Resolves with the MTU now in force. */
+  /**
+   * The external interface was chosen again after it changed (address, MTU, index). Resolves with the MTU now in force.
+   */
   underlayChanged(iface: ExternalInterface): Promise<{ readonly mtuBytes: number }>;
   /** The largest IPv4 packet that reaches a peer was measured: its inner packets must not make larger ones. */
   pathMtuChanged?(peer: Ipv4, mtuBytes: number): void;

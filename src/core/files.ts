@@ -53,9 +53,9 @@ const FOLDER = constants.O_RDONLY | constants.O_DIRECTORY;
 
 /**
  * Replaces the file at `path`, or makes it, with this mode whatever the umask: whoever reads it sees what was there or
- * the new content, also after a crash. A link there is replaced, not followed. What a process that was killed in here has
- * left is removed; two at it at once may fail, so that one tries again. Rejects with ErrnoException, or with what `write`
- * rejects with, the file untouched.
+ * the new content, also after a crash. A link there is replaced, not followed. What a process that was killed in here
+ * has left is removed; two at it at once may fail, so that one tries again. Rejects with ErrnoException, or with what
+ * `write` rejects with, the file untouched.
  */
 export async function replaceFile(
   path: string,

@@ -88,7 +88,10 @@ export function aborted(signal: AbortSignal): Promise<void> {
   });
 }
 
-/** `promise`, or a rejection with the signal's reason `graceMs` after it: what is under way may end by itself until then. */
+/**
+ * `promise`, or a rejection with the signal's reason `graceMs` after it: what is under way may end by itself until
+ * then.
+ */
 export async function orAbortAfter<T>(promise: Promise<T>, signal: AbortSignal, graceMs: number): Promise<T> {
   const late = new AbortController();
   let timer: NodeJS.Timeout | undefined;

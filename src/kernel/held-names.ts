@@ -6,7 +6,9 @@ import { realFolder } from '../core/files.js';
 import { formatPrefix, type Prefix, prefixEquals, prefixesOverlap } from '../net/prefix.js';
 import { heldNetworks, type HostLock, holdOrRefuse } from './host-lock.js';
 
-/** Names that are held from the moment they are asked for until close(). To ask again for one that is held is no error. */
+/**
+ * Names that are held from the moment they are asked for until close(). To ask again for one that is held is no error.
+ */
 export class HeldNames {
   readonly #owner: string;
   readonly #warn: (text: string) => void;

@@ -5,7 +5,8 @@ import type { Logger } from '../core/log.js';
 import type { HealthChange } from './health.js';
 
 /**
- * Logs what has changed since the look before. `isStarting`: not to be ready yet needs no line, since each step has its own.
+ * Logs what has changed since the look before. `isStarting`: not to be ready yet needs no line, since each step has its
+ * own.
  */
 export function logHealth(log: Logger, change: HealthChange, isStarting: boolean): void {
   const { report, raised, cleared, wasSinceMs } = change;

@@ -21,7 +21,7 @@ export class ConfigInForce {
     this.#config = config;
   }
 
-  /** The store has that one now. */
+  /** Takes the config that the store has now. */
   noteStored(config: NetworkConfig): void {
     this.#isOther = JSON.stringify(config) !== JSON.stringify(this.#config);
   }

@@ -7,9 +7,9 @@
 //        │ not answered, or with an invalid config
 //        └──────────────────────────────────► saved table, if there is one; else wait for the answer
 //
-// The store goes on being asked: an answer that comes before anything is made from the table is used, and one that comes
-// later is compared with it (rejoined.ts). A saved table holds for the public IP it was saved with; with another, this
-// is another host, and the answer is waited for.
+// The store goes on being asked: an answer that comes before anything is made from the table is used, and one that
+// comes later is compared with it (rejoined.ts). A saved table holds for the public IP it was saved with; with another,
+// this is another host, and the answer is waited for.
 
 import type { NetworkConfig } from '../config/network-config.js';
 import { OverlayError } from '../core/errors.js';
@@ -104,7 +104,9 @@ async function withinTime<T>(reading: Promise<T>): Promise<T | undefined> {
   }
 }
 
-/** The store's network, when it comes. A daemon that forwards from its saved table is not ended by what somebody writes. */
+/**
+ * The store's network, when it comes. A daemon that forwards from its saved table is not ended by what somebody writes.
+ */
 async function validNetwork(asking: Asking, signal: AbortSignal): Promise<StoredNetwork> {
   let next = asking.reading;
   for (;;) {

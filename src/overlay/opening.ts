@@ -34,7 +34,7 @@ export interface OpeningOptions extends OverlayOptions {
   readonly closing: ClosingStack;
 }
 
-/** The way in, and the interface to go by. */
+/** The network to join, and the interface to the other hosts. */
 interface Entry {
   readonly network: StoredNetwork;
   readonly config: NetworkConfig;
@@ -289,8 +289,8 @@ export class OverlayOpening {
 }
 
 /**
- * Compares what is outside with what it should be. The table and the sockets know a new public IP before the store does:
- * what peers hear of us late is heard by nobody else.
+ * Compares what is outside with what it should be. The table and the sockets know a new public IP before the store
+ * does: what peers hear of us late is heard by nobody else.
  */
 async function compare(
   parts: Omit<OverlayParts, 'reconciling'>,

@@ -3,9 +3,9 @@
 //   subnet file held ─► store: config ─► external interface ─► network held ─► backend: lease data ─► store: lease
 //   ─► backend: device ─► store: watch ─► firewall, a second at most ─► subnet.env ─► probes ─► kernel monitor
 //
-// From then on everything is an event: leases from the store become a diff for the backend; changes in the kernel, and a
-// timer, make the backend compare the kernel with what it wants. Nothing that happens at run time ends an overlay but the
-// loss of its lease; what is wrong is a condition until it is right again.
+// From then on everything is an event: leases from the store become a diff for the backend; changes in the kernel, and
+// a timer, make the backend compare the kernel with what it wants. Nothing that happens at run time ends an overlay but
+// the loss of its lease; what is wrong is a condition until it is right again.
 //
 // Several overlays may run in one process: each holds its own names on this host, and nothing here is global.
 
@@ -28,19 +28,20 @@ import {
 } from './parts.js';
 import { THIS_HOST } from './surroundings.js';
 
-// A signal ends the daemon within a second, whatever hangs: what is being done gets the first time, what is to be closed
-// the second, of which a data path with a thread that hangs takes 750 ms.
+// A signal ends the daemon within a second, whatever hangs: what is being done gets the first time, what is to be
+// closed the second, of which a data path with a thread that hangs takes 750 ms.
 const INTERRUPT_MS = 100;
 const CLOSE_MS = 800;
 
-/** One network that this host is a member of, with everything that takes: packets flow, and go on to. */
+/** One network that this host is a member of. While it is open, packets flow. */
 export interface Overlay {
+  /** The whole network, as the store's config has it. */
   readonly network: Prefix;
-  /** This host's own part of it. */
+  /** The subnet of this host. */
   readonly subnet: Prefix;
   /** Type of the backend: "udp", "vxlan" or "host-gw". */
   readonly backendType: string;
-  /** Whose socket the probes use, or 'off'. */
+  /** "raw-socket", "addon (…)" with the reason, or "off": which socket the probes of peers use. */
   readonly pathProbes: string;
   /** Resolves when it cannot go on; never rejects, and stays pending over close(). */
   readonly ended: Promise<OverlayEnd>;
@@ -50,10 +51,11 @@ export interface Overlay {
   conditions(): readonly Condition[];
   /** This overlay's piece of the status document. O(peers). */
   status(): OverlayStatus;
+  /** Its counters and gauges at this moment; docs/operations.md describes them. O(peers). */
   metrics(): readonly MetricFamily[];
   /**
-   * Ends it within 800 ms, whatever hangs. The lease stays in the store, rules and what the mode promises to keep stay in
-   * the kernel, so that traffic goes on until the next start. Never rejects. Idempotent.
+   * Ends it within 800 ms, whatever hangs. The lease stays in the store, rules and what the mode promises to keep stay
+   * in the kernel, so that traffic goes on until the next start. Never rejects. Idempotent.
    */
   close(): Promise<void>;
 }

@@ -7,11 +7,14 @@ import { formatIpv4, type Ipv4 } from '../net/ipv4.js';
 export interface OwnHostOptions {
   /** As the lease says it. */
   readonly host: Ipv4LeaseHost;
-  /** Writes it into the lease, which may take as long as the store is away; undefined in a store that only an operator writes. */
+  /**
+   * Writes it into the lease, which may take as long as the store is away; undefined in a store that only an operator
+   * writes.
+   */
   readonly publish: ((host: Ipv4LeaseHost) => Promise<void>) | undefined;
   /** Kind of the store. */
   readonly store: string;
-  /** It stands in the lease: time to look again. */
+  /** Called when it stands in the lease, so that the interface is looked at again. */
   readonly onPublished: () => void;
 }
 
@@ -33,12 +36,12 @@ export class OwnHost {
     this.#host = options.host;
   }
 
-  /** What is wrong with what the lease says, as of the last follow(). */
+  /** What is wrong in the lease, as of the last follow(). */
   get lag(): Condition | undefined {
     return this.#lag;
   }
 
-  /** This host has that public IP. To be called again while there is a lag; undefined when it is not known now. */
+  /** Takes the public IP of this host, undefined when it is not known now. To be called again while there is a lag. */
   follow(publicIp: Ipv4 | undefined): void {
     this.#lag = publicIp === undefined ? undefined : this.#lagOf(publicIp);
   }

@@ -1,8 +1,8 @@
 // Hands the changes of the leases to a backend: the first at once, those that follow closely in one piece.
 //
-// Applying a change costs a look into the kernel's routes or a run of `ip`, some milliseconds whether it is for one lease
-// or for a thousand. When hosts come and go by the hundred, one step for all that happened meanwhile leaves the processor
-// to the packets.
+// Applying a change costs a look into the kernel's routes or a run of `ip`, some milliseconds whether it is for one
+// lease or for a thousand. When hosts come and go by the hundred, one step for all that happened meanwhile leaves the
+// processor to the packets.
 
 import type { PeerDiff } from '../lease/lease.js';
 import { DiffAccumulator } from '../lease/lease-diff.js';

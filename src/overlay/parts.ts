@@ -1,5 +1,5 @@
-// What an overlay consists of, and what is said of it: conditions, metrics and status. While an overlay is being opened it
-// has only some of its parts, and whoever looks sees those.
+// The parts of an overlay, and what they make together: conditions, metrics and status. While an overlay is being
+// opened it has only some of its parts, and only those are seen.
 
 import { type Condition, condition } from '../core/conditions.js';
 import type { Logger } from '../core/log.js';
@@ -87,7 +87,7 @@ function ownConditions(overlay: OverlayProgress): readonly Condition[] {
   ];
 }
 
-/** Of an overlay that runs; before, the kernel has no settings for its device. */
+/** Only an overlay that runs has these: before, the kernel has no settings for its device. */
 function hostConditions({
   phase,
   own,

@@ -55,7 +55,7 @@ export class Peers {
     this.#applyChange(this.#view.apply(update));
   }
 
-  /** This host has that public IP now, which decides which leases are its own. */
+  /** Takes the public IP of this host, which decides which leases are its own. */
   ownPublicIpIs(publicIp: Ipv4): void {
     if (publicIp === this.#view.ownPublicIp) return;
     const change = this.#view.ownPublicIpChanged(publicIp);

@@ -3,11 +3,11 @@
 //   saved table ── the store answers ──► same shape? ── no ──► onOutdated(), and nothing more
 //                                            │ yes
 //                                            ▼
-//                        join, asking for the same subnet ──► had it: onConfirmed(), and what joined reports from now on
+//                        join, asking for the same subnet ──► had it: onConfirmed(), then what joined reports
 //                                            │
 //                                            └─ another subnet, or none ──► onOwnLeaseLost()
 //
-// A config that was changed while no daemon ran shall not need two starts; one that is changed at run time waits for a
+// A config that was changed while no daemon ran must not need two starts. One that is changed at run time waits for a
 // restart, since it comes to all hosts at once.
 
 import { type Condition, condition } from '../core/conditions.js';

@@ -1,6 +1,6 @@
 // Keeps subnet.env what it should be: without it no pod of this host gets a network, and nothing but this daemon knows
-// what belongs there. A file that is deleted is written again at once; one that somebody else writes over, at most every
-// ten seconds, so that two daemons on one file do not fight at full speed.
+// what belongs there. A file that is deleted is written again at once; one that somebody else writes over, at most
+// every ten seconds, so that two daemons on one file do not fight at full speed.
 
 import { type FSWatcher, watch } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -46,7 +46,9 @@ export class SubnetFileKeeper {
     ];
   }
 
-  /** From now on the file holds `content`. Never rejects: what fails is shown by conditions() and check() tries again. */
+  /**
+   * From now on the file holds `content`. Never rejects: what fails is shown by conditions() and check() tries again.
+   */
   write(content: SubnetFile): Promise<void> {
     this.#content = content;
     return this.#enqueue(() => this.#write());

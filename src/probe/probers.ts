@@ -44,7 +44,7 @@ export class Probers<Lease> {
   readonly #options: ProbersOptions<Lease>;
   #running: Running<Lease> | undefined;
   #whyOff = 'path probes are switched off';
-  /** That they are off is not what the operator wants. */
+  /** Whether it is a fault that they are off. */
   #isFaulty = false;
   /** fullBytes() as of the last interfaceChanged(). */
   #sizedFor: number;
@@ -78,19 +78,19 @@ export class Probers<Lease> {
     }
   }
 
-  /** Whose socket they have, or 'off'. */
+  /** "raw-socket", "addon (…)" with the reason, or "off". */
   get by(): string {
     return this.#running?.by ?? 'off';
   }
 
-  /** The peers are others; what is known of those that stay is kept. O(peers). */
+  /** Takes the peers of this moment; what is known of those that stay is kept. O(peers). */
   refresh(): void {
     const { peers } = this.#options;
     this.#running?.path.setPeers(publicIps(peers()));
     this.#running?.overlay.setPeers(peers());
   }
 
-  /** With another MTU what is known of sizes is void. */
+  /** To be called when the interface's MTU may have changed: the sizes that were found are forgotten then. */
   interfaceChanged(): void {
     const fullBytes = this.#options.fullBytes();
     if (fullBytes === this.#sizedFor) return;
@@ -98,7 +98,7 @@ export class Probers<Lease> {
     this.#running?.path.restart();
   }
 
-  /** What holds of the probes themselves. */
+  /** What is wrong with the probes themselves. */
   conditions(): Condition[] {
     return this.#isFaulty ? [condition('probes-off', this.#whyOff)] : [];
   }
@@ -124,7 +124,7 @@ export class Probers<Lease> {
     ];
   }
 
-  /** Of a peer's public IP; undefined before anything is known. */
+  /** What is known of the path to a peer's public IP; undefined before anything is. */
   pathOf(publicIp: Ipv4): PathReport | undefined {
     return this.#running?.path.report(publicIp);
   }
@@ -170,7 +170,7 @@ function* publicIps<Lease>(peers: Iterable<OverlayPeer<Lease>>): Generator<Ipv4>
   for (const { publicIp } of peers) yield publicIp;
 }
 
-/** Of a moment by the monotonic clock, RFC 3339. */
+/** RFC 3339 text of a moment by the monotonic clock. */
 function wallClock(ms: number): string {
   return new Date(Date.now() - performance.now() + ms).toISOString();
 }

@@ -48,7 +48,9 @@ export class Claims {
     }
   }
 
-  /** Forgets everything and decides anew; resolves the claims kind by kind. Losses by the id of the peer. O(objects). */
+  /**
+   * Forgets everything and decides anew; resolves the claims kind by kind. Losses by the id of the peer. O(objects).
+   */
   settle(claimants: readonly Claimant[]): Map<string, Loss> {
     this.#holders.clear();
     const losses = new Map<string, Loss>();

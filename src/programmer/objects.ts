@@ -1,9 +1,9 @@
-// What the kernel modes want in the kernel, as objects: a route, and what a mode adds of its own (backend/vxlan/objects.ts).
-// Pure, but for the listing, which asks the kernel that is passed in.
+// What the kernel modes want in the kernel, as objects: a route, and what a mode adds of its own
+// (backend/vxlan/objects.ts). Pure, but for the listing, which asks the kernel that is passed in.
 //
 // An object knows the line that makes it and the line that removes it; its kind knows what is true of all of them: the
-// tool, the order, what the kernel holds of it, and which of two peers has what both claim. A new kind of object is a new
-// ObjectKind; nothing in this folder has to know of it.
+// tool, the order, what the kernel holds of it, and which of two peers has what both claim. A new kind of object is a
+// new ObjectKind; nothing in this folder has to know of it.
 //
 // Invariant: a route is deleted only when it carries our protocol number, or lies on our own device in the exact shape
 // flanneld gives its routes; no foreign route is ever deleted.
@@ -32,7 +32,9 @@ export interface PeerRefusal {
 /** What an object claims; unique among those of its kind. */
 export type ObjectKey = string | number;
 
-/** One thing in the kernel. Held once for each peer and kind: it is small, and makes its lines when they are asked for. */
+/**
+ * One thing in the kernel. Held once for each peer and kind: it is small, and makes its lines when they are asked for.
+ */
 export interface KernelObject {
   readonly kind: ObjectKind;
   readonly key: ObjectKey;

@@ -38,7 +38,9 @@ export interface PeerProgrammerOptions {
   needsLookup(): boolean;
   /** Device by which public IPs have to be reached; without it any will do. */
   lookupThrough?(): string;
-  /** What `peer` needs, or why it gets nothing. `lookup` is undefined when there is no route, or needsLookup() is false. */
+  /**
+   * What `peer` needs, or why it gets nothing. `lookup` is undefined when there is no route, or needsLookup() is false.
+   */
   planPeer(peer: Peer, lookup: RouteLookup | undefined): Verdict;
   /** Runs before a full run; makes the device. A rejection ends the run and is retried. */
   prepare?(): Promise<void>;

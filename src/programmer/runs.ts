@@ -1,7 +1,8 @@
 // When the kernel is programmed: at once after a change, one run at a time, again after a failure.
 //
-// A run is full (everything is compared with the kernel) or of the changes alone. What fails as a whole, such as "ip" that
-// is missing or a device that is refused, is tried again as a full run, with a delay that doubles from 200 ms to 30 s.
+// A run is full (everything is compared with the kernel) or of the changes alone. What fails as a whole, such as "ip"
+// that is missing or a device that is refused, is tried again as a full run, with a delay that doubles from 200 ms to
+// 30 s.
 
 import { Backoff, type Clock } from '../core/waiting.js';
 

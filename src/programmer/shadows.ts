@@ -6,8 +6,8 @@ import type { Route } from '../kernel/route.js';
 import { formatPrefix, type Prefix, prefixKey, prefixOf } from '../net/prefix.js';
 
 /**
- * The peers that lose packets to a route, in words. A subnet is asked for by the routes inside it: those of the pods here
- * are many, those inside a peer's none.
+ * The peers that lose packets to a route, in words. A subnet is asked for by the routes inside it: those of the pods
+ * here are many, those inside a peer's none.
  */
 export function findShadows(subnets: Iterable<Prefix>, routes: readonly Route[], network: Prefix): string[] {
   const byKey = new Map<number, Prefix>();

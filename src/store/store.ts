@@ -3,10 +3,10 @@
 //   LeaseStore ─ readConfig ─► StoredNetwork ─ join ─► Membership ─ watch ─► MembershipListener
 //       └─ savedStart ─ table ─► (overlay/first-config.ts) ──┘
 //
-// Each step is had from the one before it, so none can be taken too early. How a host comes to its subnet is the store's
-// affair: etcd picks a free one, a static file has its row. A start from a saved table is another way to a Membership,
-// and the rest of the program does not see by which of them it came. A store never decides whether a lease is acceptable
-// to this host (lease/judge.ts does) and never touches the kernel.
+// Each step is had from the one before it, so none can be taken too early. How a host comes to its subnet is the
+// store's affair: etcd picks a free one, a static file has its row. A start from a saved table is another way to a
+// Membership, and the rest of the program does not see by which of them it came. A store never decides whether a lease
+// is acceptable to this host (lease/judge.ts does) and never touches the kernel.
 
 import type { Flags } from '../config/flags.js';
 import type { NetworkConfig } from '../config/network-config.js';
@@ -90,7 +90,9 @@ export interface SavedStart {
   isAway(): Promise<boolean>;
   /** The saved table; undefined when there is none that can be trusted. Synchronous and without network. */
   table(): CachedTable | undefined;
-  /** The public IP that the last run of this host published; undefined when it is not known. Synchronous, no network. */
+  /**
+   * The public IP that the last run of this host published; undefined when it is not known. Synchronous, no network.
+   */
   formerPublicIp(): Ipv4 | undefined;
 }
 

@@ -49,7 +49,9 @@ export interface SavedTable {
   readonly leases: readonly Ipv4Lease[];
 }
 
-/** The table saved at `path`, or undefined when there is none that can be trusted (with a warning, unless it is absent). */
+/**
+ * The table saved at `path`, or undefined when there is none that can be trusted (with a warning, unless it is absent).
+ */
 export function loadTable(path: string, source: string, log: Logger): SavedTable | undefined {
   try {
     const text = readOwnFile(path);
@@ -61,8 +63,9 @@ export function loadTable(path: string, source: string, log: Logger): SavedTable
 }
 
 /**
- * The public IP of this host in the table saved at `path`, from the head of the file alone: a large table is not read for
- * that, nor is its checksum. So it is good for a preference, not as a proof; undefined when there is none to be had.
+ * The public IP of this host in the table saved at `path`, from the head of the file alone: a large table is not read
+ * for that, nor is its checksum. So it is good for a preference, not as a proof; undefined when there is none to be
+ * had.
  */
 export function loadPublicIp(path: string, source: string): Ipv4 | undefined {
   try {

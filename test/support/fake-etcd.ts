@@ -1,5 +1,6 @@
 // An etcd in memory, behind the client that the store uses: revisions with their history, transactions, compaction,
-// leases that run out on a clock that moves when told to, watches, users, alarms, and members that can be reached or not.
+// leases that run out on a clock that moves when told to, watches, users, alarms, and members that can be reached or
+// not.
 //
 // All members show one store. What a member answers, and in which words, is etcd's and gRPC's.
 

@@ -1,6 +1,6 @@
-// A kernel in memory with the semantics that the programmer and the kernel modes rely on: what a replaced route replaces,
-// which gateways are refused, what goes along with a device that goes, what two VXLAN devices cannot share. Lines are
-// those of ip(8) and bridge(8); the refusals have the kernel's words.
+// A kernel in memory with the semantics that the programmer and the kernel modes rely on: what a replaced route
+// replaces, which gateways are refused, what goes along with a device that goes, what two VXLAN devices cannot share.
+// Lines are those of ip(8) and bridge(8); the refusals have the kernel's words.
 
 import { ROUTE_PROTOCOL } from '../../src/kernel/ip.js';
 import { OverlayError } from '../../src/core/errors.js';

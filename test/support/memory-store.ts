@@ -1,5 +1,5 @@
-// A store in memory that several hosts share, with the semantics of etcd: a lease is a key that is put and deleted, of two
-// hosts that want one subnet the first has it, and a host that comes back finds its own.
+// A store in memory that several hosts share, with the semantics of etcd: a lease is a key that is put and deleted, of
+// two hosts that want one subnet the first has it, and a host that comes back finds its own.
 
 import type { LeaseStore, Membership, MembershipListener, SavedStart } from '../../src/store/store.js';
 import { parseNetworkConfig, type NetworkConfig } from '../../src/config/network-config.js';

@@ -153,6 +153,7 @@ function showRoute(objects: readonly KernelObject[]): Partial<BackendPeerStatus>
 /** Peers use the public IP as gateway, so it must be an address of this host on the link. */
 function natFault(iface: ExternalInterface): string | undefined {
   if (iface.publicIp === iface.address) return undefined;
-  const differs = `public IP ${formatIpv4(iface.publicIp)} differs from ${formatIpv4(iface.address)} of "${iface.name}"`;
+  const [publicIp, address] = [iface.publicIp, iface.address].map(formatIpv4);
+  const differs = `public IP ${publicIp} differs from ${address} of "${iface.name}"`;
   return `Backend "host-gw" cannot work behind NAT: ${differs}`;
 }

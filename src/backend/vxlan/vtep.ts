@@ -13,9 +13,9 @@ export interface VtepData {
 }
 
 /**
- * The MAC a host gives its VXLAN device when it makes one: locally administered, unicast, the public IP in its last four
- * bytes. It is the same after a reboot, so that peers need not learn a new one, and it can be told from the public IP
- * where leases carry no data, as in a static file.
+ * The MAC a host gives its VXLAN device when it makes one: locally administered, unicast, the public IP in its last
+ * four bytes. It is the same after a reboot, so that peers need not learn a new one, and it can be told from the public
+ * IP where leases carry no data, as in a static file.
  */
 export function deriveVtepMac(publicIp: Ipv4, vni: number): string {
   const fold = (vni >>> 16) ^ (vni >>> 8) ^ vni;

@@ -1,5 +1,5 @@
-// Getting the own lease: by the etcd lease id that this host saved, by public IP, else the previous subnet, else a random
-// free one. One pass of flannel's algorithm, repeated on a lost race.
+// Getting the own lease: by the etcd lease id that this host saved, by public IP, else the previous subnet, else a
+// random free one. One pass of flannel's algorithm, repeated on a lost race.
 //
 //   list ─► own, fits the config ─► write over it (if unchanged since)            ─► done
 //        ├► own, does not fit    ─► delete it (if unchanged; never a reservation)
@@ -10,7 +10,8 @@
 // race is retried; a key without etcd lease is a reservation and stays one; the previous subnet is not taken when any
 // range in use overlaps it; a write without answer is read back; the etcd lease granted for a write that did not happen
 // is revoked, and so is the one the key was moved off; a key attached to the etcd lease that this host was granted last
-// is its own under whatever public IP, so a host whose address changed keeps its subnet. A reservation has no such proof.
+// is its own under whatever public IP, so a host whose address changed keeps its subnet. A reservation has no such
+// proof.
 
 import { OverlayError } from '../../core/errors.js';
 import { blockedRange, formatLeaseValue, parseLeaseKey, parseLeaseValue } from '../../lease/lease-codec.js';
@@ -85,7 +86,8 @@ export async function acquireLease(
   }
   throw new OverlayError(
     'E_LEASE',
-    `Cannot acquire a subnet in ${formatPrefix(request.config.network)}: lost ${MAX_RACES + 1} races against other hosts`,
+    `Cannot acquire a subnet in ${formatPrefix(request.config.network)}: ` +
+      `lost ${MAX_RACES + 1} races against other hosts`,
   );
 }
 
@@ -112,7 +114,8 @@ async function tryOnce(
     throw new OverlayError(
       'E_LEASE',
       `Cannot acquire a subnet in ${formatPrefix(request.config.network)}: out of subnets ` +
-        `(${countSlots(request.config)} of /${request.config.subnetLength} from ${formatIpv4(request.config.subnetMin)} ` +
+        `(${countSlots(request.config)} of /${request.config.subnetLength} ` +
+        `from ${formatIpv4(request.config.subnetMin)} ` +
         `to ${formatIpv4(request.config.subnetMax)}, ${taken.length} leases in use)`,
     );
   }

@@ -122,7 +122,9 @@ type Policy = NonNullable<NonNullable<IOptions['faultHandling']>['global']>;
 const NEVER = new AbortController().signal;
 const NO_EVENT = (): { dispose(): void } => ({ dispose: () => undefined });
 
-/** etcd3's retries and circuit breaker, switched off. What a task throws must come as a rejection: etcd3 relies on it. */
+/**
+ * etcd3's retries and circuit breaker, switched off. What a task throws must come as a rejection: etcd3 relies on it.
+ */
 class PassThrough implements Policy {
   declare readonly _altReturn: never;
   readonly onSuccess = NO_EVENT;

@@ -55,7 +55,9 @@ export class Connector {
     }));
   }
 
-  /** One attempt. Rejects with EtcdFault: of several endpoints with what says most; with another when `signal` aborts. */
+  /**
+   * One attempt. Rejects with EtcdFault: of several endpoints with what says most; with another when `signal` aborts.
+   */
   async connect(signal: AbortSignal): Promise<Connected> {
     const { endpoints, tls } = this.#options;
     tls.reload();

@@ -4,8 +4,8 @@
 // takes "http://h:2379/" for a host named "h:2379/". Scheme rules are the Go client's: http never uses TLS, https
 // always does, no scheme uses TLS when certificates are configured.
 //
-// People write passwords into URLs, and these messages go into logs. So of an item that is refused only what is known to
-// be harmless is shown, instead of cutting out what looks like a secret.
+// People write passwords into URLs, and these messages go into logs. So of an item that is refused only what is known
+// to be harmless is shown, instead of cutting out what looks like a secret.
 
 import { OverlayError } from '../../core/errors.js';
 

@@ -54,7 +54,9 @@ export interface TxnOutcome {
 
 /** What acquisition and renewal need of a store. Every method makes one attempt and rejects with EtcdFault. */
 export interface LeaseKv {
-  /** `take` says what is kept of each key, undefined being nothing; it may see a key twice, when a list is begun anew. */
+  /**
+   * `take` says what is kept of each key, undefined being nothing; it may see a key twice, when a list is begun anew.
+   */
   list<T>(range: KeyRange, signal: AbortSignal, take: (entry: KvEntry) => T | undefined): Promise<KvList<T>>;
   get(key: string, signal: AbortSignal): Promise<KvEntry | undefined>;
   /** Put if the key does not exist. */

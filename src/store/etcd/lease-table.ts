@@ -1,4 +1,5 @@
-// The leases in the mirrored range: keys and values decoded, bad ones left out, as the updates a MembershipListener gets.
+// The leases in the mirrored range: keys and values decoded, bad ones left out, as the updates a MembershipListener
+// gets.
 //
 // Rules, so that no single writer can harm anybody but itself:
 // - A key that is not a lease key, or whose value cannot be decoded, is skipped, counted and logged once.

@@ -1,13 +1,14 @@
 // How a fresh list of a key range differs from what we hold. Pure.
 //
-// A list is taken for one of two reasons. After a gap ("gap": compaction, start of a stream) a key that is not listed was
-// deleted while we could not see it. During a live watch ("check": the slow comparison) nothing may differ at all; what
-// does is a lost event or a store whose history was exchanged under us.
+// A list is taken for one of two reasons. After a gap ("gap": compaction, start of a stream) a key that is not listed
+// was deleted while we could not see it. During a live watch ("check": the slow comparison) nothing may differ at all;
+// what does is a lost event or a store whose history was exchanged under us.
 //
 // History is known to be exchanged ("rewritten") when the cluster id changed, when the revision went back, or when the
 // list shows, at a revision we had seen in full, a key other than we saw it.
 //
-// What we hold of a key is not its value, which belongs to whoever took it, but a stamp that tells one write from another.
+// What we hold of a key is not its value, which belongs to whoever took it, but a stamp that tells one write from
+// another.
 
 import { crc32 } from 'node:zlib';
 import type { KvEntry, KvList, StorePosition } from './etcd-kv.js';

@@ -264,8 +264,8 @@ export class OwnLease {
 
   #acceptTwin(entry: KvEntry): void {
     this.#alarm.twin(this.#published.publicIp, entry);
-    // Its etcd lease keeps the key alive as ours did; ours has lost its key and is left to expire. A minute later the key
-    // becomes ours again: if the other is gone, the alarm goes with that.
+    // Its etcd lease keeps the key alive as ours did; ours has lost its key and is left to expire. A minute later the
+    // key becomes ours again: if the other is gone, the alarm goes with that.
     const { expiresAtMs, grantedMs } = this.#own;
     this.#own = { ...this.#ownFrom(entry), expiresAtMs, grantedMs };
     const nowMs = this.#options.clock.bootMs();

@@ -122,8 +122,8 @@ export class OwnSchedule {
 
 /**
  * When a key is to be renewed, in boot time: `marginMs` before its end, whatever of its life that leaves, since it is
- * the operator's. A little earlier for some than for others, since hosts that started together shall not renew together.
- * With a margin longer than the life: after a quarter of it.
+ * the operator's. A little earlier for some than for others, since hosts that started together shall not renew
+ * together. With a margin longer than the life: after a quarter of it.
  */
 function renewalTime(
   { leaseId, expiresAtMs, grantedMs }: OwnKey,

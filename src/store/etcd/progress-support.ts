@@ -1,11 +1,12 @@
-// Whether what stands at an endpoint answers progress requests, which prove that a watch is alive: etcd does; proxies and
-// gateways before it may ignore them, or end the stream over them.
+// Whether what stands at an endpoint answers progress requests, which prove that a watch is alive: etcd does; proxies
+// and gateways before it may ignore them, or end the stream over them.
 //
 //   unknown ─► answers   the server answered one
 //   unknown ─► lacking   it answered a read instead, or ended two streams over a request: said once
 //   answers ─► unknown   a request went unanswered: the watch is given up, and the next one finds out anew
 //
-// Where it is lacking, a read in place of the request proves that the way to etcd works, though not that the watch does.
+// Where it is lacking, a read in place of the request proves that the way to etcd works, though not that the watch
+// does.
 
 import type { Logger } from '../../core/log.js';
 

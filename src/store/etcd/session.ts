@@ -1,7 +1,7 @@
 // One session: a client for one endpoint that has answered.
 //
-// The probe is Maintenance.Status: any user may call it, it names a member without leader, and it lists alarms. Gateways
-// that do not pass it on are asked for a key instead.
+// The probe is Maintenance.Status: any user may call it, it names a member without leader, and it lists alarms.
+// Gateways that do not pass it on are asked for a key instead.
 
 import type { IStatusResponse } from 'etcd3';
 import { type Clock, orAbort } from '../../core/waiting.js';

@@ -185,7 +185,8 @@ class Watch {
       return this.#fail(
         new EtcdFault(
           'timeout',
-          `${this.#action()} at ${this.#session.endpoint.url}: no sign of life for ${Math.round(nowMs - this.#heardAtMs)} ms`,
+          `${this.#action()} at ${this.#session.endpoint.url}: ` +
+            `no sign of life for ${Math.round(nowMs - this.#heardAtMs)} ms`,
         ),
       );
     }

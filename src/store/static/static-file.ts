@@ -20,8 +20,8 @@ export interface StaticTable {
 }
 
 /**
- * The file at `path`. `typeInForce` is that of leases that name none; by default the config's. Rejects with OverlayError
- * E_FILE when it cannot be read, E_CONFIG naming the place that is wrong.
+ * The file at `path`. `typeInForce` is that of leases that name none; by default the config's. Rejects with
+ * OverlayError E_FILE when it cannot be read, E_CONFIG naming the place that is wrong.
  */
 export async function readTable(path: string, typeInForce?: string): Promise<StaticTable> {
   let text: string;

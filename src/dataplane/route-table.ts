@@ -25,6 +25,7 @@ import {
   prefixOf,
   sizeOf,
 } from '../net/prefix.js';
+import { type ChangedSide, TableChanges } from './table-changes.js';
 
 /** Rows a table can hold: one per lease. */
 export const MAX_ROWS = 65536;
@@ -91,23 +92,6 @@ export interface Peer {
   readonly mtuBytes: number;
 }
 
-type Operation =
-  | {
-      readonly kind: 'insert';
-      readonly row: number;
-      readonly prefix: Prefix;
-      readonly peer: Peer;
-      readonly isNew: boolean;
-    }
-  | {
-      readonly kind: 'remove';
-      readonly row: number;
-      readonly prefix: Prefix;
-      readonly cover: number;
-      readonly peer: Ipv4 | undefined;
-    }
-  | { readonly kind: 'mtu'; readonly row: number; readonly mtuBytes: number };
-
 /**
  * The leases of the other hosts: which peer a subnet is behind. It is written on the main thread and read by the
  * workers of one data path. Changes are seen by them at publish(), all at once. A lookup takes the longest prefix.
@@ -129,8 +113,8 @@ export class RouteTable {
   readonly #freeReaders: number[] = [];
   #readersUsed = 0;
   /** Applied to the active side but not yet to the other. */
-  #replay: Operation[] = [];
-  #pending: Operation[] = [];
+  #replay = new TableChanges();
+  #pending = new TableChanges();
   #isCompleteNext = false;
 
   /** A table for leases inside `network`. Virtual size grows with the network; memory only with the leases. */
@@ -192,8 +176,7 @@ export class RouteTable {
       const before = this.#peerOf(known);
       if (before.address === peer.address && before.port === peer.port) {
         this.#setMtu(known, peer.mtuBytes);
-        if (before.mtuBytes !== peer.mtuBytes)
-          this.#pending.push({ kind: 'mtu', row: known, mtuBytes: peer.mtuBytes });
+        if (before.mtuBytes !== peer.mtuBytes) this.#pending.setMtu(known, peer.mtuBytes);
         return known;
       }
       this.delete(prefix);
@@ -203,8 +186,10 @@ export class RouteTable {
     this.#rowLimit = Math.max(this.#rowLimit, row + 1);
     this.#rows.set(key, row);
     this.#setRow(row, prefix, peer);
-    const isNew = this.#addRowOfPeer(peer.address | 0, row);
-    this.#pending.push({ kind: 'insert', row, prefix, peer, isNew });
+    const address = peer.address | 0;
+    const isNewPeer = this.#addRowOfPeer(address, row);
+    const { port, mtuBytes } = peer;
+    this.#pending.insert(row, prefix.address | 0, prefix.length, address, port, mtuBytes, isNewPeer);
     return row;
   }
 
@@ -214,11 +199,12 @@ export class RouteTable {
     const row = this.#rows.get(key);
     if (row === undefined) return false;
     this.#rows.delete(key);
-    const { address } = this.#peerOf(row);
+    const address = this.#peerOf(row).address | 0;
     this.#given[GIVEN_WORDS * row + GIVEN_LENGTH] = FREE;
     this.#freeRows.push(row);
-    const gone = this.#removeRowOfPeer(address | 0, row) ? address : undefined;
-    this.#pending.push({ kind: 'remove', row, prefix, cover: this.#coverOf(prefix), peer: gone });
+    const isPeerGone = this.#removeRowOfPeer(address, row);
+    const cover = this.#coverOf(prefix);
+    this.#pending.remove(row, prefix.address | 0, prefix.length, cover, address, isPeerGone);
     return true;
   }
 
@@ -227,7 +213,7 @@ export class RouteTable {
     const rows = this.rowsOfPeer(address);
     for (const row of rows) {
       this.#setMtu(row, mtuBytes);
-      this.#pending.push({ kind: 'mtu', row, mtuBytes });
+      this.#pending.setMtu(row, mtuBytes);
     }
     return rows.size > 0;
   }
@@ -247,16 +233,16 @@ export class RouteTable {
    * reader that was stopped in the middle of a lookup still holds the other side: call again later.
    */
   publish(): boolean {
-    if (this.#pending.length === 0) {
+    if (this.#pending.isEmpty) {
       this.#publishComplete();
       return true;
     }
     if (!this.settle()) return false;
     const active = Atomics.load(this.#words, HEADER_ACTIVE);
     const side = this.#sides[1 - active];
-    for (const operation of this.#pending) side.apply(operation);
+    this.#pending.applyTo(side);
     this.#replay = this.#pending;
-    this.#pending = [];
+    this.#pending = new TableChanges();
     Atomics.store(this.#words, HEADER_ACTIVE, 1 - active);
     this.#publishComplete(); // after the flip: whoever reads the word before the side sees the whole table with it
     Atomics.add(this.#words, HEADER_GENERATION, 1);
@@ -270,9 +256,9 @@ export class RouteTable {
    */
   settle(): boolean {
     if (!this.#readersHaveLeft()) return false;
-    const side = this.#sides[1 - Atomics.load(this.#words, HEADER_ACTIVE)];
-    for (const operation of this.#replay) side.apply(operation);
-    this.#replay = [];
+    if (this.#replay.isEmpty) return true;
+    this.#replay.applyTo(this.#sides[1 - Atomics.load(this.#words, HEADER_ACTIVE)]);
+    this.#replay = new TableChanges();
     return true;
   }
 
@@ -380,7 +366,7 @@ function endLookup(words: Int32Array, reader: number): void {
 }
 
 /** One copy of the table, and what the writer must know about its nodes. */
-class Side {
+class Side implements ChangedSide {
   readonly #words: Int32Array;
   readonly #at: SideLayout;
   readonly #freeNodes: number[] = [];
@@ -395,35 +381,46 @@ class Side {
     this.#nodeCapacity = nodeCapacity;
   }
 
-  apply(operation: Operation): void {
-    const row = this.#at.rows + operation.row * ROW_WORDS;
-    switch (operation.kind) {
-      case 'mtu':
-        this.#words[row + ROW_MTU] = operation.mtuBytes;
-        return;
-      case 'insert': {
-        const { prefix, peer } = operation;
-        this.#words[row + ROW_ADDRESS] = peer.address | 0;
-        this.#words[row + ROW_PORT] = peer.port;
-        this.#words[row + ROW_MTU] = peer.mtuBytes;
-        this.#words[row + ROW_NETWORK] = prefix.address | 0;
-        this.#words[row + ROW_LENGTH] = prefix.length;
-        if (operation.isNew) this.#addPeer(peer.address | 0);
-        this.#walk(prefix, operation.row + 1, 1);
-        return;
-      }
-      case 'remove':
-        this.#walk(operation.prefix, operation.cover, -1, operation.row + 1);
-        if (operation.peer !== undefined) this.#removePeer(operation.peer | 0);
-    }
+  setMtu(row: number, mtuBytes: number): void {
+    this.#words[this.#at.rows + row * ROW_WORDS + ROW_MTU] = mtuBytes;
+  }
+
+  insert(
+    row: number,
+    network: number,
+    length: number,
+    address: number,
+    port: number,
+    mtuBytes: number,
+    isNewPeer: boolean,
+  ): void {
+    const at = this.#at.rows + row * ROW_WORDS;
+    this.#words[at + ROW_ADDRESS] = address;
+    this.#words[at + ROW_PORT] = port;
+    this.#words[at + ROW_MTU] = mtuBytes;
+    this.#words[at + ROW_NETWORK] = network;
+    this.#words[at + ROW_LENGTH] = length;
+    if (isNewPeer) this.#addPeer(address);
+    this.#walk(network, length, row + 1, 1);
+  }
+
+  remove(
+    row: number,
+    network: number,
+    length: number,
+    cover: number,
+    address: number,
+    isPeerGone: boolean,
+  ): void {
+    this.#walk(network, length, cover, -1, row + 1);
+    if (isPeerGone) this.#removePeer(address);
   }
 
   /**
-   * Writes `value` over the entries of `prefix` that belong to leases not longer than it (`delta` 1) or to `only`
+   * Writes `value` over the entries of a prefix that belong to leases not longer than it (`delta` 1) or to `only`
    * (`delta` -1), making nodes on the way down and folding those that nobody needs any more.
    */
-  #walk(prefix: Prefix, value: number, delta: 1 | -1, only = 0): void {
-    const { address, length } = prefix;
+  #walk(address: number, length: number, value: number, delta: 1 | -1, only = 0): void {
     const root = this.#at.root + (address >>> 16);
     if (length <= 16) {
       this.#fill(root, sizeOf(length) >>> 16, value, length, only, 16);

@@ -42,10 +42,14 @@ export function parseOptions(
   }
 }
 
-// Flags of twilld get here by mistake, and Node's messages quote what it does not know: whole words, passwords among them.
+// Flags of twilld get here by mistake, and Node's messages quote what it does not know: whole words, passwords among
+// them.
 function withoutValues({ code, message }: NodeJS.ErrnoException): string {
   if (code === 'ERR_PARSE_ARGS_UNEXPECTED_POSITIONAL')
-    return 'unexpected argument (not shown: it may be part of a password): expected options, or "--" before flags of twilld';
+    return (
+      'unexpected argument (not shown: it may be part of a password): ' +
+      'expected options, or "--" before flags of twilld'
+    );
   if (code !== 'ERR_PARSE_ARGS_UNKNOWN_OPTION') return message;
   return `unknown option${/ --?[\w-]+/.exec(message.replaceAll("'", ' '))?.[0] ?? ''}: --help lists all`;
 }

@@ -6,8 +6,8 @@ export function formatColumns(rows: readonly (readonly string[])[]): string {
 }
 
 /**
- * As formatColumns(), in `width` columns: headings in `expendable` give way, the first named first, and what is still too
- * long is cut at the end.
+ * As formatColumns(), in `width` columns: headings in `expendable` give way, the first named first, and what is still
+ * too long is cut at the end.
  */
 export function fitColumns(
   rows: readonly (readonly string[])[],

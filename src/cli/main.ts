@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// The program `twill`: what an operator asks about the overlay on this host. Exit codes: 0, 1 when something is wrong or the
-// daemon cannot be asked, 2 for a wrong command line.
+// The program `twill`: what an operator asks about the overlay on this host. Exit codes: 0, 1 when something is wrong
+// or the daemon cannot be asked, 2 for a wrong command line.
 
 import { DEFAULT_CONTROL_SOCKET } from '../config/options.js';
 import { readVersion } from '../core/version.js';

@@ -1,5 +1,5 @@
-// `twill top`: live rates of each direction and peer, as a screen of the terminal that is redrawn each second, at a key, and
-// when the terminal changes its size. It outlives a restart of the daemon.
+// `twill top`: live rates of each direction and peer, as a screen of the terminal that is redrawn each second, at a
+// key, and when the terminal changes its size. It outlives a restart of the daemon.
 
 import { readFileSync } from 'node:fs';
 import { nap } from '../core/waiting.js';
@@ -42,8 +42,8 @@ interface PeerRates {
 }
 
 /**
- * Rates between two states of one daemon. A counter that went back, because the daemon was restarted, counts from 0. The
- * kernel modes count no packets: their peers are those with a round trip.
+ * Rates between two states of one daemon. A counter that went back, because the daemon was restarted, counts from 0.
+ * The kernel modes count no packets: their peers are those with a round trip.
  */
 export function ratesBetween(
   before: DaemonStatus,
@@ -222,7 +222,10 @@ export function drawRates(
   ].join('\n');
 }
 
-/** vxlan's packets are counted by its device alone. host-gw has none of its own: the interface carries other things, too. */
+/**
+ * vxlan's packets are counted by its device alone. host-gw has none of its own: the interface carries other things,
+ * too.
+ */
 function withDeviceCounters(status: DaemonStatus): DaemonStatus {
   const { counters, device } = status.backend;
   if (counters !== undefined || device === undefined) return status;

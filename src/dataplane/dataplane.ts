@@ -32,8 +32,8 @@ const SOCKET_BUFFER_BYTES = 8 << 20;
 // A worker is ready some 50 ms after it was made; on a machine without a free core it may take a second.
 const READY_MS = 10_000;
 
-// A worker wakes at once and needs a moment for its last batch; terminate() helps where it is JavaScript that does not end.
-// Together less than the second in which SIGTERM is to be obeyed.
+// A worker wakes at once and needs a moment for its last batch; terminate() helps where it is JavaScript that does not
+// end. Together less than the second in which SIGTERM is to be obeyed.
 const STOP_MS = 500;
 const TERMINATE_MS = 250;
 
@@ -55,7 +55,9 @@ export interface DataplaneOptions {
   readonly ownSubnet: Prefix;
   readonly table: RouteTable;
   readonly onPathMtu: (event: PathMtuEvent) => void;
-  /** The device is gone or a worker ended. Called at most once, between start() and close(); before, start() rejects. */
+  /**
+   * The device is gone or a worker ended. Called at most once, between start() and close(); before, start() rejects.
+   */
   readonly onFailure: (reason: string) => void;
 }
 
@@ -107,7 +109,9 @@ export interface GrantedOffloads {
   readonly sendBufferBytes: number;
 }
 
-/** Address from which ICMP about an unrouted destination comes: never the device's own, which the kernel calls martian. */
+/**
+ * Address from which ICMP about an unrouted destination comes: never the device's own, which the kernel calls martian.
+ */
 export function replySourceOf(network: Prefix, ownSubnet: Prefix): Ipv4 {
   return network.address !== ownSubnet.address
     ? network.address
@@ -179,8 +183,9 @@ export class Dataplane {
   }
 
   /**
-   * Finds out which superpackets the device takes, and lets the workers write those. Asks again when the device could not
-   * answer (it is down), and notices that it takes them no longer; returns what is new since the last call, in words.
+   * Finds out which superpackets the device takes, and lets the workers write those. Asks again when the device could
+   * not answer (it is down), and notices that it takes them no longer; returns what is new since the last call, in
+   * words.
    */
   probe(): readonly string[] {
     const before = this.#merge;
@@ -253,7 +258,9 @@ export class Dataplane {
     return values;
   }
 
-  /** The largest inner packet that reaches `peer` in one piece, as far as the kernel knows; undefined without a route. */
+  /**
+   * The largest inner packet that reaches `peer` in one piece, as far as the kernel knows; undefined without a route.
+   */
   innerPathMtu(peer: Ipv4): number | undefined {
     const bytes = native.innerPathMtu(this.#options.listenAddress, peer, this.#options.port);
     return bytes > 0 ? bytes : undefined;

@@ -1,8 +1,8 @@
 // What each peer has sent and received: the counters of table rows, told apart by the lease that has the row.
 //
 // The workers count by row, and only they write those counters. But a row is given to the next lease when its own goes,
-// and all rows start at 0 when the data path is opened anew. So what a row showed when a lease got it is subtracted, and
-// what the lease had in earlier rows and data paths is added.
+// and all rows start at 0 when the data path is opened anew. So what a row showed when a lease got it is subtracted,
+// and what the lease had in earlier rows and data paths is added.
 //
 //   lease   = subnet and public IP: another host with the same subnet starts at 0
 //   traffic = kept + (row now - row when the table with this lease was published)
@@ -27,8 +27,8 @@ interface Entry {
 }
 
 /**
- * `readRow` gives the four counters of a row at present, all 0 when there is no data path; it may give the same array every
- * time. `Key` tells leases apart.
+ * `readRow` gives the four counters of a row at present, all 0 when there is no data path; it may give the same array
+ * every time. `Key` tells leases apart.
  */
 export class PeerTraffic<Key> {
   readonly #readRow: (row: number) => ArrayLike<number>;

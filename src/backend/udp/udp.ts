@@ -1,15 +1,16 @@
 // The udp backend: packets of the overlay travel one in each UDP datagram, encapsulated by our own data path.
 //
-// Kernel state, all of it on one device: the persistent TUN "flannel0" (or the next number, beside another network) with
-// the address <subnet>.0/32, MTU 28 below the external interface's, IPv6 off, and the route of the whole Network. It
-// stays when the process ends, so that a restart breaks no connection and nothing leaks to the default route meanwhile.
+// Kernel state, all of it on one device: the persistent TUN "flannel0" (or the next number, beside another network)
+// with the address <subnet>.0/32, MTU 28 below the external interface's, IPv6 off, and the route of the whole Network.
+// It stays when the process ends, so that a restart breaks no connection and nothing leaks to the default route
+// meanwhile.
 //
 // The data path is one piece: when the device is deleted or a worker fails, it is closed and opened anew, with backoff,
 // while the route table lives on. So it is when the device is renamed or moved to another network namespace: its file
-// stays open and looks healthy, but nothing that is addressed to the overlay reaches it. We made that device, and without
-// a reader it is of no use, yet it would keep our address and route: it goes with the data path. A new one cannot be made
-// first, because both need the same UDP port. Peers are looked up in the kernel's routes before they enter the table, because a
-// public IP that is reached through our own device would encapsulate itself without end.
+// stays open and looks healthy, but nothing that is addressed to the overlay reaches it. We made that device, and
+// without a reader it is of no use, yet it would keep our address and route: it goes with the data path. A new one
+// cannot be made first, because both need the same UDP port. Peers are looked up in the kernel's routes before they
+// enter the table, because a public IP that is reached through our own device would encapsulate itself without end.
 
 import { performance } from 'node:perf_hooks';
 import type { PathMtuEvent } from '../../native/arena.js';
@@ -61,10 +62,10 @@ import { PeerCounters } from '../../programmer/metrics.js';
 import { PeerTraffic } from './traffic.js';
 import type { MetricFamily } from '../../core/metric.js';
 
-// Packets or superpackets that wait for the worker. The device drops what does not fit (it never pushes back), and a worker
-// that waits for its core misses some thousand single packets: with 1000, four TCP streams without segmentation offload
-// lose 3 to 6 % of theirs, with 2000 nothing (docs/performance.md). 2000 are 24 ms at 1 Gbit/s; a deeper queue only adds
-// delay under overload.
+// Packets or superpackets that wait for the worker. The device drops what does not fit (it never pushes back), and a
+// worker that waits for its core misses some thousand single packets: with 1000, four TCP streams without segmentation
+// offload lose 3 to 6 % of theirs, with 2000 nothing (docs/performance.md). 2000 are 24 ms at 1 Gbit/s; a deeper queue
+// only adds delay under overload.
 const TX_QUEUE_LENGTH = 2000;
 
 const REOPEN_MIN_MS = 50;
@@ -399,8 +400,8 @@ class UdpBackend implements Backend {
   }
 
   /**
-   * The device of an earlier run of ours, or the first name that nobody has. A device that somebody else made, and one that
-   * carries another network, stays whosever it is, also while its daemon is away.
+   * The device of an earlier run of ours, or the first name that nobody has. A device that somebody else made, and one
+   * that carries another network, stays whosever it is, also while its daemon is away.
    *
    * @throws OverlayError E_TUN when there is no name left.
    */
@@ -428,8 +429,8 @@ class UdpBackend implements Backend {
   }
 
   /**
-   * Whether there is a device of an earlier run to go on with. One that does not fit, because it cannot change between one
-   * queue and several, is removed when nobody reads it.
+   * Whether there is a device of an earlier run to go on with. One that does not fit, because it cannot change between
+   * one queue and several, is removed when nobody reads it.
    */
   async #adoptDevice(): Promise<boolean> {
     const link = await findLink(this.#device);
@@ -473,7 +474,8 @@ class UdpBackend implements Backend {
   /**
    * Whether our device is no longer the one of its name; the data path is opened anew then.
    *
-   * @throws OverlayError E_TUN when the name belongs to something that is no TUN device: that is for an operator to mend.
+   * @throws OverlayError E_TUN when the name belongs to something that is no TUN device: that is for an operator to
+   * mend.
    */
   async #hasLostDevice(dataplane: Dataplane): Promise<boolean> {
     const link = await findLink(this.#device);
@@ -544,8 +546,8 @@ class UdpBackend implements Backend {
       this.#log.warn({ settings: unset.join(' ') }, `settings of ${this.#device} that cannot be made here`);
     }
     this.#unset = unset;
-    // The alias says which address is ours: it lives as long as the device, over restarts with another subnet. Addresses
-    // that somebody else has put there stay.
+    // The alias says which address is ours: it lives as long as the device, over restarts with another subnet.
+    // Addresses that somebody else has put there stay.
     const former = parseMark(link.alias)?.address;
     if (former !== undefined && !prefixEquals(former, own)) await deleteAddress(this.#device, former);
     const alias = formatMark(this.#context.config.network, own);

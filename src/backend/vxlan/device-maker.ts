@@ -1,8 +1,8 @@
 // Making a VXLAN device, and making one that is there fit.
 //
 // Invariant: a device that works is not deleted before the one to follow it is there. What the kernel can change in a
-// device that stays is changed there: the interface below, the local address, learning, the group. For the rest a second
-// device is made under another name and takes its place.
+// device that stays is changed there: the interface below, the local address, learning, the group. For the rest a
+// second device is made under another name and takes its place.
 
 import { OverlayError } from '../../core/errors.js';
 import type { Logger } from '../../core/log.js';

@@ -1,7 +1,7 @@
 // What twilld will find in flanneld's place: `twill doctor --before-migration`.
 //
-// Everything is judged by what twilld itself does at its start, by the same functions: flags, config, interface, lease. Nothing
-// is written.
+// Everything is judged by what twilld itself does at its start, by the same functions: flags, config, interface, lease.
+// Nothing is written.
 
 import { readlinkSync } from 'node:fs';
 import { basename } from 'node:path';

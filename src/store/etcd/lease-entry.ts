@@ -1,8 +1,8 @@
 // What is kept of a key in the lease range until it is a lease: little, whatever somebody wrote there. Pure.
 //
-// A key is known by the lease's id, which is its name below the prefix: one text for the mirror and all others. One whose
-// name can be no lease's is known by a hash of it, and costs that much. A value longer than any lease needs
-// to be is replaced by what is understood of it, written anew, or by what is wrong with it.
+// A key is known by the lease's id, which is its name below the prefix: one text for the mirror and all others. One
+// whose name can be no lease's is known by a hash of it, and costs that much. A value longer than any lease needs to be
+// is replaced by what is understood of it, written anew, or by what is wrong with it.
 
 import { createHash } from 'node:crypto';
 import {

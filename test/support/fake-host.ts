@@ -176,9 +176,18 @@ export class FakeBackend implements Backend {
       id,
       subnet: formatPrefix(subnets.v4),
       publicIp: formatIpv4(host.publicIp.v4),
-      state: 'programmed',
+      state: 'programmed' as const,
     }));
-    return { detail: { device: 'fake0' }, peers };
+    const { mtuBytes } = this.iface;
+    const detail = {
+      type: 'udp',
+      device: 'fake0',
+      port: 8285,
+      mtuBytes,
+      sourceCheck: 'off',
+      queues: 1,
+    } as const;
+    return { detail, peers };
   }
 
   metrics() {

@@ -21,7 +21,6 @@ import { logHealth } from './ops/health-log.js';
 import { healthMetrics } from './ops/health-metrics.js';
 import { type HttpOptions, openHttpServer } from './ops/http.js';
 import { Metrics } from './ops/metrics.js';
-import { STATUS_VERSION, type StatusDocument } from './ops/status.js';
 import { ServiceNotifier, statusLine } from './ops/sd-notify.js';
 import { type Overlay, openOverlay } from './overlay/overlay.js';
 import type { OverlayOptions } from './overlay/options.js';
@@ -205,17 +204,15 @@ class Daemon {
     return [...overlayMetrics(this.#overlay), ...reversePathMetrics(), ...healthMetrics(this.#health.look())];
   }
 
-  #status(): StatusDocument {
+  #status(): Record<string, unknown> {
     const { isReady, conditions } = this.#health.look();
     return {
-      statusVersion: STATUS_VERSION,
       version: this.#options.version,
       uptimeSeconds: Math.round((performance.now() - this.#startedMs) / 1000),
       ready: isReady,
       degraded: conditions.filter(makesUnready).map(({ part, text }) => `${part}: ${text}`),
-      conditions: conditions.map(({ sinceMs, count = 1, ...rest }) => ({
+      conditions: conditions.map(({ sinceMs, ...rest }) => ({
         ...rest,
-        count,
         since: new Date(sinceMs).toISOString(),
         seconds: Math.round((Date.now() - sinceMs) / 1000),
       })),

@@ -17,10 +17,10 @@ export type { MetricFamily } from '../core/metric.js';
 export { formatPrefix, type Prefix } from '../net/prefix.js';
 export type { Overlay } from '../overlay/overlay.js';
 export type { OverlayEnd } from '../overlay/options.js';
+export type { OverlayStatus } from '../overlay/parts.js';
 export type {
   BackendStatus,
   InterfaceStatus,
-  OverlayStatus,
   OwnLeaseStatus,
   PeerState,
   PeerStatus,

@@ -17,7 +17,6 @@ import type { Ipv4 } from '../net/ipv4.js';
 import type { Prefix } from '../net/prefix.js';
 import type { Logger } from '../core/log.js';
 import type { MetricFamily } from '../core/metric.js';
-import type { BackendPeerStatus, ModeStatus } from '../ops/status.js';
 
 /** What a backend has done to the host beside its objects in the kernel; passed in, as the kernel is. */
 export interface HostServices {
@@ -86,15 +85,18 @@ export interface Backend {
   /** False while a thread of it is hung, which only a restart mends: the service manager's watchdog is not fed then. */
   isAlive?(): boolean;
   /** For /status. `peers` is what the backend holds for each peer, with the id of its lease. */
-  status(): { readonly detail: ModeStatus; readonly peers: readonly PeerDetail[] };
+  status(): { readonly detail: Record<string, unknown>; readonly peers: readonly PeerDetail[] };
   /** Prometheus metrics are registered by ops/metrics.ts from this: name without prefix → value by label set. */
   metrics(): readonly MetricFamily[];
   /** Idempotent; leaves in the kernel what the mode promises to keep (see docs/lifecycle.md). */
   close(): Promise<void>;
 }
 
-/** One peer as /status shows it, with the id of its lease. */
-export type PeerDetail = BackendPeerStatus & { readonly id: string };
+/** One peer as /status shows it. */
+export interface PeerDetail {
+  readonly id: string;
+  readonly [field: string]: unknown;
+}
 
 /** What a mode's folder exports. */
 export interface BackendMode {

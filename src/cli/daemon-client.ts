@@ -1,7 +1,7 @@
 // Asks the daemon of this host on its control socket.
 
 import { request } from 'node:http';
-import type { ReachState } from '../ops/status.js';
+import type { ReachState } from '../probe/peer-reach.js';
 
 /** The daemon cannot be asked; the message says why and what to do. */
 export class DaemonUnreachable extends Error {

@@ -7,7 +7,7 @@ import type { ConditionCode, Scope, Severity } from '../core/conditions.js';
 export const STATUS_VERSION = 1;
 
 /** What the daemon of this host says of itself. */
-export interface StatusDocument extends OverlayStatus {
+export interface StatusDocument {
   /** Version of this document. */
   readonly statusVersion: typeof STATUS_VERSION;
   /** Version of twill. */
@@ -19,10 +19,6 @@ export interface StatusDocument extends OverlayStatus {
   readonly degraded: readonly string[];
   /** Everything that holds, the worst first. */
   readonly conditions: readonly ConditionStatus[];
-}
-
-/** What is one overlay's of it. */
-export interface OverlayStatus {
   /** The Network of the config, once it is known. */
   readonly network?: string;
   /** The own lease, once there is one. */
@@ -124,7 +120,7 @@ export interface StaticStatus {
 }
 
 /** Before the mode is known there is nothing to say. */
-export type BackendStatus = ModeStatus | NoBackendStatus;
+export type BackendStatus = UdpStatus | VxlanStatus | HostGwStatus | NoBackendStatus;
 
 export interface NoBackendStatus {
   readonly type?: undefined;
@@ -196,9 +192,6 @@ export type PeerState =
   /** The kernel does not take it; tried again. */
   | { readonly state: 'failed'; readonly reason: string }
   | { readonly state: 'refused'; readonly code: PeerRefusalCode; readonly reason: string };
-
-/** What a mode says of itself. */
-export type ModeStatus = UdpStatus | VxlanStatus | HostGwStatus;
 
 /** What a backend says of a peer. */
 export type BackendPeerStatus = PeerState & {

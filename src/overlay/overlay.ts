@@ -16,7 +16,6 @@ import { readVersion } from '../core/version.js';
 import { orAbortAfter } from '../core/waiting.js';
 import { HeldNames } from '../kernel/held-names.js';
 import type { Prefix } from '../net/prefix.js';
-import type { OverlayStatus } from '../ops/status.js';
 import { OverlayOpening } from './opening.js';
 import type { OverlayEnd, OverlayOptions } from './options.js';
 import {
@@ -24,6 +23,7 @@ import {
   overlayMetrics,
   type OverlayParts,
   type OverlayProgress,
+  type OverlayStatus,
   overlayStatus,
 } from './parts.js';
 import { THIS_HOST } from './surroundings.js';

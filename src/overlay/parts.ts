@@ -8,7 +8,7 @@ import type { Part } from '../core/part.js';
 import type { Backend } from '../backend/backend.js';
 import { describeInterface, type UnderlayFollower } from '../kernel/underlay-follower.js';
 import { formatPrefix } from '../net/prefix.js';
-import type { OverlayStatus, StoreStatus } from '../ops/status.js';
+import type { StoreStatus } from '../ops/status.js';
 import type { ConfigInForce } from './config-in-force.js';
 import type { OwnHost } from './own-host.js';
 import type { OwnSubnet } from './own-subnet.js';
@@ -58,6 +58,9 @@ export function beforeOpening(options: {
   };
 }
 
+/** The piece of the status document that is one overlay's. */
+export type OverlayStatus = Readonly<Record<string, unknown>>;
+
 /** What is wrong, by the part of the daemon that says so: the words of /status and of the metrics. */
 export const OVERLAY_CONDITIONS: Readonly<
   Record<string, (overlay: OverlayProgress) => readonly Condition[]>
@@ -95,7 +98,7 @@ function hostConditions({
   if (phase !== undefined || own === undefined || backend === undefined) return [];
   const { detail } = backend.status();
   return surroundings.checkHost({
-    device: 'device' in detail ? detail.device : undefined,
+    device: detail['device'] as string | undefined,
     ownSubnet: own.subnet,
     usesIptables: firewall?.usesNft !== true,
   });
@@ -120,7 +123,7 @@ export function overlayStatus(overlay: OverlayProgress): OverlayStatus {
     ...(underlay === undefined ? {} : { interface: describeInterface(underlay.iface) }),
     subnetFile: subnetFile.path,
     store: store.status(),
-    backend: backend?.status().detail ?? {},
+    backend: { type: backend?.type, ...backend?.status().detail },
     ...(peers?.status() ?? { peers: [], refusedLeases: [], alarms: [] }),
   };
 }

@@ -12,7 +12,6 @@ import type { LeaseUpdate, Peer, PeerDiff } from '../lease/lease.js';
 import { type LeaseChange, LeaseView } from '../lease/lease-view.js';
 import { formatIpv4, type Ipv4, parseIpv4 } from '../net/ipv4.js';
 import { formatPrefix } from '../net/prefix.js';
-import type { OverlayStatus, PeerStatus } from '../ops/status.js';
 import type { OverlayPeer } from '../probe/overlay-prober.js';
 import { Probers } from '../probe/probers.js';
 import { DiffPacer } from './pacer.js';
@@ -84,17 +83,17 @@ export class Peers {
     return [refused, ...this.probers.metrics()];
   }
 
-  status(): Pick<OverlayStatus, 'peers' | 'peerCounts' | 'refusedLeases' | 'alarms'> {
-    const peers = this.#backend.status().peers.map(({ id, ...peer }): PeerStatus => {
-      const address = parseIpv4(peer.publicIp);
+  /** For /status. */
+  status(): Readonly<Record<string, unknown>> {
+    const peers = this.#backend.status().peers.map(({ id, ...peer }) => {
+      const address = parseIpv4(String(peer['publicIp']));
       const path = address === undefined ? undefined : this.probers.pathOf(address);
       const reachability = this.probers.reachabilityOf(id);
       return { ...peer, ...(path === undefined ? {} : { path }), reachability };
     });
-    const peerCounts = this.probers.peerCounts();
     return {
       peers,
-      ...(peerCounts === undefined ? {} : { peerCounts }),
+      peerCounts: this.probers.peerCounts(),
       refusedLeases: this.#view.refusals().map(({ lease, code, text }) => ({ key: lease.id, code, text })),
       alarms: this.#view.alarms(),
     };

@@ -5,11 +5,12 @@ import { randomBytes } from 'node:crypto';
 import { type Condition, condition, conditionOfMany, NAMED } from '../core/conditions.js';
 import type { MetricFamily } from '../core/metric.js';
 import { formatIpv4, type Ipv4 } from '../net/ipv4.js';
-import type { PathStatus, PeerCounts, ReachabilityStatus } from '../ops/status.js';
 import type { Received } from './icmp-echo.js';
 import { type OverlayPeer, OverlayProber } from './overlay-prober.js';
 import { pathMetrics, reachMetrics } from './path-metrics.js';
 import { PathProber } from './path-prober.js';
+import type { PathReport } from './peer-path.js';
+import type { ReachState } from './peer-reach.js';
 import type { RawIcmp } from './raw-icmp.js';
 
 /** What is asked of the peers' leases, which are the caller's own and only given back to it. */
@@ -124,15 +125,16 @@ export class Probers<Lease> {
   }
 
   /** What is known of the path to a peer's public IP; undefined before anything is. */
-  pathOf(publicIp: Ipv4): PathStatus | undefined {
+  pathOf(publicIp: Ipv4): PathReport | undefined {
     return this.#running?.path.report(publicIp);
   }
 
-  /** Of the peer with this id. */
-  reachabilityOf(id: string): ReachabilityStatus {
-    if (this.#running === undefined) return { state: 'unknown', reason: this.#whyOff };
+  /** For /status, of the peer with this id. */
+  reachabilityOf(id: string): Record<string, unknown> {
+    const unknown = { state: 'unknown' } satisfies { state: ReachState };
+    if (this.#running === undefined) return { ...unknown, reason: this.#whyOff };
     const report = this.#running.overlay.report(id);
-    if (report === undefined) return { state: 'unknown', reason: 'just come' };
+    if (report === undefined) return { ...unknown, reason: 'just come' };
     const { sinceMs, lastHeardMs, ...rest } = report;
     return {
       ...rest,
@@ -141,8 +143,8 @@ export class Probers<Lease> {
     };
   }
 
-  /** Peers by reachability; undefined without probes. */
-  peerCounts(): PeerCounts | undefined {
+  /** For /status: peers by reachability; undefined without probes. */
+  peerCounts(): Record<string, number> | undefined {
     if (this.#running === undefined) return undefined;
     const { overlay } = this.#running;
     const counts = overlay.summary();

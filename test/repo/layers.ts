@@ -28,7 +28,7 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
     'ops',
   ],
   store: ['core', 'net', 'config', 'lease', 'ops'],
-  probe: ['core', 'net', 'ops'],
+  probe: ['core', 'net'],
   overlay: [
     'core',
     'net',
@@ -47,7 +47,6 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   cli: [
     'core',
     'net',
-    'ops',
     'config',
     'lease',
     'native',
@@ -56,6 +55,7 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
     'cleanup',
     'backend',
     'store',
+    'probe',
     'overlay',
   ],
   daemon: ['core', 'net', 'ops', 'config', 'native', 'kernel', 'store', 'overlay'],

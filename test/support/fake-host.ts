@@ -176,18 +176,9 @@ export class FakeBackend implements Backend {
       id,
       subnet: formatPrefix(subnets.v4),
       publicIp: formatIpv4(host.publicIp.v4),
-      state: 'programmed' as const,
+      state: 'programmed',
     }));
-    const { mtuBytes } = this.iface;
-    const detail = {
-      type: 'udp',
-      device: 'fake0',
-      port: 8285,
-      mtuBytes,
-      sourceCheck: 'off',
-      queues: 1,
-    } as const;
-    return { detail, peers };
+    return { detail: { device: 'fake0' }, peers };
   }
 
   metrics() {

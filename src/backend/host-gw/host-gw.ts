@@ -17,7 +17,7 @@ import { leaseBackend, type LeaseBackend, type Peer, type PeerDiff } from '../..
 import { type KernelObject, RouteObject } from '../../programmer/objects.js';
 import type { Verdict } from '../../programmer/peers.js';
 import type { MetricFamily } from '../../core/metric.js';
-import type { BackendPeerStatus, HostGwStatus } from '../../ops/status.js';
+import type { BackendPeerStatus } from '../../ops/status.js';
 
 /** The host-gw mode. open() throws OverlayError E_BACKEND behind NAT. */
 export const HOST_GW = backendMode({
@@ -94,11 +94,8 @@ class HostGwBackend implements Backend {
     return [...own, ...this.#programmer.conditions()];
   }
 
-  status(): { readonly detail: HostGwStatus; readonly peers: readonly PeerDetail[] } {
-    return {
-      detail: { type: this.type, interface: this.#iface.name },
-      peers: this.#programmer.peers(showRoute),
-    };
+  status(): { readonly detail: Record<string, unknown>; readonly peers: readonly PeerDetail[] } {
+    return { detail: { interface: this.#iface.name }, peers: this.#programmer.peers(showRoute) };
   }
 
   metrics(): readonly MetricFamily[] {

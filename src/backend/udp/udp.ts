@@ -43,8 +43,6 @@ import { formatPrefix, type Prefix, prefixContains, prefixCovers, prefixEquals }
 import { UDP_OVERHEAD_BYTES } from '../../net/mtu.js';
 import type { Logger } from '../../core/log.js';
 import { backendMode } from '../backend.js';
-import type { PeerState, UdpStatus } from '../../ops/status.js';
-import { REFUSAL_CONDITIONS } from '../../programmer/peer.js';
 import type { Backend, BackendContext, ExternalInterface, PeerDetail } from '../backend.js';
 import {
   formatMark,
@@ -98,7 +96,7 @@ export const UDP = backendMode({
 
 interface PeerRefusal {
   readonly peer: Peer;
-  readonly code: 'other_type' | 'route_loop';
+  readonly code: 'peer-other-type' | 'peer-route-loop';
   readonly reason: string;
 }
 
@@ -251,12 +249,12 @@ class UdpBackend implements Backend {
     if (this.#shadows.length > 0) found.push(conditionOfMany('peer-route-conflict', this.#shadows));
     const hung = this.#hung.map((worker) => `${worker} does not move: restart if it lasts`);
     if (hung.length > 0) found.push(conditionOfMany('worker-hung', hung));
-    for (const code of ['other_type', 'route_loop'] as const) {
+    for (const code of ['peer-other-type', 'peer-route-loop'] as const) {
       const texts: string[] = [];
       for (const refusal of this.#refused.values())
         if (refusal.code === code)
           texts.push(`lease ${formatPrefix(refusal.peer.subnets.v4)}: ${refusal.reason}`);
-      if (texts.length > 0) found.push(conditionOfMany(REFUSAL_CONDITIONS[code], texts));
+      if (texts.length > 0) found.push(conditionOfMany(code, texts));
     }
     return found;
   }
@@ -265,23 +263,20 @@ class UdpBackend implements Backend {
     return this.#hung.length === 0 && this.#stuck.size === 0;
   }
 
-  status(): { readonly detail: UdpStatus; readonly peers: readonly PeerDetail[] } {
-    const offloads = this.#dataplane?.granted();
-    const snapshot = this.#counterSnapshot();
-    const counters = snapshot && {
-      outbound: snapshot.outbound.values,
-      inbound: snapshot.inbound.values,
-      socketDrops: snapshot.socketDrops,
-    };
-    const detail: UdpStatus = {
-      type: this.type,
+  status(): { detail: Record<string, unknown>; peers: PeerDetail[] } {
+    const counters = this.#counterSnapshot();
+    const detail: Record<string, unknown> = {
       device: this.#device,
       port: this.#port,
       mtuBytes: this.#mtuBytes,
       sourceCheck: this.#context.sourceCheck,
       queues: this.#context.queues,
-      ...(offloads === undefined ? {} : { offloads: { ...offloads } }),
-      ...(counters === undefined ? {} : { counters }),
+      offloads: this.#dataplane?.granted(),
+      counters: counters && {
+        outbound: counters.outbound.values,
+        inbound: counters.inbound.values,
+        socketDrops: counters.socketDrops,
+      },
     };
     return { detail, peers: this.#peerStatus() };
   }
@@ -619,12 +614,12 @@ class UdpBackend implements Backend {
 
   #judgePeer(peer: Peer, isRoutable: boolean): void {
     const { id, subnets, host } = peer;
-    let code: PeerRefusal['code'] = 'other_type';
+    let code: PeerRefusal['code'] = 'peer-other-type';
     let reason: string | undefined;
     if (host.backend.type !== '' && host.backend.type !== 'udp') {
       reason = `its host runs backend ${host.backend.type}, not udp`;
     } else if (!isRoutable) {
-      code = 'route_loop';
+      code = 'peer-route-loop';
       reason = `public IP ${formatIpv4(host.publicIp.v4)} is reached through ${this.#device} itself`;
     }
     if (reason === undefined) {
@@ -715,12 +710,11 @@ class UdpBackend implements Backend {
     const counts = this.#dataplane?.peerCounters(this.#table.rowLimit) ?? [];
     return rows.map(({ peer: { id, subnets, host }, row }) => {
       const entry = { id, subnet: formatPrefix(subnets.v4), publicIp: formatIpv4(host.publicIp.v4) };
-      if (row === undefined) return { ...entry, ...stateOf(this.#refused.get(id)) };
+      if (row === undefined) return { ...entry, refused: this.#refused.get(id)?.reason };
       const { peer } = this.#table.row(row)!;
       const [packetsOut, bytesOut, packetsIn, bytesIn] = this.#traffic.of(id, counts);
       const { port, mtuBytes } = peer;
-      const traffic = { packetsOut, bytesOut, packetsIn, bytesIn };
-      return { ...entry, state: 'programmed', row, port, mtuBytes, ...traffic };
+      return { ...entry, row, port, mtuBytes, packetsOut, bytesOut, packetsIn, bytesIn };
     });
   }
 }
@@ -733,13 +727,6 @@ async function isUnclaimed(link: Link): Promise<boolean> {
     link.addresses.length === 0 &&
     !(await hasCarrier(link.name))
   );
-}
-
-/** Of a peer without a row in the table: it is refused, or was not judged yet. */
-function stateOf(refusal: PeerRefusal | undefined): PeerState {
-  if (refusal === undefined) return { state: 'waiting' };
-  const { code, reason } = refusal;
-  return { state: 'refused', code, reason };
 }
 
 function addDirections<Name extends string>(

@@ -21,7 +21,7 @@ import { leaseBackend, type LeaseBackend, type Peer, type PeerDiff } from '../..
 import { type KernelObject, RouteObject } from '../../programmer/objects.js';
 import type { Verdict } from '../../programmer/peers.js';
 import { FdbObject, NeighbourObject, TUNNEL_KINDS } from './objects.js';
-import type { BackendPeerStatus, VxlanStatus } from '../../ops/status.js';
+import type { BackendPeerStatus } from '../../ops/status.js';
 import type { MetricFamily } from '../../core/metric.js';
 
 /** The vxlan mode. open() throws OverlayError E_CONFIG when an MTU does not fit. */
@@ -135,23 +135,27 @@ class VxlanBackend implements Backend {
     return [...own, ...this.#programmer.conditions()];
   }
 
-  status(): { readonly detail: VxlanStatus; readonly peers: readonly PeerDetail[] } {
+  status(): { readonly detail: Record<string, unknown>; readonly peers: readonly PeerDetail[] } {
     const { vni, port, hasGbp, hasLearning, hasDirectRouting } = this.#config;
     const { name: device, mac } = this.#device;
-    const detail: VxlanStatus = {
-      type: this.type,
+    const detail = {
       device,
-      ...(mac === undefined ? {} : { mac }),
+      mac,
       vni,
       port,
       hasGbp,
       hasLearning,
       hasDirectRouting,
       interface: this.#iface.name,
-      sourceCheck: this.#context.sourceCheck,
-      refusedDatagrams: this.#guard.dropped,
     };
-    return { detail, peers: this.#programmer.peers(showTunnel) };
+    return {
+      detail: {
+        ...detail,
+        sourceCheck: this.#context.sourceCheck,
+        refusedDatagrams: this.#guard.dropped,
+      },
+      peers: this.#programmer.peers(showTunnel),
+    };
   }
 
   metrics(): readonly MetricFamily[] {

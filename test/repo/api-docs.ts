@@ -83,7 +83,7 @@ class Writer {
     if (source === 'src/api/overlay.ts') parts.push(optionsMarkdown());
     if (types.length > 0)
       parts.push(
-        `The types of the status document, ${types.join(', ')}, are those of [status.schema.json](status.schema.json).`,
+        `The types of the status document, ${types.join(', ')}, are described in [operations](operations.md#status).`,
       );
     if (known.length > 0) parts.push(known.join(' '));
     return parts.join('\n\n');

@@ -10,6 +10,7 @@ import {
   OUTBOUND_COUNTERS,
 } from '../../src/native/counters.js';
 import { apiMarkdown } from './api-docs.js';
+import { statusMarkdown } from './status-docs.js';
 import { layersMarkdown } from './layers.js';
 import { conditionsMarkdown } from '../../src/core/conditions.js';
 import { errorsMarkdown } from '../../src/core/errors.js';
@@ -25,6 +26,7 @@ const TABLES: readonly [string, string][] = [
   ['errors', errorsMarkdown()],
   ['conditions', conditionsMarkdown()],
   ['drops', countersMarkdown()],
+  ['status', statusMarkdown()],
 ];
 
 for (const [name, table] of TABLES) {

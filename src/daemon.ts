@@ -22,6 +22,7 @@ import { healthMetrics } from './ops/health-metrics.js';
 import { type HttpOptions, openHttpServer } from './ops/http.js';
 import { Metrics } from './ops/metrics.js';
 import { ServiceNotifier, statusLine } from './ops/sd-notify.js';
+import { STATUS_VERSION, type StatusDocument } from './ops/status.js';
 import { type Overlay, openOverlay } from './overlay/overlay.js';
 import type { OverlayOptions } from './overlay/options.js';
 import {
@@ -204,9 +205,10 @@ class Daemon {
     return [...overlayMetrics(this.#overlay), ...reversePathMetrics(), ...healthMetrics(this.#health.look())];
   }
 
-  #status(): Record<string, unknown> {
+  #status(): StatusDocument {
     const { isReady, conditions } = this.#health.look();
     return {
+      statusVersion: STATUS_VERSION,
       version: this.#options.version,
       uptimeSeconds: Math.round((performance.now() - this.#startedMs) / 1000),
       ready: isReady,

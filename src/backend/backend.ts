@@ -4,7 +4,6 @@
 // the kernel match it; what fails is retried with backoff by the backend itself and shown by conditions(), never logged
 // and forgotten.
 
-import type { Condition } from '../core/conditions.js';
 import type { LeaseBackend, Peer, PeerDiff } from '../lease/lease.js';
 import type { Offload, OffloadSwitches, SourceCheck } from '../config/options.js';
 import type { NetworkConfig } from '../config/network-config.js';
@@ -16,7 +15,8 @@ import type { ExternalInterface } from '../kernel/underlay.js';
 import type { Ipv4 } from '../net/ipv4.js';
 import type { Prefix } from '../net/prefix.js';
 import type { Logger } from '../core/log.js';
-import type { MetricFamily } from '../core/metric.js';
+import type { Part } from '../core/part.js';
+import type { BackendPeerStatus, ModeStatus } from '../ops/status.js';
 
 /** What a backend has done to the host beside its objects in the kernel; passed in, as the kernel is. */
 export interface HostServices {
@@ -49,9 +49,9 @@ export interface BackendContext {
   readonly log: Logger;
 }
 
-export interface Backend {
-  /** Canonical type: "udp", "vxlan", "host-gw". */
-  readonly type: string;
+/** As a Part it gives its piece of the status document, but for the peers. */
+export interface Backend extends Part<ModeStatus> {
+  readonly type: ModeStatus['type'];
   /** What the lease must publish. May create what it takes to know that (vxlan: the device and its MAC). */
   publish(): Promise<LeaseBackend>;
   /** Makes the device and routes for the own subnet. Resolves when packets can flow. */
@@ -81,22 +81,16 @@ export interface Backend {
   echoTarget(peer: Peer): Ipv4 | undefined;
   /** Packets outbound and inbound of a host so far, where this process carries them. */
   peerPackets?(peer: Peer): readonly [number, number];
-  conditions(): readonly Condition[];
   /** False while a thread of it is hung, which only a restart mends: the service manager's watchdog is not fed then. */
   isAlive?(): boolean;
-  /** For /status. `peers` is what the backend holds for each peer, with the id of its lease. */
-  status(): { readonly detail: Record<string, unknown>; readonly peers: readonly PeerDetail[] };
-  /** Prometheus metrics are registered by ops/metrics.ts from this: name without prefix → value by label set. */
-  metrics(): readonly MetricFamily[];
+  /** For /status: what the backend holds for each peer. */
+  peerStatus(): readonly PeerDetail[];
   /** Idempotent; leaves in the kernel what the mode promises to keep (see docs/lifecycle.md). */
   close(): Promise<void>;
 }
 
-/** One peer as /status shows it. */
-export interface PeerDetail {
-  readonly id: string;
-  readonly [field: string]: unknown;
-}
+/** One peer as /status shows it, with the id of its lease. */
+export type PeerDetail = BackendPeerStatus & { readonly id: string };
 
 /** What a mode's folder exports. */
 export interface BackendMode {

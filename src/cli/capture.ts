@@ -5,11 +5,12 @@
 
 import { spawn } from 'node:child_process';
 import { type Command, countOption, UsageError } from './command.js';
-import { type DaemonStatus, fetchStatus } from './daemon-client.js';
+import type { StatusDocument } from '../ops/status.js';
+import { deviceOf, fetchStatus } from './daemon-client.js';
 
 /** Arguments of tcpdump for a daemon in this state. Throws UsageError for a peer that is none. */
 export function captureArguments(
-  status: DaemonStatus,
+  status: StatusDocument,
   options: {
     readonly peer?: string;
     readonly file?: string;
@@ -20,7 +21,7 @@ export function captureArguments(
   },
 ): string[] {
   // host-gw has no device of its own: the overlay's packets are those of its network on the external interface.
-  const device = status.backend.device ?? status.interface?.name;
+  const device = deviceOf(status) ?? status.interface?.name;
   if (device === undefined) throw new UsageError('the daemon has no device yet: see twill status');
   const args = ['-n', '-i', device];
   if (options.file !== undefined) args.push('-U', '-w', options.file);
@@ -36,7 +37,7 @@ export function captureArguments(
         `--peer is "${options.peer}": expected a peer's public IP or subnet, see twill peers`,
       );
     filter.push(subnets.join(' or '));
-  } else if (status.backend.device === undefined && status.network !== undefined) {
+  } else if (deviceOf(status) === undefined && status.network !== undefined) {
     filter.push(`net ${status.network}`);
   }
   if (options.condition !== undefined) filter.push(options.condition);

@@ -1,7 +1,7 @@
 // Asks the daemon of this host on its control socket.
 
 import { request } from 'node:http';
-import type { ReachState } from '../probe/peer-reach.js';
+import { STATUS_VERSION, type StatusDocument, type UdpStatus } from '../ops/status.js';
 
 /** The daemon cannot be asked; the message says why and what to do. */
 export class DaemonUnreachable extends Error {
@@ -17,102 +17,21 @@ export class DaemonUnreachable extends Error {
   }
 }
 
-/** A peer as /status shows it; which fields there are depends on the backend. */
-export interface PeerStatus {
-  readonly subnet: string;
-  readonly publicIp: string;
-  readonly refused?: string;
-  readonly mtuBytes?: number;
-  readonly packetsOut?: number;
-  readonly bytesOut?: number;
-  readonly packetsIn?: number;
-  readonly bytesIn?: number;
-  /** Of the kernel modes. */
-  readonly state?: string;
-  readonly reason?: string;
-  readonly path?: { readonly rttMs?: number; readonly loss?: number; readonly mtuBytes?: number };
-  /** Absent in older daemons. */
-  readonly reachability?: Reachability;
+/** The udp mode's piece of the document; undefined in another mode. */
+export function udpOf({ backend }: StatusDocument): UdpStatus | undefined {
+  return backend.type === 'udp' ? backend : undefined;
 }
 
-/** Whether echoes through the overlay come back. */
-export interface Reachability {
-  readonly state: ReachState;
-  /** RFC 3339; while it is neither ok nor unknown. */
-  readonly since?: string;
-  readonly lastHeard?: string;
-  readonly rttMs?: number;
-  readonly loss?: number;
-  readonly reason?: string;
-}
-
-/** Peers by what is known of them. */
-export interface PeerCounts {
-  readonly total: number;
-  readonly ok: number;
-  readonly silentSince: number;
-  readonly unreachable: number;
-  readonly neverHeard: number;
-  readonly unknown: number;
-}
-
-/** A condition as /status shows it. */
-export interface ConditionStatus {
-  readonly code: string;
-  readonly severity: 'error' | 'warning';
-  readonly scope: 'node' | 'peer' | 'cluster';
-  readonly part: string;
-  readonly text: string;
-  /** What to do. */
-  readonly action: string;
-  /** RFC 3339. */
-  readonly since: string;
-  readonly seconds: number;
-  readonly count: number;
-}
-
-/** What /status says, as far as the commands read it. */
-export interface DaemonStatus {
-  readonly version: string;
-  readonly uptimeSeconds: number;
-  readonly ready: boolean;
-  /** Why it is not ready. */
-  readonly degraded: readonly string[];
-  /** Everything that holds, the worst first. Absent in older daemons. */
-  readonly conditions?: readonly ConditionStatus[];
-  readonly network?: string;
-  readonly lease?: { readonly subnet: string; readonly mtuBytes: number };
-  readonly interface?: {
-    readonly name: string;
-    readonly address: string;
-    readonly publicIp: string;
-    readonly mtuBytes: number;
-  };
-  readonly subnetFile: string;
-  readonly store: Readonly<Record<string, unknown>> & { readonly kind: string };
-  readonly backend: Readonly<Record<string, unknown>> & {
-    readonly type?: string;
-    readonly device?: string;
-    readonly port?: number;
-    readonly offloads?: Readonly<Record<string, unknown>>;
-    readonly counters?: {
-      readonly outbound: Readonly<Record<string, number>>;
-      readonly inbound: Readonly<Record<string, number>>;
-      readonly socketDrops: number;
-    };
-  };
-  readonly peers: readonly PeerStatus[];
-  /** Absent in older daemons, and without probes. */
-  readonly peerCounts?: PeerCounts;
-  readonly refusedLeases: readonly { readonly key: string; readonly code: string; readonly text: string }[];
-  readonly alarms: readonly string[];
+/** The device of the overlay; undefined where there is none, or not yet. */
+export function deviceOf({ backend }: StatusDocument): string | undefined {
+  return 'device' in backend ? backend.device : undefined;
 }
 
 const ANSWER_MS = 5_000;
 const MAX_BYTES = 64 << 20;
 
 /** The daemon's status. Rejects with DaemonUnreachable. */
-export function fetchStatus(socketPath: string): Promise<DaemonStatus> {
+export function fetchStatus(socketPath: string): Promise<StatusDocument> {
   return new Promise((resolve, reject) => {
     const fail = (why: string, hint: string): void => {
       const isAbsent = why === 'ENOENT' || why === 'ECONNREFUSED';
@@ -137,7 +56,11 @@ export function fetchStatus(socketPath: string): Promise<DaemonStatus> {
           return;
         }
         try {
-          resolve(JSON.parse(text) as DaemonStatus);
+          const status = JSON.parse(text) as StatusDocument;
+          const version: unknown = status.statusVersion; // of a daemon of another release it may be anything
+          if (version === STATUS_VERSION) return resolve(status);
+          const why = `its status is of version ${String(version)}, this program reads ${STATUS_VERSION}`;
+          fail(why, `it is twill ${status.version}: restart it, or use the program that came with it`);
         } catch {
           fail('its answer is no JSON', 'is it a twilld that listens there?');
         }

@@ -112,3 +112,7 @@ export function sparkline(values: readonly number[]): string {
     )
     .join('');
 }
+
+/** Columns of a terminal nobody has told us the width of. */
+const DEFAULT_WIDTH = 80;
+export const screenWidth = (): number => process.stdout.columns || DEFAULT_WIDTH;

@@ -7,14 +7,14 @@ import { readVersion } from '../core/version.js';
 import { type Command, parseOptions, UsageError } from './command.js';
 import { wrap } from './format.js';
 import { serviceVariable } from './settings.js';
-import { screenWidth } from './views.js';
+import { screenWidth } from './format.js';
 
 /** Each is loaded only when it is asked for. */
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
-  status: async () => (await import('./views.js')).STATUS,
-  peers: async () => (await import('./views.js')).PEERS,
-  drops: async () => (await import('./views.js')).DROPS,
-  leases: async () => (await import('./views.js')).LEASES,
+  status: async () => (await import('./status.js')).STATUS,
+  peers: async () => (await import('./peers.js')).PEERS,
+  drops: async () => (await import('./drops.js')).DROPS,
+  leases: async () => (await import('./leases.js')).LEASES,
   top: async () => (await import('./top.js')).TOP,
   capture: async () => (await import('./capture.js')).CAPTURE,
   cleanup: async () => (await import('./cleanup.js')).CLEANUP,

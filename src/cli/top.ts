@@ -4,9 +4,10 @@
 import { readFileSync } from 'node:fs';
 import { nap } from '../core/waiting.js';
 import { type Command, countOption, secondsOption } from './command.js';
-import { type DaemonStatus, DaemonUnreachable, fetchStatus, type PeerStatus } from './daemon-client.js';
-import { fitColumns, formatDuration, formatNumber, sparkline } from './format.js';
-import { byAddress, peerState, screenWidth } from './views.js';
+import type { CountersStatus, PeerStatus, StatusDocument } from '../ops/status.js';
+import { DaemonUnreachable, deviceOf, fetchStatus, udpOf } from './daemon-client.js';
+import { fitColumns, formatDuration, formatNumber, screenWidth, sparkline } from './format.js';
+import { byAddress, peerState } from './peer-text.js';
 
 const ENTER_SCREEN = '\x1b[?1049h\x1b[?25l';
 const LEAVE_SCREEN = '\x1b[?25h\x1b[?1049l';
@@ -45,12 +46,7 @@ interface PeerRates {
  * Rates between two states of one daemon. A counter that went back, because the daemon was restarted, counts from 0.
  * The kernel modes count no packets: their peers are those with a round trip.
  */
-export function ratesBetween(
-  before: DaemonStatus,
-  after: DaemonStatus,
-  seconds: number,
-  nowMs = Date.now(),
-): Rates {
+export function ratesBetween(before: Look, after: Look, seconds: number, nowMs = Date.now()): Rates {
   const per = (was: number | undefined, is: number | undefined): number => {
     const [from, to] = [was ?? 0, is ?? 0];
     return (to < from ? to : to - from) / seconds;
@@ -60,7 +56,7 @@ export function ratesBetween(
     bitsPerSecond: 8 * per(was?.[`bytes${direction}`], is[`bytes${direction}`]),
   });
   const direction = (name: 'outbound' | 'inbound'): Rates['outbound'] => {
-    const [was, is] = [before.backend.counters?.[name], after.backend.counters?.[name]];
+    const [was, is] = [before.counters?.[name], after.counters?.[name]];
     const drops = Object.keys(is ?? {}).filter((key) => key.startsWith('drop_'));
     return {
       packetsPerSecond: per(was?.['packets_out'], is?.['packets_out']),
@@ -68,10 +64,10 @@ export function ratesBetween(
       dropsPerSecond: drops.reduce((sum, key) => sum + per(was?.[key], is?.[key]), 0),
     };
   };
-  const known = new Map(before.peers.map((peer) => [peer.subnet, peer]));
-  const peers = after.peers
+  const known = new Map(before.status.peers.map((peer) => [peer.subnet, peer]));
+  const peers = after.status.peers
     .map((peer) => {
-      const { rttMs, loss } = peer.reachability ?? {};
+      const { rttMs, loss } = peer.reachability;
       return {
         subnet: peer.subnet,
         publicIp: peer.publicIp,
@@ -155,7 +151,7 @@ const EXPENDABLE = ['loss', 'in packets/s', 'out packets/s', 'RTT ms', 'public I
 
 /** One screen of at most `rows` lines and `width` columns. */
 export function drawRates(
-  status: DaemonStatus,
+  { status, counters }: Look,
   rates: Rates,
   rows: number,
   view: TopView = FIRST_VIEW,
@@ -175,7 +171,7 @@ export function drawRates(
   const head = [
     fitColumns([[`${title}  ${status.peers.length} peers${reached}`]], [], width),
     '',
-    status.backend.counters === undefined
+    counters === undefined
       ? 'the kernel carries the packets: see ip -s link\n\n'
       : fitColumns(
           [
@@ -222,13 +218,20 @@ export function drawRates(
   ].join('\n');
 }
 
-/**
- * vxlan's packets are counted by its device alone. host-gw has none of its own: the interface carries other things,
- * too.
- */
-function withDeviceCounters(status: DaemonStatus): DaemonStatus {
-  const { counters, device } = status.backend;
-  if (counters !== undefined || device === undefined) return status;
+/** A state of the daemon, with what its data path or its device has counted. */
+export interface Look {
+  readonly status: StatusDocument;
+  /** Undefined in the host-gw mode: the interface carries other things, too. */
+  readonly counters: CountersStatus | undefined;
+}
+
+/** vxlan's packets are counted by its device alone. */
+export function lookAt(status: StatusDocument): Look {
+  return { status, counters: udpOf(status)?.counters ?? deviceCounters(deviceOf(status)) };
+}
+
+function deviceCounters(device: string | undefined): CountersStatus | undefined {
+  if (device === undefined) return undefined;
   try {
     const read = (name: string): number =>
       Number(readFileSync(`/sys/class/net/${device}/statistics/${name}`, 'utf8'));
@@ -237,12 +240,9 @@ function withDeviceCounters(status: DaemonStatus): DaemonStatus {
       bytes_out: read(`${way}_bytes`),
       drop_device: read(`${way}_dropped`),
     });
-    return {
-      ...status,
-      backend: { ...status.backend, counters: { outbound: of('tx'), inbound: of('rx'), socketDrops: 0 } },
-    };
+    return { outbound: of('tx'), inbound: of('rx'), socketDrops: 0 };
   } catch {
-    return status; // the device is being made anew
+    return undefined; // the device is being made anew
   }
 }
 
@@ -262,7 +262,7 @@ export const TOP: Command = {
     const count = countOption(options, 'count') ?? (isScreen ? Infinity : 1);
     const stop = new AbortController();
     let view = FIRST_VIEW;
-    let last: { status: DaemonStatus; rates: Rates } | undefined;
+    let last: { look: Look; rates: Rates } | undefined;
     let awaySinceMs: number | undefined;
     const heightOf = (): number => stdout.rows || DEFAULT_ROWS;
     const draw = (): void => {
@@ -272,9 +272,7 @@ export const TOP: Command = {
           ? ''
           : `daemon away for ${formatDuration((performance.now() - awaySinceMs) / 1000)}, waiting\n`;
       const rows = heightOf() - (away === '' ? 0 : 1);
-      stdout.write(
-        `${HOME_AND_CLEAR}${away}${drawRates(last.status, last.rates, rows, view, screenWidth())}`,
-      );
+      stdout.write(`${HOME_AND_CLEAR}${away}${drawRates(last.look, last.rates, rows, view, screenWidth())}`);
     };
     const onKey = (key: Buffer): void => {
       const next = afterKey(view, key.toString(), heightOf(), last?.rates.peers.length ?? 0);
@@ -290,9 +288,9 @@ export const TOP: Command = {
     if (isScreen) stdout.write(ENTER_SCREEN);
     if (isScreen) stdout.on('resize', draw);
     if (isScreen && stdin.isTTY) stdin.setRawMode(true).on('data', onKey).resume();
-    const look = async (): Promise<DaemonStatus | undefined> => {
+    const look = async (): Promise<Look | undefined> => {
       try {
-        return withDeviceCounters(await fetchStatus(socketPath));
+        return lookAt(await fetchStatus(socketPath));
       } catch (error) {
         // A script is told; somebody who looks on waits for the daemon to come back.
         if (!isScreen || last === undefined || !(error instanceof DaemonUnreachable)) throw error;
@@ -300,28 +298,27 @@ export const TOP: Command = {
       }
     };
     try {
-      let before = withDeviceCounters(await fetchStatus(socketPath));
+      let before = lookAt(await fetchStatus(socketPath));
       let beforeMs = performance.now();
       for (let i = 0; i < count; i++) {
         await nap(seconds * 1000, stop.signal);
         if (stop.signal.aborted) break;
-        const status = await look();
+        const now = await look();
         const nowMs = performance.now();
-        if (status === undefined) {
+        if (now === undefined) {
           awaySinceMs ??= beforeMs;
           draw();
           continue;
         }
         awaySinceMs = undefined;
         // Another daemon began to count anew: nothing can be said of the time before.
-        const base = status.uptimeSeconds < before.uptimeSeconds ? status : before;
-        const rates = ratesBetween(base, status, (nowMs - beforeMs) / 1000);
-        [before, beforeMs] = [status, nowMs];
-        last = { status, rates };
+        const base = now.status.uptimeSeconds < before.status.uptimeSeconds ? now : before;
+        const rates = ratesBetween(base, now, (nowMs - beforeMs) / 1000);
+        [before, beforeMs] = [now, nowMs];
+        last = { look: now, rates };
         view = afterLook(view, rates);
         if (isScreen) draw();
-        else
-          print(isJson ? JSON.stringify(rates) : drawRates(status, rates, DEFAULT_ROWS, view, screenWidth()));
+        else print(isJson ? JSON.stringify(rates) : drawRates(now, rates, DEFAULT_ROWS, view, screenWidth()));
       }
       return 0;
     } finally {

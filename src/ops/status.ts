@@ -52,8 +52,8 @@ export interface ConditionStatus {
   /** RFC 3339. */
   readonly since: string;
   readonly seconds: number;
-  /** Of how many peers or leases it is true. */
-  readonly count: number;
+  /** Of how many peers or leases it is true; absent where that is no number. */
+  readonly count?: number;
 }
 
 export interface OwnLeaseStatus {
@@ -120,7 +120,9 @@ export interface StaticStatus {
 }
 
 /** Before the mode is known there is nothing to say. */
-export type BackendStatus = UdpStatus | VxlanStatus | HostGwStatus | NoBackendStatus;
+export type BackendStatus = ModeStatus | NoBackendStatus;
+
+export type ModeStatus = UdpStatus | VxlanStatus | HostGwStatus;
 
 export interface NoBackendStatus {
   readonly type?: undefined;
@@ -173,14 +175,19 @@ export interface HostGwStatus {
   readonly interface: string;
 }
 
-/** Why a backend sends nothing to a host whose lease is good. The words of metrics and conditions. */
+/** Why a backend sends nothing to a host whose lease is good: the words of metrics, and their conditions. */
 export const PEER_REFUSALS = {
-  other_type: 'its host runs another backend type',
-  route_loop: 'its public IP is reached through the overlay itself',
-  off_link: 'it cannot be a gateway, because it is not on the same link',
-  invalid: 'its lease cannot be used by this mode',
-  conflict: 'its subnet is routed by somebody else',
-} as const;
+  other_type: { meaning: 'its host runs another backend type', condition: 'peer-other-type' },
+  route_loop: {
+    meaning: 'its public IP is reached through the overlay itself',
+    condition: 'peer-route-loop',
+  },
+  off_link: { meaning: 'it cannot be a gateway: it is not on the same link', condition: 'peer-off-link' },
+  invalid: { meaning: 'its lease cannot be used by this mode', condition: 'peer-invalid' },
+  conflict: { meaning: 'its subnet is routed by somebody else', condition: 'peer-route-conflict' },
+} as const satisfies Readonly<
+  Record<string, { readonly meaning: string; readonly condition: ConditionCode }>
+>;
 
 export type PeerRefusalCode = keyof typeof PEER_REFUSALS;
 

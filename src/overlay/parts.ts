@@ -8,7 +8,7 @@ import type { Part } from '../core/part.js';
 import type { Backend } from '../backend/backend.js';
 import { describeInterface, type UnderlayFollower } from '../kernel/underlay-follower.js';
 import { formatPrefix } from '../net/prefix.js';
-import type { StoreStatus } from '../ops/status.js';
+import type { StatusDocument, StoreStatus } from '../ops/status.js';
 import type { ConfigInForce } from './config-in-force.js';
 import type { OwnHost } from './own-host.js';
 import type { OwnSubnet } from './own-subnet.js';
@@ -59,7 +59,19 @@ export function beforeOpening(options: {
 }
 
 /** The piece of the status document that is one overlay's. */
-export type OverlayStatus = Readonly<Record<string, unknown>>;
+export type OverlayStatus = Pick<
+  StatusDocument,
+  | 'network'
+  | 'lease'
+  | 'interface'
+  | 'subnetFile'
+  | 'store'
+  | 'backend'
+  | 'peers'
+  | 'peerCounts'
+  | 'refusedLeases'
+  | 'alarms'
+>;
 
 /** What is wrong, by the part of the daemon that says so: the words of /status and of the metrics. */
 export const OVERLAY_CONDITIONS: Readonly<
@@ -96,12 +108,17 @@ function hostConditions({
   surroundings,
 }: OverlayProgress): readonly Condition[] {
   if (phase !== undefined || own === undefined || backend === undefined) return [];
-  const { detail } = backend.status();
   return surroundings.checkHost({
-    device: detail['device'] as string | undefined,
+    device: deviceOf(backend),
     ownSubnet: own.subnet,
     usesIptables: firewall?.usesNft !== true,
   });
+}
+
+/** The device of the overlay, which the host-gw mode has not. */
+function deviceOf(backend: Backend): string | undefined {
+  const status = backend.status();
+  return status.type === 'host-gw' ? undefined : status.device;
 }
 
 export function overlayMetrics(overlay: OverlayProgress): readonly MetricFamily[] {
@@ -123,7 +140,7 @@ export function overlayStatus(overlay: OverlayProgress): OverlayStatus {
     ...(underlay === undefined ? {} : { interface: describeInterface(underlay.iface) }),
     subnetFile: subnetFile.path,
     store: store.status(),
-    backend: { type: backend?.type, ...backend?.status().detail },
+    backend: backend?.status() ?? {},
     ...(peers?.status() ?? { peers: [], refusedLeases: [], alarms: [] }),
   };
 }

@@ -12,6 +12,7 @@ import type { LeaseUpdate, Peer, PeerDiff } from '../lease/lease.js';
 import { type LeaseChange, LeaseView } from '../lease/lease-view.js';
 import { formatIpv4, type Ipv4, parseIpv4 } from '../net/ipv4.js';
 import { formatPrefix } from '../net/prefix.js';
+import type { StatusDocument } from '../ops/status.js';
 import type { OverlayPeer } from '../probe/overlay-prober.js';
 import { Probers } from '../probe/probers.js';
 import { DiffPacer } from './pacer.js';
@@ -24,6 +25,9 @@ export interface PeersOptions {
   readonly fullBytes: () => number;
   readonly log: Logger;
 }
+
+/** The piece of the status document that tells of other hosts. */
+export type PeersStatus = Pick<StatusDocument, 'peers' | 'peerCounts' | 'refusedLeases' | 'alarms'>;
 
 /** Takes what the store reports, and keeps backend and probes to it. */
 export class Peers {
@@ -84,16 +88,17 @@ export class Peers {
   }
 
   /** For /status. */
-  status(): Readonly<Record<string, unknown>> {
-    const peers = this.#backend.status().peers.map(({ id, ...peer }) => {
-      const address = parseIpv4(String(peer['publicIp']));
+  status(): PeersStatus {
+    const peers = this.#backend.peerStatus().map(({ id, ...peer }) => {
+      const address = parseIpv4(peer.publicIp);
       const path = address === undefined ? undefined : this.probers.pathOf(address);
       const reachability = this.probers.reachabilityOf(id);
       return { ...peer, ...(path === undefined ? {} : { path }), reachability };
     });
+    const peerCounts = this.probers.peerCounts();
     return {
       peers,
-      peerCounts: this.probers.peerCounts(),
+      ...(peerCounts === undefined ? {} : { peerCounts }),
       refusedLeases: this.#view.refusals().map(({ lease, code, text }) => ({ key: lease.id, code, text })),
       alarms: this.#view.alarms(),
     };

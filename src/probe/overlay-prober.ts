@@ -11,7 +11,8 @@
 import { type Ipv4, ipv4 } from '../net/ipv4.js';
 import { buildEcho, MIN_PROBE_BYTES, type Received, TOKEN_BYTES } from './icmp-echo.js';
 import type { IcmpSender } from './path-prober.js';
-import { type HostAnswer, PeerReach, type Reach, REACH_STATES, type ReachState } from './peer-reach.js';
+import { REACH_STATES, type ReachState } from '../ops/status.js';
+import { type HostAnswer, PeerReach, type Reach } from './peer-reach.js';
 
 const TICK_MS = 100;
 const ECHOES_PER_TICK = 10;

@@ -12,9 +12,7 @@
 // exception is a peer that never answered any echo, as with a firewall that drops ICMP, while packets flow both ways in
 // numbers that echoes of both sides do not make.
 
-/** The words of /status, of the metrics' labels and of `twill peers`. */
-export const REACH_STATES = ['ok', 'silent since', 'unreachable', 'never heard', 'unknown'] as const;
-export type ReachState = (typeof REACH_STATES)[number];
+import type { ReachState } from '../ops/status.js';
 
 /** Whether the peer's public IP answers, or the network says that no host has it, or neither is known. */
 export type HostAnswer = 'answers' | 'gone' | 'none';

@@ -10,7 +10,7 @@ import { type OverlayPeer, OverlayProber } from './overlay-prober.js';
 import { pathMetrics, reachMetrics } from './path-metrics.js';
 import { PathProber } from './path-prober.js';
 import type { PathReport } from './peer-path.js';
-import type { ReachState } from './peer-reach.js';
+import type { PeerCounts, ReachabilityStatus, ReachState } from '../ops/status.js';
 import type { RawIcmp } from './raw-icmp.js';
 
 /** What is asked of the peers' leases, which are the caller's own and only given back to it. */
@@ -130,7 +130,7 @@ export class Probers<Lease> {
   }
 
   /** For /status, of the peer with this id. */
-  reachabilityOf(id: string): Record<string, unknown> {
+  reachabilityOf(id: string): ReachabilityStatus {
     const unknown = { state: 'unknown' } satisfies { state: ReachState };
     if (this.#running === undefined) return { ...unknown, reason: this.#whyOff };
     const report = this.#running.overlay.report(id);
@@ -144,7 +144,7 @@ export class Probers<Lease> {
   }
 
   /** For /status: peers by reachability; undefined without probes. */
-  peerCounts(): Record<string, number> | undefined {
+  peerCounts(): PeerCounts | undefined {
     if (this.#running === undefined) return undefined;
     const { overlay } = this.#running;
     const counts = overlay.summary();

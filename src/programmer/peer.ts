@@ -6,20 +6,11 @@ import { Backoff } from '../core/waiting.js';
 import type { ConditionCode } from '../core/conditions.js';
 import type { Peer } from '../lease/lease.js';
 import { formatPrefix } from '../net/prefix.js';
-import type { PeerRefusalCode, PeerState } from '../ops/status.js';
+import { PEER_REFUSALS, type PeerState } from '../ops/status.js';
 import type { KernelObject, PeerRefusal } from './objects.js';
 
 const RETRY_MIN_MS = 200;
 const RETRY_MAX_MS = 30_000;
-
-/** The condition that a refused peer is. */
-export const REFUSAL_CONDITIONS = {
-  other_type: 'peer-other-type',
-  route_loop: 'peer-route-loop',
-  off_link: 'peer-off-link',
-  invalid: 'peer-invalid',
-  conflict: 'peer-route-conflict',
-} as const satisfies Record<PeerRefusalCode, ConditionCode>;
 
 /** The kernel refused something of a peer. */
 interface Failure {
@@ -129,7 +120,7 @@ export class PeerRecord {
     }
     if (!isRefusal(this.#verdict)) return undefined;
     return {
-      code: REFUSAL_CONDITIONS[this.#verdict.code],
+      code: PEER_REFUSALS[this.#verdict.code].condition,
       text: `peer ${subnet} ${this.#verdict.reason}`,
     };
   }

@@ -9,7 +9,7 @@ import { Claims } from './claims.js';
 import type { KernelObject, PeerRefusal } from './objects.js';
 import { isRefusal, PeerRecord } from './peer.js';
 
-/** A peer as /status shows it, with the id of its lease. */
+/** A peer as a backend shows it, with the id of its lease. */
 export type PeerDetail = BackendPeerStatus & { readonly id: string };
 
 export type PeerStateName = 'programmed' | 'waiting' | 'failed' | PeerRefusalCode;

@@ -95,9 +95,7 @@ t.test('path probes', { skip: labUnavailable() }, async (t) => {
       /ready after .*pathProbes="addon \(the package raw-socket is built for another Node .*npm rebuild raw-socket/,
     );
     const open = async (): Promise<PathStatus | undefined> =>
-      (await statusOf(lab, c)).peers.find((peer) => peer['publicIp'] === a.underlayIp)?.[
-        'path'
-      ] as PathStatus;
+      (await statusOf(lab, c)).peers.find((peer) => peer['publicIp'] === a.underlayIp)?.['path'];
     await waitFor(
       async () => (await open())?.mtuBytes === 1500,
       'the full path MTU of the open path',

@@ -22,7 +22,7 @@ interface Reachability {
 
 async function reachOf(lab: Lab, from: Host, subnet: string): Promise<Reachability> {
   const peer = (await statusOf(lab, from)).peers.find((each) => each['subnet'] === subnet);
-  return (peer?.['reachability'] ?? { state: 'absent' }) as Reachability;
+  return peer?.['reachability'] ?? { state: 'absent' };
 }
 
 async function becomes(

@@ -87,11 +87,7 @@ t.test('a virtual address and another default route beside those that were chose
     lab.ip(a.ns, 'link set eth0 down');
     lab.ip(a.ns, 'link set eth0 name lan0');
     lab.ip(a.ns, 'link set lan0 up');
-    await waitFor(
-      async () =>
-        ((await statusOf(lab, a)) as unknown as { interface: { name: string } }).interface.name === 'lan0',
-      'the new name',
-    );
+    await waitFor(async () => (await statusOf(lab, a)).interface?.name === 'lan0', 'the new name');
     await waitFor(async () => (await ping(lab, a, b, 1)) === 0, 'the overlay');
     await waitFor(async () => (await readiness(lab, a)) === 200, 'a ready daemon');
     t.equal(await ping(lab, a, b, 20), 0);
@@ -104,7 +100,8 @@ t.test(
   async (t) => {
     const { lab, a, b, daemon } = await open('ulr-', ['--iface-regex=.*'], () => undefined);
     t.teardown(() => lab.close());
-    const { mtuBytes } = (await statusOf(lab, a)) as unknown as { mtuBytes: number };
+    const mtuBytes = async () => (await statusOf(lab, a)).lease?.mtuBytes;
+    t.equal(await mtuBytes(), 1472);
     lab.ip(a.ns, 'addr del 172.20.0.1/24 dev eth0');
     await waitFor(async () => (await readiness(lab, a)) === 503, 'the loss to be told');
     lab.ip(a.ns, 'addr add 172.20.0.1/24 dev eth0');
@@ -112,7 +109,7 @@ t.test(
     await waitFor(async () => (await ping(lab, a, b, 1)) === 0, 'the overlay');
     t.equal(await ping(lab, a, b, 20), 0);
     t.notMatch(daemon.log(), /external interface changed/);
-    t.equal(((await statusOf(lab, a)) as unknown as { mtuBytes: number }).mtuBytes, mtuBytes);
+    t.equal(await mtuBytes(), 1472);
   },
 );
 
@@ -144,8 +141,7 @@ for (const backend of [{ Type: 'vxlan' }, { Type: 'vxlan', DirectRouting: true }
       t.comment('before Linux 6.2 an interface has to be down for a new name');
       return;
     }
-    const named = async (): Promise<string> =>
-      ((await statusOf(lab, a)) as unknown as { interface: { name: string } }).interface.name;
+    const named = async (): Promise<string | undefined> => (await statusOf(lab, a)).interface?.name;
     await waitFor(async () => (await named()) === 'lan0', 'the new name');
     await pinging.exited;
     t.match(pinging.log(), / 100 received/);

@@ -4,11 +4,14 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import type { DaemonStatus } from '../../src/cli/daemon-client.js';
+import type { StatusDocument } from '../../src/ops/status.js';
 import { findingsText } from '../../src/cli/doctor/doctor.js';
 import type { Finding } from '../../src/cli/doctor/finding.js';
-import { afterLook, drawRates, FIRST_VIEW, ratesBetween } from '../../src/cli/top.js';
-import { dropsText, leasesText, listDrops, listLeases, peersText, statusText } from '../../src/cli/views.js';
+import { afterLook, drawRates, FIRST_VIEW, lookAt, ratesBetween } from '../../src/cli/top.js';
+import { dropsText, listDrops } from '../../src/cli/drops.js';
+import { leasesText, listLeases } from '../../src/cli/leases.js';
+import { peersText } from '../../src/cli/peers.js';
+import { statusText } from '../../src/cli/status.js';
 
 /** Columns of a screen that nobody has told the width of. */
 export const SAMPLE_WIDTH = 80;
@@ -18,8 +21,8 @@ const ROWS = 24;
 export interface Recorded {
   readonly nowMs: number;
   /** Two looks at the daemon, and the time between them. */
-  readonly before: DaemonStatus;
-  readonly after: DaemonStatus;
+  readonly before: StatusDocument;
+  readonly after: StatusDocument;
   readonly seconds: number;
   readonly findings: readonly Finding[];
 }
@@ -29,7 +32,7 @@ export const RECORDED = new URL('../fixtures/cli/recorded.json', import.meta.url
 /** The code block for each marker of docs/cli.md. */
 export function cliSamples(): Readonly<Record<string, string>> {
   const { nowMs, before, after, seconds, findings } = JSON.parse(readFileSync(RECORDED, 'utf8')) as Recorded;
-  const rates = ratesBetween(before, after, seconds, nowMs);
+  const rates = ratesBetween(lookAt(before), lookAt(after), seconds, nowMs);
   const width = SAMPLE_WIDTH;
   const texts = {
     help: ['--help', helpText()],
@@ -37,7 +40,7 @@ export function cliSamples(): Readonly<Record<string, string>> {
     peers: ['peers', peersText(after.peers, width, nowMs)],
     drops: ['drops', dropsText(after, listDrops(after, false), width)],
     leases: ['leases', leasesText(after, listLeases(after), width)],
-    top: ['top --count 1', drawRates(after, rates, ROWS, afterLook(FIRST_VIEW, rates), width)],
+    top: ['top --count 1', drawRates(lookAt(after), rates, ROWS, afterLook(FIRST_VIEW, rates), width)],
     doctor: ['doctor', findingsText(findings, width)],
   };
   return Object.fromEntries(

@@ -1,5 +1,6 @@
 // Tables and samples in the documentation are what the code says.
 
+import { udpOf } from '../../src/cli/daemon-client.js';
 import { readdirSync, readFileSync } from 'node:fs';
 import t from 'tap';
 import { bashCompletion, flagsMarkdown } from '../../src/config/flag-docs.js';
@@ -14,7 +15,7 @@ import { statusMarkdown } from './status-docs.js';
 import { layersMarkdown } from './layers.js';
 import { conditionsMarkdown } from '../../src/core/conditions.js';
 import { errorsMarkdown } from '../../src/core/errors.js';
-import { statusJson } from '../../src/cli/views.js';
+import { statusJson } from '../../src/cli/status.js';
 import { type Schema, violations } from '../support/json-schema.js';
 import { cliSamples, RECORDED, type Recorded, SAMPLE_WIDTH } from './cli-samples.js';
 
@@ -53,7 +54,7 @@ for (const [name, sample] of Object.entries(cliSamples())) {
 
 t.test('the samples are of a daemon such as this one', (t) => {
   const { after } = JSON.parse(readFileSync(RECORDED, 'utf8')) as Recorded;
-  const { outbound, inbound } = after.backend.counters!;
+  const { outbound, inbound } = udpOf(after)!.counters!;
   // One that is new since then shows nowhere; one that is gone would be shown.
   const known: readonly string[] = [...OUTBOUND_COUNTERS, ...INBOUND_COUNTERS, ...Object.keys(DROP_MEANINGS)];
   const gone = Object.keys({ ...outbound, ...inbound }).filter((name) => !known.includes(name));

@@ -28,7 +28,7 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
     'ops',
   ],
   store: ['core', 'net', 'config', 'lease', 'ops'],
-  probe: ['core', 'net'],
+  probe: ['core', 'net', 'ops'],
   overlay: [
     'core',
     'net',
@@ -55,13 +55,25 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
     'cleanup',
     'backend',
     'store',
-    'probe',
+
     'overlay',
+    'ops',
   ],
   daemon: ['core', 'net', 'ops', 'config', 'native', 'kernel', 'store', 'overlay'],
   main: ['core', 'config', 'native', 'daemon'],
   api: ['core', 'net', 'config', 'native', 'dataplane', 'store', 'ops', 'overlay'],
-  'test/support': ['core', 'net', 'config', 'lease', 'kernel', 'firewall', 'backend', 'store', 'overlay'],
+  'test/support': [
+    'core',
+    'net',
+    'config',
+    'lease',
+    'kernel',
+    'firewall',
+    'backend',
+    'store',
+    'overlay',
+    'ops',
+  ],
   bench: ['core', 'net', 'config', 'lease', 'dataplane', 'store', 'test/support'],
 };
 

@@ -9,7 +9,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { joinHost, startEtcd, ETCD_PREFIX, etcdctl } from '../support/etcd-hosts.js';
 import { Lab, PROJECT_ROOT, waitFor } from '../support/lab.js';
-import type { DaemonStatus, PeerStatus } from '../../src/cli/daemon-client.js';
+import type { PeerStatus, StatusDocument } from '../../src/ops/status.js';
 import { RECORDED, type Recorded } from './cli-samples.js';
 
 const TWILL = join(PROJECT_ROOT, 'dist/cli/main.js');
@@ -29,15 +29,15 @@ try {
   }
   const [{ host: a }, { host: b }, c] = joined;
   const socket = join(lab.dir, `${a.ns}.sock`);
-  const status = async (): Promise<DaemonStatus> => {
+  const status = async (): Promise<StatusDocument> => {
     // Of the daemon's own words, which --json spells otherwise.
     const { stdout } = await lab.run(a.ns, 'curl', ['-s', '--unix-socket', socket, 'http://twilld/status']);
-    return JSON.parse(stdout) as DaemonStatus;
+    return JSON.parse(stdout) as StatusDocument;
   };
   const peer = async (number: number): Promise<PeerStatus | undefined> =>
     (await status()).peers.find(({ subnet }) => subnet === `10.5.${number}.0/24`);
   const stateOf = async (number: number): Promise<string | undefined> =>
-    (await peer(number))?.reachability?.state;
+    (await peer(number))?.reachability.state;
   await waitFor(
     async () => (await stateOf(2)) === 'ok' && (await stateOf(3)) === 'ok',
     'the peers to be reached',

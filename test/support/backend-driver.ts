@@ -117,7 +117,12 @@ async function perform(command: Command): Promise<unknown> {
         await new Promise((resolve) => setTimeout(resolve, 5));
       return {};
     case 'state':
-      return { degraded: textsOf(backend!), counters: backend!.metrics(), status: backend!.status() };
+      return {
+        degraded: textsOf(backend!),
+        counters: backend!.metrics(),
+        status: backend!.status(),
+        peers: backend!.peerStatus(),
+      };
     case 'firewall': {
       firewall = new Firewall({
         network: parsePrefix(command.network!)!,

@@ -1,6 +1,7 @@
 // A host without a kernel: what an overlay opens on it, in which order, and what is open now. Each step can be held up.
 
-import type { Backend, BackendContext } from '../../src/backend/backend.js';
+import type { Backend, BackendContext, PeerDetail } from '../../src/backend/backend.js';
+import type { UdpStatus } from '../../src/ops/status.js';
 import { type Condition, condition } from '../../src/core/conditions.js';
 import type { Link } from '../../src/kernel/link.js';
 import type { ExternalInterface } from '../../src/kernel/underlay.js';
@@ -171,14 +172,19 @@ export class FakeBackend implements Backend {
     return !this.isHung;
   }
 
-  status() {
-    const peers = Array.from(this.peers.values(), ({ id, subnets, host }) => ({
+  status(): UdpStatus {
+    const { sourceCheck, queues } = this.context;
+    const mtuBytes = this.iface.mtuBytes - OVERHEAD_BYTES;
+    return { type: 'udp', device: 'fake0', port: 8285, mtuBytes, sourceCheck, queues };
+  }
+
+  peerStatus(): PeerDetail[] {
+    return Array.from(this.peers.values(), ({ id, subnets, host }) => ({
       id,
       subnet: formatPrefix(subnets.v4),
       publicIp: formatIpv4(host.publicIp.v4),
       state: 'programmed',
     }));
-    return { detail: { device: 'fake0' }, peers };
   }
 
   metrics() {

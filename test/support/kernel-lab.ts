@@ -7,6 +7,8 @@
 //
 // Host N owns 10.5.N.0/24; its container has 10.5.N.2, the host end of the veth 10.5.N.1.
 
+import type { PeerDetail } from '../../src/backend/backend.js';
+import type { ModeStatus } from '../../src/ops/status.js';
 import { execFile, spawn } from 'node:child_process';
 import type { ChildProcess, SpawnOptions } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
@@ -224,10 +226,8 @@ export interface DriverState {
     readonly name: string;
     readonly values: readonly { readonly labels: Record<string, string>; readonly value: number }[];
   }[];
-  readonly status: {
-    readonly detail: Record<string, unknown>;
-    readonly peers: readonly Record<string, unknown>[];
-  };
+  readonly status: ModeStatus;
+  readonly peers: readonly PeerDetail[];
 }
 
 const DRIVER = fileURLToPath(new URL('./backend-driver.ts', import.meta.url));

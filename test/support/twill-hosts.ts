@@ -1,5 +1,6 @@
 // twill on the hosts of a lab: the static file, the daemons, and what they say of themselves.
 
+import type { CountersStatus, StatusDocument, UdpStatus } from '../../src/ops/status.js';
 import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DAEMON, type Host, type HostOptions, type Lab, type Task, waitFor } from './lab.js';
@@ -17,19 +18,10 @@ export interface StaticTable {
 }
 
 /** What /status says, as far as labs read it. */
-export interface Status {
-  readonly ready: boolean;
-  readonly degraded: readonly string[];
-  readonly conditions: readonly { readonly code: string; readonly text: string }[];
-  readonly backend: {
-    readonly counters: {
-      readonly outbound: Readonly<Record<string, number>>;
-      readonly inbound: Readonly<Record<string, number>>;
-      readonly socketDrops: number;
-    };
-  } & Readonly<Record<string, unknown>>;
-  readonly peers: readonly Readonly<Record<string, unknown>>[];
-}
+/** The status document of a daemon in the udp mode, whose data path is open. */
+export type Status = StatusDocument & {
+  readonly backend: UdpStatus & { readonly counters: CountersStatus };
+};
 
 /** The table in which each host owns its subnet. */
 export function tableOf(

@@ -17,7 +17,7 @@ import { leaseBackend, type LeaseBackend, type Peer, type PeerDiff } from '../..
 import { type KernelObject, RouteObject } from '../../programmer/objects.js';
 import type { Verdict } from '../../programmer/peers.js';
 import type { MetricFamily } from '../../core/metric.js';
-import type { BackendPeerStatus } from '../../ops/status.js';
+import type { BackendPeerStatus, HostGwStatus } from '../../ops/status.js';
 
 /** The host-gw mode. open() throws OverlayError E_BACKEND behind NAT. */
 export const HOST_GW = backendMode({
@@ -26,7 +26,7 @@ export const HOST_GW = backendMode({
 });
 
 class HostGwBackend implements Backend {
-  readonly type = 'host-gw';
+  readonly type = 'host-gw' as const;
   readonly #kernel: Kernel;
   readonly #programmer: PeerProgrammer;
   #iface: ExternalInterface;
@@ -94,8 +94,12 @@ class HostGwBackend implements Backend {
     return [...own, ...this.#programmer.conditions()];
   }
 
-  status(): { readonly detail: Record<string, unknown>; readonly peers: readonly PeerDetail[] } {
-    return { detail: { interface: this.#iface.name }, peers: this.#programmer.peers(showRoute) };
+  status(): HostGwStatus {
+    return { type: 'host-gw', interface: this.#iface.name };
+  }
+
+  peerStatus(): readonly PeerDetail[] {
+    return this.#programmer.peers(showRoute);
   }
 
   metrics(): readonly MetricFamily[] {

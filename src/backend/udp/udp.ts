@@ -21,7 +21,8 @@ import { RouteTable } from '../../dataplane/route-table.js';
 import { Backoff, nap } from '../../core/waiting.js';
 import { OverlayError } from '../../core/errors.js';
 import { parseUdpBackend } from './config.js';
-import { type Condition, condition, conditionOfMany } from '../../core/conditions.js';
+import { type Condition, condition, type ConditionCode, conditionOfMany } from '../../core/conditions.js';
+import { PEER_REFUSALS, type PeerRefusalCode, type UdpStatus } from '../../ops/status.js';
 import {
   addAddress,
   deleteAddress,
@@ -96,12 +97,12 @@ export const UDP = backendMode({
 
 interface PeerRefusal {
   readonly peer: Peer;
-  readonly code: 'peer-other-type' | 'peer-route-loop';
+  readonly code: PeerRefusalCode;
   readonly reason: string;
 }
 
 class UdpBackend implements Backend {
-  readonly type = 'udp';
+  readonly type = 'udp' as const;
   readonly #context: BackendContext;
   readonly #log: Logger;
   readonly #port: number;
@@ -249,13 +250,13 @@ class UdpBackend implements Backend {
     if (this.#shadows.length > 0) found.push(conditionOfMany('peer-route-conflict', this.#shadows));
     const hung = this.#hung.map((worker) => `${worker} does not move: restart if it lasts`);
     if (hung.length > 0) found.push(conditionOfMany('worker-hung', hung));
-    for (const code of ['peer-other-type', 'peer-route-loop'] as const) {
-      const texts: string[] = [];
-      for (const refusal of this.#refused.values())
-        if (refusal.code === code)
-          texts.push(`lease ${formatPrefix(refusal.peer.subnets.v4)}: ${refusal.reason}`);
-      if (texts.length > 0) found.push(conditionOfMany(code, texts));
+    const refusals = new Map<ConditionCode, string[]>();
+    for (const { peer, code, reason } of this.#refused.values()) {
+      const text = `lease ${formatPrefix(peer.subnets.v4)}: ${reason}`;
+      const { condition: is } = PEER_REFUSALS[code];
+      refusals.set(is, [...(refusals.get(is) ?? []), text]);
     }
+    for (const [code, texts] of refusals) found.push(conditionOfMany(code, texts));
     return found;
   }
 
@@ -263,22 +264,27 @@ class UdpBackend implements Backend {
     return this.#hung.length === 0 && this.#stuck.size === 0;
   }
 
-  status(): { detail: Record<string, unknown>; peers: PeerDetail[] } {
+  status(): UdpStatus {
     const counters = this.#counterSnapshot();
-    const detail: Record<string, unknown> = {
+    const offloads = this.#dataplane?.granted();
+    return {
+      type: 'udp',
       device: this.#device,
       port: this.#port,
       mtuBytes: this.#mtuBytes,
       sourceCheck: this.#context.sourceCheck,
       queues: this.#context.queues,
-      offloads: this.#dataplane?.granted(),
-      counters: counters && {
-        outbound: counters.outbound.values,
-        inbound: counters.inbound.values,
-        socketDrops: counters.socketDrops,
-      },
+      ...(offloads === undefined ? {} : { offloads: { ...offloads } }),
+      ...(counters === undefined
+        ? {}
+        : {
+            counters: {
+              outbound: counters.outbound.values,
+              inbound: counters.inbound.values,
+              socketDrops: counters.socketDrops,
+            },
+          }),
     };
-    return { detail, peers: this.#peerStatus() };
   }
 
   metrics(): readonly MetricFamily[] {
@@ -614,12 +620,12 @@ class UdpBackend implements Backend {
 
   #judgePeer(peer: Peer, isRoutable: boolean): void {
     const { id, subnets, host } = peer;
-    let code: PeerRefusal['code'] = 'peer-other-type';
+    let code: PeerRefusalCode = 'other_type';
     let reason: string | undefined;
     if (host.backend.type !== '' && host.backend.type !== 'udp') {
       reason = `its host runs backend ${host.backend.type}, not udp`;
     } else if (!isRoutable) {
-      code = 'peer-route-loop';
+      code = 'route_loop';
       reason = `public IP ${formatIpv4(host.publicIp.v4)} is reached through ${this.#device} itself`;
     }
     if (reason === undefined) {
@@ -705,16 +711,20 @@ class UdpBackend implements Backend {
     ];
   }
 
-  #peerStatus(): PeerDetail[] {
+  peerStatus(): readonly PeerDetail[] {
     const rows = [...this.#peers.values()].map((peer) => ({ peer, row: this.#table.rowOf(peer.subnets.v4) }));
     const counts = this.#dataplane?.peerCounters(this.#table.rowLimit) ?? [];
     return rows.map(({ peer: { id, subnets, host }, row }) => {
       const entry = { id, subnet: formatPrefix(subnets.v4), publicIp: formatIpv4(host.publicIp.v4) };
-      if (row === undefined) return { ...entry, refused: this.#refused.get(id)?.reason };
-      const { peer } = this.#table.row(row)!;
+      const refusal = this.#refused.get(id);
+      if (refusal !== undefined)
+        return { ...entry, state: 'refused', code: refusal.code, reason: refusal.reason };
+      const held = row === undefined ? undefined : this.#table.row(row)?.peer;
+      if (row === undefined || held === undefined) return { ...entry, state: 'waiting' };
       const [packetsOut, bytesOut, packetsIn, bytesIn] = this.#traffic.of(id, counts);
-      const { port, mtuBytes } = peer;
-      return { ...entry, row, port, mtuBytes, packetsOut, bytesOut, packetsIn, bytesIn };
+      const { port, mtuBytes } = held;
+      const traffic = { packetsOut, bytesOut, packetsIn, bytesIn };
+      return { ...entry, state: 'programmed', row, port, mtuBytes, ...traffic };
     });
   }
 }

@@ -21,7 +21,7 @@ import { leaseBackend, type LeaseBackend, type Peer, type PeerDiff } from '../..
 import { type KernelObject, RouteObject } from '../../programmer/objects.js';
 import type { Verdict } from '../../programmer/peers.js';
 import { FdbObject, NeighbourObject, TUNNEL_KINDS } from './objects.js';
-import type { BackendPeerStatus } from '../../ops/status.js';
+import type { BackendPeerStatus, VxlanStatus } from '../../ops/status.js';
 import type { MetricFamily } from '../../core/metric.js';
 
 /** The vxlan mode. open() throws OverlayError E_CONFIG when an MTU does not fit. */
@@ -31,7 +31,7 @@ export const VXLAN = backendMode({
 });
 
 class VxlanBackend implements Backend {
-  readonly type = 'vxlan';
+  readonly type = 'vxlan' as const;
   readonly #context: BackendContext;
   readonly #config: VxlanConfig;
   readonly #device: VxlanDevice;
@@ -135,27 +135,26 @@ class VxlanBackend implements Backend {
     return [...own, ...this.#programmer.conditions()];
   }
 
-  status(): { readonly detail: Record<string, unknown>; readonly peers: readonly PeerDetail[] } {
+  status(): VxlanStatus {
     const { vni, port, hasGbp, hasLearning, hasDirectRouting } = this.#config;
     const { name: device, mac } = this.#device;
-    const detail = {
+    return {
+      type: 'vxlan',
       device,
-      mac,
+      ...(mac === undefined ? {} : { mac }),
       vni,
       port,
       hasGbp,
       hasLearning,
       hasDirectRouting,
       interface: this.#iface.name,
+      sourceCheck: this.#context.sourceCheck,
+      refusedDatagrams: this.#guard.dropped,
     };
-    return {
-      detail: {
-        ...detail,
-        sourceCheck: this.#context.sourceCheck,
-        refusedDatagrams: this.#guard.dropped,
-      },
-      peers: this.#programmer.peers(showTunnel),
-    };
+  }
+
+  peerStatus(): readonly PeerDetail[] {
+    return this.#programmer.peers(showTunnel);
   }
 
   metrics(): readonly MetricFamily[] {

@@ -16,13 +16,13 @@ import { formatPrefix, parsePrefix, type Prefix } from '../../net/prefix.js';
 import { type Endpoint, parseEndpoints } from '../../store/etcd/endpoints.js';
 import { hasTlsFiles } from '../../store/etcd/tls-files.js';
 import { type Command, show, UsageError } from '../command.js';
-import { type DaemonStatus, DaemonUnreachable, fetchStatus } from '../daemon-client.js';
+import type { StatusDocument } from '../../ops/status.js';
+import { DaemonUnreachable, fetchStatus, udpOf } from '../daemon-client.js';
 import { type Finding, fail, ok, warn } from './finding.js';
-import { formatDuration, wrap } from '../format.js';
+import { formatDuration, screenWidth, wrap } from '../format.js';
 import type { Migration } from './migration.js';
 import { holderOf, isProgram, isTwilld, udpSockets } from '../processes.js';
 import { readSettings, SERVICE_SETTINGS, type Settings } from '../settings.js';
-import { screenWidth } from '../views.js';
 
 export type { Finding } from './finding.js';
 
@@ -136,13 +136,15 @@ async function checkForwardPolicy(network: Prefix | undefined): Promise<Finding>
 }
 
 async function checkPort(
-  status: DaemonStatus | undefined,
+  status: StatusDocument | undefined,
   migration: Migration | undefined,
 ): Promise<Finding> {
   const type = status?.backend.type ?? migration?.config?.backendType;
   if (type === 'host-gw') return ok('port', 'host-gw needs none');
   const isVxlan = type === 'vxlan';
-  const port = status?.backend.port ?? migration?.port ?? (isVxlan ? VXLAN_PORT : UDP_PORT);
+  const { backend } = status ?? {};
+  const ofDaemon = backend !== undefined && 'port' in backend ? backend.port : undefined;
+  const port = ofDaemon ?? migration?.port ?? (isVxlan ? VXLAN_PORT : UDP_PORT);
   const sockets = udpSockets(port);
   const isTaken = sockets.length > 0;
   if (status !== undefined) {
@@ -202,8 +204,8 @@ function askEtcd(endpoint: string, flags: Flags['etcd']): Promise<string> {
 }
 
 /** Those the daemon uses, when it can be asked: what this shell would use says nothing of it. */
-function endpointsOf(flags: Flags['etcd'], status: DaemonStatus | undefined): readonly Endpoint[] {
-  const used = status?.store['endpoints'] as readonly string[] | undefined;
+function endpointsOf(flags: Flags['etcd'], status: StatusDocument | undefined): readonly Endpoint[] {
+  const used = status?.store.kind === 'etcd' ? status.store.endpoints : undefined;
   const hasTls = hasTlsFiles({
     keyFile: flags.keyFile,
     certFile: flags.certFile,
@@ -212,7 +214,7 @@ function endpointsOf(flags: Flags['etcd'], status: DaemonStatus | undefined): re
   return parseEndpoints(used?.join(',') ?? flags.endpoints, hasTls);
 }
 
-async function checkEtcd(flags: Flags, status: DaemonStatus | undefined): Promise<Finding[]> {
+async function checkEtcd(flags: Flags, status: StatusDocument | undefined): Promise<Finding[]> {
   const store = status?.store.kind ?? flags.store.kind;
   if (store !== 'etcd') return [ok('etcd', `not used: the store is ${store}`)];
   let endpoints: readonly Endpoint[];
@@ -231,7 +233,7 @@ async function checkEtcd(flags: Flags, status: DaemonStatus | undefined): Promis
       }
     }),
   );
-  const connected = status?.store['connectedTo'];
+  const connected = status?.store.kind === 'etcd' ? status.store.connectedTo : undefined;
   // The daemon's own connection is the proof; our question may lack its certificates.
   if (typeof connected === 'string')
     return [
@@ -248,7 +250,7 @@ async function checkEtcd(flags: Flags, status: DaemonStatus | undefined): Promis
 }
 
 /** A finding for each condition, with what to do; older daemons have only texts. */
-function conditionFindings({ conditions, degraded }: DaemonStatus): Finding[] {
+function conditionFindings({ conditions, degraded }: StatusDocument): Finding[] {
   if (conditions === undefined)
     return degraded.map((reason) => warn('daemon', `degraded: ${reason}`, 'docs/troubleshooting.md'));
   return conditions.map(({ severity, scope, code, text, action, seconds }) => {
@@ -262,7 +264,7 @@ function conditionFindings({ conditions, degraded }: DaemonStatus): Finding[] {
 async function checkDaemon(
   socketPath: string,
   isBefore: boolean,
-): Promise<{ status?: DaemonStatus; findings: Finding[] }> {
+): Promise<{ status?: StatusDocument; findings: Finding[] }> {
   try {
     const status = await fetchStatus(socketPath);
     const findings = conditionFindings(status);
@@ -284,10 +286,11 @@ async function checkDaemon(
   }
 }
 
-function checkOffloads({ backend }: DaemonStatus): Finding[] {
-  if (backend.offloads === undefined) return [];
-  const missing = Object.entries(backend.offloads).filter(([, value]) => value === false);
-  const off = Object.entries(backend.offloads).flatMap(([name, value]) => (value === 'off' ? [name] : []));
+function checkOffloads(status: StatusDocument): Finding[] {
+  const offloads = udpOf(status)?.offloads;
+  if (offloads === undefined) return [];
+  const missing = Object.entries(offloads).filter(([, value]) => value === false);
+  const off = Object.entries(offloads).flatMap(([name, value]) => (value === 'off' ? [name] : []));
   const switchedOff = off.length === 0 ? '' : `, switched off: ${off.join(', ')}`;
   if (missing.length === 0) return [ok('offloads', `all granted${switchedOff}`)];
   const names = missing.map(([name]) => name).join(', ');
@@ -300,7 +303,7 @@ function checkOffloads({ backend }: DaemonStatus): Finding[] {
   ];
 }
 
-function checkMtu({ lease, interface: iface, peers }: DaemonStatus): Finding[] {
+function checkMtu({ lease, interface: iface, peers }: StatusDocument): Finding[] {
   if (lease === undefined || iface === undefined) return [];
   const findings: Finding[] = [];
   if (lease.mtuBytes > iface.mtuBytes) {
@@ -323,7 +326,7 @@ function checkMtu({ lease, interface: iface, peers }: DaemonStatus): Finding[] {
     : [ok('mtu', `overlay ${lease.mtuBytes}, ${iface.name} ${iface.mtuBytes}`)];
 }
 
-async function checkSubnetFile(status: DaemonStatus): Promise<Finding> {
+async function checkSubnetFile(status: StatusDocument): Promise<Finding> {
   const path = status.subnetFile;
   const { subnet } = await readSubnetFile(path);
   const own = status.lease?.subnet;

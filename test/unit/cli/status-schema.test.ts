@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { CONDITIONS } from '../../../src/core/conditions.js';
-import { REACH_STATES } from '../../../src/probe/peer-reach.js';
+import { REACH_STATES } from '../../../src/ops/status.js';
 import { type Schema, violations } from '../../support/json-schema.js';
 
 const schema = JSON.parse(

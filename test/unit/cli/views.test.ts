@@ -2,7 +2,6 @@
 
 import t from 'tap';
 import { captureArguments } from '../../../src/cli/capture.js';
-import type { DaemonStatus, PeerStatus, Reachability } from '../../../src/cli/daemon-client.js';
 import {
   formatColumns,
   formatDuration,
@@ -11,36 +10,72 @@ import {
   sparkline,
 } from '../../../src/cli/format.js';
 import { secondsOption } from '../../../src/cli/command.js';
-import { afterKey, afterLook, drawRates, FIRST_VIEW, ratesBetween } from '../../../src/cli/top.js';
+import { afterKey, afterLook, drawRates, FIRST_VIEW, lookAt, ratesBetween } from '../../../src/cli/top.js';
+import { listDrops } from '../../../src/cli/drops.js';
+import { listLeases } from '../../../src/cli/leases.js';
+import { byAddress, peerState } from '../../../src/cli/peer-text.js';
+import { peersText } from '../../../src/cli/peers.js';
+import { flowText, statusJson, statusText } from '../../../src/cli/status.js';
 import {
-  byAddress,
-  flowText,
-  listDrops,
-  listLeases,
-  peersText,
-  peerState,
-  statusJson,
-  statusText,
-} from '../../../src/cli/views.js';
+  type EtcdStatus,
+  PEER_REFUSALS,
+  type PeerRefusalCode,
+  type PeerState,
+  type PeerStatus,
+  type ReachabilityStatus,
+  STATUS_VERSION,
+  type StatusDocument,
+} from '../../../src/ops/status.js';
 import { DROP_MEANINGS, INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../../../src/native/counters.js';
 
 const zeroes = (names: readonly string[]): Record<string, number> =>
   Object.fromEntries(names.map((name) => [name, 0]));
 
-function statusWith(changes: Partial<DaemonStatus> = {}, outbound = {}, inbound = {}): DaemonStatus {
+/** What a peer has beside its state. */
+type Rest = Omit<Partial<PeerStatus>, 'state' | 'reason' | 'code'>;
+
+function peerWith(
+  reachability: ReachabilityStatus,
+  rest: Rest = {},
+  state: PeerState = { state: 'programmed' },
+): PeerStatus {
+  return { subnet: '10.5.2.0/24', publicIp: '192.0.2.2', reachability, ...rest, ...state };
+}
+
+const STORE: EtcdStatus = {
+  kind: 'etcd',
+  endpoints: [],
+  connectedTo: null,
+  sessionsOpened: 0,
+  prefix: '/coreos.com/network',
+  ownLease: null,
+  revision: '0',
+  watchEstablished: false,
+  leases: 0,
+  badKeys: 0,
+  badKeyList: [],
+};
+
+function statusWith(changes: Partial<StatusDocument> = {}, outbound = {}, inbound = {}): StatusDocument {
   return {
+    statusVersion: STATUS_VERSION,
     version: '1.2.3',
     uptimeSeconds: 5,
     ready: true,
     degraded: [],
+    conditions: [],
     network: '10.5.0.0/16',
     lease: { subnet: '10.5.1.0/24', mtuBytes: 1472 },
-    interface: { name: 'eth0', address: '192.0.2.1', publicIp: '192.0.2.1', mtuBytes: 1500 },
+    interface: { name: 'eth0', index: 2, address: '192.0.2.1', publicIp: '192.0.2.1', mtuBytes: 1500 },
     subnetFile: '/run/flannel/subnet.env',
-    store: { kind: 'etcd' },
+    store: STORE,
     backend: {
       type: 'udp',
       device: 'flannel0',
+      port: 8285,
+      mtuBytes: 1472,
+      sourceCheck: 'strict',
+      queues: 1,
       counters: {
         outbound: { ...zeroes(OUTBOUND_COUNTERS), ...outbound },
         inbound: { ...zeroes(INBOUND_COUNTERS), ...inbound },
@@ -48,8 +83,11 @@ function statusWith(changes: Partial<DaemonStatus> = {}, outbound = {}, inbound 
       },
     },
     peers: [
-      { subnet: '10.5.2.0/24', publicIp: '192.0.2.2', packetsOut: 0, bytesOut: 0, packetsIn: 0, bytesIn: 0 },
-      { subnet: '10.5.3.0/24', publicIp: '192.0.2.3', packetsOut: 0, bytesOut: 0, packetsIn: 0, bytesIn: 0 },
+      peerWith({ state: 'unknown' }, { packetsOut: 0, bytesOut: 0, packetsIn: 0, bytesIn: 0 }),
+      {
+        ...peerWith({ state: 'unknown' }, { packetsOut: 0, bytesOut: 0, packetsIn: 0, bytesIn: 0 }),
+        ...{ subnet: '10.5.3.0/24', publicIp: '192.0.2.3' },
+      },
     ],
     refusedLeases: [],
     alarms: [],
@@ -80,14 +118,14 @@ t.test('rates: differences over time, restarts, busiest peer first', (t) => {
     { ...before.peers[1], packetsOut: 30, bytesOut: 900 },
   ];
   const after = statusWith({ peers }, { packets_out: 300, bytes_out: 5000, drop_no_route: 8 });
-  const rates = ratesBetween(before, after, 2);
+  const rates = ratesBetween(lookAt(before), lookAt(after), 2);
   t.match(rates.outbound, { packetsPerSecond: 100, bitsPerSecond: 16_000, dropsPerSecond: 2 });
   t.match(rates.peers[0], { subnet: '10.5.3.0/24', out: { packetsPerSecond: 15, bitsPerSecond: 3600 } });
-  const restarted = ratesBetween(after, statusWith({}, { packets_out: 50 }), 1);
+  const restarted = ratesBetween(lookAt(after), lookAt(statusWith({}, { packets_out: 50 })), 1);
   t.equal(restarted.outbound.packetsPerSecond, 50, 'a counter that went back counts from 0');
-  t.match(drawRates(after, rates, 24), /10\.5\.3\.0\/24 +192\.0\.2\.3 +15 +3\.60 k/);
+  t.match(drawRates(lookAt(after), rates, 24), /10\.5\.3\.0\/24 +192\.0\.2\.3 +15 +3\.60 k/);
   t.equal(
-    drawRates(after, rates, 9)
+    drawRates(lookAt(after), rates, 9)
       .split('\n')
       .filter((line) => line.startsWith('10.5.')).length,
     1,
@@ -111,7 +149,7 @@ t.test('arguments of tcpdump', (t) => {
       '(net 10.5.3.0/24) and (tcp or udp)',
     ],
   );
-  const hostGw = statusWith({ backend: { type: 'host-gw' } });
+  const hostGw = statusWith({ backend: { type: 'host-gw', interface: 'eth0' } });
   t.same(captureArguments(hostGw, {}), ['-n', '-i', 'eth0', '(net 10.5.0.0/16)']);
   t.throws(() => captureArguments(statusWith(), { peer: 'x' }), /--peer is "x"/);
   t.end();
@@ -142,12 +180,8 @@ t.test('numbers, durations, columns', (t) => {
 
 const NOW_MS = Date.parse('2026-01-02T03:04:05Z');
 const ago = (seconds: number): string => new Date(NOW_MS - 1000 * seconds).toISOString();
-const peerWith = (reachability: Reachability, rest: Partial<PeerStatus> = {}): PeerStatus => ({
-  subnet: '10.5.2.0/24',
-  publicIp: '192.0.2.2',
-  reachability,
-  ...rest,
-});
+
+const PEER_REFUSAL_CODES = Object.keys(PEER_REFUSALS) as PeerRefusalCode[];
 
 t.test('a peer is what its echoes say, unless nothing is sent to it', (t) => {
   const cases: [PeerStatus, string][] = [
@@ -159,14 +193,12 @@ t.test('a peer is what its echoes say, unless nothing is sent to it', (t) => {
     ],
     [peerWith({ state: 'never heard', since: ago(9) }), 'never heard'],
     [peerWith({ state: 'unknown', reason: 'no raw socket' }), 'unknown: no raw socket'],
-    [peerWith({ state: 'ok' }, { state: 'programmed' }), 'ok'],
-    [peerWith({ state: 'ok' }, { refused: 'other type' }), 'not used: other type'],
-    [
-      peerWith({ state: 'ok' }, { state: 'off_link', reason: 'behind a router' }),
+    [peerWith({ state: 'ok' }, {}, { state: 'waiting' }), 'not used: waiting'],
+    [peerWith({ state: 'ok' }, {}, { state: 'failed', reason: 'no device' }), 'not used: no device'],
+    ...PEER_REFUSAL_CODES.map((code): [PeerStatus, string] => [
+      peerWith({ state: 'ok' }, {}, { state: 'refused', code, reason: 'behind a router' }),
       'not used: behind a router',
-    ],
-    [peerWith({ state: 'ok' }, { state: 'waiting' }), 'not used: waiting'],
-    [{ subnet: '10.5.2.0/24', publicIp: '192.0.2.2' }, 'forwarding'],
+    ]),
   ];
   for (const [peer, expected] of cases) t.equal(peerState(peer, NOW_MS), expected);
   t.end();
@@ -207,6 +239,15 @@ t.test('peers: by address, in 80 columns and in 60, ten thousand of them', (t) =
   t.end();
 });
 
+const OWN_LEASE = {
+  subnet: '10.5.1.0/24',
+  isReservation: false,
+  etcdLease: '1f',
+  expiresInSeconds: 82_800,
+  renewsInSeconds: 79_200,
+  lost: null,
+};
+
 t.test('status: the problem first, since when, what to do, and whether packets flow', (t) => {
   const counts = { total: 199, ok: 198, silentSince: 1, unreachable: 0, neverHeard: 0, unknown: 0 };
   const text =
@@ -220,12 +261,7 @@ t.test('status: the problem first, since when, what to do, and whether packets f
         ...{ action: 'see etcd', since: ago(252), seconds: 252 },
       },
     ],
-    store: {
-      kind: 'etcd',
-      connectedTo: 'http://192.0.2.9:2379',
-      leases: 200,
-      ownLease: { expiresInSeconds: 82_800 },
-    },
+    store: { ...STORE, connectedTo: 'http://192.0.2.9:2379', leases: 200, ownLease: OWN_LEASE },
     peerCounts: counts,
   });
   const lines = statusText(status, 80).split('\n');
@@ -243,8 +279,6 @@ t.test('status: the problem first, since when, what to do, and whether packets f
     flowText(statusWith({ peers: [peerWith({ state: 'unknown', reason: 'off' })] })),
     'nobody knows whether they reach the peers: off',
   );
-  const old = statusWith({ degraded: ['store: away'] });
-  t.match(statusText(old, 80), /^degraded {8}store: away$/m, 'an older daemon');
   t.end();
 });
 
@@ -262,8 +296,17 @@ t.test('JSON has one style of keys', (t) => {
   t.end();
 });
 
+t.test('a peer that is refused for any reason is counted and listed as not used', (t) => {
+  for (const code of PEER_REFUSAL_CODES) {
+    const peers = [peerWith({ state: 'unknown' }, {}, { state: 'refused', code, reason: 'it cannot' })];
+    t.match(statusText(statusWith({ peers }), 80), /^peers {11}1, 1 not used$/m);
+    t.match(listLeases(statusWith({ peers })).at(-1), { state: 'not used: it cannot' });
+  }
+  t.end();
+});
+
 t.test('leases: keys that are none are shown', (t) => {
-  const store = { kind: 'etcd', badKeys: 1, badKeyList: [{ key: 'subnets/x', problem: 'no prefix' }] };
+  const store = { ...STORE, badKeys: 1, badKeyList: [{ key: 'subnets/x', problem: 'no prefix' }] };
   t.same(listLeases(statusWith({ store })).at(-1), {
     subnet: 'subnets/x',
     publicIp: '–',
@@ -279,9 +322,9 @@ t.test('top: sorts, scrolls, says how many more there are, and fits', (t) => {
     ...{ packetsOut: i, bytesOut: 1000 * i, packetsIn: 40 - i, bytesIn: 10 * (40 - i) },
   }));
   const status = statusWith({ peers });
-  const rates = ratesBetween(statusWith({ peers: [] }), status, 1);
+  const rates = ratesBetween(lookAt(statusWith({ peers: [] })), lookAt(status), 1);
   const draw = (view = FIRST_VIEW, rows = 24, width = 80): string[] =>
-    drawRates(status, rates, rows, view, width).split('\n');
+    drawRates(lookAt(status), rates, rows, view, width).split('\n');
   const firstOf = (lines: readonly string[]): string | undefined =>
     lines.find((line) => line.startsWith('10.5.'))?.split(' ')[0];
   t.equal(draw().length, 24);

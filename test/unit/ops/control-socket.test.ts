@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { STATUS_VERSION } from '../../../src/ops/status.js';
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -14,7 +15,7 @@ import { Metrics } from '../../../src/ops/metrics.js';
 const SERVED = {
   health: new Health(),
   metrics: new Metrics({ families: () => [], version: '' }),
-  status: () => ({ version: '1.2.3' }),
+  status: () => ({ statusVersion: STATUS_VERSION, version: '1.2.3' }),
   log: pino({ level: 'silent' }),
 };
 

@@ -21,7 +21,7 @@ async function started() {
   t.equal(mtuBytes, 1500);
   const apply = (...added: ReturnType<typeof peer>[]): void =>
     host.backend.apply({ added, changed: [], removed: [] });
-  const stateOf = (id: string) => host.backend.status().peers.find((one) => one.id === id)?.['state'];
+  const stateOf = (id: string) => host.backend.peerStatus().find((one) => one.id === id)?.state;
   return { ...host, apply, stateOf };
 }
 
@@ -31,7 +31,8 @@ t.test('a peer on the link is a gateway, and an echo goes to it', async (t) => {
   await turnsUntil(() => stateOf('10.5.2.0-24') === 'programmed', 'the route');
   t.strictSame(kernel.shown(NETWORK), ['10.5.2.0/24 via 192.0.2.2 dev eth0 proto 94']);
   t.equal(formatIpv4(backend.echoTarget(peer(2))!), '192.0.2.2');
-  t.match(backend.status(), { detail: { interface: 'eth0' }, peers: [{ device: 'eth0', isDirect: true }] });
+  t.match(backend.status(), { type: 'host-gw', interface: 'eth0' });
+  t.match(backend.peerStatus(), [{ device: 'eth0', isDirect: true }]);
   await turnsUntil(() => sweeps() === 1, 'leftovers of other modes');
   t.strictSame(textsOf(backend), []);
   await backend.close();
@@ -72,7 +73,7 @@ t.test('a rename of the interface is followed, and its end removes no route', as
   kernel.renameLink('eth0', 'wan0');
   await backend.reconcile();
   t.strictSame(kernel.shown(NETWORK), ['10.5.2.0/24 via 192.0.2.2 dev wan0 proto 94']);
-  t.match(backend.status(), { detail: { interface: 'wan0' } });
+  t.match(backend.status(), { interface: 'wan0' });
   kernel.performed.length = 0;
   kernel.removeLink('wan0');
   await backend.reconcile();

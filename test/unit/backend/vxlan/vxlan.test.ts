@@ -33,8 +33,8 @@ async function start(host: FakeHost) {
     host.backend.apply({ added: [], changed: [], removed: [], ...diff });
   const states = () =>
     host.backend
-      .status()
-      .peers.map((one) => one['state'])
+      .peerStatus()
+      .map(({ state }) => state)
       .join();
   return { ...host, mac: (data.v4 as { VtepMAC: string }).VtepMAC, apply, states };
 }
@@ -137,7 +137,7 @@ t.test(
     await turnsUntil(() => host.states() === 'programmed,programmed', 'both');
     const direct = '10.5.2.0/24 via 192.0.2.2 dev eth0 proto 94';
     t.strictSame(kernel.shown(NETWORK), [direct, ...tunnel(3, undefined, '198.51.100.3')].sort());
-    t.match(host.backend.status().peers, [
+    t.match(host.backend.peerStatus(), [
       { isDirect: true },
       { isDirect: false, vtepMac: '02:00:00:00:00:03' },
     ]);

@@ -304,7 +304,7 @@ t.test('a thread that reads while another publishes never sees half a publicatio
   };
   setAll(1);
   table.publish();
-  const stop = new Int32Array(new SharedArrayBuffer(4));
+  const stop = new Int32Array(new SharedArrayBuffer(8)); // and how many batches were read
   const source = `
     import { workerData, parentPort } from 'node:worker_threads';
     const { RouteReader } = await import(workerData.module);
@@ -320,6 +320,7 @@ t.test('a thread that reads while another publishes never sees half a publicatio
       }
       reader.leave();
       batches++;
+      Atomics.store(stop, 1, batches);
       seen.add(first);
     } while (Atomics.load(stop, 0) === 0);
     parentPort.postMessage({ batches, mixtures, versions: seen.size });`;
@@ -332,8 +333,11 @@ t.test('a thread that reads while another publishes never sees half a publicatio
     worker.once('message', resolve);
     worker.once('error', reject);
   });
-  await new Promise((resolve) => setTimeout(resolve, 300));
-  for (let version = 2; version < 3000; version++) {
+  while (Atomics.load(stop, 1) === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  // The thread shares two cores with all that runs beside it.
+  const endMs = performance.now() + 20_000;
+  const isReadEnough = (): boolean => Atomics.load(stop, 1) > 1_000 || performance.now() > endMs;
+  for (let version = 2; version < 3000 || !isReadEnough(); version++) {
     setAll(version);
     while (!table.publish());
   }

@@ -1,3 +1,15 @@
+// A packet on its way in, by the numbers that stand at the functions:
+//
+//   1 Receive      messages taken from the socket, each of one datagram or of a train that the kernel has merged
+//   2 ReadPacket   header checked against what may come out of a tunnel; packets of one sender and one pair of
+//                  addresses that follow each other are a run, which the arena describes once
+//   3 (JavaScript) src/dataplane/inbound.ts judges the run by its outer and inner source and writes the verdict
+//   4 DeliverRun   verdict and TTL: dropped, answered with an ICMP error, or on to 5
+//   5 Coalescer    packets of one flow joined to a chain (packet/coalesce.h)
+//   6 WriteChain   TTL lowered, written into the TUN device: as a superpacket, or each by itself
+//
+// Each ends in packets_out or in exactly one drop counter: in 2, 4 or 6, or in drop_stopped when it never got to 4.
+
 #include "engine/inbound.h"
 
 #include <netinet/udp.h>
@@ -119,6 +131,7 @@ int InboundPort::Wait() const noexcept {
 }
 
 // HOT
+// 1. 0 or -errno.
 int InboundPort::Receive() noexcept {
   message_count_ = next_message_ = 0;
   size_t bytes = 0;
@@ -190,6 +203,7 @@ void InboundPort::ReadMessage(uint32_t message) noexcept {
 }
 
 // HOT
+// 2.
 void InboundPort::ReadPacket(uint8_t* data, size_t length, const sockaddr_in& from) noexcept {
   queue_.inbound.Add(Inbound::k_packets_in, 1);
   queue_.inbound.Add(Inbound::k_bytes_in, length);
@@ -226,6 +240,7 @@ void InboundPort::ReadPacket(uint8_t* data, size_t length, const sockaddr_in& fr
 }
 
 // HOT
+// 4 to 6.
 int InboundPort::DeliverBatch() noexcept {
   coalescer_.Clear();
   const uint64_t now_ms = MonotonicMs();
@@ -239,6 +254,7 @@ int InboundPort::DeliverBatch() noexcept {
 }
 
 // HOT
+// 4, and 5 for what stays.
 void InboundPort::DeliverRun(const Run& run, int32_t index, uint64_t now_ms) noexcept {
   const uint32_t outer = ntohl(run.from.sin_addr.s_addr);
   const int32_t verdict = arena_.At(inbound_field::kVerdict, index);
@@ -268,6 +284,7 @@ void InboundPort::DeliverRun(const Run& run, int32_t index, uint64_t now_ms) noe
 }
 
 // HOT
+// 6.
 int InboundPort::WriteChain(const Chain& chain) noexcept {
   if (chain.count > 1) {
     const int error = WriteSuperpacket(chain);

@@ -1,3 +1,15 @@
+// A packet on its way out, by the numbers that stand at the functions:
+//
+//   1 ReadBatch    taken from the TUN device, one superpacket or packet a read; how long others wait is noted
+//   2 Describe     header and virtio_net_hdr checked; addresses, length and pieces written into the arena
+//   3 (JavaScript) src/dataplane/outbound.ts looks the peer up and writes the verdict into the arena
+//   4 SendPacket   verdict, TTL and path MTU: dropped, answered with an ICMP error, or on to 5
+//   5 SendWhole,   copied into a train, cut where it is a superpacket; checksum finished, TTL lowered; a flow keeps its
+//     SendSplit    order among trains
+//   6 Flush        trains sent (sender.h); what a narrower path refused is answered
+//
+// Each ends in packets_out or in exactly one drop counter: in 2, 4 or 6, or in drop_stopped when its batch never got to 4.
+
 #include "engine/outbound.h"
 
 #include <poll.h>
@@ -70,7 +82,7 @@ int OutboundPort::Wait() const noexcept {
 }
 
 // HOT
-// Fills packets_ until the TUN is empty or the batch is full, be it of packets, bytes or pieces. 0 or -errno; packets
+// 1. Fills packets_ until the TUN is empty or the batch is full, be it of packets, bytes or pieces. 0 or -errno; packets
 // read before an error are kept.
 int32_t OutboundPort::ReadBatch() noexcept {
   uint8_t* base = memory_.get();
@@ -100,6 +112,7 @@ int32_t OutboundPort::ReadBatch() noexcept {
 }
 
 // HOT
+// 2. False for what is dropped.
 bool OutboundPort::Describe(uint8_t* buffer, size_t length) noexcept {
   Packet& packet = packets_[count_];
   packet.segments = 1;
@@ -205,6 +218,7 @@ bool OutboundPort::IsOwnTunnelTraffic(const Packet& packet) const noexcept {
 }
 
 // HOT
+// 4 to 6.
 void OutboundPort::SendBatch() noexcept {
   const uint64_t now_ms = MonotonicMs();
   for (int32_t i = 0; i < count_; i++) SendPacket(packets_[i], i, now_ms);
@@ -212,6 +226,7 @@ void OutboundPort::SendBatch() noexcept {
 }
 
 // HOT
+// 4.
 void OutboundPort::SendPacket(const Packet& packet, int32_t index, uint64_t now_ms) noexcept {
   const uint32_t peer = static_cast<uint32_t>(arena_.At(outbound_field::kPeerAddress, index));
   const uint32_t reply_source = static_cast<uint32_t>(arena_.At(outbound_field::kReplySource, index));
@@ -257,6 +272,7 @@ void OutboundPort::SendPacket(const Packet& packet, int32_t index, uint64_t now_
 }
 
 // HOT
+// 5, of a single packet.
 void OutboundPort::SendWhole(const Packet& packet, const Destination& to, const FlowKey& flow) noexcept {
   const uint16_t length = packet.header.total_length;
   uint32_t order = flows_.Earliest(flow);
@@ -276,6 +292,7 @@ void OutboundPort::SendWhole(const Packet& packet, const Destination& to, const 
 }
 
 // HOT
+// 5, of a superpacket.
 void OutboundPort::SendSplit(const Packet& packet, const Destination& to, const FlowKey& flow) noexcept {
   SegmentTemplate segment;
   const uint8_t* udp_checksum = packet.data + packet.header.header_length + kUdpCsumOffset;
@@ -305,6 +322,7 @@ uint8_t* OutboundPort::Reserve(const Destination& to, uint16_t length, bool foll
 }
 
 // HOT
+// 6.
 void OutboundPort::Flush() noexcept {
   if (trains_.size() == 0) return;
   sender_.Send(trains_);

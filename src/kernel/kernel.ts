@@ -11,6 +11,7 @@ import {
   deleteAddress,
   deleteLink,
   findLink,
+  hasCarrier,
   type Link,
   type LinkSettings,
   listLinks,
@@ -57,6 +58,7 @@ export interface Kernel {
   readonly links: {
     all(signal?: AbortSignal): Promise<readonly Link[]>;
     find(name: string, signal?: AbortSignal): Promise<Link | undefined>;
+    hasCarrier(name: string): Promise<boolean>;
     create(name: string, kindArguments: readonly string[], signal?: AbortSignal): Promise<void>;
     delete(name: string, signal?: AbortSignal): Promise<void>;
     set(name: string, settings: LinkSettings, signal?: AbortSignal): Promise<void>;
@@ -83,6 +85,7 @@ export const KERNEL: Kernel = {
   links: {
     all: listLinks,
     find: findLink,
+    hasCarrier,
     create: createLink,
     delete: deleteLink,
     set: setLink,

@@ -5,9 +5,9 @@
 // network.
 
 import { OverlayError } from '../core/errors.js';
-import { ip } from './ip.js';
+import type { Kernel } from './kernel.js';
 import type { Link } from './link.js';
-import { describeRoute, listRoutes, PROTOCOL_KERNEL, type Route } from './route.js';
+import { describeRoute, PROTOCOL_KERNEL, type Route } from './route.js';
 import { formatIpv4 } from '../net/ipv4.js';
 import {
   formatPrefix,
@@ -61,10 +61,10 @@ function foreignRoutes(routes: readonly Route[], network: Prefix, device: string
 }
 
 /** Removes the route of a Network that `device` carried before. Rejects with OverlayError E_KERNEL. */
-export async function removeNetworkRoute(network: Prefix, device: string): Promise<void> {
-  const routes = await listRoutes({ exact: network });
+export async function removeNetworkRoute(kernel: Kernel, network: Prefix, device: string): Promise<void> {
+  const routes = await kernel.list.routes({ exact: network });
   if (!routes.some((route) => route.device === device && prefixEquals(route.prefix, network))) return;
-  await ip(['route', 'del', formatPrefix(network), 'dev', device, 'scope', 'global']);
+  await change(kernel, `route del ${wordsOf(network, device)}`);
 }
 
 /**
@@ -72,28 +72,37 @@ export async function removeNetworkRoute(network: Prefix, device: string): Promi
  * with OverlayError E_KERNEL.
  */
 export async function syncNetworkRoute(
+  kernel: Kernel,
   network: Prefix,
   device: string,
   onAdded: () => void = () => undefined,
 ): Promise<string | undefined> {
-  const routes = await listRoutes({ exact: network });
+  const routes = await kernel.list.routes({ exact: network });
   const isThere = routes.some((route) => route.device === device && prefixEquals(route.prefix, network));
   const foreign = foreignRoutes(routes, network, device);
-  // Scope global and protocol boot, as flannel's own route: nothing else tells the two apart.
-  const words = [formatPrefix(network), 'dev', device, 'scope', 'global'];
   if (isThere) {
     if (!foreign.some(({ protocol }) => protocol === PROTOCOL_KERNEL)) return undefined;
-    await ip(['route', 'del', ...words]);
+    await change(kernel, `route del ${wordsOf(network, device)}`);
   } else if (foreign.length === 0) {
     try {
-      await ip(['route', 'add', ...words]);
+      await change(kernel, `route add ${wordsOf(network, device)}`);
       onAdded();
       return undefined;
     } catch (error) {
       // Somebody was faster; a new list tells who.
       if (!(error instanceof OverlayError && error.message.includes('File exists'))) throw error;
-      return describeConflict(await listRoutes({ exact: network }), network, device);
+      return describeConflict(await kernel.list.routes({ exact: network }), network, device);
     }
   }
   return describeConflict(foreign, network, device);
+}
+
+/** Scope global and protocol boot, as flannel's own route: nothing else tells the two apart. */
+function wordsOf(network: Prefix, device: string): string {
+  return `${formatPrefix(network)} dev ${device} scope global`;
+}
+
+async function change(kernel: Kernel, line: string): Promise<void> {
+  const [failure] = await kernel.perform('ip', [line]);
+  if (failure !== undefined) throw new OverlayError('E_KERNEL', `"ip ${line}" failed: ${failure.message}`);
 }

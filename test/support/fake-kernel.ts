@@ -20,6 +20,9 @@ import {
   prefixEquals,
 } from '../../src/net/prefix.js';
 
+/** RTPROT_BOOT of linux/rtnetlink.h: what iproute2 writes when it is told nothing. */
+const PROTOCOL_BOOT = 3;
+
 const GONE = 'RTNETLINK answers: No such process';
 const NO_ENTRY = 'RTNETLINK answers: No such file or directory';
 
@@ -29,6 +32,8 @@ export class FakeKernel implements Kernel {
   readonly performed: string[] = [];
   /** What it refuses: the first whose expression matches a line answers with its text. */
   readonly refusals: { readonly line: RegExp; readonly message: string }[] = [];
+  /** TUN devices that a process has open. */
+  readonly readers = new Set<string>();
   readonly #links: Link[] = [];
   readonly #neighbours = new Map<string, Neighbour[]>();
   readonly #fdb = new Map<string, FdbEntry[]>();
@@ -57,6 +62,7 @@ export class FakeKernel implements Kernel {
   readonly links: Kernel['links'] = {
     all: () => Promise.resolve([...this.#links]),
     find: (name) => Promise.resolve(this.#find(name)),
+    hasCarrier: (name) => Promise.resolve(this.readers.has(name)),
     create: (name, words) => attempt(() => this.#create(name, words)),
     delete: (name) => attempt(() => this.removeLink(name)),
     set: (name, settings) => attempt(() => this.#set(name, settings)),
@@ -96,7 +102,7 @@ export class FakeKernel implements Kernel {
   // --- what a test does to it ----------------------------------------------------------------------------------
 
   /** A device of the host's own, with an address and the route to its network. */
-  addLink(name: string, cidr?: string): Link {
+  addLink(name: string, cidr?: string, more: Partial<Link> = {}): Link {
     const link = this.#put({
       index: this.#nextIndex++,
       name,
@@ -109,6 +115,7 @@ export class FakeKernel implements Kernel {
       kind: '',
       data: {},
       addresses: [],
+      ...more,
     });
     if (cidr === undefined) return link;
     const [address, length] = cidr.split('/');
@@ -278,7 +285,7 @@ export class FakeKernel implements Kernel {
     if (object === 'neigh') return this.#takeNeighbour(action, parseIpv4(subject)!, device, value('lladdr'));
     const gateway = value('via') === undefined ? undefined : parseIpv4(value('via')!);
     const prefix = parsePrefix(subject)!;
-    const protocol = Number(value('proto'));
+    const protocol = Number(value('proto') ?? PROTOCOL_BOOT);
     const metric = Number(value('metric') ?? 0);
     if (action === 'del') {
       const at = this.routes.findIndex(
@@ -293,6 +300,8 @@ export class FakeKernel implements Kernel {
       this.routes.splice(at, 1);
       return undefined;
     }
+    const isTaken = (route: Route): boolean => prefixEquals(route.prefix, prefix) && route.metric === metric;
+    if (action === 'add' && this.routes.some(isTaken)) return 'RTNETLINK answers: File exists';
     return this.#replaceRoute({ prefix, gateway, device, isOnlink: rest.includes('onlink'), protocol });
   }
 

@@ -1,0 +1,217 @@
+// The TUN device of the udp mode: which one it is, whether it is still ours, and what it must look like.
+//
+// The addon makes it and takes it, by opening it (dataplane/dataplane.ts); everything else about it is done here.
+
+import { OverlayError } from '../../core/errors.js';
+import type { Link } from '../../kernel/link.js';
+import {
+  formatMark,
+  isDeviceOf,
+  isPersistentTun,
+  parseMark,
+  UDP_DEVICES,
+  udpDeviceName,
+} from '../../kernel/ours.js';
+import { QueueDrops } from '../../kernel/queue-drops.js';
+import { formatPrefix, type Prefix, prefixEquals } from '../../net/prefix.js';
+import { PeerCounters } from '../../programmer/metrics.js';
+import type { BackendContext } from '../backend.js';
+import { KeptFeatures } from './features.js';
+import type { OverlayRoutes } from './routes.js';
+
+// Packets or superpackets that wait for the worker. The device drops what does not fit (it never pushes back), and a
+// worker that waits for its core misses some thousand single packets: with 1000, four TCP streams without segmentation
+// offload lose 3 to 6 % of theirs, with 2000 nothing (docs/performance.md). 2000 are 24 ms at 1 Gbit/s; a deeper queue
+// only adds delay under overload.
+const TX_QUEUE_LENGTH = 2000;
+
+/**
+ * Settings of the device, by family. rp_filter is 2 (loose): the way back to a host's public IP is the underlay's.
+ * Strict would discard what admission lets in by that source; the kernel takes the larger of this value and that of
+ * "all" (ip-sysctl), so 0 would not do.
+ */
+const SETTINGS = [
+  ['ipv6', 'disable_ipv6', '1'],
+  ['ipv6', 'accept_ra', '0'],
+  ['ipv4', 'rp_filter', '2'],
+  ['ipv4', 'accept_redirects', '0'],
+  ['ipv4', 'send_redirects', '0'],
+] as const;
+
+/** What the device is to be. */
+export interface DeviceSpec {
+  /** Of the one that is open; another of the name is left alone. */
+  readonly index: number;
+  readonly ownSubnet: Prefix;
+  readonly mtuBytes: number;
+}
+
+export class UdpDevice {
+  readonly features: KeptFeatures;
+  /** Repairs of the device and of what hangs on it. */
+  readonly repairs = new PeerCounters();
+  readonly #context: BackendContext;
+  readonly #routes: OverlayRoutes;
+  /** The first flannelN that is ours or free; chosen once. */
+  #name = udpDeviceName(0);
+  #queueDrops = new QueueDrops(this.#name);
+  /** Settings of the device that the kernel does not have, or does not let us make. */
+  #unset: readonly string[] = [];
+
+  constructor(context: BackendContext, routes: OverlayRoutes) {
+    this.#context = context;
+    this.#routes = routes;
+    this.features = new KeptFeatures(context.kernel, context.log);
+  }
+
+  get name(): string {
+    return this.#name;
+  }
+
+  /**
+   * The device of an earlier run of ours, or the first name that nobody has. A device that somebody else made, and one
+   * that carries another network, stays whosever it is, also while its daemon is away.
+   *
+   * @throws OverlayError E_TUN when there is no name left.
+   */
+  async choose(): Promise<void> {
+    const { kernel, networks, holdDevice } = this.#context;
+    const links = await kernel.links.all();
+    const names = links
+      .filter((link) => isPersistentTun(link) && isDeviceOf(link, networks))
+      .map(({ name }) => name);
+    for (let n = 0; n < UDP_DEVICES; n++) {
+      const name = udpDeviceName(n);
+      const link = links.find((known) => known.name === name);
+      if (link === undefined || (await this.#isUnclaimed(link))) names.push(name);
+    }
+    for (const name of names) {
+      if (!(await holdDevice(name))) continue;
+      this.#name = name;
+      this.#queueDrops = new QueueDrops(name);
+      return;
+    }
+    throw new OverlayError(
+      'E_TUN',
+      `No TUN device can be had: flannel0 to flannel${UDP_DEVICES - 1} are all taken`,
+    );
+  }
+
+  /** Begins to count what its queue drops. */
+  startCounting(): void {
+    this.#queueDrops.start();
+  }
+
+  /** Packets that its queue dropped, over every device that had the name. */
+  queueDrops(): number {
+    return this.#queueDrops.total();
+  }
+
+  /**
+   * Whether there is a device of an earlier run to go on with. One that does not fit, because it cannot change between
+   * one queue and several, is removed when nobody reads it.
+   *
+   * @throws OverlayError E_TUN when the name belongs to somebody else's device: that is for an operator to mend.
+   */
+  async adopt(): Promise<boolean> {
+    const { kernel, networks, queues } = this.#context;
+    const link = await kernel.links.find(this.#name);
+    if (link === undefined) return false;
+    const isTun = link.kind === 'tun' && link.data['type'] === 'tun';
+    if (!isTun) throw this.#cannotUse('exists and is no TUN device');
+    if (!isDeviceOf(link, networks) && !(await this.#isUnclaimed(link)))
+      throw this.#cannotUse('was made by somebody else');
+    const isMultiQueue = link.data['multi_queue'] === true;
+    if (isMultiQueue === queues > 1 || (await kernel.links.hasCarrier(this.#name))) return true;
+    await this.features.inherit(this.#name);
+    await kernel.links.delete(this.#name);
+    return false;
+  }
+
+  /**
+   * What became of our device, in words, when it is no longer the one of its name; undefined while it is.
+   *
+   * @throws OverlayError E_TUN as adopt() does.
+   */
+  async whyLost(index: number): Promise<string | undefined> {
+    const link = await this.#context.kernel.links.find(this.#name);
+    if (link?.index === index) return undefined;
+    if (link === undefined)
+      return `device ${this.#name} is gone: deleted, renamed or moved to another network namespace`;
+    await this.adopt();
+    return `device ${this.#name} is another device now, with index ${link.index} instead of ${index}`;
+  }
+
+  /** Makes the device what it must be; changes, and says, only what differs. */
+  async configure(spec: DeviceSpec, { isRepair = false } = {}): Promise<void> {
+    const link = await this.#context.kernel.links.find(this.#name);
+    // Deleted, or not ours: the data path is opened anew and comes back here.
+    if (link?.index !== spec.index) return;
+    if (isRepair) await this.features.keep(this.#name);
+    const repaired = (object: RepairedObject, what: string): void => {
+      if (isRepair) this.#noteRepair(object, what);
+    };
+    await this.#configureSettings(repaired);
+    await this.#configureLink(link, spec, repaired);
+    const { network } = this.#context.config;
+    await this.#routes.sync(this.#name, spec.ownSubnet, () =>
+      repaired('route', `the route of ${formatPrefix(network)} was missing`),
+    );
+  }
+
+  async #configureSettings(repaired: OnRepair): Promise<void> {
+    const { settings } = this.#context.kernel;
+    const unset: string[] = [];
+    for (const [family, key, value] of SETTINGS) {
+      const before = await settings.interfaceSysctl(family, this.#name, key);
+      if (!(await settings.setInterfaceSysctl(family, this.#name, key, value))) unset.push(key);
+      else if (before !== value) repaired('setting', `${key} was ${before}`);
+    }
+    if (unset.join() !== this.#unset.join())
+      this.#context.log.warn(
+        { settings: unset.join(' ') },
+        `settings of ${this.#name} that cannot be made here`,
+      );
+    this.#unset = unset;
+  }
+
+  async #configureLink(link: Link, { ownSubnet, mtuBytes }: DeviceSpec, repaired: OnRepair): Promise<void> {
+    const { links } = this.#context.kernel;
+    const own = { address: ownSubnet.address, length: 32 };
+    // The alias says which address is ours: it lives as long as the device, over restarts with another subnet.
+    // Addresses that somebody else has put there stay.
+    const former = parseMark(link.alias)?.address;
+    if (former !== undefined && !prefixEquals(former, own)) await links.deleteAddress(this.#name, former);
+    const alias = formatMark(this.#context.config.network, own);
+    if (link.alias !== alias) await links.set(this.#name, { alias });
+    if (!link.addresses.some((known) => prefixEquals(known, own))) {
+      await links.addAddress(this.#name, own);
+      repaired('address', `the address ${formatPrefix(own)} was missing`);
+    }
+    if (link.isUp && link.mtuBytes === mtuBytes && link.txQueueLength === TX_QUEUE_LENGTH) return;
+    await links.set(this.#name, { mtuBytes, txQueueLength: TX_QUEUE_LENGTH, isUp: true });
+    repaired(
+      'device',
+      `it was ${link.isUp ? 'up' : 'down'}, MTU ${link.mtuBytes}, queue ${link.txQueueLength}`,
+    );
+  }
+
+  #noteRepair(object: RepairedObject, what: string): void {
+    this.repairs.repaired(object, 1);
+    this.#context.log.warn({ device: this.#name, object }, `repaired: ${what}`);
+  }
+
+  /** A device that an earlier release made, and that was left before it got an address. */
+  async #isUnclaimed(link: Link): Promise<boolean> {
+    const isBare = isPersistentTun(link) && link.alias === '' && link.addresses.length === 0;
+    return isBare && !(await this.#context.kernel.links.hasCarrier(link.name));
+  }
+
+  #cannotUse(why: string): OverlayError {
+    return new OverlayError('E_TUN', `Cannot use "${this.#name}": a device of that name ${why}`);
+  }
+}
+
+type RepairedObject = 'device' | 'address' | 'route' | 'setting';
+
+type OnRepair = (object: RepairedObject, what: string) => void;

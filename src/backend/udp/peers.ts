@@ -1,0 +1,208 @@
+// The peers of the udp mode: who has a row in the route table, who is refused and why, how large a packet may be on the
+// way to each, and what each has sent and received.
+
+import { type Condition, type ConditionCode, conditionOfMany } from '../../core/conditions.js';
+import type { Logger } from '../../core/log.js';
+import type { RouteTable } from '../../dataplane/route-table.js';
+import type { Peer, PeerDiff } from '../../lease/lease.js';
+import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
+import { formatPrefix } from '../../net/prefix.js';
+import { PEER_REFUSALS, type PeerRefusalCode } from '../../ops/status.js';
+import type { PeerDetail } from '../backend.js';
+import { PathMtus } from './path-mtus.js';
+import { PeerTraffic, type Traffic } from './traffic.js';
+
+/** The counters of the data path that is open, all 0 or none when there is none. */
+export interface RowCounters {
+  /** Of one row; borrowed until the next call. */
+  rowCounters(row: number): ArrayLike<number>;
+  /** Of every row below `rows`, four each. */
+  peerCounters(rows: number): ArrayLike<number>;
+}
+
+interface PeerRefusal {
+  readonly peer: Peer;
+  readonly code: PeerRefusalCode;
+  readonly reason: string;
+}
+
+export interface UdpPeersOptions {
+  readonly table: RouteTable;
+  /** Where every peer listens: all hosts of a Network have one config. */
+  readonly port: number;
+  /** Of the device, at present. */
+  readonly mtuBytes: () => number;
+  readonly deviceName: () => string;
+  readonly counters: RowCounters;
+  /** Whether each peer's public IP is reached by another way than our own device. */
+  readonly areReachable: (peers: readonly Peer[]) => Promise<readonly boolean[]>;
+  readonly nowMs: () => number;
+  readonly log: Logger;
+}
+
+export class UdpPeers {
+  readonly #options: UdpPeersOptions;
+  readonly #table: RouteTable;
+  readonly #log: Logger;
+  readonly #peers = new Map<string, Peer>();
+  /** Peers that must not be sent to, with the reason, by the id of their lease. */
+  readonly #refused = new Map<string, PeerRefusal>();
+  readonly #pathMtus = new PathMtus();
+  readonly #traffic: PeerTraffic<string>;
+  #hasSnapshot = false;
+
+  constructor(options: UdpPeersOptions) {
+    this.#options = options;
+    this.#table = options.table;
+    this.#log = options.log;
+    this.#traffic = new PeerTraffic((row) => options.counters.rowCounters(row));
+    this.#table.setPartial();
+  }
+
+  /** Whether apply() was called, so that all leases are known. */
+  get hasSnapshot(): boolean {
+    return this.#hasSnapshot;
+  }
+
+  list(): readonly Peer[] {
+    return [...this.#peers.values()];
+  }
+
+  async apply(diff: PeerDiff): Promise<void> {
+    this.#hasSnapshot = true;
+    for (const { id, subnets } of diff.removed) {
+      this.#peers.delete(id);
+      this.#refused.delete(id);
+      this.#table.delete(subnets.v4);
+      this.#traffic.forget(id);
+    }
+    const wanted = [...diff.added, ...diff.changed];
+    const reachable = await this.#options.areReachable(wanted);
+    wanted.forEach((peer, i) => {
+      this.#peers.set(peer.id, peer);
+      this.#judge(peer, reachable[i]);
+    });
+    this.#table.setComplete();
+    this.publish();
+  }
+
+  /** Judges all of them again: routes of the host may have changed. */
+  async recheck(): Promise<void> {
+    const peers = this.list();
+    const reachable = await this.#options.areReachable(peers);
+    peers.forEach((peer, i) => this.#judge(peer, reachable[i]));
+    this.publish();
+  }
+
+  /** The interface is another one, and with it every path. */
+  underlayChanged(): void {
+    this.#pathMtus.clear();
+    for (const peer of this.#peers.values()) this.#setRow(peer);
+    this.publish();
+  }
+
+  /** The path to `peer` takes inner packets of `mtuBytes` at most. */
+  narrowPath(peer: Ipv4, mtuBytes: number): void {
+    if (mtuBytes >= this.#options.mtuBytes()) return;
+    const isNews = this.#pathMtus.note(peer, mtuBytes, this.#options.nowMs());
+    if (!isNews || !this.#table.setPeerMtu(peer, mtuBytes)) return;
+    this.#log.info({ peer: formatIpv4(peer), mtuBytes }, 'path to a peer became narrower');
+    this.publish();
+  }
+
+  /** The path to `peer` takes whatever the device does. */
+  widenPath(peer: Ipv4): void {
+    const mtuBytes = this.#options.mtuBytes();
+    if (!this.#pathMtus.forget(peer) || !this.#table.setPeerMtu(peer, mtuBytes)) return;
+    this.#log.info({ peer: formatIpv4(peer), mtuBytes }, 'path to a peer is wide again');
+    this.publish();
+  }
+
+  /** Paths whose full size is to be tried again. */
+  expiredPaths(nowMs: number): readonly Ipv4[] {
+    return this.#pathMtus.expired(nowMs);
+  }
+
+  publish(): void {
+    // A reader stopped in the middle of a lookup holds it up; housekeeping tries again.
+    if (this.#table.publish()) this.#traffic.published();
+  }
+
+  /** A data path was closed; `last` has the counters of every row. */
+  dataPathClosed(last: ArrayLike<number>): void {
+    this.#traffic.closed(last);
+  }
+
+  hasRow({ subnets }: Peer): boolean {
+    return this.#table.rowOf(subnets.v4) !== undefined;
+  }
+
+  trafficOf({ id }: Peer): Traffic {
+    return this.#traffic.current(id);
+  }
+
+  conditions(): readonly Condition[] {
+    const refusals = new Map<ConditionCode, string[]>();
+    for (const { peer, code, reason } of this.#refused.values()) {
+      const text = `lease ${formatPrefix(peer.subnets.v4)}: ${reason}`;
+      const { condition } = PEER_REFUSALS[code];
+      const texts = refusals.get(condition);
+      if (texts === undefined) refusals.set(condition, [text]);
+      else texts.push(text);
+    }
+    return Array.from(refusals, ([code, texts]) => conditionOfMany(code, texts));
+  }
+
+  status(): readonly PeerDetail[] {
+    const counts = this.#options.counters.peerCounters(this.#table.rowLimit);
+    return Array.from(this.#peers.values(), (peer) => this.#statusOf(peer, counts));
+  }
+
+  #statusOf({ id, subnets, host }: Peer, counts: ArrayLike<number>): PeerDetail {
+    const entry = { id, subnet: formatPrefix(subnets.v4), publicIp: formatIpv4(host.publicIp.v4) };
+    const refusal = this.#refused.get(id);
+    if (refusal !== undefined)
+      return { ...entry, state: 'refused', code: refusal.code, reason: refusal.reason };
+    const row = this.#table.rowOf(subnets.v4);
+    const held = row === undefined ? undefined : this.#table.row(row)?.peer;
+    if (row === undefined || held === undefined) return { ...entry, state: 'waiting' };
+    const [packetsOut, bytesOut, packetsIn, bytesIn] = this.#traffic.of(id, counts);
+    const { port, mtuBytes } = held;
+    const traffic = { packetsOut, bytesOut, packetsIn, bytesIn };
+    return { ...entry, state: 'programmed', row, port, mtuBytes, ...traffic };
+  }
+
+  #judge(peer: Peer, isReachable: boolean): void {
+    const { id, subnets } = peer;
+    const refusal = this.#refusalOf(peer, isReachable);
+    if (refusal === undefined) {
+      this.#refused.delete(id);
+      this.#setRow(peer);
+      return;
+    }
+    if (this.#refused.get(id)?.reason !== refusal.reason)
+      this.#log.warn(`lease ${formatPrefix(subnets.v4)} is not used: ${refusal.reason}`);
+    this.#refused.set(id, refusal);
+    this.#table.delete(subnets.v4);
+    this.#traffic.release(id);
+  }
+
+  #refusalOf(peer: Peer, isReachable: boolean): PeerRefusal | undefined {
+    const { backend, publicIp } = peer.host;
+    if (backend.type !== '' && backend.type !== 'udp')
+      return { peer, code: 'other_type', reason: `its host runs backend ${backend.type}, not udp` };
+    if (isReachable) return undefined;
+    const reason = `public IP ${formatIpv4(publicIp.v4)} is reached through ${this.#options.deviceName()} itself`;
+    return { peer, code: 'route_loop', reason };
+  }
+
+  #setRow({ id, subnets, host }: Peer): void {
+    if (this.#refused.has(id)) return;
+    const address = host.publicIp.v4;
+    const { port } = this.#options;
+    const widest = this.#options.mtuBytes();
+    const mtuBytes = Math.min(this.#pathMtus.of(address) ?? widest, widest);
+    const row = this.#table.set(subnets.v4, { address, port, mtuBytes });
+    this.#traffic.assign(id, address, row);
+  }
+}

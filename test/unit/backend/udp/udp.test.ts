@@ -1,0 +1,277 @@
+// The udp mode on a kernel in memory, with a data path that carries nothing.
+
+import t from 'tap';
+import { PATH_MTU_TTL_MS } from '../../../../src/backend/udp/path-mtus.js';
+import { UdpBackend } from '../../../../src/backend/udp/udp.js';
+import { OverlayError } from '../../../../src/core/errors.js';
+import type { PeerDiff } from '../../../../src/lease/lease.js';
+import { parseIpv4 } from '../../../../src/net/ipv4.js';
+import { parsePrefix } from '../../../../src/net/prefix.js';
+import { codesOf, textsOf } from '../../../support/conditions.js';
+import { FakeClock } from '../../../support/etcd-fakes.js';
+import { openHost, turnsUntil } from '../../../support/fake-kernel-host.js';
+import { FakeKernel } from '../../../support/fake-kernel.js';
+import { leaseOf } from '../../../support/leases.js';
+import { FakeOpener } from './fake-dataplane.js';
+
+const NETWORK = parsePrefix('10.5.0.0/16')!;
+const OWN = parsePrefix('10.5.1.0/24')!;
+const CONFIG = JSON.stringify({ Network: '10.5.0.0/16', Backend: { Type: 'udp' } });
+const ROUTE = '10.5.0.0/16 dev flannel0 proto 3';
+
+const peer = (number: number, publicIp = `192.0.2.${number}`, backendType = '') =>
+  leaseOf({ subnet: `10.5.${number}.0/24`, publicIp, backendType });
+
+async function open(kernel = new FakeKernel()) {
+  const { context, log } = await openHost({ config: CONFIG, kernel });
+  const clock = new FakeClock();
+  const dataplanes = new FakeOpener(kernel);
+  let sweeps = 0;
+  const services = {
+    removeLeftovers: () => Promise.resolve(void sweeps++),
+    openGuard: () => {
+      throw new Error('the udp mode has no guard');
+    },
+  };
+  const backend = new UdpBackend({ ...context, kernel, services }, 8285, {
+    openDataplane: dataplanes.open,
+    checkPortIsFree: () => Promise.resolve(),
+    clock,
+  });
+  const apply = async (diff: Partial<PeerDiff>): Promise<void> => {
+    backend.apply({ added: [], changed: [], removed: [], ...diff });
+    await backend.reconcile();
+  };
+  const states = () => backend.peerStatus().map((one) => (one.state === 'refused' ? one.code : one.state));
+  const packetsIn = () => backend.status().counters?.outbound['packets_in'];
+  return { backend, kernel, clock, dataplanes, context, log, apply, states, packetsIn, sweeps: () => sweeps };
+}
+
+async function start(kernel = new FakeKernel()) {
+  const host = await open(kernel);
+  await host.backend.publish();
+  await host.backend.start(OWN);
+  return host;
+}
+
+t.test('device, address and route', async (t) => {
+  const { backend, kernel, dataplanes } = await start();
+  t.match(kernel.link('flannel0'), {
+    isUp: true,
+    mtuBytes: 1472,
+    txQueueLength: 2000,
+    alias: 'twill 10.5.0.0/16 10.5.1.0/32',
+    addresses: [{ address: OWN.address, length: 32 }],
+  });
+  t.strictSame(kernel.shown(NETWORK), [ROUTE]);
+  t.equal(await kernel.settings.interfaceSysctl('ipv4', 'flannel0', 'rp_filter'), '2');
+  t.match(dataplanes.current.options, { device: 'flannel0', port: 8285, ownSubnet: OWN });
+  t.strictSame(codesOf(backend), []);
+  await backend.close();
+});
+
+t.test('what is missing of the device is repaired, and counted', async (t) => {
+  const { backend, kernel, dataplanes } = await start();
+  await kernel.links.deleteAddress('flannel0', { address: OWN.address, length: 32 });
+  await kernel.links.set('flannel0', { isUp: false });
+  await backend.reconcile();
+  t.match(kernel.link('flannel0'), { isUp: true, addresses: [{ address: OWN.address }] });
+  t.strictSame(kernel.shown(NETWORK), [ROUTE]);
+  const repairs = backend.metrics().find(({ name }) => name === 'kernel_repairs_total')?.values;
+  t.strictSame(repairs?.map(({ labels, value }) => `${labels['object']} ${value}`).sort(), [
+    'address 1',
+    'device 1',
+    'route 1',
+  ]);
+  t.equal(dataplanes.opened.length, 1);
+  await backend.close();
+});
+
+t.test('a device that somebody else made is left alone', async (t) => {
+  const kernel = new FakeKernel();
+  const data = { type: 'tun', persist: true };
+  kernel.addLink('flannel0', '10.9.1.0/32', { kind: 'tun', data, alias: 'twill 10.9.0.0/16' });
+  const { backend, dataplanes } = await start(kernel);
+  t.equal(dataplanes.current.options.device, 'flannel1');
+  t.equal(backend.status().device, 'flannel1');
+  t.match(kernel.link('flannel0'), { alias: 'twill 10.9.0.0/16' });
+  await backend.close();
+});
+
+t.test('a device for several queues is made anew, unless somebody reads it', async (t) => {
+  for (const isRead of [false, true]) {
+    const kernel = new FakeKernel();
+    const data = { type: 'tun', persist: true, multi_queue: true };
+    const alias = 'twill 10.5.0.0/16 10.5.1.0/32';
+    const { index } = kernel.addLink('flannel0', undefined, { kind: 'tun', data, alias });
+    if (isRead) kernel.readers.add('flannel0');
+    const { backend } = await start(kernel);
+    t.equal(kernel.link('flannel0')?.index === index, isRead);
+    await backend.close();
+  }
+});
+
+t.test('peers get rows, and are refused for reasons of this mode', async (t) => {
+  const { backend, dataplanes, apply, states, sweeps } = await start();
+  t.notOk(backend.echoTarget(peer(2)));
+  t.equal(sweeps(), 0, 'nothing is swept before the first snapshot');
+  await apply({ added: [peer(2), peer(3, '192.0.2.3', 'vxlan'), peer(4, '10.5.9.9')] });
+  t.strictSame(states(), ['programmed', 'other_type', 'route_loop']);
+  t.strictSame(textsOf(backend), [
+    'lease 10.5.3.0/24: its host runs backend vxlan, not udp',
+    'lease 10.5.4.0/24: public IP 10.5.9.9 is reached through flannel0 itself',
+  ]);
+  t.strictSame(codesOf(backend), ['peer-other-type', 'peer-route-loop']);
+  const { table } = dataplanes.current.options;
+  t.equal(table.size, 1);
+  t.equal(backend.echoTarget(peer(2)), peer(2).subnets.v4.address);
+  t.notOk(backend.echoTarget(peer(4)));
+  t.equal(sweeps(), 1);
+  await apply({ changed: [peer(3)], removed: [peer(2)] });
+  t.strictSame(states(), ['programmed', 'route_loop']);
+  t.equal(table.size, 1);
+  t.equal(sweeps(), 1, 'once is enough');
+  await backend.close();
+});
+
+t.test("a public IP inside the Network is good while another's route leads there", async (t) => {
+  const { backend, kernel, apply, states } = await start();
+  const prefix = parsePrefix('10.5.9.0/24')!;
+  kernel.addRoute({ prefix, device: 'eth0', protocol: 3 });
+  await apply({ added: [peer(4, '10.5.9.9'), peer(9)] });
+  t.strictSame(states(), ['programmed', 'programmed']);
+  t.match(textsOf(backend), [/^peer 10\.5\.9\.0\/24 loses packets to another route/]);
+  kernel.routes.splice(
+    kernel.routes.findIndex((route) => route.prefix.address === prefix.address),
+    1,
+  );
+  await backend.reconcile();
+  t.strictSame(states(), ['route_loop', 'programmed'], 'looked up again');
+  t.strictSame(codesOf(backend), ['peer-route-loop']);
+  await backend.close();
+});
+
+t.test('the route of the Network is not taken from somebody else', async (t) => {
+  const kernel = new FakeKernel();
+  kernel.addLink('br0');
+  kernel.addRoute({ prefix: NETWORK, device: 'br0', protocol: 3 });
+  const { backend } = await start(kernel);
+  t.strictSame(codesOf(backend), ['network-route']);
+  t.strictSame(kernel.shown(NETWORK), ['10.5.0.0/16 dev br0 proto 3']);
+  await backend.close();
+});
+
+t.test('a narrow path is kept for its time, and then tried at full size', async (t) => {
+  const { backend, clock, dataplanes, apply } = await start();
+  const address = parseIpv4('192.0.2.2')!;
+  await apply({ added: [peer(2)] });
+  const mtu = () => backend.peerStatus()[0].mtuBytes;
+  dataplanes.current.options.onPathMtu({ peer: address, mtuBytes: 1372 });
+  t.equal(mtu(), 1372);
+  await clock.advance(PATH_MTU_TTL_MS - 2000);
+  t.equal(mtu(), 1372);
+  await clock.advance(3000);
+  t.equal(mtu(), 1472);
+  backend.pathMtuChanged(address, 1400);
+  t.equal(mtu(), 1372, 'a probe counts the outer headers');
+  dataplanes.current.pathMtus.set(address, 1300);
+  backend.pathMtuChanged(address, 1500);
+  t.equal(mtu(), 1300, 'what the kernel knows is narrower');
+  await backend.underlayChanged({ ...(await open()).context.iface, mtuBytes: 1400 });
+  t.equal(mtu(), 1372, 'another interface has other paths');
+  await backend.close();
+});
+
+t.test('a device that is deleted is made again, and no counter falls', async (t) => {
+  const { backend, kernel, dataplanes, apply, packetsIn } = await start();
+  await apply({ added: [peer(2)] });
+  const first = dataplanes.current;
+  first.packetsIn = 7;
+  const row = backend.peerStatus()[0].row!;
+  first.rows.set([5, 500, 3, 300], 4 * row);
+  t.strictSame(backend.peerPackets(peer(2)), [5, 3]);
+  kernel.removeLink('flannel0');
+  await backend.reconcile();
+  await turnsUntil(() => dataplanes.opened.length === 2 && codesOf(backend).length === 0, 'a new data path');
+  t.equal(first.closings, 1);
+  t.match(kernel.link('flannel0'), { isUp: true, mtuBytes: 1472 });
+  t.strictSame(kernel.shown(NETWORK), [ROUTE]);
+  t.equal(packetsIn(), 7);
+  t.strictSame(backend.peerPackets(peer(2)), [5, 3]);
+  dataplanes.current.packetsIn = 2;
+  dataplanes.current.rows.set([1, 100, 1, 100], 4 * row);
+  t.equal(packetsIn(), 9);
+  t.match(backend.peerStatus(), [{ packetsOut: 6, bytesOut: 600, packetsIn: 4, bytesIn: 400 }]);
+  await backend.close();
+  t.equal(packetsIn(), 9, 'closed');
+});
+
+t.test('a data path that fails is opened again until that succeeds', async (t) => {
+  const { backend, clock, dataplanes } = await start();
+  dataplanes.refusal = new OverlayError('E_SOCKET', 'Cannot open UDP socket');
+  dataplanes.current.options.onFailure('worker ended');
+  t.strictSame(codesOf(backend), ['data-path-down'], 'at once');
+  await clock.advance(0);
+  t.strictSame(textsOf(backend), ['worker ended; Cannot open UDP socket']);
+  t.equal(dataplanes.opened[0].closings, 1);
+  dataplanes.refusal = undefined;
+  await clock.advance(10_000);
+  t.equal(dataplanes.opened.length, 2);
+  t.strictSame(codesOf(backend), []);
+  dataplanes.opened[0].options.onFailure('too late');
+  await clock.advance(0);
+  t.equal(dataplanes.opened.length, 2, 'the one that failed is closed already');
+  await backend.close();
+});
+
+t.test('a worker that does not move for 3 s is told, and only a restart helps', async (t) => {
+  const { backend, clock, dataplanes } = await start();
+  await clock.advance(5000);
+  t.ok(backend.isAlive());
+  dataplanes.current.isBeating = false;
+  await clock.advance(2000);
+  t.strictSame(codesOf(backend), []);
+  await clock.advance(3000);
+  t.strictSame(codesOf(backend), ['worker-hung']);
+  t.notOk(backend.isAlive());
+  dataplanes.current.isBeating = true;
+  await clock.advance(2000);
+  t.strictSame(codesOf(backend), []);
+  t.ok(backend.isAlive());
+  await backend.close();
+});
+
+t.test('a first opening that fails is told at once, and leaves no half device', async (t) => {
+  const { backend, kernel, dataplanes } = await open();
+  await backend.publish();
+  dataplanes.ready = Promise.reject(new OverlayError('E_TUN', 'a worker ended'));
+  await t.rejects(backend.start(OWN), { code: 'E_TUN' });
+  t.equal(kernel.link('flannel0'), undefined);
+  await backend.close();
+});
+
+t.test('another address opens the data path anew, another MTU does not', async (t) => {
+  const { backend, kernel, dataplanes, context } = await start();
+  t.strictSame(await backend.underlayChanged({ ...context.iface, mtuBytes: 1400 }), { mtuBytes: 1372 });
+  t.equal(dataplanes.opened.length, 1);
+  t.equal(kernel.link('flannel0')?.mtuBytes, 1372);
+  const address = parseIpv4('192.0.2.77')!;
+  await backend.underlayChanged({ ...context.iface, address, publicIp: address });
+  t.equal(dataplanes.opened.length, 2);
+  t.equal(dataplanes.current.options.listenAddress, address);
+  t.equal(kernel.link('flannel0')?.mtuBytes, 1472);
+  await backend.close();
+});
+
+t.test('close() ends the housekeeping, then the data path, and leaves the device', async (t) => {
+  const { backend, kernel, clock, dataplanes, apply } = await start();
+  const closed = backend.close();
+  await apply({ added: [peer(2)] });
+  await closed;
+  t.equal(clock.pending, 0);
+  t.equal(dataplanes.current.closings, 1);
+  t.strictSame(kernel.shown(NETWORK), [ROUTE]);
+  t.ok(kernel.link('flannel0'));
+  await backend.close();
+  t.equal(dataplanes.current.closings, 1);
+});

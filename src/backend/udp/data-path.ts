@@ -19,6 +19,12 @@ import type { UdpDevice } from './device.js';
 const REOPEN_MIN_MS = 50;
 const REOPEN_MAX_MS = 5_000;
 
+/**
+ * How long the first opening may take before it is told as a fault. Its workers are ready after some 50 ms, and on a
+ * machine without a free core after about a second.
+ */
+export const FIRST_OPEN_MS = 5_000;
+
 /** What of a Dataplane is used here. */
 export type OpenDataplane = Pick<
   Dataplane,
@@ -58,11 +64,13 @@ export interface DataPathOptions extends Pick<
 export class DataPath {
   readonly #options: DataPathOptions;
   readonly #log: Logger;
+  readonly #madeAtMs: number;
   /** Ends of workers that a closed data path left behind, with the device and the socket. */
   readonly #stuck = new Set<Promise<void>>();
   readonly #row = new Float64Array(4);
   #iface: ExternalInterface;
   #dataplane: OpenDataplane | undefined;
+  #hasOpened = false;
   #failure: string | undefined;
   /** Counters of data paths that are closed. */
   #retired: CounterSnapshot | undefined;
@@ -73,6 +81,7 @@ export class DataPath {
     this.#iface = iface;
     this.#options = options;
     this.#log = options.log;
+    this.#madeAtMs = options.clock.nowMs();
   }
 
   /** What the addon was granted; undefined while it is closed. */
@@ -103,6 +112,15 @@ export class DataPath {
   /** See Dataplane.innerPathMtu(). */
   innerPathMtu(peer: Ipv4): number | undefined {
     return this.#dataplane?.innerPathMtu(peer);
+  }
+
+  async open(): Promise<void> {
+    try {
+      await this.#open();
+    } catch (error) {
+      if (!this.#hasOpened) this.#failure = messageOf(error);
+      throw error;
+    }
   }
 
   /** It may be closed because it could not be opened on an interface that had changed. */
@@ -160,7 +178,7 @@ export class DataPath {
 
   conditions(): readonly Condition[] {
     const found: Condition[] = [];
-    const down = this.#failure ?? (this.#dataplane === undefined ? 'the data path is closed' : undefined);
+    const down = this.#failure ?? this.#whyClosed();
     if (down !== undefined) found.push(condition('data-path-down', down));
     const hung = this.#hung.map((worker) => `${worker} does not move: restart if it lasts`);
     if (hung.length > 0) found.push(conditionOfMany('worker-hung', hung));
@@ -188,7 +206,15 @@ export class DataPath {
     ];
   }
 
-  async open(): Promise<void> {
+  /** One that was never open is not down yet: it is being opened. */
+  #whyClosed(): string | undefined {
+    if (this.#dataplane !== undefined) return undefined;
+    if (this.#hasOpened) return 'the data path is closed';
+    if (this.#options.clock.nowMs() - this.#madeAtMs < FIRST_OPEN_MS) return undefined;
+    return `the data path did not open within ${FIRST_OPEN_MS / 1000} s`;
+  }
+
+  async #open(): Promise<void> {
     const { device, port, queues, offload, sourceCheck, network, ownSubnet, table } = this.#options;
     const { address, publicIp } = this.#iface;
     const isNew = !(await device.adopt());
@@ -216,6 +242,7 @@ export class DataPath {
       throw error;
     }
     this.#dataplane = dataplane;
+    this.#hasOpened = true;
     this.#failure = undefined;
     this.#log.info(
       { device: device.name, mtuBytes: this.#mtuBytes, ...dataplane.granted() },
@@ -241,7 +268,7 @@ export class DataPath {
       while (!signal.aborted) {
         try {
           await this.close(closing);
-          await this.open();
+          await this.#open();
           return;
         } catch (error) {
           this.#failure = `${reason}; ${messageOf(error)}`;

@@ -1,6 +1,7 @@
 // The udp mode on a kernel in memory, with a data path that carries nothing.
 
 import t from 'tap';
+import { FIRST_OPEN_MS } from '../../../../src/backend/udp/data-path.js';
 import { PATH_MTU_TTL_MS } from '../../../../src/backend/udp/path-mtus.js';
 import { UdpBackend } from '../../../../src/backend/udp/udp.js';
 import { OverlayError } from '../../../../src/core/errors.js';
@@ -241,11 +242,29 @@ t.test('a worker that does not move for 3 s is told, and only a restart helps', 
   await backend.close();
 });
 
+t.test('a data path that was never open is not down before its time', async (t) => {
+  const { backend, clock, dataplanes } = await open();
+  await backend.publish();
+  let ready = (): void => undefined;
+  dataplanes.ready = new Promise((resolve) => (ready = resolve));
+  const started = backend.start(OWN);
+  await clock.advance(FIRST_OPEN_MS - 1);
+  t.strictSame(codesOf(backend), [], 'it is being opened');
+  await clock.advance(1);
+  t.strictSame(textsOf(backend), ['the data path did not open within 5 s']);
+  ready();
+  await started;
+  t.strictSame(codesOf(backend), []);
+  await backend.close();
+  t.strictSame(textsOf(backend), ['the data path is closed']);
+});
+
 t.test('a first opening that fails is told at once, and leaves no half device', async (t) => {
   const { backend, kernel, dataplanes } = await open();
   await backend.publish();
   dataplanes.ready = Promise.reject(new OverlayError('E_TUN', 'a worker ended'));
   await t.rejects(backend.start(OWN), { code: 'E_TUN' });
+  t.strictSame(textsOf(backend), ['a worker ended']);
   t.equal(kernel.link('flannel0'), undefined);
   await backend.close();
 });

@@ -8,7 +8,8 @@
 //     SendSplit    order among trains
 //   6 Flush        trains sent (sender.h); what a narrower path refused is answered
 //
-// Each ends in packets_out or in exactly one drop counter: in 2, 4 or 6, or in drop_stopped when its batch never got to 4.
+// Each ends in packets_out or in exactly one drop counter: in 2, 4 or 6, or in drop_stopped when its batch never got
+// to 4.
 
 #include "engine/outbound.h"
 
@@ -82,8 +83,8 @@ int OutboundPort::Wait() const noexcept {
 }
 
 // HOT
-// 1. Fills packets_ until the TUN is empty or the batch is full, be it of packets, bytes or pieces. 0 or -errno; packets
-// read before an error are kept.
+// 1. Fills packets_ until the TUN is empty or the batch is full, be it of packets, bytes or pieces. 0 or -errno;
+// packets read before an error are kept.
 int32_t OutboundPort::ReadBatch() noexcept {
   uint8_t* base = memory_.get();
   base += kAlign - reinterpret_cast<uintptr_t>(base) % kAlign;

@@ -22,7 +22,7 @@ import type { MetricFamily } from '../../core/metric.js';
 import { Serial } from '../../core/serial.js';
 import { type Clock, MONOTONIC_CLOCK } from '../../core/waiting.js';
 import { Dataplane } from '../../dataplane/dataplane.js';
-import { DropLog } from '../../dataplane/drop-log.js';
+import { DropLog } from './drop-log.js';
 import { RouteTable } from '../../dataplane/route-table.js';
 import { checkUplinkNetwork } from '../../kernel/network-route.js';
 import { checkPortIsFree } from '../../kernel/udp-port.js';

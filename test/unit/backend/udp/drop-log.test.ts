@@ -1,7 +1,7 @@
 import t from 'tap';
-import type { CounterSnapshot } from '../../../src/dataplane/dataplane.js';
-import { INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../../../src/native/counters.js';
-import { DropLog } from '../../../src/dataplane/drop-log.js';
+import type { CounterSnapshot } from '../../../../src/dataplane/dataplane.js';
+import { INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../../../../src/native/counters.js';
+import { DropLog } from '../../../../src/backend/udp/drop-log.js';
 
 function snapshot(unknownPeer: number): CounterSnapshot {
   const zeros = (names: readonly string[]): Record<string, number> =>

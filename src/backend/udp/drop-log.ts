@@ -3,9 +3,9 @@
 // Where a queue is full, drops are how TCP learns the rate, on a healthy host as well: these are only counted, unless
 // they stay a large share of the packets, which no sender that heeds them causes.
 
-import { formatIpv4 } from '../net/ipv4.js';
-import { DROP_MEANINGS, type DropReason } from '../native/counters.js';
-import type { DirectionCounters } from './dataplane.js';
+import { formatIpv4 } from '../../net/ipv4.js';
+import { DROP_MEANINGS, type DropReason } from '../../native/counters.js';
+import type { DirectionCounters, Offender } from '../../dataplane/dataplane.js';
 
 const INTERVAL_MS = 10_000;
 
@@ -99,23 +99,8 @@ export class DropLog {
       if (!isDropReason(name)) continue;
       const due = this.#due(direction, name, counters, nowMs);
       if (due === undefined) continue;
-      const offender = counters.offenders.get(name);
-      const parts = [DROP_MEANINGS[name]];
-      if (due.share !== undefined) {
-        parts.push(`this was ${Math.round(due.share * 100)} % of the packets, where TCP alone causes a few`);
-      }
-      if (offender !== undefined) {
-        const outer =
-          offender.outer === 0
-            ? ''
-            : `${direction === 'inbound' ? 'from' : 'to'} host ${formatIpv4(offender.outer)}, `;
-        parts.push(
-          `last ${outer}inner ${formatIpv4(offender.source)} to ${formatIpv4(offender.destination)}`,
-        );
-      }
-      const cure = CURES[name];
-      if (cure !== undefined) parts.push(cure);
-      lines.push({ direction, reason: name, packets: due.packets, text: parts.join('; ') });
+      const text = textOf(direction, name, due.share, counters.offenders.get(name));
+      lines.push({ direction, reason: name, packets: due.packets, text });
     }
     return lines;
   }
@@ -144,4 +129,24 @@ export class DropLog {
 
 function isDropReason(name: string): name is DropReason {
   return name in DROP_MEANINGS;
+}
+
+/** What it was, how much, the last packet and what to do, as far as each is known. */
+function textOf(
+  direction: 'outbound' | 'inbound',
+  reason: DropReason,
+  share: number | undefined,
+  offender: Offender | undefined,
+): string {
+  const parts = [DROP_MEANINGS[reason]];
+  if (share !== undefined)
+    parts.push(`this was ${Math.round(share * 100)} % of the packets, where TCP alone causes a few`);
+  if (offender !== undefined) {
+    const { outer, source, destination } = offender;
+    const host = outer === 0 ? '' : `${direction === 'inbound' ? 'from' : 'to'} host ${formatIpv4(outer)}, `;
+    parts.push(`last ${host}inner ${formatIpv4(source)} to ${formatIpv4(destination)}`);
+  }
+  const cure = CURES[reason];
+  if (cure !== undefined) parts.push(cure);
+  return parts.join('; ');
 }

@@ -26,12 +26,10 @@ import {
   sizeOf,
 } from '../net/prefix.js';
 import { type ChangedSide, TableChanges } from './table-changes.js';
+import { endLookup, epochAt, EPOCHS_END, TableReaders } from './table-readers.js';
 
 /** Rows a table can hold: one per lease. */
 export const MAX_ROWS = 65536;
-
-/** Largest number of readers: outbound and inbound for each of 256 queues. */
-export const MAX_READERS = 512;
 
 const ROOT_WORDS = 1 << 16;
 const NODE_WORDS = 1 << 8;
@@ -44,13 +42,10 @@ const ROW_LENGTH = 4;
 // Twice the rows, so that probing stays short; a power of two.
 const PEER_SLOTS = 2 * MAX_ROWS;
 
-const LINE_WORDS = 16; // one cache line of 64 bytes
 const HEADER_ACTIVE = 0;
 const HEADER_GENERATION = 1;
 const HEADER_NODES = 2;
 const HEADER_PARTIAL = 3;
-const HEADER_EPOCHS = LINE_WORDS;
-const HEADER_WORDS = HEADER_EPOCHS + MAX_READERS * LINE_WORDS;
 
 // The writer's own note of a row, of which the sides hold what is published.
 const GIVEN_NETWORK = 0;
@@ -62,9 +57,6 @@ const GIVEN_WORDS = 5;
 /** In place of the length: no lease has the row. */
 const FREE = -1;
 
-// How long a publication waits for a reader that was preempted inside a lookup before it gives way to the next turn.
-const READER_WAIT_MS = 1;
-
 interface SideLayout {
   readonly root: number;
   readonly nodes: number;
@@ -75,7 +67,7 @@ interface SideLayout {
 function sideLayout(side: number, nodeCapacity: number): SideLayout {
   const rows = ROOT_WORDS + nodeCapacity * NODE_WORDS;
   const peers = rows + MAX_ROWS * ROW_WORDS;
-  const start = HEADER_WORDS + side * (peers + PEER_SLOTS);
+  const start = EPOCHS_END + side * (peers + PEER_SLOTS);
   return { root: start, nodes: start + ROOT_WORDS, rows: start + rows, peers: start + peers };
 }
 
@@ -110,8 +102,7 @@ export class RouteTable {
   /** By address as a signed integer, which V8 keeps without an object of its own; nearly every peer has one row. */
   readonly #rowsOfPeer = new Map<number, number | Set<number>>();
   readonly #freeRows: number[] = [];
-  readonly #freeReaders: number[] = [];
-  #readersUsed = 0;
+  readonly #readers: TableReaders;
   /** Applied to the active side but not yet to the other. */
   #replay = new TableChanges();
   #pending = new TableChanges();
@@ -128,6 +119,7 @@ export class RouteTable {
     this.buffer = new SharedArrayBuffer(end * 4);
     this.#words = new Int32Array(this.buffer);
     this.#words[HEADER_NODES] = nodeCapacity;
+    this.#readers = new TableReaders(this.#words);
     this.#sides = [new Side(this.#words, 0, nodeCapacity), new Side(this.#words, 1, nodeCapacity)];
   }
 
@@ -246,7 +238,7 @@ export class RouteTable {
     Atomics.store(this.#words, HEADER_ACTIVE, 1 - active);
     this.#publishComplete(); // after the flip: whoever reads the word before the side sees the whole table with it
     Atomics.add(this.#words, HEADER_GENERATION, 1);
-    this.#noteReaders();
+    this.#readers.noteInside();
     return true;
   }
 
@@ -255,7 +247,7 @@ export class RouteTable {
    * 65,000 leases that is some megabytes. Returns false, changing nothing, while a reader still holds that side.
    */
   settle(): boolean {
-    if (!this.#readersHaveLeft()) return false;
+    if (!this.#readers.haveLeft()) return false;
     if (this.#replay.isEmpty) return true;
     this.#replay.applyTo(this.#sides[1 - Atomics.load(this.#words, HEADER_ACTIVE)]);
     this.#replay = new TableChanges();
@@ -275,10 +267,7 @@ export class RouteTable {
    * @throws RangeError when all MAX_READERS are taken.
    */
   takeReader(): number {
-    const reader = this.#freeReaders.pop() ?? this.#readersUsed++;
-    if (reader < MAX_READERS) return reader;
-    this.#readersUsed = MAX_READERS;
-    throw new RangeError(`more than ${MAX_READERS} readers`);
+    return this.#readers.take();
   }
 
   /**
@@ -287,8 +276,7 @@ export class RouteTable {
    * @internal
    */
   returnReader(reader: number): void {
-    endLookup(this.#words, reader);
-    this.#freeReaders.push(reader);
+    this.#readers.giveBack(reader);
   }
 
   #peerOf(row: number): Peer {
@@ -336,33 +324,6 @@ export class RouteTable {
     }
     return 0;
   }
-
-  // Odd epochs seen at the last flip: readers that may still be in the side that was active before it.
-  #inside = new Map<number, number>();
-
-  #noteReaders(): void {
-    this.#inside.clear();
-    for (let i = 0; i < MAX_READERS; i++) {
-      const epoch = Atomics.load(this.#words, HEADER_EPOCHS + i * LINE_WORDS);
-      if ((epoch & 1) === 1) this.#inside.set(i, epoch);
-    }
-  }
-
-  #readersHaveLeft(): boolean {
-    for (const [reader, epoch] of this.#inside) {
-      const at = HEADER_EPOCHS + reader * LINE_WORDS;
-      if (Atomics.load(this.#words, at) === epoch) Atomics.wait(this.#words, at, epoch, READER_WAIT_MS);
-      if (Atomics.load(this.#words, at) === epoch) return false;
-      this.#inside.delete(reader);
-    }
-    return true;
-  }
-}
-
-/** Makes a reader's epoch even. Nobody may be reading under that number. */
-function endLookup(words: Int32Array, reader: number): void {
-  const at = HEADER_EPOCHS + reader * LINE_WORDS;
-  if ((Atomics.load(words, at) & 1) === 1) Atomics.add(words, at, 1);
 }
 
 /** One copy of the table, and what the writer must know about its nodes. */
@@ -517,12 +478,10 @@ export class RouteReader {
   #peers = 0;
   #isPartial = false;
 
-  /** `reader` is this reader's own number, 0 to MAX_READERS - 1. Whoever had it before is gone. */
+  /** `reader` is this reader's own number, of takeReader(). Whoever had it before is gone. */
   constructor(buffer: SharedArrayBuffer, reader: number) {
-    if (!(reader >= 0 && reader < MAX_READERS))
-      throw new RangeError(`reader ${reader} is not below ${MAX_READERS}`);
+    this.#epochAt = epochAt(reader);
     this.#words = new Int32Array(buffer);
-    this.#epochAt = HEADER_EPOCHS + reader * LINE_WORDS;
     endLookup(this.#words, reader);
     this.#first = sideLayout(0, this.#words[HEADER_NODES]);
     this.#second = sideLayout(1, this.#words[HEADER_NODES]);

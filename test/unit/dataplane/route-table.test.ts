@@ -2,13 +2,8 @@
 
 import t from 'tap';
 import { Worker } from 'node:worker_threads';
-import {
-  MAX_READERS,
-  MAX_ROWS,
-  type Peer,
-  RouteReader,
-  RouteTable,
-} from '../../../src/dataplane/route-table.js';
+import { MAX_ROWS, type Peer, RouteReader, RouteTable } from '../../../src/dataplane/route-table.js';
+import { MAX_READERS } from '../../../src/dataplane/table-readers.js';
 import { type Ipv4, ipv4 } from '../../../src/net/ipv4.js';
 import {
   formatPrefix,

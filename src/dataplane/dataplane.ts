@@ -7,7 +7,6 @@
 // anew: there is no half-running state.
 
 import { getSystemErrorName } from 'node:util';
-import { Worker } from 'node:worker_threads';
 import type { OffloadFeature, OffloadSwitches, SourceCheck } from '../config/options.js';
 import { OverlayError } from '../core/errors.js';
 import { RESERVED_RANGE } from '../net/bogons.js';
@@ -23,21 +22,10 @@ import {
 import { Heartbeats } from './heartbeats.js';
 import { type NativeEngine, native } from '../native/native.js';
 import { MAX_ROWS, type RouteTable } from './route-table.js';
-import type { Direction } from './loop.js';
-import type { WorkerMessage, WorkerTask } from './worker.js';
+import { DIRECTIONS, type OnStuck, workerName, Workers } from './workers.js';
 
 // Enough for some 60 ms of single datagrams at 1 Gbit/s; the kernel counts about 2,300 bytes for each.
 const SOCKET_BUFFER_BYTES = 8 << 20;
-
-// A worker is ready some 50 ms after it was made; on a machine without a free core it may take a second.
-const READY_MS = 10_000;
-
-// A worker wakes at once and needs a moment for its last batch; terminate() helps where it is JavaScript that does not
-// end. Together less than the second in which SIGTERM is to be obeyed.
-const STOP_MS = 500;
-const TERMINATE_MS = 250;
-
-const DIRECTIONS: readonly Direction[] = ['outbound', 'inbound'];
 
 const ECANCELED = 125;
 const EBADFD = 77;
@@ -121,8 +109,7 @@ export function replySourceOf(network: Prefix, ownSubnet: Prefix): Ipv4 {
 export class Dataplane {
   readonly #options: DataplaneOptions;
   readonly #engine: NativeEngine;
-  /** Running workers, with the end of each. */
-  readonly #workers = new Map<Worker, { readonly name: string; readonly ended: Promise<void> }>();
+  readonly #workers: Workers;
   readonly #heartbeats: Heartbeats;
   #merge: { result: number; tcp: boolean; udp: boolean } = { result: 0, tcp: false, udp: false };
   #isStarted = false;
@@ -133,6 +120,18 @@ export class Dataplane {
     this.#options = options;
     this.#engine = engine;
     this.#heartbeats = new Heartbeats(DIRECTIONS.length * options.queues);
+    const { listenAddress, publicIp, sourceCheck, ownSubnet, table, onPathMtu } = options;
+    this.#workers = new Workers({
+      engine: engine.id,
+      listenAddress,
+      publicIp,
+      sourceCheck,
+      ownSubnet,
+      table,
+      onPathMtu,
+      onErrno: (worker, errno) => this.#fail(worker, errno),
+      onEnd: (reason) => this.#failWith(reason),
+    });
   }
 
   /**
@@ -172,11 +171,7 @@ export class Dataplane {
    * @throws OverlayError E_TUN when one of them ended, or is not ready within 10 s. What runs is to be closed then.
    */
   async start(): Promise<void> {
-    const ready: Promise<void>[] = [];
-    for (let queue = 0; queue < this.#options.queues; queue++) {
-      for (const direction of DIRECTIONS) ready.push(this.#spawn(queue, direction));
-    }
-    await Promise.all(ready);
+    await this.#workers.start(this.#options.queues);
     if (this.#failure !== undefined)
       throw new OverlayError('E_TUN', `The data path failed while it started: ${this.#failure}`);
     this.#isStarted = true;
@@ -274,39 +269,16 @@ export class Dataplane {
   async close(
     options: {
       readonly forgetDevice?: boolean;
-      readonly onStuck?: (worker: string, ended: Promise<void>) => void;
+      readonly onStuck?: OnStuck;
     } = {},
   ): Promise<LastCounters> {
     this.#isClosing = true;
     native.stop(this.#engine.id);
-    await this.#workersEnd(STOP_MS);
-    for (const worker of this.#workers.keys()) void worker.terminate();
-    await this.#workersEnd(TERMINATE_MS);
-    for (const [worker, { name, ended }] of this.#workers) {
-      options.onStuck?.(name, ended);
-      worker.unref();
-    }
-    if (this.#workers.size > 0) {
-      // Node joins every thread when it exits.
-      const leave = (code: number): void => void native.exitNow(code);
-      process.once('exit', leave);
-      const ends = Array.from(this.#workers.values(), ({ ended }) => ended);
-      void Promise.all(ends).then(() => process.off('exit', leave));
-    }
+    await this.#workers.stop(options.onStuck);
     if (options.forgetDevice === true) native.forgetDevice(this.#engine.id);
     const last = { ...this.counters(), peers: this.peerCounters(this.#options.table.rowLimit) };
     native.close(this.#engine.id);
     return last;
-  }
-
-  /** Waits until all workers have ended, or as long as that. */
-  async #workersEnd(timeoutMs: number): Promise<void> {
-    if (this.#workers.size === 0) return;
-    const ended = Array.from(this.#workers.values(), (worker) => worker.ended);
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, timeoutMs)));
-    await Promise.race([Promise.all(ended), late]);
-    clearTimeout(timer);
   }
 
   #read<Name extends string>(outbound: boolean, names: readonly Name[]): DirectionCounters<Name> {
@@ -323,71 +295,6 @@ export class Dataplane {
     return { values: record as Record<Name, number>, offenders };
   }
 
-  async #spawn(queue: number, direction: Direction): Promise<void> {
-    const options = this.#options;
-    const reader = options.table.takeReader();
-    const task: WorkerTask = {
-      engine: this.#engine.id,
-      queue,
-      direction,
-      table: options.table.buffer,
-      reader,
-      own: {
-        network: options.ownSubnet.address | 0,
-        mask: maskOf(options.ownSubnet.length) | 0,
-        publicIp: options.publicIp | 0,
-        ifaceAddress: options.listenAddress | 0,
-      },
-      sourceCheck: options.sourceCheck,
-    };
-    // The loop allocates nothing, so the smallest heap will do.
-    const name = workerName(direction, queue);
-    let worker: Worker;
-    try {
-      worker = new Worker(new URL('./worker.js', import.meta.url), {
-        workerData: task,
-        name: `${direction}-${queue}`,
-        resourceLimits: { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 32 },
-      });
-    } catch (error) {
-      // No thread can be had. The number goes back, or retries would use up all of them.
-      options.table.returnReader(reader);
-      throw new OverlayError('E_TUN', `The ${name} cannot be started: ${String(error)}`, { cause: error });
-    }
-    const ended = new Promise<void>((resolve) =>
-      worker.once('exit', () => {
-        this.#workers.delete(worker);
-        options.table.returnReader(reader);
-        resolve();
-      }),
-    );
-    this.#workers.set(worker, { name, ended });
-    let late: NodeJS.Timeout | undefined;
-    await new Promise<void>((resolve, reject) => {
-      late = setTimeout(
-        () => reject(new OverlayError('E_TUN', `The ${name} was not ready within ${READY_MS} ms`)),
-        READY_MS,
-      );
-      worker.on('message', (message: WorkerMessage) => {
-        if (message.kind === 'ready') resolve();
-        else if (message.kind === 'path-mtu') options.onPathMtu(message.event);
-        else this.#fail(name, message.error);
-      });
-      worker.on('error', (error) => {
-        reject(
-          new OverlayError('E_TUN', `The ${name} failed: ${String(error)}`, {
-            cause: error,
-          }),
-        );
-        this.#failWith(`${name}: ${String(error)}`);
-      });
-      worker.once('exit', () => {
-        reject(new OverlayError('E_TUN', `The ${name} ended before it was ready`));
-        this.#failWith(`${name} ended`);
-      });
-    }).finally(() => clearTimeout(late));
-  }
-
   #fail(worker: string, error: number): void {
     if (error === -ECANCELED) return;
     this.#failWith(
@@ -402,10 +309,6 @@ export class Dataplane {
     this.#failure = reason;
     if (this.#isStarted) this.#options.onFailure(reason);
   }
-}
-
-function workerName(direction: Direction, queue: number): string {
-  return `${direction} worker of queue ${queue}`;
 }
 
 function openError(options: DataplaneOptions, errno: number, operation: string): OverlayError {

@@ -6,6 +6,7 @@ import t, { type Test } from 'tap';
 import { OFFLOAD_FEATURES, type OffloadSwitches } from '../../../src/config/options.js';
 import type * as dataplaneModule from '../../../src/dataplane/dataplane.js';
 import { RouteTable } from '../../../src/dataplane/route-table.js';
+import type * as workersModule from '../../../src/dataplane/workers.js';
 import { ipv4 } from '../../../src/net/ipv4.js';
 import { parsePrefix } from '../../../src/net/prefix.js';
 
@@ -63,9 +64,15 @@ const native = {
 
 async function load(t: Test): Promise<typeof dataplaneModule> {
   FakeWorker.all = [];
-  return await t.mockImport<typeof dataplaneModule>('../../../src/dataplane/dataplane.js', {
-    '../../../src/native/native.js': { native },
+  const addon = { '../../../src/native/native.js': { native } };
+  // Fakes take the place of what a module itself imports, and not of what that imports.
+  const workers = await t.mockImport<typeof workersModule>('../../../src/dataplane/workers.js', {
+    ...addon,
     'node:worker_threads': { Worker: FakeWorker },
+  });
+  return await t.mockImport<typeof dataplaneModule>('../../../src/dataplane/dataplane.js', {
+    ...addon,
+    '../../../src/dataplane/workers.js': workers,
   });
 }
 

@@ -1,0 +1,163 @@
+// The worker threads of one data path: each is started, waited for, and never left without somebody who knows of it.
+//
+// A worker that does not end when it is told to keeps the device and the socket. Node joins every thread when it exits,
+// so the process is then ended in another way, or it would hang with the thread.
+
+import { Worker } from 'node:worker_threads';
+import type { SourceCheck } from '../config/options.js';
+import { OverlayError } from '../core/errors.js';
+import type { PathMtuEvent } from '../native/arena.js';
+import { native } from '../native/native.js';
+import type { Ipv4 } from '../net/ipv4.js';
+import { maskOf, type Prefix } from '../net/prefix.js';
+import type { Direction } from './loop.js';
+import type { RouteTable } from './route-table.js';
+import type { WorkerMessage, WorkerTask } from './worker.js';
+
+// A worker is ready some 50 ms after it was made; on a machine without a free core it may take a second.
+const READY_MS = 10_000;
+
+// A worker wakes at once and needs a moment for its last batch; terminate() helps where it is JavaScript that does not
+// end. Together less than the second in which SIGTERM is to be obeyed.
+const STOP_MS = 500;
+const TERMINATE_MS = 250;
+
+export const DIRECTIONS: readonly Direction[] = ['outbound', 'inbound'];
+
+export interface WorkersOptions {
+  /** Id of the engine they work for. */
+  readonly engine: number;
+  readonly listenAddress: Ipv4;
+  readonly publicIp: Ipv4;
+  readonly sourceCheck: SourceCheck;
+  readonly ownSubnet: Prefix;
+  readonly table: RouteTable;
+  readonly onPathMtu: (event: PathMtuEvent) => void;
+  /** A worker has met this errno, a negative number, and ends. */
+  readonly onErrno: (worker: string, errno: number) => void;
+  /** A worker threw, or ended. */
+  readonly onEnd: (reason: string) => void;
+}
+
+/** Told of a worker that does not end, with the moment when it does. */
+export type OnStuck = (worker: string, ended: Promise<void>) => void;
+
+export function workerName(direction: Direction, queue: number): string {
+  return `${direction} worker of queue ${queue}`;
+}
+
+export class Workers {
+  readonly #options: WorkersOptions;
+  /** Those that run, with the end of each. */
+  readonly #running = new Map<Worker, { readonly name: string; readonly ended: Promise<void> }>();
+
+  constructor(options: WorkersOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Starts a worker for each direction of each queue. Resolves when all are ready.
+   *
+   * @throws OverlayError E_TUN when one cannot be started, ended, or is not ready within 10 s.
+   */
+  async start(queues: number): Promise<void> {
+    const ready: Promise<void>[] = [];
+    for (let queue = 0; queue < queues; queue++) {
+      for (const direction of DIRECTIONS) ready.push(this.#spawn(queue, direction));
+    }
+    await Promise.all(ready);
+  }
+
+  /** Waits for those that the engine has told to stop; within a second it gives up and tells `onStuck` of the rest. */
+  async stop(onStuck: OnStuck | undefined): Promise<void> {
+    await this.#allEnd(STOP_MS);
+    for (const worker of this.#running.keys()) void worker.terminate();
+    await this.#allEnd(TERMINATE_MS);
+    for (const [worker, { name, ended }] of this.#running) {
+      onStuck?.(name, ended);
+      worker.unref();
+    }
+    if (this.#running.size === 0) return;
+    // Node joins every thread when it exits.
+    const leave = (code: number): void => void native.exitNow(code);
+    process.once('exit', leave);
+    void Promise.all(this.#ends()).then(() => process.off('exit', leave));
+  }
+
+  #ends(): Promise<void>[] {
+    return Array.from(this.#running.values(), ({ ended }) => ended);
+  }
+
+  /** Waits until all workers have ended, or as long as that. */
+  async #allEnd(timeoutMs: number): Promise<void> {
+    if (this.#running.size === 0) return;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, timeoutMs)));
+    await Promise.race([Promise.all(this.#ends()), late]);
+    clearTimeout(timer);
+  }
+
+  async #spawn(queue: number, direction: Direction): Promise<void> {
+    const { table } = this.#options;
+    const reader = table.takeReader();
+    const name = workerName(direction, queue);
+    let worker: Worker;
+    try {
+      // The loop allocates nothing, so the smallest heap will do.
+      worker = new Worker(new URL('./worker.js', import.meta.url), {
+        workerData: this.#task(queue, direction, reader),
+        name: `${direction}-${queue}`,
+        resourceLimits: { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 32 },
+      });
+    } catch (error) {
+      // No thread can be had. The number goes back, or retries would use up all of them.
+      table.returnReader(reader);
+      throw new OverlayError('E_TUN', `The ${name} cannot be started: ${String(error)}`, { cause: error });
+    }
+    const ended = new Promise<void>((resolve) =>
+      worker.once('exit', () => {
+        this.#running.delete(worker);
+        table.returnReader(reader);
+        resolve();
+      }),
+    );
+    this.#running.set(worker, { name, ended });
+    await this.#isReady(worker, name);
+  }
+
+  #task(queue: number, direction: Direction, reader: number): WorkerTask {
+    const { engine, table, ownSubnet, publicIp, listenAddress, sourceCheck } = this.#options;
+    const own = {
+      network: ownSubnet.address | 0,
+      mask: maskOf(ownSubnet.length) | 0,
+      publicIp: publicIp | 0,
+      ifaceAddress: listenAddress | 0,
+    };
+    return { engine, queue, direction, table: table.buffer, reader, own, sourceCheck };
+  }
+
+  /** Resolves when the worker says that it is ready; listens to it from then on. */
+  async #isReady(worker: Worker, name: string): Promise<void> {
+    const { onPathMtu, onErrno, onEnd } = this.#options;
+    let late: NodeJS.Timeout | undefined;
+    await new Promise<void>((resolve, reject) => {
+      late = setTimeout(
+        () => reject(new OverlayError('E_TUN', `The ${name} was not ready within ${READY_MS} ms`)),
+        READY_MS,
+      );
+      worker.on('message', (message: WorkerMessage) => {
+        if (message.kind === 'ready') resolve();
+        else if (message.kind === 'path-mtu') onPathMtu(message.event);
+        else onErrno(name, message.error);
+      });
+      worker.on('error', (error) => {
+        reject(new OverlayError('E_TUN', `The ${name} failed: ${String(error)}`, { cause: error }));
+        onEnd(`${name}: ${String(error)}`);
+      });
+      worker.once('exit', () => {
+        reject(new OverlayError('E_TUN', `The ${name} ended before it was ready`));
+        onEnd(`${name} ended`);
+      });
+    }).finally(() => clearTimeout(late));
+  }
+}

@@ -23,16 +23,20 @@ import {
 import { firstOf } from '../net/dual.js';
 import type { Ipv4Lease, Lease } from './lease.js';
 
-export type RefusalCode =
-  | 'host-bits'
-  | 'outside-network'
-  | 'not-longer-than-network'
-  | 'overlaps-own'
-  | 'bad-public-ip'
-  | 'own-public-ip'
-  | 'public-ip-in-overlay'
-  | 'covers-host'
-  | 'same-subnet';
+/** Why a lease in the store is used by nobody on this host. */
+export const LEASE_REFUSALS = {
+  'host-bits': 'its subnet has bits set behind its length',
+  'outside-network': 'its subnet is not inside the Network',
+  'not-longer-than-network': 'its subnet is the whole Network, or more',
+  'overlaps-own': 'its subnet shares addresses with the own one',
+  'bad-public-ip': 'its public IP is no address that a host can have',
+  'own-public-ip': 'it names the public IP of this host',
+  'public-ip-in-overlay': 'its public IP is one that a lease may hold',
+  'covers-host': 'its subnet covers the public IP of a host',
+  'same-subnet': 'an older lease has the same subnet',
+} as const;
+
+export type RefusalCode = keyof typeof LEASE_REFUSALS;
 
 export interface Refusal {
   readonly lease: Lease;

@@ -11,6 +11,7 @@ import {
   OUTBOUND_COUNTERS,
 } from '../../src/native/counters.js';
 import { apiMarkdown } from './api-docs.js';
+import { refusalsMarkdown } from './refusal-docs.js';
 import { statusMarkdown } from './status-docs.js';
 import { layersMarkdown } from './layers.js';
 import { conditionsMarkdown } from '../../src/core/conditions.js';
@@ -26,6 +27,7 @@ const TABLES: readonly [string, string][] = [
   ['flags', flagsMarkdown()],
   ['errors', errorsMarkdown()],
   ['conditions', conditionsMarkdown()],
+  ['refusals', refusalsMarkdown()],
   ['drops', countersMarkdown()],
   ['status', statusMarkdown()],
 ];

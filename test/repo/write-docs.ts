@@ -7,6 +7,7 @@ import { countersMarkdown } from '../../src/native/counters.js';
 import { conditionsMarkdown } from '../../src/core/conditions.js';
 import { errorsMarkdown } from '../../src/core/errors.js';
 import { apiMarkdown } from './api-docs.js';
+import { refusalsMarkdown } from './refusal-docs.js';
 import { statusMarkdown } from './status-docs.js';
 import { layersMarkdown } from './layers.js';
 import { cliSamples } from './cli-samples.js';
@@ -26,6 +27,7 @@ fill('operations.md', 'table', {
   flags: flagsMarkdown(),
   errors: errorsMarkdown(),
   conditions: conditionsMarkdown(),
+  refusals: refusalsMarkdown(),
   drops: countersMarkdown(),
   status: statusMarkdown(),
 });

@@ -210,10 +210,13 @@ void InboundPort::ReadPacket(uint8_t* data, size_t length, const sockaddr_in& fr
   InnerPacket& packet = packets_[packet_count_];
   packet.data = data;
   HeaderFault fault = ParseIpv4(data, length, &packet.header);
-  if (fault == HeaderFault::kNone) fault = CheckReceived(data, packet.header, engine_->options().rules);
   if (fault != HeaderFault::kNone) {
-    const bool parsed = fault > HeaderFault::kTotalLength;
-    Drop(DropReason(fault), 1, ntohl(from.sin_addr.s_addr), parsed ? packet.header : Ipv4Header{});
+    Drop(DropReason(fault), 1, ntohl(from.sin_addr.s_addr), {});  // no addresses were read
+    return;
+  }
+  fault = CheckReceived(data, packet.header, engine_->options().rules);
+  if (fault != HeaderFault::kNone) {
+    Drop(DropReason(fault), 1, ntohl(from.sin_addr.s_addr), packet.header);
     return;
   }
   if (run_count_ > 0) {

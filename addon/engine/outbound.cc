@@ -18,6 +18,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
 
 #include "kernel/clock.h"
 #include "kernel/udp_socket.h"
@@ -122,7 +123,7 @@ bool OutboundPort::Describe(uint8_t* buffer, size_t length) noexcept {
   const size_t received = length < sizeof(VnetHeader) ? 0 : length - sizeof(VnetHeader);
   queue_.outbound.Add(Outbound::k_bytes_in, received);
 
-  Outbound fault = Outbound::k_packets_in;
+  std::optional<Outbound> fault;
   switch (ParseIpv4(packet.data, received, &packet.header)) {
     case HeaderFault::kNone:
       break;
@@ -138,7 +139,7 @@ bool OutboundPort::Describe(uint8_t* buffer, size_t length) noexcept {
     default:
       fault = Outbound::k_drop_total_length;
   }
-  if (fault == Outbound::k_packets_in) {
+  if (!fault) {
     VnetHeader vnet;
     std::memcpy(&vnet, buffer, sizeof vnet);
     if (!CheckVnet(vnet, &packet)) {
@@ -154,8 +155,8 @@ bool OutboundPort::Describe(uint8_t* buffer, size_t length) noexcept {
     }
   }
   queue_.outbound.Add(Outbound::k_packets_in, packet.segments);
-  if (fault != Outbound::k_packets_in) {
-    Drop(packet, fault, 0);
+  if (fault) {
+    Drop(packet, *fault, 0);
     return false;
   }
   const int32_t largest = packet.segments == 1 ? packet.header.total_length : packet.headers_length + packet.gso_size;

@@ -11,6 +11,7 @@ import { differingSettings } from '../../../../src/cli/doctor/migration.js';
 import { holderOf, isProgram, isTwilld, udpSockets } from '../../../../src/cli/processes.js';
 import { parseEnvironmentFile, readSettings } from '../../../../src/cli/settings.js';
 import { parseFlags } from '../../../../src/config/flag-parser.js';
+import { STATUS_VERSION } from '../../../../src/ops/status.js';
 
 async function etcdFindings(endpoints: string): Promise<string[]> {
   const parsed = parseFlags([`--etcd-endpoints=${endpoints}`], {});
@@ -58,6 +59,7 @@ t.test('examine() asks the endpoints of the daemon, not those of this shell', as
   const url = `http://127.0.0.1:${(etcd.address() as AddressInfo).port}`;
   const status = {
     ...{
+      statusVersion: STATUS_VERSION,
       version: '1',
       uptimeSeconds: 9,
       ready: true,

@@ -8,6 +8,7 @@
 // A peer the kernel refuses is retried alone, with a delay that doubles from 200 ms to 30 s; the others do not wait.
 
 import { type Condition, condition, isPermission } from '../core/conditions.js';
+import { OverlayError } from '../core/errors.js';
 import type { Logger } from '../core/log.js';
 import type { MetricFamily } from '../core/metric.js';
 import { type Clock, MONOTONIC_CLOCK } from '../core/waiting.js';
@@ -44,6 +45,11 @@ export interface PeerProgrammerOptions {
   planPeer(peer: Peer, lookup: RouteLookup | undefined): Verdict;
   /** Runs before a full run; makes the device. A rejection ends the run and is retried. */
   prepare?(): Promise<void>;
+  /**
+   * Whether what prepare() found is still so. Asked when public IPs are not reached: the device that leads to them
+   * may have got another name meanwhile, and no route is removed for that.
+   */
+  isStillSo?(): Promise<boolean>;
   /** Runs once, after the first full run with a snapshot: the peers are reachable now. */
   afterFirstRun?(): Promise<void>;
   /** Runs beside each run, once the desired state changed. A rejection is retried with the next run. */
@@ -54,6 +60,9 @@ export interface PeerProgrammerOptions {
   /** @default Math.random */
   readonly random?: () => number;
 }
+
+/** Looks at the kernel in one full run, when names of devices change meanwhile. */
+const MAX_LOOKS = 3;
 
 /** Above this many changes one full run is cheaper than looking up each route. */
 const FULL_RUN_CHANGES = 256;
@@ -185,6 +194,7 @@ export class PeerProgrammer implements Runner {
       this.#lookup(records),
       lookup.exactRoutes(unknown.map(({ lease }) => lease.subnets.v4)),
     ]);
+    if (await this.#isOutdated(lookups)) return this.#runs.wantFull(); // which sees what was not removed here
     const current = new Map(unknown.map((record, index) => [record, found[index]]));
     const olds = records.map(({ objects }) => objects);
     const isDecided = records.map((record, index) => {
@@ -205,15 +215,8 @@ export class PeerProgrammer implements Runner {
 
   /** Compares everything with the kernel. */
   async #runFull(): Promise<void> {
-    await this.#options.prepare?.();
-    const { kernel, kinds, network, former, tunnelDevice } = this.#options;
-    const scope = { network, former, tunnelDevice, withElsewhere: !this.#hasFullRun };
-    const listed = this.#peers.all();
-    const [routes, others, lookups] = await Promise.all([
-      ROUTE.list(kernel, scope),
-      Promise.all(kinds.map((kind) => kind.list(kernel, scope))),
-      this.#lookup(listed),
-    ]);
+    const { network } = this.#options;
+    const { listed, routes, others, lookups } = await this.#look();
     const hasSnapshot = this.#hasSnapshot;
     const verdicts = this.#judgeAll(listed, lookups, routes);
     const plans = verdicts.map(({ lease, objects }) => ({ id: lease.id, objects }));
@@ -234,19 +237,35 @@ export class PeerProgrammer implements Runner {
     }
   }
 
+  /** What the kernel has, and how the public IPs of the peers are reached. */
+  async #look() {
+    const { kernel, kinds, network, former, tunnelDevice } = this.#options;
+    const scope = { network, former, tunnelDevice, withElsewhere: !this.#hasFullRun };
+    for (let look = 1; ; look++) {
+      await this.#options.prepare?.();
+      const listed = this.#peers.all();
+      const [routes, others, lookups] = await Promise.all([
+        ROUTE.list(kernel, scope),
+        Promise.all(kinds.map((kind) => kind.list(kernel, scope))),
+        this.#lookup(listed),
+      ]);
+      if (!(await this.#isOutdated(lookups))) return { listed, routes, others, lookups };
+      if (look === MAX_LOOKS)
+        throw new OverlayError('E_KERNEL', 'Cannot look up peers: the interface is renamed again and again');
+    }
+  }
+
+  async #isOutdated(lookups: readonly (RouteLookup | undefined)[]): Promise<boolean> {
+    return lookups.includes(undefined) && (await this.#options.isStillSo?.()) === false;
+  }
+
   /** Decides for those of `listed` that are still there. */
   #judgeAll(
     listed: readonly PeerRecord[],
     lookups: readonly (RouteLookup | undefined)[],
     routes: readonly HeldRoute[],
   ): PeerRecord[] {
-    const current = new Map<number, Route[]>();
-    for (const { route } of routes) {
-      const key = prefixKey(route.prefix);
-      const known = current.get(key);
-      if (known === undefined) current.set(key, [route]);
-      else known.push(route);
-    }
+    const current = byPrefix(routes);
     const verdicts = new Map<PeerRecord, Verdict>();
     listed.forEach((record, index) => {
       if (!this.#peers.has(record)) return;
@@ -310,4 +329,15 @@ export class PeerProgrammer implements Runner {
         this.#counters.repaired(name, 1);
     }
   }
+}
+
+function byPrefix(routes: readonly HeldRoute[]): ReadonlyMap<number, readonly Route[]> {
+  const groups = new Map<number, Route[]>();
+  for (const { route } of routes) {
+    const key = prefixKey(route.prefix);
+    const known = groups.get(key);
+    if (known === undefined) groups.set(key, [route]);
+    else known.push(route);
+  }
+  return groups;
 }

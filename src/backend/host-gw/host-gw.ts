@@ -47,6 +47,7 @@ class HostGwBackend implements Backend {
       needsLookup: () => true,
       lookupThrough: () => this.#iface.name,
       prepare: () => this.#followInterface(),
+      isStillSo: async () => (await this.#kernel.lookup.linkName(this.#iface)) === this.#iface.name,
       planPeer: (peer, lookup) => this.#planPeer(peer, lookup),
       afterFirstRun: () =>
         context.services.removeLeftovers({

@@ -71,6 +71,7 @@ class VxlanBackend implements Backend {
       lookupThrough: () => this.#iface.name,
       planPeer: (peer, lookup) => this.#planPeer(peer, lookup),
       prepare: () => this.#prepare(),
+      isStillSo: async () => (await context.kernel.lookup.linkName(this.#iface)) === this.#iface.name,
       beside: () => this.#syncGuard(),
       afterFirstRun: () =>
         context.services.removeLeftovers({

@@ -82,6 +82,25 @@ t.test('a rename of the interface is followed, and its end removes no route', as
   await backend.close();
 });
 
+t.test('a rename in the middle of a comparison removes no route', async (t) => {
+  const { kernel, backend, apply, stateOf } = await started();
+  apply(peer(2));
+  await turnsUntil(() => stateOf('10.5.2.0-24') === 'programmed', 'the route');
+  kernel.performed.length = 0;
+  const lookup = kernel.lookup.routes.bind(kernel.lookup);
+  let isRenamed = false;
+  kernel.lookup.routes = (destinations, options) => {
+    if (!isRenamed) kernel.renameLink('eth0', 'wan0');
+    isRenamed = true;
+    return lookup(destinations, options);
+  };
+  await backend.reconcile();
+  t.strictSame(kernel.performed, []);
+  t.strictSame(kernel.shown(NETWORK), ['10.5.2.0/24 via 192.0.2.2 dev wan0 proto 94']);
+  t.strictSame(textsOf(backend), []);
+  await backend.close();
+});
+
 t.test('behind NAT it does not start, and says so when NAT comes later', async (t) => {
   await t.rejects(openHost({ config: CONFIG, publicIp: '203.0.113.1' }), {
     code: 'E_BACKEND',

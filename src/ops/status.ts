@@ -1,5 +1,6 @@
 // The status document: what /status serves, and what `twill`, the page and the benchmarks read. Each part of the daemon
 // gives its own piece of it; docs/operations.md and docs/status.schema.json are written from these types.
+// A number is whole unless its field has the tag @fraction.
 
 import type { ConditionCode, Scope, Severity } from '../core/conditions.js';
 
@@ -229,8 +230,12 @@ export type PeerStatus = BackendPeerStatus & {
 };
 
 export interface PathStatus {
+  /** @fraction */
   readonly rttMs?: number;
-  /** Share of the last 20 echoes without an answer, 0 to 1. */
+  /**
+   * Share of the last 20 echoes without an answer, 0 to 1.
+   * @fraction
+   */
   readonly loss?: number;
   readonly mtuBytes?: number;
 }
@@ -246,8 +251,12 @@ export interface ReachabilityStatus {
   readonly since?: string;
   /** RFC 3339. */
   readonly lastHeard?: string;
+  /** @fraction */
   readonly rttMs?: number;
-  /** Share of the last 20 echoes without an answer, 0 to 1. */
+  /**
+   * Share of the last 20 echoes without an answer, 0 to 1.
+   * @fraction
+   */
   readonly loss?: number;
   readonly reason?: string;
 }

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { type Host, Lab, labUnavailable, PROJECT_ROOT, waitFor } from '../support/lab.js';
 import { HEALTH_PORT, startDaemon, statusOf, tableOf, writeTable } from '../support/twill-hosts.js';
-import { type Schema, violations } from '../support/json-schema.js';
+import { printedStatus, type Schema, violations } from '../support/json-schema.js';
 
 const skip = labUnavailable();
 const TWILL = join(PROJECT_ROOT, 'dist/cli/main.js');
@@ -82,12 +82,13 @@ for (const [index, backend] of MODES.entries()) {
       t.match(readyz, { status: 200, body: /warning peer peer-unreachable .*10\.5\.77\.0\/24/ });
     });
 
-    await t.test('what the commands print is as the schema says', async (t) => {
+    await t.test('what /status and the commands say is as the schema says', async (t) => {
       const twill = async (command: string): Promise<unknown> => {
         const { stdout } = await lab.run(a.ns, process.execPath, [TWILL, command, '--json']);
         return JSON.parse(stdout);
       };
-      t.same(violations(await twill('status'), SCHEMA, SCHEMA), []);
+      t.same(violations(await statusOf(lab, a), SCHEMA, SCHEMA), []);
+      t.same(violations(await twill('status'), printedStatus(SCHEMA), SCHEMA), []);
       t.same(violations(await twill('peers'), { type: 'array', items: SCHEMA.$defs!['peer'] }, SCHEMA), []);
     });
 

@@ -12,16 +12,20 @@ import {
 } from '../../src/native/counters.js';
 import { apiMarkdown } from './api-docs.js';
 import { refusalsMarkdown } from './refusal-docs.js';
-import { statusMarkdown } from './status-docs.js';
+import { statusMarkdown, statusSchema } from './status-docs.js';
 import { layersMarkdown } from './layers.js';
 import { conditionsMarkdown } from '../../src/core/conditions.js';
 import { errorsMarkdown } from '../../src/core/errors.js';
 import { statusJson } from '../../src/cli/status.js';
-import { type Schema, violations } from '../support/json-schema.js';
+import { printedStatus, type Schema, violations } from '../support/json-schema.js';
 import { cliSamples, RECORDED, type Recorded, SAMPLE_WIDTH } from './cli-samples.js';
 
 const architecture = readFileSync(new URL('../../docs/architecture.md', import.meta.url), 'utf8');
 const operations = readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8');
+
+const schema = JSON.parse(
+  readFileSync(new URL('../../docs/status.schema.json', import.meta.url), 'utf8'),
+) as Schema;
 
 const TABLES: readonly [string, string][] = [
   ['flags', flagsMarkdown()],
@@ -61,9 +65,13 @@ t.test('the samples are of a daemon such as this one', (t) => {
   const known: readonly string[] = [...OUTBOUND_COUNTERS, ...INBOUND_COUNTERS, ...Object.keys(DROP_MEANINGS)];
   const gone = Object.keys({ ...outbound, ...inbound }).filter((name) => !known.includes(name));
   t.same(gone, [], 'run: test/repo/record-cli.ts');
-  const file = new URL('../../docs/status.schema.json', import.meta.url);
-  const schema = JSON.parse(readFileSync(file, 'utf8')) as Schema;
-  t.same(violations(statusJson(after), schema, schema), []);
+  t.same(violations(after, schema, schema), []);
+  t.same(violations(statusJson(after), printedStatus(schema), schema), []);
+  t.end();
+});
+
+t.test('docs/status.schema.json is what the types of the status document are', (t) => {
+  t.same(schema, statusSchema(), 'run: npm run docs');
   t.end();
 });
 

@@ -1,14 +1,15 @@
 // Writes what the documentation takes from the code: `npm run docs`. docs/operations.md and docs/architecture.md have
-// tables, docs/cli.md samples, docs/api.md the reference.
+// tables, docs/cli.md samples, docs/api.md the reference; docs/status.schema.json is written whole.
 
 import { readFileSync, writeFileSync } from 'node:fs';
+import { format, resolveConfig } from 'prettier';
 import { bashCompletion, flagsMarkdown } from '../../src/config/flag-docs.js';
 import { countersMarkdown } from '../../src/native/counters.js';
 import { conditionsMarkdown } from '../../src/core/conditions.js';
 import { errorsMarkdown } from '../../src/core/errors.js';
 import { apiMarkdown } from './api-docs.js';
 import { refusalsMarkdown } from './refusal-docs.js';
-import { statusMarkdown } from './status-docs.js';
+import { statusMarkdown, statusSchema } from './status-docs.js';
 import { layersMarkdown } from './layers.js';
 import { cliSamples } from './cli-samples.js';
 
@@ -35,3 +36,6 @@ fill('architecture.md', 'table', { layers: layersMarkdown() });
 fill('cli.md', 'sample', cliSamples());
 fill('api.md', 'reference', { exports: apiMarkdown() });
 writeFileSync(new URL('../../docs/install/twilld.bash', import.meta.url), bashCompletion());
+const schemaPath = new URL('../../docs/status.schema.json', import.meta.url).pathname;
+const style = await resolveConfig(schemaPath);
+writeFileSync(schemaPath, await format(JSON.stringify(statusSchema()), { ...style, filepath: schemaPath }));

@@ -55,17 +55,23 @@ export class HeldNames {
     }
   }
 
-  /** Lets go of all names. Idempotent. */
+  /** Lets go of all names; none can be held afterwards. Idempotent. */
   async close(): Promise<void> {
     this.#isClosed = true;
-    await Promise.all(Array.from(this.#locks.values(), (lock) => lock.close()));
+    const locks = [...this.#locks.values()];
+    this.#locks.clear();
+    await Promise.all(locks.map((lock) => lock.close()));
   }
 
   async #hold(name: string, what: string, way: string): Promise<void> {
     if (this.#locks.has(name)) return;
     const lock = await holdOrRefuse(name, this.#owner, what, way, this.#warn);
-    if (this.#isClosed) await lock.close();
-    else this.#locks.set(name, lock);
+    if (!this.#isClosed) {
+      this.#locks.set(name, lock);
+      return;
+    }
+    await lock.close();
+    throw new OverlayError('E_RUNNING', `${what} is not held: the names of this program were let go of`);
   }
 }
 

@@ -25,7 +25,7 @@ export interface OverlayOptions {
   readonly signal: AbortSignal;
   /** Whether to start from the saved table when the store does not answer. @default true */
   readonly mayUseTable?: boolean;
-  /** What is held on this host already; closed with the overlay. @default none */
+  /** What is held on this host already; its owner lets go of it, after close(). @default what the overlay holds */
   readonly names?: HeldNames;
   /** Told of each step, for those who ask how it is before it is open. @default nobody */
   readonly onProgress?: (progress: OverlayProgress) => void;

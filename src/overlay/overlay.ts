@@ -81,7 +81,7 @@ export async function openOverlay(options: OverlayOptions): Promise<Overlay> {
   const closing = new ClosingStack(log, CLOSE_MS);
   const owner = `pid ${process.pid}, ${readVersion()}, ${store.kind}`;
   const names = options.names ?? new HeldNames(owner, (text) => log.warn(text));
-  closing.add('names', names);
+  if (options.names === undefined) closing.add('names', names);
   closing.add('store', store);
   const close = (): Promise<void> => {
     over.abort(new Error('overlay closed'));

@@ -56,6 +56,7 @@ export class OverlayOpening {
   readonly #file: SubnetFileKeeper;
   #end: (end: OverlayEnd) => void = () => undefined;
   #progress: OverlayProgress;
+  #membership: Membership | undefined;
 
   constructor(options: OpeningOptions) {
     this.#options = options;
@@ -71,6 +72,7 @@ export class OverlayOpening {
     await names.holdSubnetFile(subnetFile);
     const entry = await this.#enter();
     const former = await this.#claim(entry.config);
+    this.#options.closing.add('membership', { close: () => this.#membership?.close() });
     const backend = await this.#openBackend(entry, former);
     const host = { publicIp: { v4: entry.iface.publicIp }, backend: await backend.publish() };
     const membership = await this.#join(entry, host, former);
@@ -156,10 +158,13 @@ export class OverlayOpening {
   }
 
   async #join({ network }: Entry, host: Ipv4LeaseHost, former: Former): Promise<Membership> {
-    const { signal, closing, log } = this.#options;
+    const { signal, log } = this.#options;
     this.#phase('waiting for a lease');
     const membership = await network.join({ host, previousSubnet: former.subnet }, signal);
-    closing.add('membership', membership);
+    // Closed after the backend, which goes on for its peers until then; see run().
+    this.#membership = membership;
+    if (signal.aborted) await membership.close();
+    signal.throwIfAborted();
     this.#has({ store: membership });
     log.info(`own subnet is ${formatPrefix(membership.own)}`);
     return membership;

@@ -34,7 +34,7 @@ export class ReconcileLoop {
   /** Events during a run lead to exactly one more. Resolves when the kernel was compared; never rejects. */
   soon(): Promise<void> {
     this.#isDue = true;
-    this.#running ??= this.#runWhileDue().finally(() => (this.#running = undefined));
+    this.#running ??= this.#runWhileDue();
     return this.#running;
   }
 
@@ -57,6 +57,7 @@ export class ReconcileLoop {
       this.#isDue = false;
       await this.#runOnce();
     }
+    this.#running = undefined; // in the turn of the last look: an event after it begins a run of its own
   }
 
   async #runOnce(): Promise<void> {

@@ -73,3 +73,15 @@ t.test('ReconcileLoop.close() waits for the run, and no other follows', async (t
   await loop.soon();
   t.equal(ends.length, 1, 'none after the signal');
 });
+
+t.test('an event at the very end of a run is not lost', async (t) => {
+  for (let turns = 0; turns < 8; turns++) {
+    const { ends, loop } = setUp();
+    void loop.soon();
+    ends[0]();
+    for (let turn = 0; turn < turns; turn++) await Promise.resolve();
+    void loop.soon();
+    await new Promise((resolve) => setImmediate(resolve));
+    t.equal(ends.length, 2, `${turns} turns of the microtask queue after it`);
+  }
+});

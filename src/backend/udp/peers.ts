@@ -50,6 +50,8 @@ export class UdpPeers {
   readonly #pathMtus = new PathMtus();
   readonly #traffic: PeerTraffic<string>;
   #hasSnapshot = false;
+  /** The table has been told that these are all. */
+  #isComplete = false;
 
   constructor(options: UdpPeersOptions) {
     this.#options = options;
@@ -77,21 +79,14 @@ export class UdpPeers {
       this.#traffic.forget(id);
     }
     const wanted = [...diff.added, ...diff.changed];
-    const reachable = await this.#options.areReachable(wanted);
-    wanted.forEach((peer, i) => {
-      this.#peers.set(peer.id, peer);
-      this.#judge(peer, reachable[i]);
-    });
-    this.#table.setComplete();
-    this.publish();
+    // What cannot be judged now is wanted all the same: recheck() comes back to it.
+    for (const peer of wanted) this.#peers.set(peer.id, peer);
+    await this.#judgeAll(wanted);
   }
 
   /** Judges all of them again: routes of the host may have changed. */
   async recheck(): Promise<void> {
-    const peers = this.list();
-    const reachable = await this.#options.areReachable(peers);
-    peers.forEach((peer, i) => this.#judge(peer, reachable[i]));
-    this.publish();
+    await this.#judgeAll(this.list());
   }
 
   /** The interface is another one, and with it every path. */
@@ -170,6 +165,14 @@ export class UdpPeers {
     const { port, mtuBytes } = held;
     const traffic = { packetsOut, bytesOut, packetsIn, bytesIn };
     return { ...entry, state: 'programmed', row, port, mtuBytes, ...traffic };
+  }
+
+  async #judgeAll(peers: readonly Peer[]): Promise<void> {
+    const reachable = await this.#options.areReachable(peers);
+    peers.forEach((peer, i) => this.#judge(peer, reachable[i]));
+    if (this.#hasSnapshot && !this.#isComplete) this.#table.setComplete();
+    this.#isComplete = this.#hasSnapshot;
+    this.publish();
   }
 
   #judge(peer: Peer, isReachable: boolean): void {

@@ -152,6 +152,22 @@ t.test("a public IP inside the Network is good while another's route leads there
   await backend.close();
 });
 
+t.test('peers that cannot be looked up at first get their rows with the next comparison', async (t) => {
+  const kernel = new FakeKernel();
+  const { backend, apply, states } = await start(kernel);
+  const lookup = kernel.lookup.routes.bind(kernel.lookup);
+  let isRefused = true;
+  kernel.lookup.routes = (...words) =>
+    isRefused ? Promise.reject(new OverlayError('E_KERNEL', 'out of memory')) : lookup(...words);
+  const inside = peer(2, '10.5.9.9'); // only such a public IP is looked up
+  await apply({ added: [inside] }).catch(() => undefined);
+  t.strictSame(states(), ['waiting']);
+  isRefused = false;
+  await backend.reconcile();
+  t.notSame(states(), ['waiting']);
+  await backend.close();
+});
+
 t.test('the route of the Network is not taken from somebody else', async (t) => {
   const kernel = new FakeKernel();
   kernel.addLink('br0');

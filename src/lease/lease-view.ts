@@ -140,7 +140,12 @@ export class LeaseView {
     const before = this.#accepted.get(lease.id);
     this.#forgetRefusal(lease.id);
     if (before !== undefined && isSame(before, lease)) {
+      const isAsOld = before.seniority?.created === lease.seniority?.created;
       before.seniority = lease.seniority; // a renewal: the backend, which holds the same object, learns of it so
+      if (isAsOld) return;
+      // It was made anew, and may be the younger one now.
+      for (const rival of this.#waitingFor(before.subnets.v4))
+        if (compareAge(rival, before) < 0) this.#settle(rival, work);
       return;
     }
     const holder = this.#nesting.at(lease.subnets.v4);

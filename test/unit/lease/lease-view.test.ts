@@ -314,3 +314,17 @@ t.test('LeaseView.apply() of data in another order: nothing changed', (t) => {
   t.same(leases.apply({ kind: 'events', events: [{ kind: 'put', lease: turned }] }).diff.changed, []);
   t.end();
 });
+
+t.test('LeaseView.apply() of a holder that was made anew: the elder of its rivals wins', (t) => {
+  const leases = view();
+  const holder = { id: 'a', publicIp: '172.20.0.2', subnet: '10.5.2.0/24' };
+  const rival = leaseOf({ id: 'b', publicIp: '172.20.0.9', created: 5n, subnet: '10.5.2.0/24' });
+  leases.apply({ kind: 'snapshot', leases: [leaseOf({ ...holder, created: 1n }), rival] });
+  t.match(leases.refusals(), [{ lease: { id: 'b' }, code: 'same-subnet' }]);
+  const anew = leaseOf({ ...holder, created: 9n });
+  const { diff } = leases.apply({ kind: 'events', events: [{ kind: 'put', lease: anew }] });
+  t.match(diff.added, [{ id: 'b' }]);
+  t.match(diff.removed, [{ id: 'a' }]);
+  t.match(leases.refusals(), [{ lease: { id: 'a' }, code: 'same-subnet' }]);
+  t.end();
+});

@@ -12,7 +12,7 @@ import type { StatusDocument, StoreStatus } from '../ops/status.js';
 import type { ConfigInForce } from './config-in-force.js';
 import type { OwnHost } from './own-host.js';
 import type { OwnSubnet } from './own-subnet.js';
-import type { Peers } from './peers.js';
+import { leasesRefused, type Peers } from './peers.js';
 import type { ReconcileLoop } from './reconcile-loop.js';
 import { SubnetFileKeeper } from './subnet-file-keeper.js';
 import { type OverlayFirewall, type Surroundings, THIS_HOST } from './surroundings.js';
@@ -128,7 +128,7 @@ export function overlayMetrics(overlay: OverlayProgress): readonly MetricFamily[
     ...(firewall?.metrics() ?? []),
     ...subnetFile.metrics(),
     ...store.metrics(),
-    ...(peers?.metrics() ?? []),
+    ...(peers?.metrics() ?? [leasesRefused(0)]),
   ];
 }
 

@@ -78,13 +78,7 @@ export class Peers {
   }
 
   metrics(): readonly MetricFamily[] {
-    const refused: MetricFamily = {
-      name: 'leases_refused',
-      help: 'Leases in the store that are not used.',
-      type: 'gauge',
-      values: [{ labels: {}, value: this.#view.refusals().length }],
-    };
-    return [refused, ...this.probers.metrics()];
+    return [leasesRefused(this.#view.refusals().length), ...this.probers.metrics()];
   }
 
   /** For /status. */
@@ -125,6 +119,16 @@ export class Peers {
     this.#backend.apply(diff);
     this.probers.refresh();
   }
+}
+
+/** Also of an overlay that knows no leases yet. */
+export function leasesRefused(count: number): MetricFamily {
+  return {
+    name: 'leases_refused',
+    help: 'Leases in the store that are not used.',
+    type: 'gauge',
+    values: [{ labels: {}, value: count }],
+  };
 }
 
 /** What messages and metrics call a peer. */

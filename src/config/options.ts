@@ -35,7 +35,6 @@ export function offloadSwitches(flags: OffloadFlags & { readonly offload: Offloa
 
 /** Where config and leases live. */
 export const STORES = ['etcd', 'static'] as const;
-export type StoreKind = (typeof STORES)[number];
 
 /** How log lines look. */
 export const LOG_FORMATS = ['text', 'json'] as const;

@@ -60,28 +60,20 @@ export function openMonitor(onChange: () => void | Promise<void>, options: Monit
 }
 
 class ToolMonitor implements Monitor {
-  readonly #onChange: () => void | Promise<void>;
+  readonly #calls: PacedCalls;
   readonly #log: Logger;
-  readonly #debounceMs: number;
   readonly #command: readonly string[];
   readonly #isRelevant: (line: string) => boolean;
-  readonly #pauseMaxMs: number;
   #child: ChildProcess | undefined;
   #ended: Promise<void> = Promise.resolve();
-  #debounceTimer: NodeJS.Timeout | undefined;
   #restartTimer: NodeJS.Timeout | undefined;
   #restartMs = RESTART_MIN_MS;
   #isClosed = false;
-  #isPending = false;
-  #isCalling = false;
-  /** No call before this time, of performance.now(). */
-  #pausedUntil = 0;
 
   constructor(onChange: () => void | Promise<void>, options: MonitorOptions) {
-    this.#onChange = onChange;
+    const { debounceMs = DEBOUNCE_MS, pauseMaxMs = PAUSE_MAX_MS } = options;
+    this.#calls = new PacedCalls(onChange, debounceMs, pauseMaxMs);
     this.#log = options.log;
-    this.#debounceMs = options.debounceMs ?? DEBOUNCE_MS;
-    this.#pauseMaxMs = options.pauseMaxMs ?? PAUSE_MAX_MS;
     this.#command = options.command ?? IP_MONITOR;
     const sign = ` dev ${options.devicePrefix ?? 'flannel'}`;
     this.#isRelevant = options.isRelevant ?? ((line) => !line.startsWith('[NEIGH]') || line.includes(sign));
@@ -94,7 +86,7 @@ class ToolMonitor implements Monitor {
 
   async close(): Promise<void> {
     this.#isClosed = true;
-    clearTimeout(this.#debounceTimer);
+    this.#calls.close();
     clearTimeout(this.#restartTimer);
     this.#child?.kill('SIGKILL');
     await this.#ended;
@@ -130,9 +122,9 @@ class ToolMonitor implements Monitor {
     let lastMessage = '';
     createInterface({ input: child.stderr! }).on('line', (line) => {
       lastMessage = line;
-      this.#notifySoon();
+      this.#calls.soon();
     });
-    this.#notifySoon();
+    this.#calls.soon();
     return new Promise((resolve) => {
       child.once('error', (error) => resolve(error.message));
       child.once('close', (status, killedBy) =>
@@ -142,29 +134,54 @@ class ToolMonitor implements Monitor {
   }
 
   #onLine(line: string): void {
-    if (this.#isRelevant(line)) this.#notifySoon();
+    if (this.#isRelevant(line)) this.#calls.soon();
+  }
+}
+
+/** Joins events to one call, never two at once, with a pause after each that grows with what the call took. */
+class PacedCalls {
+  readonly #call: () => void | Promise<void>;
+  readonly #debounceMs: number;
+  readonly #pauseMaxMs: number;
+  #timer: NodeJS.Timeout | undefined;
+  #isClosed = false;
+  #isPending = false;
+  #isCalling = false;
+  /** No call before this time, of performance.now(). */
+  #pausedUntil = 0;
+
+  constructor(call: () => void | Promise<void>, debounceMs: number, pauseMaxMs: number) {
+    this.#call = call;
+    this.#debounceMs = debounceMs;
+    this.#pauseMaxMs = pauseMaxMs;
   }
 
-  #notifySoon(): void {
+  soon(): void {
     this.#isPending = true;
-    if (!this.#isCalling) this.#armCall(Math.max(this.#debounceMs, this.#pausedUntil - performance.now()));
+    if (!this.#isCalling) this.#arm(Math.max(this.#debounceMs, this.#pausedUntil - performance.now()));
   }
 
-  #armCall(delayMs: number): void {
-    if (this.#isClosed || this.#debounceTimer !== undefined) return;
-    this.#debounceTimer = setTimeout(() => void this.#call(), delayMs);
+  /** No call begins any more. */
+  close(): void {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
   }
 
-  async #call(): Promise<void> {
+  #arm(delayMs: number): void {
+    if (this.#isClosed || this.#timer !== undefined) return;
+    this.#timer = setTimeout(() => void this.#run(), delayMs);
+  }
+
+  async #run(): Promise<void> {
     this.#isPending = false;
     this.#isCalling = true;
     const startedAt = performance.now();
-    await this.#onChange();
+    await this.#call();
     const pauseMs = Math.min((performance.now() - startedAt) * PAUSE_FACTOR, this.#pauseMaxMs);
-    this.#debounceTimer = undefined;
+    this.#timer = undefined;
     this.#isCalling = false;
     this.#pausedUntil = performance.now() + pauseMs;
-    if (this.#isPending) this.#armCall(Math.max(this.#debounceMs, pauseMs));
+    if (this.#isPending) this.#arm(Math.max(this.#debounceMs, pauseMs));
   }
 }
 

@@ -7,6 +7,8 @@
 // Not ready (503) is what *this* host cannot do: an error of scope node. A rolling update stops at a node that is not
 // ready, so nothing that one host, or one edit in the store, does to all others may count.
 
+import { groupBy } from './group-by.js';
+
 /** An error: something that was promised does not work. A warning: it works, and somebody should look. */
 export type Severity = 'error' | 'warning';
 
@@ -205,6 +207,18 @@ export function conditionOfMany(
   return condition(code, more > 0 ? `${named}; and ${more} more` : named, count);
 }
 
+/** One condition for each code, in the order in which the codes are met first. */
+export function conditionsOf(faults: Iterable<Pick<Condition, 'code' | 'text'>>): Condition[] {
+  return Array.from(
+    groupBy(faults, ({ code }) => code),
+    ([code, ofCode]) =>
+      conditionOfMany(
+        code,
+        ofCode.map(({ text }) => text),
+      ),
+  );
+}
+
 /**
  * The conditions of one part. The code that meets a fault holds it under its subject, and the code that finds it over
  * releases it. /readyz lists exactly these, and the log says each of them once (ops/health.ts), so a part needs neither
@@ -236,13 +250,7 @@ export class Conditions {
 
   /** One condition for each code. */
   list(): readonly Condition[] {
-    const texts = new Map<ConditionCode, string[]>();
-    for (const { code, text } of this.#held.values()) {
-      const known = texts.get(code);
-      if (known === undefined) texts.set(code, [text]);
-      else known.push(text);
-    }
-    return Array.from(texts, ([code, list]) => conditionOfMany(code, list));
+    return conditionsOf(this.#held.values());
   }
 }
 

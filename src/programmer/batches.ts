@@ -1,5 +1,6 @@
 // Runs steps in their order, in as few batches as possible.
 
+import { groupBy } from '../core/group-by.js';
 import { meansGone } from '../kernel/ip.js';
 import type { Kernel } from '../kernel/kernel.js';
 import { lineOf, placeOf, type Step } from './diff.js';
@@ -17,10 +18,10 @@ export interface RefusedStep {
 export async function performSteps(kernel: Kernel, steps: readonly Step[]): Promise<RefusedStep[]> {
   const refused: RefusedStep[] = [];
   const failed = new Set<string>();
-  for (const ofPlace of group(steps, placeOf)) {
+  for (const ofPlace of inOrder(steps, placeOf)) {
     const due = ofPlace.filter(({ peer }) => peer === undefined || !failed.has(peer));
     await Promise.all(
-      group(due, ({ object }) => object.kind.tool).map(async (batch) => {
+      inOrder(due, ({ object }) => object.kind.tool).map(async (batch) => {
         const { tool } = batch[0].object.kind;
         for (const { index, message } of await kernel.perform(tool, batch.map(lineOf))) {
           const step = batch[index];
@@ -35,12 +36,6 @@ export async function performSteps(kernel: Kernel, steps: readonly Step[]): Prom
 }
 
 /** Groups of equal `keyOf`, in the order of that; within a group the order stays. */
-function group<K extends string | number>(steps: readonly Step[], keyOf: (step: Step) => K): Step[][] {
-  const groups = new Map<K, Step[]>();
-  for (const step of steps) {
-    const known = groups.get(keyOf(step));
-    if (known === undefined) groups.set(keyOf(step), [step]);
-    else known.push(step);
-  }
-  return [...groups].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, members]) => members);
+function inOrder<K extends string | number>(steps: readonly Step[], keyOf: (step: Step) => K): Step[][] {
+  return [...groupBy(steps, keyOf)].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, members]) => members);
 }

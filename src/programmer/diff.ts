@@ -2,6 +2,7 @@
 //
 // Invariant: nothing is removed that a peer claims, and nothing that neither we nor flanneld in our place have made.
 
+import { groupBy } from '../core/group-by.js';
 import {
   type HeldObject,
   type KernelObject,
@@ -102,14 +103,6 @@ export function diffKernel(
 }
 
 function groupByKey(held: readonly HeldObject[]): Map<ObjectKind, Map<ObjectKey, HeldObject[]>> {
-  const groups = new Map<ObjectKind, Map<ObjectKey, HeldObject[]>>();
-  for (const one of held) {
-    const { kind, key } = one.object;
-    const ofKind = groups.get(kind) ?? new Map<ObjectKey, HeldObject[]>();
-    groups.set(kind, ofKind);
-    const known = ofKind.get(key);
-    if (known === undefined) ofKind.set(key, [one]);
-    else known.push(one);
-  }
-  return groups;
+  const byKind = groupBy(held, ({ object }) => object.kind);
+  return new Map(Array.from(byKind, ([kind, ofKind]) => [kind, groupBy(ofKind, ({ object }) => object.key)]));
 }

@@ -1,6 +1,6 @@
 // The peers of a kernel mode: what each needs, what of it is to be programmed, and how it is shown.
 
-import { type Condition, type ConditionCode, conditionOfMany } from '../core/conditions.js';
+import { type Condition, conditionsOf } from '../core/conditions.js';
 import type { Peer } from '../lease/lease.js';
 import { formatIpv4 } from '../net/ipv4.js';
 import { formatPrefix } from '../net/prefix.js';
@@ -121,22 +121,17 @@ export class Peers {
 
   /** `shadows`: peers whose packets, all or some, another route takes. */
   conditions(shadows: readonly string[]): Condition[] {
-    const texts = new Map<ConditionCode, string[]>();
-    if (shadows.length > 0) texts.set('peer-route-conflict', [...shadows]);
-    let hasDone = false;
-    for (const record of this.#records.values()) {
-      hasDone ||= record.done !== undefined;
-      const fault = record.fault();
-      if (fault === undefined) continue;
-      const known = texts.get(fault.code);
-      if (known === undefined) texts.set(fault.code, [fault.text]);
-      else known.push(fault.text);
-    }
-    return Array.from(texts, ([code, list]) => {
-      // When the kernel refuses every peer, the fault is not the peers'.
-      const isOurs = code === 'peer-unprogrammed' && !hasDone;
-      return conditionOfMany(isOurs ? 'kernel-unprogrammed' : code, list);
-    });
+    const records = this.all();
+    const faults = records.flatMap((record) => record.fault() ?? []);
+    // When the kernel refuses every peer, the fault is not the peers'.
+    const isOurs = records.every(({ done }) => done === undefined);
+    return conditionsOf([
+      ...shadows.map((text) => ({ code: 'peer-route-conflict' as const, text })),
+      ...faults.map(({ code, text }) => ({
+        code: isOurs && code === 'peer-unprogrammed' ? ('kernel-unprogrammed' as const) : code,
+        text,
+      })),
+    ]);
   }
 
   counts(): Record<PeerStateName, number> {

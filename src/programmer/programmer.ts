@@ -9,6 +9,7 @@
 
 import { type Condition, condition, isPermission } from '../core/conditions.js';
 import { OverlayError } from '../core/errors.js';
+import { groupBy } from '../core/group-by.js';
 import type { Logger } from '../core/log.js';
 import type { MetricFamily } from '../core/metric.js';
 import { type Clock, MONOTONIC_CLOCK } from '../core/waiting.js';
@@ -265,7 +266,10 @@ export class PeerProgrammer implements Runner {
     lookups: readonly (RouteLookup | undefined)[],
     routes: readonly HeldRoute[],
   ): PeerRecord[] {
-    const current = byPrefix(routes);
+    const current = groupBy(
+      routes.map(({ route }) => route),
+      ({ prefix }) => prefixKey(prefix),
+    );
     const verdicts = new Map<PeerRecord, Verdict>();
     listed.forEach((record, index) => {
       if (!this.#peers.has(record)) return;
@@ -329,15 +333,4 @@ export class PeerProgrammer implements Runner {
         this.#counters.repaired(name, 1);
     }
   }
-}
-
-function byPrefix(routes: readonly HeldRoute[]): ReadonlyMap<number, readonly Route[]> {
-  const groups = new Map<number, Route[]>();
-  for (const { route } of routes) {
-    const key = prefixKey(route.prefix);
-    const known = groups.get(key);
-    if (known === undefined) groups.set(key, [route]);
-    else known.push(route);
-  }
-  return groups;
 }

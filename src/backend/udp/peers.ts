@@ -1,7 +1,7 @@
 // The peers of the udp mode: who has a row in the route table, who is refused and why, how large a packet may be on the
 // way to each, and what each has sent and received.
 
-import { type Condition, type ConditionCode, conditionOfMany } from '../../core/conditions.js';
+import { type Condition, conditionsOf } from '../../core/conditions.js';
 import type { Logger } from '../../core/log.js';
 import type { RouteTable } from '../../dataplane/route-table.js';
 import type { Peer, PeerDiff } from '../../lease/lease.js';
@@ -137,15 +137,11 @@ export class UdpPeers {
   }
 
   conditions(): readonly Condition[] {
-    const refusals = new Map<ConditionCode, string[]>();
-    for (const { peer, code, reason } of this.#refused.values()) {
-      const text = `lease ${formatPrefix(peer.subnets.v4)}: ${reason}`;
-      const { condition } = PEER_REFUSALS[code];
-      const texts = refusals.get(condition);
-      if (texts === undefined) refusals.set(condition, [text]);
-      else texts.push(text);
-    }
-    return Array.from(refusals, ([code, texts]) => conditionOfMany(code, texts));
+    const refusals = Array.from(this.#refused.values(), ({ peer, code, reason }) => ({
+      code: PEER_REFUSALS[code].condition,
+      text: `lease ${formatPrefix(peer.subnets.v4)}: ${reason}`,
+    }));
+    return conditionsOf(refusals);
   }
 
   status(): readonly PeerDetail[] {

@@ -5,6 +5,7 @@
 // All is stopped in the reverse order. An overlay chooses the interface to the other hosts by itself, since it must be
 // one that no lease of its network may hold.
 
+import { messageOf } from './core/errors.js';
 import type { Flags } from './config/flags.js';
 import { ClosingStack } from './core/closing.js';
 import { makesUnready } from './core/conditions.js';
@@ -196,7 +197,7 @@ class Daemon {
       this.#closing.add('control socket', await openControlSocket(controlSocket, served));
     } catch (error) {
       // An operator's view is no reason not to forward.
-      const why = error instanceof Error ? error.message : String(error);
+      const why = messageOf(error);
       log.warn(`${why}; the program twill cannot ask this daemon`);
     }
   }

@@ -7,6 +7,7 @@
 // Not ready (503) is what *this* host cannot do: an error of scope node. A rolling update stops at a node that is not
 // ready, so nothing that one host, or one edit in the store, does to all others may count.
 
+import { messageOf } from './errors.js';
 import { groupBy } from './group-by.js';
 
 /** An error: something that was promised does not work. A warning: it works, and somebody should look. */
@@ -264,7 +265,7 @@ const REFUSED = /Operation not permitted|Permission denied|must be root|EPERM|EA
 
 /** Whether the kernel, or a program that asked it, refused for lack of a capability. */
 export function isPermission(error: unknown): boolean {
-  return REFUSED.test(error instanceof Error ? error.message : String(error));
+  return REFUSED.test(messageOf(error));
 }
 
 /** The conditions as a Markdown table. */

@@ -35,6 +35,11 @@ export class OverlayError extends Error {
   }
 }
 
+/** What `error`, which may be anything that was thrown, says of itself. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 /** The codes as a Markdown table. */
 export function errorsMarkdown(): string {
   const rows = Object.entries(ERROR_CODES).map(([code, meaning]) => `| \`${code}\` | ${meaning} |`);

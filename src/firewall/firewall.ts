@@ -10,7 +10,7 @@
 import { type Condition, Conditions, isPermission } from '../core/conditions.js';
 import { ip, ROUTE_PROTOCOL } from '../kernel/ip.js';
 import { listRoutes } from '../kernel/route.js';
-import { OverlayError } from '../core/errors.js';
+import { messageOf, OverlayError } from '../core/errors.js';
 import { formatPrefix, type Prefix, prefixCovers, prefixEquals } from '../net/prefix.js';
 import { ChainKeeper, probeIptables } from './iptables.js';
 import { deleteTable, hasNft, printTable } from './nft.js';
@@ -189,7 +189,7 @@ export class Firewall {
       return result;
     } catch (error) {
       if (this.#closing.signal.aborted) return undefined;
-      const message = error instanceof Error ? error.message : String(error);
+      const message = messageOf(error);
       const known = this.#failures.get(what);
       const attempts = this.#hasInstalled ? (known?.attempts ?? 0) + 1 : SHOWN_AFTER;
       if (known?.message !== message) this.#options.log.error({ err: error, what }, 'firewall part failed');

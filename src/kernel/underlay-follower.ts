@@ -1,6 +1,7 @@
 // Follows the external interface while the daemon runs: looks at it, chooses it anew when it is gone, and hands each
 // change on until it is taken. underlay-watch.ts says what counts as a change.
 
+import { messageOf } from '../core/errors.js';
 import { type Condition, condition } from '../core/conditions.js';
 import type { Logger } from '../core/log.js';
 import { formatIpv4 } from '../net/ipv4.js';
@@ -72,7 +73,7 @@ export class UnderlayFollower {
       this.#fault = fault === undefined ? undefined : condition('interface-down', fault);
       return { isDone: true, againInMs };
     } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
+      const why = messageOf(error);
       this.#fault = condition('interface-down', `${fault ?? `external interface ${name}`}: ${why}`);
       return { isDone: false, againInMs };
     }

@@ -2,6 +2,7 @@
 // says which conditions hold when somebody looks. /readyz, /metrics, /status, systemd's STATUS= and the log all come
 // from look(), so they cannot disagree.
 
+import { messageOf } from '../core/errors.js';
 import {
   type Condition,
   type ConditionCode,
@@ -111,7 +112,7 @@ function askSafely(ask: () => readonly Condition[]): readonly Condition[] {
   try {
     return ask();
   } catch (error) {
-    return [condition('health-failed', error instanceof Error ? error.message : String(error))];
+    return [condition('health-failed', messageOf(error))];
   }
 }
 

@@ -1,5 +1,6 @@
 // What the own lease says of this host, which follows its public IP under the same subnet.
 
+import { messageOf } from '../core/errors.js';
 import { type Condition, condition } from '../core/conditions.js';
 import type { Ipv4LeaseHost } from '../lease/lease.js';
 import { formatIpv4, type Ipv4 } from '../net/ipv4.js';
@@ -71,7 +72,7 @@ export class OwnHost {
           if (this.#publishing === publicIp) this.#host = host;
           this.#fault = undefined;
         },
-        (error: unknown) => (this.#fault = error instanceof Error ? error.message : String(error)),
+        (error: unknown) => (this.#fault = messageOf(error)),
       )
       .finally(() => {
         if (this.#publishing !== publicIp) return; // the address changed once more meanwhile

@@ -3,6 +3,7 @@
 //   event ─► soon() ─ idle ────► run ─► another event meanwhile? ─ yes ─► run once more
 //                   └ running ─► noted
 
+import { messageOf } from '../core/errors.js';
 import { type Condition, condition, isPermission } from '../core/conditions.js';
 import type { Logger } from '../core/log.js';
 
@@ -68,7 +69,7 @@ export class ReconcileLoop {
       this.#fault = undefined;
       log.debug({ ms: Math.round(performance.now() - startedMs) }, 'kernel compared');
     } catch (error) {
-      const text = `cannot repair the kernel state: ${error instanceof Error ? error.message : String(error)}`;
+      const text = `cannot repair the kernel state: ${messageOf(error)}`;
       if (text !== this.#fault?.text) log.error(text);
       this.#fault = { text, attempts: (this.#fault?.attempts ?? 0) + 1 };
     }

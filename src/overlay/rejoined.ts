@@ -11,7 +11,7 @@
 // restart, since it comes to all hosts at once.
 
 import { type Condition, condition } from '../core/conditions.js';
-import { OverlayError } from '../core/errors.js';
+import { messageOf, OverlayError } from '../core/errors.js';
 import type { Logger } from '../core/log.js';
 import type { MetricFamily } from '../core/metric.js';
 import type { Ipv4LeaseHost } from '../lease/lease.js';
@@ -113,7 +113,7 @@ export class RejoinedMembership implements Membership {
       membership.watch(this.#noticing(listener));
     } catch (error) {
       if (this.#until.aborted) return;
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       const message = `Own lease lost while the store was away: ${reason}`;
       listener.onOwnLeaseLost(new OverlayError('E_LEASE_LOST', message, { cause: error }));
     }

@@ -2,6 +2,7 @@
 // what belongs there. A file that is deleted is written again at once; one that somebody else writes over, at most
 // every ten seconds, so that two daemons on one file do not fight at full speed.
 
+import { messageOf } from '../core/errors.js';
 import { type FSWatcher, watch } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
@@ -104,7 +105,7 @@ export class SubnetFileKeeper {
       this.#conditions.release('subnet-file');
       if (!this.#isClosed) this.#watch();
     } catch (error) {
-      this.#conditions.hold('subnet-file', error instanceof Error ? error.message : String(error));
+      this.#conditions.hold('subnet-file', messageOf(error));
     }
   }
 

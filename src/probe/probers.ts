@@ -1,6 +1,7 @@
 // Both probers over one socket: the path to a peer's public IP, and the echo inside the overlay. Without the capability
 // there are none, and everything else works as it does with them.
 
+import { messageOf } from '../core/errors.js';
 import { randomBytes } from 'node:crypto';
 import { type Condition, condition, conditionOfMany, NAMED } from '../core/conditions.js';
 import type { MetricFamily } from '../core/metric.js';
@@ -73,7 +74,7 @@ export class Probers<Lease> {
       path.start();
       overlay.start();
     } catch (error) {
-      this.#whyOff = `path probes are off: ${error instanceof Error ? error.message : String(error)}`;
+      this.#whyOff = `path probes are off: ${messageOf(error)}`;
       this.#isFaulty = true;
     }
   }

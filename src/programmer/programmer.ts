@@ -8,7 +8,7 @@
 // A peer the kernel refuses is retried alone, with a delay that doubles from 200 ms to 30 s; the others do not wait.
 
 import { type Condition, condition, isPermission } from '../core/conditions.js';
-import { OverlayError } from '../core/errors.js';
+import { messageOf, OverlayError } from '../core/errors.js';
 import { groupBy } from '../core/group-by.js';
 import type { Logger } from '../core/log.js';
 import type { MetricFamily } from '../core/metric.js';
@@ -169,7 +169,7 @@ export class PeerProgrammer implements Runner {
   }
 
   failed(error: unknown, attempts: number): void {
-    const message = error instanceof Error ? error.message : String(error);
+    const message = messageOf(error);
     if (this.#runFailure?.message !== message)
       this.#log.error({ err: error }, 'cannot program the kernel, retrying');
     this.#runFailure = { message, attempts };

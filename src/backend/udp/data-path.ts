@@ -4,6 +4,7 @@
 //
 // open, close and reconcile must not run beside each other: the owner runs them one after the other (`run`).
 
+import { messageOf } from '../../core/errors.js';
 import { type Condition, condition, conditionOfMany } from '../../core/conditions.js';
 import type { Logger } from '../../core/log.js';
 import type { MetricFamily } from '../../core/metric.js';
@@ -288,8 +289,4 @@ export class DataPath {
   get #mtuBytes(): number {
     return this.#iface.mtuBytes - UDP_OVERHEAD_BYTES;
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -3,7 +3,7 @@
 // etcd3 turns gRPC statuses into classes and keeps the text; etcd says most things in the text alone ("etcdserver: …").
 // So the kind is read from the text first and from the class second. Every TLS failure arrives as "unavailable".
 
-import { OverlayError } from '../../core/errors.js';
+import { messageOf, OverlayError } from '../../core/errors.js';
 
 export type FaultKind =
   | 'unreachable' // no connection, or it broke
@@ -147,7 +147,7 @@ export function toFault(error: unknown, action: string, endpoint: string): EtcdF
 
 // gRPC puts several lines and notes into one message; the first sentence with the socket error is what helps.
 function shortText(error: unknown): string {
-  const text = error instanceof Error ? error.message : String(error);
+  const text = messageOf(error);
   const last = /Last error: (.*?)(?:\. Resolution note:|$)/s.exec(text)?.[1];
   return (
     (last ?? text)

@@ -16,7 +16,7 @@ import type { Ipv4 } from '../net/ipv4.js';
 import type { Prefix } from '../net/prefix.js';
 import type { Logger } from '../core/log.js';
 import type { Part } from '../core/part.js';
-import type { BackendPeerStatus, ModeStatus } from '../ops/status.js';
+import type { ModeStatus, PeerDetail } from '../ops/status.js';
 
 /** What a backend has done to the host beside its objects in the kernel; passed in, as the kernel is. */
 export interface HostServices {
@@ -88,9 +88,6 @@ export interface Backend extends Part<ModeStatus> {
   /** Idempotent; leaves in the kernel what the mode promises to keep (see docs/lifecycle.md). */
   close(): Promise<void>;
 }
-
-/** One peer as /status shows it, with the id of its lease. */
-export type PeerDetail = BackendPeerStatus & { readonly id: string };
 
 /** What a mode's folder exports. */
 export interface BackendMode {

@@ -222,6 +222,9 @@ export type BackendPeerStatus = PeerState & {
   readonly vtepMac?: string;
 };
 
+/** The same, with the id of its lease. */
+export type PeerDetail = BackendPeerStatus & { readonly id: string };
+
 export type PeerStatus = BackendPeerStatus & {
   /** Between the public IPs, outside the overlay; absent before anything is known. */
   readonly path?: PathStatus;

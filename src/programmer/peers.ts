@@ -4,13 +4,10 @@ import { type Condition, conditionsOf } from '../core/conditions.js';
 import type { Peer } from '../lease/lease.js';
 import { formatIpv4 } from '../net/ipv4.js';
 import { formatPrefix } from '../net/prefix.js';
-import type { BackendPeerStatus, PeerRefusalCode } from '../ops/status.js';
+import type { BackendPeerStatus, PeerDetail, PeerRefusalCode } from '../ops/status.js';
 import { Claims } from './claims.js';
 import type { KernelObject, PeerRefusal } from './objects.js';
 import { isRefusal, PeerRecord } from './peer.js';
-
-/** A peer as a backend shows it, with the id of its lease. */
-export type PeerDetail = BackendPeerStatus & { readonly id: string };
 
 export type PeerStateName = 'programmed' | 'waiting' | 'failed' | PeerRefusalCode;
 

@@ -17,13 +17,13 @@ import type { Kernel } from '../kernel/kernel.js';
 import type { Route, RouteLookup } from '../kernel/route.js';
 import type { Peer, PeerDiff } from '../lease/lease.js';
 import { formatPrefix, type Prefix, prefixKey } from '../net/prefix.js';
-import type { BackendPeerStatus } from '../ops/status.js';
+import type { BackendPeerStatus, PeerDetail } from '../ops/status.js';
 import { performSteps } from './batches.js';
 import { diffKernel, diffPeer, dropObjects, type Step } from './diff.js';
 import { PeerCounters } from './metrics.js';
 import { findConflict, type HeldRoute, type KernelObject, type ObjectKind, ROUTE } from './objects.js';
 import type { PeerRecord } from './peer.js';
-import { type PeerDetail, Peers, type Verdict } from './peers.js';
+import { Peers, type Verdict } from './peers.js';
 import { type Runner, Runs } from './runs.js';
 import { findShadows } from './shadows.js';
 

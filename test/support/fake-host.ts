@@ -1,7 +1,7 @@
 // A host without a kernel: what an overlay opens on it, in which order, and what is open now. Each step can be held up.
 
-import type { Backend, BackendContext, PeerDetail } from '../../src/backend/backend.js';
-import type { UdpStatus } from '../../src/ops/status.js';
+import type { Backend, BackendContext } from '../../src/backend/backend.js';
+import type { PeerDetail, UdpStatus } from '../../src/ops/status.js';
 import { type Condition, condition } from '../../src/core/conditions.js';
 import type { Link } from '../../src/kernel/link.js';
 import type { ExternalInterface } from '../../src/kernel/underlay.js';

@@ -7,7 +7,7 @@
 //
 // Host N owns 10.5.N.0/24; its container has 10.5.N.2, the host end of the veth 10.5.N.1.
 
-import type { PeerDetail } from '../../src/backend/backend.js';
+import type { PeerDetail } from '../../src/ops/status.js';
 import type { ModeStatus } from '../../src/ops/status.js';
 import { execFile, spawn } from 'node:child_process';
 import type { ChildProcess, SpawnOptions } from 'node:child_process';

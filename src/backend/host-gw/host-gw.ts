@@ -11,13 +11,13 @@ import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
 import type { Prefix } from '../../net/prefix.js';
 import { PeerProgrammer } from '../../programmer/programmer.js';
 import { backendMode } from '../backend.js';
-import type { Backend, BackendContext, ExternalInterface, PeerDetail } from '../backend.js';
+import type { Backend, BackendContext, ExternalInterface } from '../backend.js';
 import type { RouteLookup } from '../../kernel/route.js';
 import { leaseBackend, type LeaseBackend, type Peer, type PeerDiff } from '../../lease/lease.js';
 import { type KernelObject, RouteObject } from '../../programmer/objects.js';
 import type { Verdict } from '../../programmer/peers.js';
 import type { MetricFamily } from '../../core/metric.js';
-import type { BackendPeerStatus, HostGwStatus } from '../../ops/status.js';
+import type { BackendPeerStatus, HostGwStatus, PeerDetail } from '../../ops/status.js';
 
 /** The host-gw mode. open() throws OverlayError E_BACKEND behind NAT. */
 export const HOST_GW = backendMode({

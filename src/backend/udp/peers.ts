@@ -7,8 +7,7 @@ import type { RouteTable } from '../../dataplane/route-table.js';
 import type { Peer, PeerDiff } from '../../lease/lease.js';
 import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
 import { formatPrefix } from '../../net/prefix.js';
-import { PEER_REFUSALS, type PeerRefusalCode } from '../../ops/status.js';
-import type { PeerDetail } from '../backend.js';
+import { PEER_REFUSALS, type PeerDetail, type PeerRefusalCode } from '../../ops/status.js';
 import { PathMtus } from './path-mtus.js';
 import { PeerTraffic, type Traffic } from './traffic.js';
 

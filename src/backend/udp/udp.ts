@@ -30,9 +30,9 @@ import { leaseBackend, type LeaseBackend, type Peer, type PeerDiff } from '../..
 import type { Ipv4 } from '../../net/ipv4.js';
 import { UDP_OVERHEAD_BYTES } from '../../net/mtu.js';
 import type { Prefix } from '../../net/prefix.js';
-import type { UdpStatus } from '../../ops/status.js';
+import type { PeerDetail, UdpStatus } from '../../ops/status.js';
 import { backendMode } from '../backend.js';
-import type { Backend, BackendContext, ExternalInterface, PeerDetail } from '../backend.js';
+import type { Backend, BackendContext, ExternalInterface } from '../backend.js';
 import { parseUdpBackend } from './config.js';
 import { counterFamilies } from './counters.js';
 import { DataPath, type Opener } from './data-path.js';

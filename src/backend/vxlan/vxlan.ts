@@ -14,14 +14,14 @@ import type { Prefix } from '../../net/prefix.js';
 import { PeerProgrammer } from '../../programmer/programmer.js';
 import { VxlanDevice } from './device.js';
 import { backendMode } from '../backend.js';
-import type { Backend, BackendContext, ExternalInterface, Guard, PeerDetail } from '../backend.js';
+import type { Backend, BackendContext, ExternalInterface, Guard } from '../backend.js';
 import type { VxlanConfig } from './config.js';
 import type { RouteLookup } from '../../kernel/route.js';
 import { leaseBackend, type LeaseBackend, type Peer, type PeerDiff } from '../../lease/lease.js';
 import { type KernelObject, RouteObject } from '../../programmer/objects.js';
 import type { Verdict } from '../../programmer/peers.js';
 import { FdbObject, NeighbourObject, TUNNEL_KINDS } from './objects.js';
-import type { BackendPeerStatus, VxlanStatus } from '../../ops/status.js';
+import type { BackendPeerStatus, PeerDetail, VxlanStatus } from '../../ops/status.js';
 import type { MetricFamily } from '../../core/metric.js';
 
 /** The vxlan mode. open() throws OverlayError E_CONFIG when an MTU does not fit. */

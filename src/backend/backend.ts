@@ -52,6 +52,8 @@ export interface BackendContext {
 /** As a Part it gives its piece of the status document, but for the peers. */
 export interface Backend extends Part<ModeStatus> {
   readonly type: ModeStatus['type'];
+  /** The device that carries the overlay, where the mode has one of its own. */
+  readonly device: string | undefined;
   /** What the lease must publish. May create what it takes to know that (vxlan: the device and its MAC). */
   publish(): Promise<LeaseBackend>;
   /** Makes the device and routes for the own subnet. Resolves when packets can flow. */

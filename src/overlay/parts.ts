@@ -109,16 +109,10 @@ function hostConditions({
 }: OverlayProgress): readonly Condition[] {
   if (phase !== undefined || own === undefined || backend === undefined) return [];
   return surroundings.checkHost({
-    device: deviceOf(backend),
+    device: backend.device,
     ownSubnet: own.subnet,
     usesIptables: firewall?.usesNft !== true,
   });
-}
-
-/** The device of the overlay, which the host-gw mode has not. */
-function deviceOf(backend: Backend): string | undefined {
-  const status = backend.status();
-  return status.type === 'host-gw' ? undefined : status.device;
 }
 
 export function overlayMetrics(overlay: OverlayProgress): readonly MetricFamily[] {

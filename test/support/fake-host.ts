@@ -113,6 +113,7 @@ export class FakeHost {
 /** Holds the peers that it is told of, as a backend without a kernel would. */
 export class FakeBackend implements Backend {
   readonly type = 'udp';
+  readonly device = 'fake0';
   readonly context: HostContext;
   readonly peers = new Map<string, Peer>();
   /** How often it was told of peers. */
@@ -175,7 +176,7 @@ export class FakeBackend implements Backend {
   status(): UdpStatus {
     const { sourceCheck, queues } = this.context;
     const mtuBytes = this.iface.mtuBytes - OVERHEAD_BYTES;
-    return { type: 'udp', device: 'fake0', port: 8285, mtuBytes, sourceCheck, queues };
+    return { type: 'udp', device: this.device, port: 8285, mtuBytes, sourceCheck, queues };
   }
 
   peerStatus(): PeerDetail[] {

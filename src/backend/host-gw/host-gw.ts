@@ -27,6 +27,7 @@ export const HOST_GW = backendMode({
 
 class HostGwBackend implements Backend {
   readonly type = 'host-gw' as const;
+  readonly device = undefined;
   readonly #kernel: Kernel;
   readonly #programmer: PeerProgrammer;
   #iface: ExternalInterface;

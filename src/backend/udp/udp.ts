@@ -106,6 +106,10 @@ export class UdpBackend implements Backend {
     });
   }
 
+  get device(): string {
+    return this.#device.name;
+  }
+
   async publish(): Promise<LeaseBackend> {
     const uplink = await this.#context.kernel.links.find(this.#iface.name);
     if (uplink !== undefined) checkUplinkNetwork(this.#context.config.network, uplink);

@@ -84,6 +84,10 @@ class VxlanBackend implements Backend {
     });
   }
 
+  get device(): string {
+    return this.#device.name;
+  }
+
   async publish(): Promise<LeaseBackend> {
     const { name } = this.#device;
     if (!(await this.#context.holdDevice(name)))

@@ -2,15 +2,13 @@
 //
 //   waiting → programmed | failed (tried again, alone) | refused (looked at again in every full run)
 
-import { Backoff } from '../core/waiting.js';
+import type { Backoff } from '../core/waiting.js';
 import type { ConditionCode } from '../core/conditions.js';
 import type { Peer } from '../lease/lease.js';
 import { formatPrefix } from '../net/prefix.js';
 import { PEER_REFUSALS, type PeerState } from '../ops/status.js';
 import type { KernelObject, PeerRefusal } from './objects.js';
-
-const RETRY_MIN_MS = 200;
-const RETRY_MAX_MS = 30_000;
+import { retryBackoff } from './retry.js';
 
 /** The kernel refused something of a peer. */
 interface Failure {
@@ -89,7 +87,7 @@ export class PeerRecord {
 
   /** Notes that the kernel refused something. True for the first of several refusals in a row. */
   fail(message: string, nowMs: number, random: () => number): boolean {
-    const backoff = this.#failure?.backoff ?? new Backoff(RETRY_MIN_MS, RETRY_MAX_MS, random);
+    const backoff = this.#failure?.backoff ?? retryBackoff(random);
     const isFirst = this.#failure === undefined;
     this.#failure = { message, backoff, retryAtMs: nowMs + backoff.next() };
     this.#done = undefined;

@@ -4,10 +4,8 @@
 // that is missing or a device that is refused, is tried again as a full run, with a delay that doubles from 200 ms to
 // 30 s.
 
-import { Backoff, type Clock } from '../core/waiting.js';
-
-const RETRY_MIN_MS = 200;
-const RETRY_MAX_MS = 30_000;
+import type { Backoff, Clock } from '../core/waiting.js';
+import { retryBackoff } from './retry.js';
 
 /** The owner of the runs, which does the work of each. */
 export interface Runner {
@@ -38,7 +36,7 @@ export class Runs {
   constructor(runner: Runner, clock: Clock, random: () => number) {
     this.#runner = runner;
     this.#clock = clock;
-    this.#backoff = new Backoff(RETRY_MIN_MS, RETRY_MAX_MS, random);
+    this.#backoff = retryBackoff(random);
   }
 
   /** Begins with a full run, which does what was asked for before. */

@@ -6,6 +6,7 @@
 import { Worker } from 'node:worker_threads';
 import type { SourceCheck } from '../config/options.js';
 import { OverlayError } from '../core/errors.js';
+import { withinTime } from '../core/waiting.js';
 import type { PathMtuEvent } from '../native/arena.js';
 import { native } from '../native/native.js';
 import type { Ipv4 } from '../net/ipv4.js';
@@ -90,11 +91,7 @@ export class Workers {
 
   /** Waits until all workers have ended, or as long as that. */
   async #allEnd(timeoutMs: number): Promise<void> {
-    if (this.#running.size === 0) return;
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, timeoutMs)));
-    await Promise.race([Promise.all(this.#ends()), late]);
-    clearTimeout(timer);
+    await withinTime(Promise.all(this.#ends()), timeoutMs);
   }
 
   async #spawn(queue: number, direction: Direction): Promise<void> {

@@ -13,7 +13,7 @@
 
 import type { NetworkConfig } from '../config/network-config.js';
 import { OverlayError } from '../core/errors.js';
-import { MONOTONIC_CLOCK, sleep } from '../core/waiting.js';
+import { MONOTONIC_CLOCK, sleep, withinTime } from '../core/waiting.js';
 import type { Logger } from '../core/log.js';
 import type { Ipv4 } from '../net/ipv4.js';
 import type { CachedTable, LeaseStore, StoredNetwork } from '../store/store.js';
@@ -54,7 +54,7 @@ export async function firstConfig(
       why = 'the network config in the store is invalid';
       return undefined;
     });
-    const answer = await (saved === undefined ? usable : withinTime(usable));
+    const answer = await (saved === undefined ? usable : withinTime(usable, ANSWER_MS));
     if (answer !== undefined) return answered(answer);
   }
   const table = saved?.table();
@@ -92,16 +92,6 @@ function fromTable(table: CachedTable, asking: Asking): FirstConfig {
     config: table.config,
     network: async (publicIp) => answer ?? (isOurs(publicIp) ? network : await stored(signal)),
   };
-}
-
-async function withinTime<T>(reading: Promise<T>): Promise<T | undefined> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<undefined>((resolve) => (timer = setTimeout(() => resolve(undefined), ANSWER_MS)));
-  try {
-    return await Promise.race([reading, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /**

@@ -5,6 +5,7 @@
 
 import { lookup } from 'node:dns/promises';
 import { connect, isIP } from 'node:net';
+import { withinTime } from '../../core/waiting.js';
 import type { Endpoint } from './endpoints.js';
 
 /** Addresses of a name. Rejects when it has none. */
@@ -37,19 +38,8 @@ async function tryEndpoint(target: string, timeoutMs: number, resolve: Resolve):
   const host = target.slice(0, colon).replace(/^\[(.*)\]$/, '$1');
   const port = Number(target.slice(colon + 1));
   const addresses = isIP(host) === 0 ? await withinTime(resolve(host), RESOLVE_MS) : [host];
+  if (addresses === undefined) throw new Error(`${host} is not resolved within ${RESOLVE_MS} ms`);
   await Promise.any(addresses.map((address) => tryConnect(address, port, timeoutMs)));
-}
-
-async function withinTime<T>(promise: Promise<T>, timeoutMs: number): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new Error('timeout')), timeoutMs);
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 function tryConnect(host: string, port: number, timeoutMs: number): Promise<void> {

@@ -350,6 +350,19 @@ export class FakeKernel implements Kernel {
   }
 }
 
+/** The addresses that a device has when one of them is about to be deleted, from now on. */
+export function addressesAtDeletions(kernel: FakeKernel): string[] {
+  const seen: string[] = [];
+  const former = { ...kernel.links };
+  Object.assign(kernel.links, {
+    deleteAddress: (name: string, address: Prefix) => {
+      seen.push((kernel.link(name)?.addresses ?? []).map(formatPrefix).join(' '));
+      return former.deleteAddress(name, address);
+    },
+  });
+  return seen;
+}
+
 function isSelected(route: Route, { within, exact, device, protocol }: RouteSelector): boolean {
   return (
     (within === undefined || prefixCovers(within, route.prefix)) &&

@@ -179,15 +179,16 @@ export class UdpDevice {
     const { links } = this.#context.kernel;
     const own = { address: ownSubnet.address, length: 32 };
     // The alias says which address is ours: it lives as long as the device, over restarts with another subnet.
-    // Addresses that somebody else has put there stay.
-    const former = parseMark(link.alias)?.address;
-    if (former !== undefined && !prefixEquals(former, own)) await links.deleteAddress(this.#name, former);
-    const alias = formatMark(this.#context.config.network, own);
-    if (link.alias !== alias) await links.set(this.#name, { alias });
+    // Addresses that somebody else has put there stay. The own one comes first: with the last address of a device the
+    // kernel takes its routes away.
     if (!link.addresses.some((known) => prefixEquals(known, own))) {
       await links.addAddress(this.#name, own);
       repaired('address', `the address ${formatPrefix(own)} was missing`);
     }
+    const former = parseMark(link.alias)?.address;
+    if (former !== undefined && !prefixEquals(former, own)) await links.deleteAddress(this.#name, former);
+    const alias = formatMark(this.#context.config.network, own);
+    if (link.alias !== alias) await links.set(this.#name, { alias });
     if (link.isUp && link.mtuBytes === mtuBytes && link.txQueueLength === TX_QUEUE_LENGTH) return;
     await links.set(this.#name, { mtuBytes, txQueueLength: TX_QUEUE_LENGTH, isUp: true });
     repaired(

@@ -209,21 +209,19 @@ export class VxlanDevice {
 
   /** The /32 serves as the source of what this host itself sends into the overlay; it makes no broadcast route. */
   async #address(link: Link, wanted: Prefix, signal: AbortSignal | undefined): Promise<boolean> {
-    let hasChanged = false;
-    let isThere = false;
-    for (const { address, length } of link.addresses) {
-      if (address === wanted.address && length === wanted.length) isThere = true;
-      else if (prefixContains(this.#network, address)) {
-        this.#log.info(
-          { device: this.name, address: formatPrefix({ address, length }) },
-          'removing a former address',
-        );
-        await this.#kernel.links.deleteAddress(this.name, { address, length }, signal);
-        hasChanged = true;
-      }
+    const isThere = link.addresses.some((own) => prefixEquals(own, wanted));
+    // It comes first: with the last address of a device the kernel takes its routes away.
+    if (!isThere) await this.#kernel.links.addAddress(this.name, wanted, signal);
+    const former = link.addresses.filter(
+      (own) => prefixContains(this.#network, own.address) && !prefixEquals(own, wanted),
+    );
+    for (const { address, length } of former) {
+      this.#log.info(
+        { device: this.name, address: formatPrefix({ address, length }) },
+        'removing a former address',
+      );
+      await this.#kernel.links.deleteAddress(this.name, { address, length }, signal);
     }
-    if (isThere) return hasChanged;
-    await this.#kernel.links.addAddress(this.name, wanted, signal);
-    return true;
+    return !isThere || former.length > 0;
   }
 }

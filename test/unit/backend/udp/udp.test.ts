@@ -7,11 +7,11 @@ import { UdpBackend } from '../../../../src/backend/udp/udp.js';
 import { OverlayError } from '../../../../src/core/errors.js';
 import type { PeerDiff } from '../../../../src/lease/lease.js';
 import { parseIpv4 } from '../../../../src/net/ipv4.js';
-import { parsePrefix } from '../../../../src/net/prefix.js';
+import { formatPrefix, parsePrefix } from '../../../../src/net/prefix.js';
 import { codesOf, textsOf } from '../../../support/conditions.js';
 import { FakeClock } from '../../../support/etcd-fakes.js';
 import { openHost, turnsUntil } from '../../../support/fake-kernel-host.js';
-import { FakeKernel } from '../../../support/fake-kernel.js';
+import { addressesAtDeletions, FakeKernel } from '../../../support/fake-kernel.js';
 import { leaseOf } from '../../../support/leases.js';
 import { FakeOpener } from './fake-dataplane.js';
 
@@ -85,6 +85,20 @@ t.test('what is missing of the device is repaired, and counted', async (t) => {
     'route 1',
   ]);
   t.equal(dataplanes.opened.length, 1);
+  await backend.close();
+});
+
+t.test('the address of another subnet is there before the former one goes', async (t) => {
+  const kernel = new FakeKernel();
+  await (await start(kernel)).backend.close();
+  const left = addressesAtDeletions(kernel);
+  const { backend } = await open(kernel);
+  await backend.publish();
+  await backend.start(parsePrefix('10.5.9.0/24')!);
+  t.strictSame(left, ['10.5.1.0/32 10.5.9.0/32']);
+  const { alias, addresses } = kernel.link('flannel0')!;
+  t.equal(alias, 'twill 10.5.0.0/16 10.5.9.0/32');
+  t.strictSame(addresses.map(formatPrefix), ['10.5.9.0/32']);
   await backend.close();
 });
 

@@ -1,10 +1,10 @@
 // The vxlan mode on a kernel in memory: device, neighbours, FDB entries and routes.
 
 import t from 'tap';
-import { parsePrefix } from '../../../../src/net/prefix.js';
+import { formatPrefix, parsePrefix } from '../../../../src/net/prefix.js';
 import { codesOf, textsOf } from '../../../support/conditions.js';
 import { type FakeHost, openHost, turnsUntil } from '../../../support/fake-kernel-host.js';
-import { FakeKernel } from '../../../support/fake-kernel.js';
+import { addressesAtDeletions, FakeKernel } from '../../../support/fake-kernel.js';
 import { leaseOf } from '../../../support/leases.js';
 
 const NETWORK = parsePrefix('10.5.0.0/16')!;
@@ -70,6 +70,18 @@ t.test('device, address and what a peer needs', async (t) => {
   t.strictSame(textsOf(backend), []);
   await backend.close();
   t.ok(kernel.link('flannel.1'), 'it stays at the end');
+});
+
+t.test('the address of another subnet is there before the former one goes', async (t) => {
+  const { kernel, backend } = await start(await openHost({ config: configOf() }));
+  await backend.close();
+  const left = addressesAtDeletions(kernel);
+  const next = await openHost({ config: configOf(), kernel });
+  await next.backend.publish();
+  await next.backend.start(parsePrefix('10.5.9.0/24')!);
+  t.strictSame(left, ['10.5.1.0/32 10.5.9.0/32']);
+  t.strictSame(kernel.link('flannel.1')?.addresses.map(formatPrefix), ['10.5.9.0/32']);
+  await next.backend.close();
 });
 
 t.test('of two leases with one MAC the one written last has it', async (t) => {

@@ -6,9 +6,10 @@ import { type Condition, condition } from '../../src/core/conditions.js';
 import type { Link } from '../../src/kernel/link.js';
 import type { ExternalInterface } from '../../src/kernel/underlay.js';
 import { leaseBackend, type Peer, type PeerDiff } from '../../src/lease/lease.js';
-import { formatIpv4, parseIpv4 } from '../../src/net/ipv4.js';
+import { formatIpv4 } from '../../src/net/ipv4.js';
 import { formatPrefix, type Prefix } from '../../src/net/prefix.js';
 import type { OverlayFirewall, Surroundings } from '../../src/overlay/surroundings.js';
+import { linkOf } from './links.js';
 
 /** Steps of the start that hold() can hold up. */
 export const STEPS = ['interface', 'lease data', 'device', 'rules', 'icmp', 'rules monitor'] as const;
@@ -36,7 +37,7 @@ export class FakeHost {
   #held: { readonly step: Step; readonly reached: () => void; readonly until: Promise<void> } | undefined;
 
   constructor(address: string) {
-    this.link = linkOf(address);
+    this.link = linkOf([`${address}/24`]);
   }
 
   /** Resolves when the start has come to this step, which goes on when `until` does. */
@@ -45,7 +46,7 @@ export class FakeHost {
   }
 
   setAddress(address: string): void {
-    this.link = { ...linkOf(address), index: this.link.index + 1, name: `eth${this.link.index}` };
+    this.link = { ...linkOf([`${address}/24`]), index: this.link.index + 1, name: `eth${this.link.index}` };
   }
 
   noteOpened(name: string): void {
@@ -229,29 +230,4 @@ export class FakeFirewall implements OverlayFirewall {
   close(): Promise<void> {
     return this.#host.noteClosed('firewall');
   }
-}
-
-function linkOf(address: string): Link {
-  return {
-    index: 2,
-    name: 'eth0',
-    mac: '02:00:00:00:00:01',
-    mtuBytes: 1500,
-    txQueueLength: 1000,
-    isUp: true,
-    isLoopback: false,
-    alias: '',
-    kind: '',
-    data: {},
-    addresses: [
-      {
-        address: parseIpv4(address)!,
-        length: 24,
-        scope: 'global',
-        isDeprecated: false,
-        isPermanent: true,
-        isSecondary: false,
-      },
-    ],
-  };
 }

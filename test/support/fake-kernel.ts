@@ -19,6 +19,7 @@ import {
   prefixCovers,
   prefixEquals,
 } from '../../src/net/prefix.js';
+import { addressOf, linkOf } from './links.js';
 
 /** RTPROT_BOOT of linux/rtnetlink.h: what iproute2 writes when it is told nothing. */
 const PROTOCOL_BOOT = 3;
@@ -103,20 +104,7 @@ export class FakeKernel implements Kernel {
 
   /** A device of the host's own, with an address and the route to its network. */
   addLink(name: string, cidr?: string, more: Partial<Link> = {}): Link {
-    const link = this.#put({
-      index: this.#nextIndex++,
-      name,
-      mac: '',
-      mtuBytes: 1500,
-      txQueueLength: 1000,
-      isUp: true,
-      isLoopback: false,
-      alias: '',
-      kind: '',
-      data: {},
-      addresses: [],
-      ...more,
-    });
+    const link = this.#put(linkOf([], { index: this.#nextIndex++, name, mac: '', ...more }));
     if (cidr === undefined) return link;
     const [address, length] = cidr.split('/');
     const source = parseIpv4(address)!;
@@ -187,8 +175,7 @@ export class FakeKernel implements Kernel {
   #addAddress(name: string, { address, length }: Prefix): void {
     const link = this.#find(name) ?? fail(`Cannot find device "${name}"`);
     if (link.addresses.some((own) => own.address === address && own.length === length)) return;
-    const flags = { scope: 'global' as const, isDeprecated: false, isPermanent: true, isSecondary: false };
-    this.#put({ ...link, addresses: [...link.addresses, { address, length, ...flags }] });
+    this.#put({ ...link, addresses: [...link.addresses, addressOf(formatPrefix({ address, length }))] });
   }
 
   #put(link: Link): Link {

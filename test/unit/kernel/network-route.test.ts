@@ -4,31 +4,12 @@ import t from 'tap';
 import { checkUplinkNetwork, describeConflict, describeShadow } from '../../../src/kernel/network-route.js';
 import type { Link } from '../../../src/kernel/link.js';
 import type { Route } from '../../../src/kernel/route.js';
-import { parseCidr, parsePrefix } from '../../../src/net/prefix.js';
+import { parsePrefix } from '../../../src/net/prefix.js';
+import { linkOf } from '../../support/links.js';
 
 const NETWORK = parsePrefix('10.5.0.0/16')!;
 
-function uplink(...addresses: string[]): Link {
-  return {
-    index: 2,
-    name: 'eth0',
-    mac: '',
-    mtuBytes: 1500,
-    txQueueLength: 1000,
-    isUp: true,
-    isLoopback: false,
-    alias: '',
-    kind: '',
-    data: {},
-    addresses: addresses.map((text) => ({
-      ...parseCidr(text)!,
-      scope: 'global',
-      isDeprecated: false,
-      isPermanent: true,
-      isSecondary: false,
-    })),
-  };
-}
+const uplink = (...addresses: string[]): Link => linkOf(addresses);
 
 function route(change: Partial<Route>): Route {
   return {

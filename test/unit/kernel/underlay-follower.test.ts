@@ -6,7 +6,8 @@ import type { Link } from '../../../src/kernel/link.js';
 import type { ExternalInterface } from '../../../src/kernel/underlay.js';
 import { UnderlayFollower } from '../../../src/kernel/underlay-follower.js';
 import { GONE_MS } from '../../../src/kernel/underlay-watch.js';
-import { parseIpv4 } from '../../../src/net/ipv4.js';
+import { formatIpv4, parseIpv4 } from '../../../src/net/ipv4.js';
+import { linkOf } from '../../support/links.js';
 
 const CHOSEN: ExternalInterface = {
   name: 'eth0',
@@ -23,23 +24,8 @@ const OTHER: ExternalInterface = {
   publicIp: parseIpv4('172.20.0.9')!,
 };
 
-function link({ name, index, mtuBytes, address }: ExternalInterface): Link {
-  return {
-    index,
-    name,
-    mac: '02:00:00:00:00:01',
-    mtuBytes,
-    txQueueLength: 1000,
-    isUp: true,
-    isLoopback: false,
-    alias: '',
-    kind: '',
-    data: {},
-    addresses: [
-      { address, length: 24, scope: 'global', isDeprecated: false, isPermanent: true, isSecondary: false },
-    ],
-  };
-}
+const link = ({ name, index, mtuBytes, address }: ExternalInterface): Link =>
+  linkOf([`${formatIpv4(address)}/24`], { index, name, mtuBytes });
 
 function setUp() {
   const host = {

@@ -5,6 +5,7 @@ import type { ExternalInterface } from '../../../src/kernel/underlay.js';
 import type { Link } from '../../../src/kernel/link.js';
 import { GONE_MS, UnderlayWatch } from '../../../src/kernel/underlay-watch.js';
 import { parseIpv4 } from '../../../src/net/ipv4.js';
+import { linkOf } from '../../support/links.js';
 
 const ADDRESS = parseIpv4('172.20.0.1')!;
 const CHOSEN: ExternalInterface = {
@@ -15,29 +16,11 @@ const CHOSEN: ExternalInterface = {
   publicIp: parseIpv4('198.51.100.1')!,
 };
 
-function link(settings: Partial<Link> = {}, addresses: readonly string[] = ['172.20.0.1']): Link {
-  return {
-    index: 2,
-    name: 'eth0',
-    mac: '02:00:00:00:00:01',
-    mtuBytes: 1500,
-    txQueueLength: 1000,
-    isUp: true,
-    isLoopback: false,
-    alias: '',
-    kind: '',
-    data: {},
-    addresses: addresses.map((address) => ({
-      address: parseIpv4(address)!,
-      length: 24,
-      scope: 'global',
-      isDeprecated: false,
-      isPermanent: true,
-      isSecondary: false,
-    })),
-    ...settings,
-  };
-}
+const link = (settings: Partial<Link> = {}, addresses: readonly string[] = ['172.20.0.1']): Link =>
+  linkOf(
+    addresses.map((address) => `${address}/24`),
+    settings,
+  );
 
 t.test('UnderlayWatch.observe() stays with the link and address that were chosen', (t) => {
   const rows: [string, Link[], object][] = [

@@ -2,34 +2,21 @@
 
 import t, { type Test } from 'tap';
 import type * as chooser from '../../../src/kernel/underlay.js';
-import type { Link, LinkAddress } from '../../../src/kernel/link.js';
+import type { Link } from '../../../src/kernel/link.js';
 import type { Route } from '../../../src/kernel/route.js';
 import { formatIpv4, ipv4, parseIpv4 } from '../../../src/net/ipv4.js';
-import { parseCidr } from '../../../src/net/prefix.js';
+import { addressOf, linkOf } from '../../support/links.js';
 
 type Address =
   string | { readonly at: string; readonly isPermanent?: boolean; readonly isSecondary?: boolean };
 
-function address(given: Address): LinkAddress {
-  const { at, isPermanent = true, isSecondary = false } = typeof given === 'string' ? { at: given } : given;
-  const { address, length } = parseCidr(at)!;
-  return { address, length, scope: 'global', isDeprecated: false, isPermanent, isSecondary };
-}
-
 function link(index: number, name: string, addresses: readonly Address[], kind = ''): Link {
-  return {
-    index,
-    name,
-    mac: '',
-    mtuBytes: 1500,
-    txQueueLength: 1000,
-    isUp: true,
-    isLoopback: false,
-    alias: '',
-    kind,
-    data: {},
-    addresses: addresses.map(address),
-  };
+  const given = addresses.map((one) => {
+    if (typeof one === 'string') return addressOf(one);
+    const { at, ...flags } = one;
+    return addressOf(at, flags);
+  });
+  return linkOf([], { index, name, kind, addresses: given });
 }
 
 function defaultRoute(metric: number, ...devices: string[]): Route {

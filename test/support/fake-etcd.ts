@@ -23,7 +23,7 @@ import type {
   OpenClient,
   WatchDuplex,
 } from '../../src/store/etcd/client.js';
-import type { FakeClock } from './etcd-fakes.js';
+import type { FakeClock } from './fake-clock.js';
 
 /** `up`; nobody listens; what is sent is lost; no quorum. */
 export type MemberState = 'up' | 'refusing' | 'silent' | 'leaderless';

@@ -12,7 +12,7 @@ export const NO_OFFLOADS = Object.fromEntries(
   OFFLOAD_FEATURES.map((name) => [name, false]),
 ) as OffloadSwitches;
 
-export interface FakeHost {
+export interface KernelHost {
   readonly kernel: FakeKernel;
   readonly backend: Backend;
   readonly context: Omit<BackendContext, 'kernel' | 'services'>;
@@ -33,12 +33,12 @@ export async function openHost({
   config,
   publicIp = '192.0.2.1',
   kernel = new FakeKernel(),
-}: HostWords): Promise<FakeHost> {
+}: HostWords): Promise<KernelHost> {
   const link = kernel.link('eth0') ?? kernel.addLink('eth0', '192.0.2.1/24');
   const log: string[] = [];
   let sweeps = 0;
   const parsed = parseNetworkConfig(config, 'test');
-  const context: FakeHost['context'] = {
+  const context: KernelHost['context'] = {
     config: parsed,
     iface: {
       name: link.name,

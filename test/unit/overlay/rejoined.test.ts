@@ -8,7 +8,7 @@ import { RejoinedMembership } from '../../../src/overlay/rejoined.js';
 import type { CachedTable, Membership, MembershipListener, StoredNetwork } from '../../../src/store/store.js';
 import { codesOf } from '../../support/conditions.js';
 import { hostOf } from '../../support/leases.js';
-import { settle } from '../../support/etcd-fakes.js';
+import { settle } from '../../support/fake-clock.js';
 
 const OWN = parsePrefix('10.5.1.0/24')!;
 const CONFIG = parseNetworkConfig('{"Network":"10.5.0.0/16"}', 'store');

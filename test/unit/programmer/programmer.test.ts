@@ -7,7 +7,7 @@ import { parsePrefix } from '../../../src/net/prefix.js';
 import { type KernelObject, RouteObject } from '../../../src/programmer/objects.js';
 import { PeerProgrammer, type PeerProgrammerOptions } from '../../../src/programmer/programmer.js';
 import { codesOf, textsOf } from '../../support/conditions.js';
-import { FakeClock } from '../../support/etcd-fakes.js';
+import { FakeClock } from '../../support/fake-clock.js';
 import { turnsUntil } from '../../support/fake-kernel-host.js';
 import { FakeKernel } from '../../support/fake-kernel.js';
 import { leaseOf } from '../../support/leases.js';

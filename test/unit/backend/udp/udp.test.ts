@@ -9,7 +9,7 @@ import type { PeerDiff } from '../../../../src/lease/lease.js';
 import { parseIpv4 } from '../../../../src/net/ipv4.js';
 import { formatPrefix, parsePrefix } from '../../../../src/net/prefix.js';
 import { codesOf, textsOf } from '../../../support/conditions.js';
-import { FakeClock } from '../../../support/etcd-fakes.js';
+import { FakeClock } from '../../../support/fake-clock.js';
 import { openHost, turnsUntil } from '../../../support/fake-kernel-host.js';
 import { addressesAtDeletions, FakeKernel } from '../../../support/fake-kernel.js';
 import { leaseOf } from '../../../support/leases.js';

@@ -3,7 +3,7 @@
 import t from 'tap';
 import { formatPrefix, parsePrefix } from '../../../../src/net/prefix.js';
 import { codesOf, textsOf } from '../../../support/conditions.js';
-import { type FakeHost, openHost, turnsUntil } from '../../../support/fake-kernel-host.js';
+import { type KernelHost, openHost, turnsUntil } from '../../../support/fake-kernel-host.js';
 import { addressesAtDeletions, FakeKernel } from '../../../support/fake-kernel.js';
 import { leaseOf } from '../../../support/leases.js';
 
@@ -26,7 +26,7 @@ function peer(number: number, more: { mac?: string; publicIp?: string; written?:
   });
 }
 
-async function start(host: FakeHost) {
+async function start(host: KernelHost) {
   const { data } = await host.backend.publish();
   await host.backend.start(OWN);
   const apply = (diff: Partial<Parameters<typeof host.backend.apply>[0]>): void =>

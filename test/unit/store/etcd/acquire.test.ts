@@ -6,7 +6,8 @@ import { parseIpv4 } from '../../../../src/net/ipv4.js';
 import { formatPrefix, parsePrefix } from '../../../../src/net/prefix.js';
 import { acquireLease } from '../../../../src/store/etcd/acquire.js';
 import { keyLayout } from '../../../../src/store/etcd/keys.js';
-import { FakeClock, FakeKv, settle } from '../../../support/etcd-fakes.js';
+import { FakeKv } from '../../../support/etcd-fakes.js';
+import { FakeClock, settle } from '../../../support/fake-clock.js';
 import { hostOf } from '../../../support/leases.js';
 
 const config: NetworkConfig = {

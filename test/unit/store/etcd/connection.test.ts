@@ -5,7 +5,7 @@ import t from 'tap';
 import { EtcdConnection } from '../../../../src/store/etcd/connection.js';
 import { parseEndpoints } from '../../../../src/store/etcd/endpoints.js';
 import { codesOf, textsOf } from '../../../support/conditions.js';
-import { FakeClock, settle } from '../../../support/etcd-fakes.js';
+import { FakeClock, settle } from '../../../support/fake-clock.js';
 import { FakeEtcd } from '../../../support/fake-etcd.js';
 
 const A = 'http://a:2379';

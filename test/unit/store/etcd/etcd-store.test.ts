@@ -7,7 +7,7 @@ import { EtcdStore } from '../../../../src/store/etcd/etcd-store.js';
 import type { EtcdMembership } from '../../../../src/store/etcd/membership.js';
 import { formatPrefix, parsePrefix } from '../../../../src/net/prefix.js';
 import { codesOf, textsOf } from '../../../support/conditions.js';
-import { FakeClock } from '../../../support/etcd-fakes.js';
+import { FakeClock } from '../../../support/fake-clock.js';
 import { FakeEtcd } from '../../../support/fake-etcd.js';
 import { hostOf } from '../../../support/leases.js';
 import { leaseValue, NETWORK, PREFIX, Recorder } from '../../../support/store-fixture.js';

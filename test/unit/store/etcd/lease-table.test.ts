@@ -7,7 +7,7 @@ import type { KvEntry } from '../../../../src/store/etcd/etcd-kv.js';
 import { keyLayout } from '../../../../src/store/etcd/keys.js';
 import { LeaseTable } from '../../../../src/store/etcd/lease-table.js';
 import type { MirrorEvent } from '../../../../src/store/etcd/mirror-diff.js';
-import { FakeClock } from '../../../support/etcd-fakes.js';
+import { FakeClock } from '../../../support/fake-clock.js';
 import { textsOf } from '../../../support/conditions.js';
 
 const key = (name: string): string => `/net/subnets/${name}`;

@@ -5,7 +5,8 @@ import { formatLeaseValue } from '../../../../src/lease/lease-codec.js';
 import { keyLayout, leaseKey } from '../../../../src/store/etcd/keys.js';
 import { OwnLease } from '../../../../src/store/etcd/own-lease.js';
 import { writeOwnKey } from '../../../../src/store/etcd/own-key.js';
-import { FakeClock, FakeKv, settle } from '../../../support/etcd-fakes.js';
+import { FakeKv } from '../../../support/etcd-fakes.js';
+import { FakeClock, settle } from '../../../support/fake-clock.js';
 import { textsOf } from '../../../support/conditions.js';
 import { hostOf } from '../../../support/leases.js';
 

@@ -12,7 +12,8 @@ import { type EtcdFault } from '../../../../src/store/etcd/faults.js';
 import type { MirrorEvent } from '../../../../src/store/etcd/mirror-diff.js';
 import { ProgressSupport } from '../../../../src/store/etcd/progress-support.js';
 import { RangeMirror } from '../../../../src/store/etcd/range-mirror.js';
-import { FakeClock, FakeKv, settle } from '../../../support/etcd-fakes.js';
+import { FakeKv } from '../../../support/etcd-fakes.js';
+import { FakeClock, settle } from '../../../support/fake-clock.js';
 
 class PaperStream extends EventEmitter {
   readonly written: IWatchRequest[] = [];

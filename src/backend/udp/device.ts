@@ -153,10 +153,12 @@ export class UdpDevice {
     };
     await this.#configureSettings(repaired);
     await this.#configureLink(link, spec, repaired);
-    const { network } = this.#context.config;
+    const [network, ...formerNetworks] = this.#context.networks;
     await this.#routes.sync(this.#name, spec.ownSubnet, () =>
       repaired('route', `the route of ${formatPrefix(network)} was missing`),
     );
+    // Here, and not with what other modes left: whoever finds this host ready finds one Network routed.
+    if (!isRepair) for (const former of formerNetworks) await this.#routes.removeFormer(former, this.#name);
   }
 
   async #configureSettings(repaired: OnRepair): Promise<void> {

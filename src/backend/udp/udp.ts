@@ -252,9 +252,7 @@ export class UdpBackend implements Backend {
 
   async #removeLeftovers(): Promise<void> {
     const { networks, services, log } = this.#context;
-    const device = this.#device.name;
-    await services.removeLeftovers({ networks, device, ownsRoutes: false, log });
-    for (const former of networks.slice(1)) await this.#routes.removeFormer(former, device);
+    await services.removeLeftovers({ networks, device: this.#device.name, ownsRoutes: false, log });
     this.#isAlone = true;
   }
 

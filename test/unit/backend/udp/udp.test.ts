@@ -7,7 +7,7 @@ import { UdpBackend } from '../../../../src/backend/udp/udp.js';
 import { OverlayError } from '../../../../src/core/errors.js';
 import type { PeerDiff } from '../../../../src/lease/lease.js';
 import { parseIpv4 } from '../../../../src/net/ipv4.js';
-import { formatPrefix, parsePrefix } from '../../../../src/net/prefix.js';
+import { formatPrefix, parsePrefix, prefixEquals } from '../../../../src/net/prefix.js';
 import { codesOf, textsOf } from '../../../support/conditions.js';
 import { FakeClock } from '../../../support/fake-clock.js';
 import { openHost, turnsUntil } from '../../../support/fake-kernel-host.js';
@@ -23,7 +23,7 @@ const ROUTE = '10.5.0.0/16 dev flannel0 proto 3';
 const peer = (number: number, publicIp = `192.0.2.${number}`, backendType = '') =>
   leaseOf({ subnet: `10.5.${number}.0/24`, publicIp, backendType });
 
-async function open(kernel = new FakeKernel()) {
+async function open(kernel = new FakeKernel(), networks = [NETWORK]) {
   const { context, log } = await openHost({ config: CONFIG, kernel });
   const clock = new FakeClock();
   const dataplanes = new FakeOpener(kernel);
@@ -34,7 +34,7 @@ async function open(kernel = new FakeKernel()) {
       throw new Error('the udp mode has no guard');
     },
   };
-  const backend = new UdpBackend({ ...context, kernel, services }, 8285, {
+  const backend = new UdpBackend({ ...context, kernel, services, networks }, 8285, {
     openDataplane: dataplanes.open,
     checkPortIsFree: () => Promise.resolve(),
     clock,
@@ -99,6 +99,20 @@ t.test('the address of another subnet is there before the former one goes', asyn
   const { alias, addresses } = kernel.link('flannel0')!;
   t.equal(alias, 'twill 10.5.0.0/16 10.5.9.0/32');
   t.strictSame(addresses.map(formatPrefix), ['10.5.9.0/32']);
+  await backend.close();
+});
+
+t.test('the route of the former Network is gone once the device is ready', async (t) => {
+  const kernel = new FakeKernel();
+  const former = parsePrefix('10.9.0.0/16')!;
+  const data = { type: 'tun', persist: true };
+  kernel.addLink('flannel0', '10.9.1.0/32', { kind: 'tun', data, alias: 'twill 10.9.0.0/16 10.9.1.0/32' });
+  kernel.addRoute({ prefix: former, device: 'flannel0', protocol: 3 });
+  const { backend } = await open(kernel, [NETWORK, former]);
+  await backend.publish();
+  await backend.start(OWN);
+  t.notOk(kernel.routes.some(({ prefix }) => prefixEquals(prefix, former)));
+  t.strictSame(kernel.shown(NETWORK), [ROUTE]);
   await backend.close();
 });
 

@@ -3,10 +3,10 @@
 import { parseNetworkConfig } from '../../config/network-config.js';
 import type { Logger } from '../../core/log.js';
 import type { Ipv4 } from '../../net/ipv4.js';
+import { acceptsConnection } from '../reachability.js';
 import type { CachedTable, SavedStart } from '../store.js';
 import { loadPublicIp, loadTable, type SavedTable } from '../table-cache.js';
 import type { Endpoint } from './endpoints.js';
-import { acceptsConnection } from './reachability.js';
 
 const AWAY_AFTER_MS = 50;
 
@@ -28,7 +28,8 @@ export class EtcdSavedStart implements SavedStart {
   }
 
   async isAway(): Promise<boolean> {
-    return !(await acceptsConnection(this.#options.endpoints, AWAY_AFTER_MS));
+    const targets = this.#options.endpoints.map(({ target }) => target);
+    return !(await acceptsConnection(targets, AWAY_AFTER_MS));
   }
 
   table(): CachedTable | undefined {

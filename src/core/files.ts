@@ -1,4 +1,5 @@
-// Folders: making one with all above it, and knowing one under whatever name. Files: replacing one in one step.
+// Folders: making one with all above it, and knowing one under whatever name. Files: replacing one in one step,
+// and seeing that one was replaced.
 //
 // Node's own recursive mkdir never returns when the file system answers ENOENT for a folder whose parent exists, as
 // procfs does.
@@ -14,6 +15,7 @@ import {
   realpathSync,
   renameSync,
   rmSync,
+  statSync,
   writeSync,
 } from 'node:fs';
 import { type FileHandle, open, readdir, rename, unlink } from 'node:fs/promises';
@@ -44,6 +46,19 @@ export function realFolder(path: string): string {
   } catch {
     const parent = dirname(resolve(path));
     return parent === resolve(path) ? parent : join(realFolder(parent), basename(path));
+  }
+}
+
+/**
+ * Changes whenever the file at `path` is replaced, rewritten, appears or is gone. By identity, since inotify would miss
+ * the swap of a link by which Kubernetes and cert-manager renew files.
+ */
+export function fileSignature(path: string): string {
+  try {
+    const stat = statSync(path, { bigint: true });
+    return `${stat.dev}:${stat.ino}:${stat.size}:${stat.mtimeNs}`;
+  } catch (error) {
+    return `error:${(error as NodeJS.ErrnoException).code ?? ''}`;
   }
 }
 

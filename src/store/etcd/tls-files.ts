@@ -4,9 +4,10 @@
 // inotify would miss the symlink swap by which cert-manager and kubelet renew files. A CA file alone is honoured, which
 // flanneld ignores.
 
-import { readFileSync, statSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { OverlayError } from '../../core/errors.js';
+import { fileSignature } from '../../core/files.js';
 
 export interface TlsFiles {
   readonly keyFile: string;
@@ -28,7 +29,9 @@ export function hasTlsFiles(files: TlsFiles): boolean {
 
 /** Changes whenever one of the files is replaced or rewritten. */
 export function tlsSignature(files: TlsFiles): string {
-  return [files.keyFile, files.certFile, files.caFile].map(fileSignature).join('|');
+  return [files.keyFile, files.certFile, files.caFile]
+    .map((path) => (path === '' ? '' : fileSignature(path)))
+    .join('|');
 }
 
 /**
@@ -73,13 +76,3 @@ function readPem(path: string, flag: string, check: (pem: Buffer) => unknown): B
 
 const parseCertificate = (pem: Buffer): unknown => new X509Certificate(pem);
 const parseKey = (pem: Buffer): unknown => createPrivateKey(pem);
-
-function fileSignature(path: string): string {
-  if (path === '') return '';
-  try {
-    const stat = statSync(path, { bigint: true });
-    return `${stat.dev}:${stat.ino}:${stat.size}:${stat.mtimeNs}`;
-  } catch (error) {
-    return `error:${(error as NodeJS.ErrnoException).code ?? ''}`;
-  }
-}

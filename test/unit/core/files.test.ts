@@ -1,9 +1,19 @@
 // Folders under the names that operators give them, and files that are replaced.
 
-import { mkdirSync, readdirSync, readFileSync, realpathSync, statSync, symlinkSync } from 'node:fs';
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  statSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { realFolder, replaceFile, replaceFileSync } from '../../../src/core/files.js';
+import { fileSignature, realFolder, replaceFile, replaceFileSync } from '../../../src/core/files.js';
 
 t.test('realFolder() knows a folder through links, there or not', (t) => {
   const root = realpathSync(t.testdir());
@@ -72,4 +82,26 @@ t.test('replaceFile() leaves the file as it is when its text cannot be made', as
   await t.rejects(writing, { message: 'no more' });
   t.equal(readFileSync(join(folder, 'file'), 'utf8'), 'old');
   t.strictSame(readdirSync(folder).sort(), ['.file.x', 'file']);
+});
+
+t.test('fileSignature() changes when a file is replaced, rewritten or gone', (t) => {
+  const dir = t.testdir({ first: '1', second: '22' });
+  const link = join(dir, 'link');
+  const seen = [fileSignature(link)];
+  const step = (change: () => void): void => {
+    change();
+    const now = fileSignature(link);
+    t.equal(now, fileSignature(link), 'the same until then');
+    t.notOk(seen.includes(now));
+    seen.push(now);
+  };
+  step(() => symlinkSync('first', link));
+  step(() => writeFileSync(join(dir, 'first'), 'longer'));
+  step(() => {
+    symlinkSync('second', join(dir, 'swap'));
+    renameSync(join(dir, 'swap'), link);
+  });
+  unlinkSync(link);
+  t.equal(fileSignature(link), seen[0]);
+  t.end();
 });

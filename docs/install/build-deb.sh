@@ -53,7 +53,7 @@ fi
 
 # Documents where Debian wants them; in the library stays only what runs.
 mv "$lib/docs" "$lib/README.md" "$lib/SECURITY.md" "$doc/"
-mv "$doc"/docs/install/*.{yml,service} "$doc"/docs/install/*.json "$doc/examples/"
+mv "$doc"/docs/install/*.{yml,service} "$doc"/docs/install/*.json "$doc/docs/install/kubernetes" "$doc/examples/"
 rm -rf "$doc/docs/install"
 ln -s ../examples "$doc/docs/install" # the documents' links go on working
 gzip -9n < CHANGELOG.md > "$doc/CHANGELOG.md.gz"

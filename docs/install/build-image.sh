@@ -3,7 +3,7 @@
 #   build-image.sh twill_<version>_<arch>.deb OUT.tar [NAME:TAG]        default localhost/twill:<version>
 # SUITE (default bookworm) and MIRROR choose the Debian. Where the suite has no Node.js 20.17, as Debian 12, the one of
 # this machine is put in. ROOT=DIR takes a root that debootstrap has made already; it is changed.
-# The image runs twilld, and holds the CNI plugin for the node (see kube-twill.yml).
+# The image runs twilld, and has what manifests made for flannel's images run, under their paths.
 set -euo pipefail
 unset NODE_EXTRA_CA_CERTS NODE_OPTIONS # they name files of this machine
 here=$(cd "$(dirname "$0")" && pwd)
@@ -47,7 +47,11 @@ rm -rf "$root"/{twill,nodejs}.deb "$root"/var/lib/apt/lists/* "$root"/var/cache/
 # What the bootstrap itself unpacked of documents and translations.
 find "$root/usr/share/doc" -type f ! -name copyright -delete
 rm -rf "$root"/usr/share/{man,locale,info}/*
-inside twilld --version > /dev/null
+mkdir -p "$root/opt/bin"
+ln -sf /usr/bin/flanneld "$root/opt/bin/flanneld"
+ln -sf /usr/bin/mk-docker-opts "$root/opt/bin/mk-docker-opts.sh"
+install -m 0755 "$here/kubernetes/install-conf.sh" "$root/opt/bin/install-conf"
+inside /opt/bin/flanneld --version > /dev/null
 
 container=$(buildah from scratch)
 buildah add --quiet "$container" "$root" / > /dev/null

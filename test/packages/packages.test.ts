@@ -125,6 +125,10 @@ t.test('the image is pushed to a registry, pulled from it and run', { skip }, as
   };
   t.equal(await inside('twilld', '--version'), `${version}\n`);
   t.equal(await inside('flanneld', '--version'), `${version}\n`);
+  // What manifests made for flannel's images run.
+  t.equal(await inside('/opt/bin/flanneld', '--version'), `${version}\n`);
+  await inside('/opt/bin/install-conf', '/etc/debian_version', '/run/10-flannel.conflist');
+  t.match(await inside('cat', '/run/10-flannel.conflist'), /^12\./);
   const doctor = await inside('sh', '-c', 'twill doctor 2>&1 || true');
   // It says what a host without etcd and daemon lacks, and nothing of the image itself.
   const missing = [...doctor.matchAll(/^(?:fail|warn) +(\S+)/gm)].map(([, what]) => what);

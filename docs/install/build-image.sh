@@ -51,6 +51,7 @@ mkdir -p "$root/opt/bin"
 ln -sf /usr/bin/flanneld "$root/opt/bin/flanneld"
 ln -sf /usr/bin/mk-docker-opts "$root/opt/bin/mk-docker-opts.sh"
 install -m 0755 "$here/kubernetes/install-conf.sh" "$root/opt/bin/install-conf"
+ln -sf /usr/lib/cni/twill-cni "$root/flannel" # in flannel's own image for the plugin: `cp` follows the link
 inside /opt/bin/flanneld --version > /dev/null
 
 container=$(buildah from scratch)

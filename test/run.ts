@@ -6,6 +6,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { fetchKubeTools } from './support/kube-tools.js';
 import { ensurePackages } from './support/packages.js';
 
 const ROOT = new URL('..', import.meta.url).pathname;
@@ -139,6 +140,11 @@ async function main(): Promise<void> {
   if (process.getuid?.() === 0) ensurePackages(PROGRAMS);
   for (const file of WAITING_LABS) if (!existsSync(join(ROOT, file))) throw new Error(`no ${file}`);
   const wanted = process.argv.slice(2);
+  try {
+    fetchKubeTools();
+  } catch (error) {
+    console.error(`Cannot fetch helm and kubectl, what needs them is skipped: ${(error as Error).message}`);
+  }
   const sum: Totals = { passed: 0, failed: 0, skipped: 0 };
   for (const group of GROUPS) {
     // "lab" asks for "lab-waiting", too.

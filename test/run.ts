@@ -6,6 +6,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { ensureKubeBinaries, kubeUnavailable } from './support/kube-cluster/binaries.js';
 import { fetchKubeTools } from './support/kube-tools.js';
 import { ensurePackages } from './support/packages.js';
 
@@ -53,6 +54,8 @@ interface Group {
   readonly timeoutSeconds: number;
   /** Runs only when it is named. */
   readonly isOnDemand?: true;
+  /** What takes long to get: when it is not there, the group is skipped unless it is named, and then got. */
+  readonly needs?: { readonly unavailable: () => string | false; readonly ensure: () => void };
 }
 
 const GROUPS: readonly Group[] = [
@@ -64,6 +67,13 @@ const GROUPS: readonly Group[] = [
   },
   { name: 'native', directories: ['test/native', 'test/fuzz'], jobs: 2, timeoutSeconds: 400 },
   { name: 'etcd', directories: ['test/etcd'], jobs: 2, timeoutSeconds: 240 },
+  {
+    name: 'kube',
+    directories: ['test/kube'],
+    jobs: 2,
+    timeoutSeconds: 240,
+    needs: { unavailable: kubeUnavailable, ensure: ensureKubeBinaries },
+  },
   {
     name: 'lab-waiting',
     directories: ['test/lab'],
@@ -152,6 +162,13 @@ async function main(): Promise<void> {
     if (wanted.length > 0 ? !isNamed : group.isOnDemand) continue;
     const files = group.directories.flatMap(testFiles).filter(group.holds ?? (() => true));
     if (files.length === 0) continue;
+    if (isNamed) group.needs?.ensure();
+    const lack = group.needs?.unavailable() ?? false;
+    if (lack !== false) {
+      console.log(`# ${group.name}: ${files.length} files skipped: ${lack}`);
+      sum.skipped += files.length;
+      continue;
+    }
     const startedMs = Date.now();
     const totals = await runGroup(group, files);
     console.log(`# ${group.name}: ${Math.round((Date.now() - startedMs) / 1000)} s`);

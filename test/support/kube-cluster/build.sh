@@ -31,7 +31,7 @@ lists | while read -r uri release component; do
 done > "$stage/sources.list"
 [ -s "$stage/sources.list" ] || fail "apt-get knows no package list of Debian to take the source package from"
 
-mkdir -p "$stage/lists/partial" "$stage/source"
+mkdir -p "$stage/lists/partial" "$stage/source" "$stage/tmp"
 apt=(apt-get -qq
   -o "Dir::Etc::sourcelist=$stage/sources.list" -o Dir::Etc::sourceparts=/dev/null
   -o "Dir::State::lists=$stage/lists" -o "Dir::Cache=$stage" -o APT::Sandbox::User=root)
@@ -46,7 +46,7 @@ if [ -d "$target" ]; then
   echo "$target" && exit
 fi
 
-export GOPATH=$stage/go GOCACHE=$stage/go-cache GO111MODULE=off GOFLAGS='' CGO_ENABLED=0
+export GOPATH=$stage/go GOCACHE=$stage/go-cache GOTMPDIR=$stage/tmp GO111MODULE=off GOFLAGS='' CGO_ENABLED=0
 package=k8s.io/kubernetes
 tree=$GOPATH/src/$package
 mkdir -p "$(dirname "$tree")"

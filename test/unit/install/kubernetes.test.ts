@@ -113,7 +113,7 @@ t.test('the rights are those of kube-flannel, and one Role more for who wants ev
     'watch nodes',
     'patch nodes/status',
   ]);
-  t.same(rightsOf(theOne(events, 'Role')), ['create events', 'patch events']);
+  t.same(rightsOf(theOne(events, 'Role')), ['create events']);
   const account = theOne(manifest, 'ServiceAccount').metadata;
   for (const binding of [theOne(manifest, 'ClusterRoleBinding'), theOne(events, 'RoleBinding')]) {
     const { subjects, roleRef } = binding as KubeObject & { subjects: object[]; roleRef: { name: string } };

@@ -155,6 +155,9 @@ function bodyText({ body }: Question): string | undefined {
   return typeof body === 'string' ? body : JSON.stringify(body);
 }
 
+/** Of an HTTP/2 stream that went with its connection: what became of that. */
 function codeOf(error: Error): string {
+  const { cause } = error;
+  if (cause instanceof Error && 'code' in cause) return String(cause.code);
   return 'code' in error ? String(error.code) : error.message;
 }

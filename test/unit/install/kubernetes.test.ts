@@ -125,6 +125,19 @@ t.test('the rights are those of kube-flannel, and one Role more for who wants ev
   t.end();
 });
 
+t.test('docs/kubernetes.md has the rights that the manifests give', (t) => {
+  const page = readFileSync(join(ROOT, 'docs/kubernetes.md'), 'utf8');
+  const table = /<!-- rights -->([\s\S]*?)<!-- end -->/.exec(page)?.[1] ?? '';
+  const quoted = (cell: string): string[] => [...cell.matchAll(/`([^`]+)`/g)].map(([, text]) => text);
+  const told = table.split('\n').flatMap((row) => {
+    const [, verbs = '', resources = ''] = row.split('|');
+    return quoted(resources).flatMap((resource) => quoted(verbs).map((verb) => `${verb} ${resource}`));
+  });
+  const given = [...rightsOf(theOne(manifest, 'ClusterRole')), ...rightsOf(theOne(events, 'Role'))];
+  t.same(told.sort(), given.sort());
+  t.end();
+});
+
 t.test('the image: manifests name the tag that is built, and it has the paths that they run', (t) => {
   const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
   const { initContainers, containers } = theOne<DaemonSet>(manifest, 'DaemonSet').spec.template.spec;

@@ -80,14 +80,14 @@ export function checkDaemonSet(t: Test, objects: readonly KubeObject[]): void {
   const pod = template.spec;
   const volumes = pod.volumes.map(({ name }) => name);
   const mounts = [...pod.initContainers, ...pod.containers].flatMap(({ volumeMounts = [] }) => volumeMounts);
-  t.same(
+  t.strictSame(
     new Set(mounts.map(({ name }) => name)),
     new Set(volumes),
     'each volume is mounted, each mount has one',
   );
   const config = theOne<ConfigMap>(objects, 'ConfigMap');
   const named = pod.volumes.flatMap(({ configMap }) => configMap?.name ?? []);
-  t.same(named, [config.metadata.name]);
+  t.strictSame(named, [config.metadata.name]);
   t.equal(pod.serviceAccountName, theOne(objects, 'ServiceAccount').metadata.name);
   for (const object of objects)
     t.ok(object.metadata.namespace === undefined || object.metadata.namespace === set.metadata.namespace);
@@ -101,12 +101,12 @@ export interface ConfigMap extends KubeObject {
 
 /** The two keys that kube-flannel has: a CNI config whose first plugin is ours, a network config that twilld takes. */
 function checkConfig(t: Test, { data }: ConfigMap): void {
-  t.same(Object.keys(data).sort(), ['cni-conf.json', 'net-conf.json']);
+  t.strictSame(Object.keys(data).sort(), ['cni-conf.json', 'net-conf.json']);
   const cni = JSON.parse(data['cni-conf.json']) as { plugins: { type: string }[] };
   t.equal(cni.plugins[0].type, 'flannel');
   const config = parseNetworkConfig(data['net-conf.json'], 'net-conf.json');
-  t.same(config.warnings, []);
-  t.same(BACKENDS[config.backendType](config.backend).unknownKeys, []);
+  t.strictSame(config.warnings, []);
+  t.strictSame(BACKENDS[config.backendType](config.backend).unknownKeys, []);
 }
 
 type BackendParser = (backend: Readonly<Record<string, unknown>>) => {
@@ -121,18 +121,18 @@ const BACKENDS: Readonly<Record<string, BackendParser>> = {
 
 /** Flags and variables are the program's; the probes ask where it listens. */
 function checkDaemon(t: Test, daemon: Container): void {
-  t.same(daemon.command, ['/opt/bin/flanneld']);
+  t.strictSame(daemon.command, ['/opt/bin/flanneld']);
   const env = Object.fromEntries((daemon.env ?? []).map(({ name, value }) => [name, value]));
   const args = (daemon.args ?? []).filter((flag) => !(flag.replace(/^--/, '').split('=')[0] in NOT_YET));
   const parsed = parseFlags(args, env);
   if (parsed.kind !== 'run') throw new Error(parsed.kind);
-  t.same(parsed.warnings, []);
+  t.strictSame(parsed.warnings, []);
   const { healthzIp: host, healthzPort: port } = parsed.flags.servers;
   for (const [probe, path] of [
     [daemon.livenessProbe, '/healthz'],
     [daemon.readinessProbe, '/readyz'],
   ] as const) {
     if (port === 0) t.equal(probe, undefined);
-    else t.match(probe, { httpGet: { host, path, port } });
+    else t.strictSame(probe?.httpGet, { host, path, port });
   }
 }

@@ -33,11 +33,14 @@ export function needsTool(tool: KubeTool): string | false {
   return existsSync(toolPath(tool)) ? false : `needs ${tool}, which npm test fetches`;
 }
 
-/** What the tool prints. Throws an Error with what it wrote to stderr when it ends with another status than 0. */
-export function runTool(tool: KubeTool, args: readonly string[]): string {
+/**
+ * What the tool prints. `kubeconfig` leads to a cluster. Throws an Error with what it wrote to stderr when it ends with
+ * another status than 0.
+ */
+export function runTool(tool: KubeTool, args: readonly string[], kubeconfig = '/dev/null'): string {
   const folder = mkdtempSync(join(cacheFolder(), 'home-'));
   // A home of its own: no kubeconfig, plugin or repository of who runs the tests.
-  const env = { PATH: process.env.PATH, HOME: folder, KUBECONFIG: '/dev/null' };
+  const env = { PATH: process.env.PATH, HOME: folder, KUBECONFIG: kubeconfig };
   try {
     const { status, stdout, stderr } = spawnSync(toolPath(tool), args, { encoding: 'utf8', env });
     if (status !== 0) throw new Error(stderr);

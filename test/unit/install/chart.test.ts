@@ -56,19 +56,19 @@ t.test('without values the chart is kube-twill.yml', { skip }, (t) => {
   const made = comparable(render());
   const { spec } = made.get('DaemonSet kube-flannel-ds') as DaemonSet;
   // The one of flannel's chart, which kube-flannel.yml does not share; neither can be changed where it is in use.
-  t.same(spec.selector, { matchLabels: { app: 'flannel' } });
+  t.strictSame(spec.selector, { matchLabels: { app: 'flannel' } });
   const expected = new Map(comparable(read('kube-twill.yml')));
   t.ok(expected.delete('Namespace kube-flannel'), 'helm is given the namespace');
   const set = expected.get('DaemonSet kube-flannel-ds') as DaemonSet;
   expected.set('DaemonSet kube-flannel-ds', { ...set, spec: { ...set.spec, selector: spec.selector } });
-  t.same(made, expected);
+  t.strictSame(made, expected);
   t.end();
 });
 
 t.test('flannel.events adds what events-rbac.yml is', { skip }, (t) => {
   const made = new Map(comparable(render('flannel.events=true')));
   for (const name of comparable(render()).keys()) t.ok(made.delete(name), name);
-  t.same(made, comparable(read('events-rbac.yml')));
+  t.strictSame(made, comparable(read('events-rbac.yml')));
   t.end();
 });
 
@@ -99,7 +99,7 @@ t.test('the network config is what the values say', { skip }, (t) => {
     };
     t.match(config, expected, values.join(' '));
     const { Backend } = expected as { Backend?: object };
-    if (Backend !== undefined) t.same(config.Backend, Backend, 'and no other key');
+    if (Backend !== undefined) t.strictSame(config.Backend, Backend, 'and no other key');
   }
   t.end();
 });
@@ -119,14 +119,18 @@ t.test('the DaemonSet is what the values say', { skip }, (t) => {
     'flannel.nodeSelector.pool=a',
   ];
   const objects = render(...all);
-  t.same(schemaViolations(objects), []);
+  t.strictSame(schemaViolations(objects), []);
   checkDaemonSet(t, objects);
   const set = theOne<DaemonSet>(objects, 'DaemonSet');
   const pod = set.spec.template.spec;
   t.match(pod, { imagePullSecrets: [{ name: 'mine' }], nodeSelector: { pool: 'a' } });
   t.equal(pod.tolerations, undefined);
   const images = [...pod.initContainers, ...pod.containers].map(({ image }) => image);
-  t.same(new Set(images), new Set(['registry.example/twill:1.2']), 'the tag is a text, however it looks');
+  t.strictSame(
+    new Set(images),
+    new Set(['registry.example/twill:1.2']),
+    'the tag is a text, however it looks',
+  );
   const folders = new Map(pod.volumes.map(({ name, hostPath }) => [name, hostPath?.path]));
   t.equal(folders.get('cni-plugin'), '/var/lib/cni/bin');
   t.equal(folders.get('cni'), '/etc/kubernetes/cni/net.d');
@@ -142,17 +146,17 @@ t.test('what the values switch off is not there', { skip }, (t) => {
   const objects = render('flannel.healthz.port=0', 'flannel.skipCNIConfigInstallation=true');
   checkDaemonSet(t, objects);
   const set = theOne<DaemonSet>(objects, 'DaemonSet');
-  t.same(daemonOf(set).args, ['--ip-masq', '--kube-subnet-mgr']);
-  t.same(names(set.spec.template.spec.initContainers), ['install-cni-plugin']);
+  t.strictSame(daemonOf(set).args, ['--ip-masq', '--kube-subnet-mgr']);
+  t.strictSame(names(set.spec.template.spec.initContainers), ['install-cni-plugin']);
   t.end();
 });
 
 t.test('network policies are a second container, with the rights it needs', { skip }, (t) => {
   const objects = render('netpol.enabled=true');
-  t.same(schemaViolations(objects), []);
+  t.strictSame(schemaViolations(objects), []);
   checkDaemonSet(t, objects);
   const { containers } = theOne<DaemonSet>(objects, 'DaemonSet').spec.template.spec;
-  t.same(names(containers), ['kube-flannel', 'kube-network-policies']);
+  t.strictSame(names(containers), ['kube-flannel', 'kube-network-policies']);
   const { rules } = theOne<KubeObject & { rules: { resources: string[] }[] }>(objects, 'ClusterRole');
   t.ok(rules.some(({ resources }) => resources.includes('networkpolicies')));
   t.end();
@@ -169,7 +173,7 @@ t.test(
     );
     const text = runTool('helm', ['template', 'flannel', CHART, '--values', file]);
     const { spec } = theOne<DaemonSet>(parseObjects(text), 'DaemonSet').spec.template;
-    t.same(
+    t.strictSame(
       [...spec.initContainers, ...spec.containers].map(({ image }) => image),
       ['a/b:1.10', 'localhost/twill:2', 'localhost/twill:2'],
     );

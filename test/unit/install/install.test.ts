@@ -180,6 +180,10 @@ t.test('the recipes parse', (t) => {
   const recipes = readdirSync(INSTALL).filter((name) => name.endsWith('.sh'));
   t.ok(recipes.length > 3);
   for (const name of recipes) execFileSync('bash', ['-n', join(INSTALL, name)]);
-  t.match(readFileSync(join(INSTALL, 'build-image.sh'), 'utf8'), /node-deb\.sh/, 'a Debian without Node.js 20');
+  t.match(
+    readFileSync(join(INSTALL, 'build-image.sh'), 'utf8'),
+    /node-deb\.sh/,
+    'a Debian without Node.js 20',
+  );
   t.end();
 });

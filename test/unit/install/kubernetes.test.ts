@@ -26,7 +26,7 @@ function rightsOf({ rules }: Role): string[] {
 }
 
 t.test('the manifests are as the published schema of the API has them', (t) => {
-  t.same(schemaViolations([...manifest, ...events]), []);
+  t.strictSame(schemaViolations([...manifest, ...events]), []);
   t.end();
 });
 
@@ -54,7 +54,7 @@ t.test('the check against the schema finds what is unknown, missing or of anothe
 
 t.test('kube-twill.yml is applied in the place of kube-flannel', (t) => {
   // kubectl replaces what has these names, and merges containers by theirs; the selector can never be changed.
-  t.same(
+  t.strictSame(
     manifest.map(({ kind, metadata: { namespace = '', name } }) => `${kind} ${namespace}/${name}`),
     [
       'Namespace /kube-flannel',
@@ -66,9 +66,9 @@ t.test('kube-twill.yml is applied in the place of kube-flannel', (t) => {
     ],
   );
   const set = theOne<DaemonSet>(manifest, 'DaemonSet');
-  t.same(set.spec.selector.matchLabels, { app: 'flannel', 'k8s-app': 'flannel' });
+  t.strictSame(set.spec.selector.matchLabels, { app: 'flannel', 'k8s-app': 'flannel' });
   const { initContainers, containers } = set.spec.template.spec;
-  t.same(
+  t.strictSame(
     [...initContainers, ...containers].map(({ name }) => name),
     ['install-cni-plugin', 'install-cni', 'kube-flannel'],
   );
@@ -78,22 +78,22 @@ t.test('kube-twill.yml is applied in the place of kube-flannel', (t) => {
 t.test('kube-twill.yml gives the daemon what it needs, and no more', (t) => {
   checkDaemonSet(t, manifest);
   const set = theOne<DaemonSet>(manifest, 'DaemonSet');
-  t.same(set.spec.updateStrategy, { type: 'RollingUpdate', rollingUpdate: { maxUnavailable: 1 } });
+  t.strictSame(set.spec.updateStrategy, { type: 'RollingUpdate', rollingUpdate: { maxUnavailable: 1 } });
   const pod = set.spec.template.spec;
   t.match(pod, { hostNetwork: true, priorityClassName: 'system-node-critical' });
   const daemon = daemonOf(set);
-  t.same(daemon.securityContext, {
+  t.strictSame(daemon.securityContext, {
     privileged: false,
     allowPrivilegeEscalation: false,
     capabilities: { drop: ['ALL'], add: ['NET_ADMIN', 'NET_RAW'] },
   });
-  t.same(
+  t.strictSame(
     (daemon.env ?? []).map(({ name }) => name),
     ['POD_NAME', 'POD_NAMESPACE', 'NODE_NAME', 'FLANNELD_HEALTHZ_IP'],
   );
   const paths = new Map(pod.volumes.map(({ name, hostPath }) => [name, hostPath?.path]));
   const mounts = (daemon.volumeMounts ?? []).map(({ name, mountPath }) => [mountPath, paths.get(name)]);
-  t.same(
+  t.strictSame(
     new Map(mounts as [string, string | undefined][]),
     new Map([
       ['/run/flannel', '/run/flannel'],
@@ -106,22 +106,22 @@ t.test('kube-twill.yml gives the daemon what it needs, and no more', (t) => {
 });
 
 t.test('the rights are those of kube-flannel, and one Role more for who wants events', (t) => {
-  t.same(rightsOf(theOne(manifest, 'ClusterRole')), [
+  t.strictSame(rightsOf(theOne(manifest, 'ClusterRole')), [
     'get pods',
     'get nodes',
     'list nodes',
     'watch nodes',
     'patch nodes/status',
   ]);
-  t.same(rightsOf(theOne(events, 'Role')), ['create events']);
+  t.strictSame(rightsOf(theOne(events, 'Role')), ['create events']);
   const account = theOne(manifest, 'ServiceAccount').metadata;
   for (const binding of [theOne(manifest, 'ClusterRoleBinding'), theOne(events, 'RoleBinding')]) {
     const { subjects, roleRef } = binding as KubeObject & { subjects: object[]; roleRef: { name: string } };
-    t.same(subjects, [{ kind: 'ServiceAccount', name: account.name, namespace: account.namespace }]);
+    t.strictSame(subjects, [{ kind: 'ServiceAccount', name: account.name, namespace: account.namespace }]);
     t.equal(roleRef.name, binding.metadata.name);
   }
   // A Node is in no namespace: its Events are in this one.
-  t.same(new Set(events.map(({ metadata }) => metadata.namespace)), new Set(['default']));
+  t.strictSame(new Set(events.map(({ metadata }) => metadata.namespace)), new Set(['default']));
   t.end();
 });
 
@@ -134,7 +134,7 @@ t.test('docs/kubernetes.md has the rights that the manifests give', (t) => {
     return quoted(resources).flatMap((resource) => quoted(verbs).map((verb) => `${verb} ${resource}`));
   });
   const given = [...rightsOf(theOne(manifest, 'ClusterRole')), ...rightsOf(theOne(events, 'Role'))];
-  t.same(told.sort(), given.sort());
+  t.strictSame(told.sort(), given.sort());
   t.end();
 });
 
@@ -142,18 +142,18 @@ t.test('the image: manifests name the tag that is built, and it has the paths th
   const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
   const { initContainers, containers } = theOne<DaemonSet>(manifest, 'DaemonSet').spec.template.spec;
   const all = [...initContainers, ...containers];
-  t.same(new Set(all.map(({ image }) => image)), new Set([`localhost/twill:${version}`]));
+  t.strictSame(new Set(all.map(({ image }) => image)), new Set([`localhost/twill:${version}`]));
   const recipe = read('build-image.sh');
   t.match(recipe, /localhost\/twill:\$version/);
   const text = all.flatMap(({ command = [], args = [] }) => [...command, ...args]).join(' ');
   const programs = new Set(text.match(/(?<=^| )\/(?:opt\/bin\/[\w-]+|flannel)(?= |$)/g));
-  t.same(programs, new Set(['/flannel', '/opt/bin/install-conf', '/opt/bin/flanneld']));
+  t.strictSame(programs, new Set(['/flannel', '/opt/bin/install-conf', '/opt/bin/flanneld']));
   for (const path of programs) t.ok(recipe.includes(`"$root${path}"`), `${path} is put into the image`);
   t.end();
 });
 
 t.test('no file beside the manifests is one that kubectl would take for one', (t) => {
   const names = readdirSync(join(INSTALL, 'kubernetes')).filter((name) => /\.(?:ya?ml|json)$/.test(name));
-  t.same(names.sort(), ['events-rbac.yml', 'kube-twill.yml']);
+  t.strictSame(names.sort(), ['events-rbac.yml', 'kube-twill.yml']);
   t.end();
 });

@@ -17,6 +17,7 @@ import { Faults } from './api-server/faults.js';
 import { Gate } from './api-server/gate.js';
 import { Handler } from './api-server/handler.js';
 import { type Backup, ObjectStore } from './api-server/object-store.js';
+import { assignPodCidrs, type ClusterCidr } from './api-server/pod-cidrs.js';
 import { Reads } from './api-server/reads.js';
 import { EVENTS, NODES, PODS, type Resource } from './api-server/resources.js';
 import { SeenRequests } from './api-server/seen-requests.js';
@@ -156,6 +157,13 @@ export class ApiServer {
   create(resource: Resource, object: ApiObject): ApiObject {
     const { namespace } = object.metadata as { namespace?: string };
     return this.#writes.create(resource, namespace, object).object.json();
+  }
+
+  /** Plays the controller manager's part, for nodes without a podCIDR, those that come too. The result ends that. */
+  assignPodCidrs(clusters: readonly ClusterCidr[]): () => void {
+    return assignPodCidrs(this.store, clusters, (name, podCIDRs) => {
+      this.updateNode(name, { spec: { podCIDR: podCIDRs[0], podCIDRs } });
+    });
   }
 
   /** Undefined: there is none. */

@@ -22,6 +22,9 @@ export interface Server {
   readonly url: string;
   /** PEM; undefined: plain HTTP. */
   readonly ca: string | undefined;
+  /** PEM, of a client certificate. */
+  readonly cert?: string;
+  readonly key?: string;
 }
 
 /** What came of a request, while it comes. */
@@ -76,7 +79,7 @@ export function ask1(server: Server, question: Question): Asked {
     method: question.method ?? 'GET',
     headers: headersOf(question),
     agent: false,
-    ...(server.ca === undefined ? {} : { ca: server.ca }),
+    ...tlsOf(server),
   });
   let answer: IncomingMessage | undefined;
   const fail = (error: Error): void => reply.change(() => (reply.outcome ??= codeOf(error)));
@@ -135,10 +138,17 @@ export function ask2(server: Server, question: Question, session?: ClientHttp2Se
   };
 }
 
-export function openSession({ url, ca }: Server): ClientHttp2Session {
-  const session = connect(url, ca === undefined ? {} : { ca });
+export function openSession(server: Server): ClientHttp2Session {
+  const session = connect(server.url, tlsOf(server));
   session.on('error', () => undefined);
   return session;
+}
+
+function tlsOf({ ca, cert, key }: Server): { ca?: string; cert?: string; key?: string } {
+  return {
+    ...(ca === undefined ? {} : { ca }),
+    ...(cert === undefined || key === undefined ? {} : { cert, key }),
+  };
 }
 
 function headersOf({ headers, token, body }: Question): Record<string, string> {

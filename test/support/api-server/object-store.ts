@@ -68,7 +68,9 @@ export class ObjectStore {
   /** The caller has made sure that there is none of that key; `object` has all but uid and version. */
   create(resource: Resource, object: ApiObject): StoredObject {
     const { name, generateName, namespace, ...metadata } = objectAt(object, 'metadata');
-    const complete = { name, generateName, namespace, uid: randomUUID(), resourceVersion: '', ...metadata };
+    const ids = { uid: randomUUID(), resourceVersion: '' };
+    // In the order of a real server; what the caller says of uid and version counts for nothing.
+    const complete = { name, generateName, namespace, ...ids, ...metadata, ...ids };
     const stored = StoredObject.encode(resource, { ...object, metadata: complete }, this.#version + 1);
     this.#order.delete(resource.name);
     this.#write({ version: stored.version, type: 'ADDED', object: stored, previous: undefined });

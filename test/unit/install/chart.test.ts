@@ -195,6 +195,8 @@ t.test('values that cannot be had are refused by name', { skip }, (t) => {
   refuses(t, 'podCidrv6=fd00::/48', 'podCidrv6 is "fd00::/48": expected nothing, twill has no IPv6 yet');
   refuses(t, 'podCidr=', 'podCidr is empty: expected the pod network of the cluster');
   refuses(t, 'flannel.backend=wireguard', 'flannel.backend is "wireguard": expected vxlan, host-gw or udp');
+  const twice = 'flannel.args has --healthz-port=9: expected flannel.healthz.port instead';
+  refuses(t, 'flannel.args={--kube-subnet-mgr,--healthz-port=9}', twice);
   refuses(t, 'flannel.psk=x', `additional properties 'psk' not allowed`);
   refuses(t, 'flannel.vni=x', /\/flannel\/vni.*got string, want integer/);
   refuses(t, 'netpol.enable=true', `additional properties 'enable' not allowed`);

@@ -9,4 +9,9 @@
 {{- if not (has .Values.flannel.backend (list "vxlan" "host-gw" "udp")) }}
 {{- fail (printf "flannel.backend is %q: expected vxlan, host-gw or udp" .Values.flannel.backend) }}
 {{- end }}
+{{- range .Values.flannel.args }}
+{{- if and $.Values.flannel.healthz.port (regexMatch "^--?healthz-port(=|$)" .) }}
+{{- fail (printf "flannel.args has %s: expected flannel.healthz.port instead" .) }}
+{{- end }}
+{{- end }}
 {{- end }}

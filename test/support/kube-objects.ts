@@ -17,8 +17,10 @@ export interface KubeObject {
   readonly metadata: { readonly name: string; readonly namespace?: string };
 }
 
-/** Where kubernetes-types has the kinds that we ship. */
+/** Where kubernetes-types has the kinds that we ship, and those that the daemon writes. */
 const MODULES: Readonly<Record<string, string>> = {
+  'v1 Node': 'core/v1',
+  'v1 Event': 'core/v1',
   'v1 Namespace': 'core/v1',
   'v1 ServiceAccount': 'core/v1',
   'v1 ConfigMap': 'core/v1',

@@ -77,7 +77,7 @@ export function ask1(server: Server, question: Question): Asked {
   const request = server.ca === undefined ? requestHttp : requestHttps;
   const outgoing = request(`${server.url}${question.path}`, {
     method: question.method ?? 'GET',
-    headers: headersOf(question),
+    headers: { ...headersOf(question), ...lengthOf(question) },
     agent: false,
     ...tlsOf(server),
   });
@@ -158,6 +158,12 @@ function headersOf({ headers, token, body }: Question): Record<string, string> {
     ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
     ...headers,
   };
+}
+
+/** Node says how a body ends of its own accord, but for the methods that seldom have one. */
+function lengthOf(question: Question): Record<string, string> {
+  const text = bodyText(question);
+  return text === undefined ? {} : { 'content-length': `${Buffer.byteLength(text)}` };
 }
 
 function bodyText({ body }: Question): string | undefined {

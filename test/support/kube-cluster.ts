@@ -147,10 +147,16 @@ export class KubeCluster {
    * Path of a kubeconfig for an account, with a fresh token in a file `<path>.token` beside it, which a test may
    * replace.
    */
-  async kubeconfigFor(account: Account, server = this.url): Promise<string> {
-    const path = join(this.place.dir, `${account.name}.kubeconfig`);
-    writeFileSync(`${path}.token`, await this.tokenOf(account), { mode: 0o600 });
-    writeFileSync(path, kubeconfig(server, this.caFile, { tokenFile: `${path}.token` }), { mode: 0o600 });
+  async kubeconfigFor(account: Account): Promise<string> {
+    const tokenFile = join(this.place.dir, `${account.name}.kubeconfig.token`);
+    writeFileSync(tokenFile, await this.tokenOf(account), { mode: 0o600 });
+    return this.writeKubeconfig(account.name, { tokenFile });
+  }
+
+  /** Path of a kubeconfig `<name>.kubeconfig`, in which `user` is as the file format has it. */
+  writeKubeconfig(name: string, user: Json, caFile = this.caFile): string {
+    const path = join(this.place.dir, `${name}.kubeconfig`);
+    writeFileSync(path, kubeconfig(this.url, caFile, user), { mode: 0o600 });
     return path;
   }
 
@@ -212,6 +218,20 @@ export class KubeCluster {
     const answer = await this.etcdctl('get', '/', '--limit=1', '--write-out=json');
     const revision = /"revision":(\d+)/.exec(answer)?.[1];
     await this.etcdctl('compact', String(revision));
+  }
+
+  /** Keeps what the cluster knows now; returns the path, for restore(). */
+  async backUp(): Promise<string> {
+    const path = join(this.place.dir, 'backup.db');
+    await this.etcdctl('snapshot', 'save', path);
+    return path;
+  }
+
+  /** Puts the cluster back to a backup, with the versions of that time; the API server is started again. */
+  async restore(path: string): Promise<void> {
+    await this.stopApiServer();
+    await this.#servers.restoreEtcd(path);
+    await this.startApiServer();
   }
 
   /** Process of the API server, for signals of one's own. */

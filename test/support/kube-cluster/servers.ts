@@ -1,6 +1,6 @@
 // The three servers of a cluster: their files, command lines and processes.
 
-import { writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { freePort } from '../etcd-server.js';
 import { type Task, waitFor } from '../lab.js';
@@ -105,6 +105,26 @@ export class Servers {
       return (await this.#runEtcdctl(['endpoint', 'health'], false)).code === 0;
     };
     await waitFor(isHealthy, 'etcd to answer', 20_000);
+  }
+
+  /** Ends etcd, puts the data of a snapshot file in place of what it had, and starts it again. */
+  async restoreEtcd(file: string): Promise<void> {
+    await endTask(this.#etcd, 'SIGKILL');
+    rmSync(this.#dataDir, { recursive: true });
+    const peer = this.#peerUrl;
+    await this.etcdctl([
+      ...['snapshot', 'restore', file, `--data-dir=${this.#dataDir}`, '--name=kube'],
+      ...[`--initial-cluster=kube=${peer}`, `--initial-advertise-peer-urls=${peer}`],
+    ]);
+    await this.startEtcd();
+  }
+
+  get #dataDir(): string {
+    return join(this.#settings.place.dir, 'etcd');
+  }
+
+  get #peerUrl(): string {
+    return `http://127.0.0.1:${this.#ports.etcdPeer}`;
   }
 
   get #etcdUrl(): string {

@@ -150,7 +150,9 @@ export class HeldNodes {
     const held = this.#nodes.get(node.name);
     const last = held?.version ?? this.deletionOf(node.name);
     if (last !== undefined && last !== seen && !isLater(node.resourceVersion, last)) return NONE;
-    return held !== undefined && sameNode(held.node, node) ? NONE : this.#replace(node, held);
+    if (held === undefined || !sameNode(held.node, node)) return this.#replace(node, held);
+    held.version = node.resourceVersion;
+    return NONE;
   }
 
   /** The node was not found when the newest write seen of it was `seen`: it goes, unless more was seen since. */

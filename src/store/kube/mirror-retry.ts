@@ -3,12 +3,16 @@
 import { Backoff } from '../../core/waiting.js';
 import type { KubeFault } from './faults.js';
 
-const QUICK_MIN_MS = 50;
-const QUICK_MAX_MS = 5_000;
+/** Least and greatest delay: it doubles from attempt to attempt. */
+export type DelayRange = readonly [leastMs: number, greatestMs: number];
 
-/** After what does not pass by itself: somebody has to grant a right or to write a file. */
-const SLOW_MIN_MS = 1_000;
-const SLOW_MAX_MS = 30_000;
+export interface RetryDelays {
+  readonly quickMs: DelayRange;
+  /** After what does not pass by itself: somebody has to grant a right or to write a file. */
+  readonly slowMs: DelayRange;
+}
+
+export const RETRY_DELAYS: RetryDelays = { quickMs: [50, 5_000], slowMs: [1_000, 30_000] };
 
 /** Longer than any server asks for in earnest. */
 const MAX_RETRY_AFTER_MS = 60_000;
@@ -40,9 +44,9 @@ export class MirrorRetry {
   readonly #quick: Backoff;
   readonly #slow: Backoff;
 
-  constructor(random: () => number) {
-    this.#quick = new Backoff(QUICK_MIN_MS, QUICK_MAX_MS, random);
-    this.#slow = new Backoff(SLOW_MIN_MS, SLOW_MAX_MS, random);
+  constructor(random: () => number, { quickMs, slowMs }: RetryDelays) {
+    this.#quick = new Backoff(...quickMs, random);
+    this.#slow = new Backoff(...slowMs, random);
   }
 
   /** Milliseconds until the next attempt, after `fault` or after an end without one. */

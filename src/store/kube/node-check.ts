@@ -1,10 +1,12 @@
 // The slow comparison: every few minutes the metadata of all nodes is listed and compared with what a mirror holds, in
-// case its watch lost an event.
+// case its watch lost an event, or history was exchanged under it.
 //
-// Name, uid and annotations are compared, and not the version, which heartbeats move all the time. What differs may
-// just be on its way: so it is given `settleMs`, and passed over when a write later than the list was seen of the node,
-// since an event holds the whole of it. What differs then is asked for by itself. Of the rest of a node only podCIDR
-// matters, which is assigned once: so a node without one is asked for when the list has a later write of it.
+// What differs may just be on its way: so it is given `settleMs`, and passed over when a write later than the list was
+// seen of the node, since an event holds the whole of it. What is left is asked for by itself, node by node:
+// - another uid or other annotations, a node that is not held, and one that is not listed;
+// - a later version of a node without podCIDR, which is not in the metadata and is assigned once;
+// - a later version although the watch has come past it: it was a heartbeat, most likely, but was lost.
+// An earlier version than was seen is none of these: such a list is of another history.
 //
 // A list is of whatever version its server has at hand. One older than what we have seen comes from a server that is
 // behind, or from a store that was restored: etcd's own version tells which.
@@ -41,7 +43,7 @@ interface Listed {
   readonly version: string;
   /** Held nodes that are in it. */
   readonly names: ReadonlySet<string>;
-  /** What it shows otherwise than held when it came by. */
+  /** What it shows otherwise than held when it came by, be it only the version. */
   readonly suspects: ReadonlyMap<string, KubeNode>;
 }
 
@@ -65,12 +67,10 @@ async function compare(options: NodeCheckOptions): Promise<RelistReason | undefi
   const listed = await readList(options);
   if (isLater(position, listed.version) && isLater(position, await readNewestVersion(client, signal)))
     return 'rewound';
-  let doubtful = findDoubtful(held, listed);
-  if (doubtful.length > 0) {
-    await nap(settleMs, signal, clock);
-    doubtful = findDoubtful(held, listed);
-  }
+  if (findDoubtful(held, listed).length > 0) await nap(settleMs, signal, clock);
   if (held.generation !== generation || signal.aborted) return undefined; // all were listed meanwhile
+  if (isOfAnotherHistory(held, listed)) return 'rewound';
+  const doubtful = findDoubtful(held, listed);
   if (doubtful.length > MAX_REQUESTS) return 'differences';
   const reason = await repairAll(doubtful, options);
   if (reason === undefined) counters.checks++;
@@ -84,12 +84,22 @@ async function readList({ client, prefix, held, signal }: NodeCheckOptions): Pro
     const node = readNode(item, prefix);
     const known = held.get(node.name);
     if (known !== undefined) names.add(node.name);
-    if (known !== undefined && looksSame(known, node)) return;
+    if (known?.version === node.resourceVersion && sameMetadata(known.node, node)) return;
     if (known === undefined && (node.name === '' || suspects.size >= held.maxNodes)) return;
     suspects.set(node.name, node);
   };
   const version = await listNodes(client, CACHED, onItem, signal, { metadataOnly: true });
   return { version, names, suspects };
+}
+
+/** Whether the list, which should know what is held of a node, shows an earlier write of it. */
+function isOfAnotherHistory(held: HeldNodes, { version, suspects }: Listed): boolean {
+  for (const [name, node] of suspects) {
+    const known = held.get(name);
+    if (known === undefined || isLater(known.version, version)) continue;
+    if (isLater(known.version, node.resourceVersion)) return true;
+  }
+  return false;
 }
 
 /** Nodes about which the list may be right and we wrong. O(n). */
@@ -99,7 +109,7 @@ function findDoubtful(held: HeldNodes, { version, names, suspects }: Listed): st
     const known = held.get(name);
     const last = known?.version ?? held.deletionOf(name);
     if (last !== undefined && isLater(last, version)) continue;
-    if (known === undefined ? !held.isFull : !looksSame(known, node)) doubtful.push(name);
+    if (known === undefined ? !held.isFull : isOutdated(known, node, held.position)) doubtful.push(name);
   }
   for (const known of held.entries()) {
     const { name } = known.node;
@@ -108,9 +118,10 @@ function findDoubtful(held: HeldNodes, { version, names, suspects }: Listed): st
   return doubtful;
 }
 
-function looksSame({ node, version }: HeldNode, listed: KubeNode): boolean {
-  const mayLackPodCidr = node.podCidrs.length === 0 && isLater(listed.resourceVersion, version);
-  return sameMetadata(node, listed) && !mayLackPodCidr;
+function isOutdated({ node, version }: HeldNode, listed: KubeNode, position: string): boolean {
+  if (!sameMetadata(node, listed)) return true;
+  if (!isLater(listed.resourceVersion, version)) return false;
+  return node.podCidrs.length === 0 || !isLater(listed.resourceVersion, position);
 }
 
 async function repairAll(

@@ -24,7 +24,7 @@ import { readGapList } from './gap-list.js';
 import { HeldNodes } from './held-nodes.js';
 import { type NodeEvent, type NodeListener, readNode, readVersion } from './kube-node.js';
 import { type MirrorCounters, newMirrorCounters, type RelistReason } from './mirror-counters.js';
-import { MirrorRetry, versionVerdict } from './mirror-retry.js';
+import { MirrorRetry, RETRY_DELAYS, type RetryDelays, versionVerdict } from './mirror-retry.js';
 import { checkNodes } from './node-check.js';
 import { readNewestVersion } from './node-list.js';
 import { followWatch } from './node-watch.js';
@@ -39,6 +39,8 @@ export interface NodeMirrorTuning {
   readonly checkMs: readonly [least: number, greatest: number];
   /** How long a difference may be on its way to us. @default 5 s */
   readonly settleMs: number;
+  /** Between attempts. @default 50 ms to 5 s; 1 to 30 s while somebody has to do something */
+  readonly retry: RetryDelays;
   /** Nodes beyond are left out, and counted. @default MAX_NODES */
   readonly maxNodes: number;
 }
@@ -60,6 +62,7 @@ const DEFAULT_TUNING: Omit<NodeMirrorTuning, 'maxNodes'> = {
   openMs: 30_000,
   checkMs: [300_000, 600_000],
   settleMs: 5_000,
+  retry: RETRY_DELAYS,
 };
 
 /** As flannel's library asks for: seconds after which the server ends a watch. */
@@ -96,7 +99,7 @@ export class NodeMirror {
     this.#options = options;
     this.#tuning = { ...DEFAULT_TUNING, ...options.tuning };
     this.#held = new HeldNodes(this.counters, options.tuning?.maxNodes);
-    this.#retry = new MirrorRetry(options.random);
+    this.#retry = new MirrorRetry(options.random, this.#tuning.retry);
     this.#done = Promise.all([this.#run(), this.#checkAgain()]);
   }
 

@@ -225,6 +225,53 @@ t.test('checkNodes() sees that the store was restored', async (t) => {
   }
 });
 
+t.test('checkNodes() sees a restored store that has written more than the lost one', async (t) => {
+  const bench = await open();
+  const { kube, mirror, clock } = bench;
+  kube.put('c', ip('3')); // 103
+  const backup = kube.snapshot();
+  kube.writeElsewhere();
+  kube.put('c', {}, ['10.0.3.0/24']); // 105
+  kube.restore(backup);
+  kube.put('c', {}, ['10.0.4.0/24']); // 104: the metadata differ in nothing but the version
+  while (kube.revision < 200) kube.writeElsewhere();
+  await bench.nextWatch();
+  t.equal(mirror.version, '105', 'a watch from there is nothing unusual');
+  await bench.check();
+  await clock.advance(1_000);
+  t.equal(mirror.counters.relists.rewound, 1);
+  t.strictSame(bench.table.get('c')?.podCidrs, ['10.0.4.0/24']);
+  await mirror.close();
+});
+
+t.test('checkNodes() finds what no metadata show, as soon as the watch has come past it', async (t) => {
+  const bench = await open();
+  const { kube, seen, mirror, watch } = bench;
+  watch.mangle = LOST;
+  kube.put('a', {}, ['10.0.9.0/24']); // 103; the API forbids it
+  kube.put('b'); // 104, a heartbeat
+  await bench.check();
+  t.equal(mirror.counters.checks, 1);
+  t.equal(seen.length, 1, 'it may be on its way still');
+  watch.mangle = (event) => [event];
+  kube.put('b'); // 105
+  kube.put('a', { 'somebody.else/annotation': 'x' }); // 106
+  watch.mangle = LOST;
+  kube.put('a'); // 107
+  watch.mangle = (event) => [event];
+  kube.put('b'); // 108
+  t.strictSame(seen.slice(1), ['put a=1@106']);
+  await bench.check();
+  await bench.check();
+  t.strictSame(
+    kube.requests.filter((line) => line.startsWith('get')),
+    ['get nodes/a'],
+    'asked for once',
+  );
+  t.equal(mirror.counters.repairs, 0, 'nothing was wrong with it');
+  await mirror.close();
+});
+
 t.test('checkNodes() gives up what it cannot finish, and comes again', async (t) => {
   const bench = await open();
   const { kube, seen, mirror, watch } = bench;

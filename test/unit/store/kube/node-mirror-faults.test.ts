@@ -3,39 +3,9 @@
 
 import t from 'tap';
 import { KubeFault } from '../../../../src/store/kube/faults.js';
-import type { NodeEvent } from '../../../../src/store/kube/kube-node.js';
 import { FakeKube, type FakeSnapshot } from '../../../support/fake-kube-client.js';
-import { ip, MirrorBench, showHeld, showServed } from '../../../support/node-mirror-bench.js';
+import { ip, MirrorBench, showServed, Witness } from '../../../support/node-mirror-bench.js';
 import { randomOf } from '../../../support/random.js';
-
-/** Puts that told nothing new, or something older than was told before. */
-class Witness {
-  readonly faults: string[] = [];
-  readonly #told = new Map<string, { readonly version: number; readonly content: string }>();
-
-  take(event: NodeEvent): void {
-    if (event.kind === 'vanished') return void this.#told.delete(event.name);
-    const name = event.kind === 'put' ? event.node.name : event.name;
-    const told = this.#told.get(name);
-    if (event.kind === 'delete') {
-      if (told === undefined) this.faults.push(`deleted without having been told: ${name}`);
-      this.#told.delete(name);
-      return;
-    }
-    const version = Number(event.node.resourceVersion);
-    const content = showHeld(event.node);
-    if (told !== undefined && told.version >= version)
-      this.faults.push(`${content}@${version} after ${told.version}`);
-    if (told?.content === content) this.faults.push(`told twice: ${content}@${version}`);
-    this.#told.set(name, { version, content });
-  }
-
-  learn(bench: MirrorBench): void {
-    for (const node of bench.table.values()) {
-      this.#told.set(node.name, { version: Number(node.resourceVersion), content: showHeld(node) });
-    }
-  }
-}
 
 const FAULTS: readonly KubeFault[] = [
   new KubeFault(0, 'broken', 'reset'),
@@ -101,9 +71,8 @@ t.test('NodeMirror ends up with what the server has, and tells each write once',
     const random = randomOf(seed);
     const kube = new FakeKube();
     writeSome(kube, random);
-    const witness = new Witness();
     const bench = await MirrorBench.open(kube, { checkMs: [30_000, 60_000] }, random);
-    witness.learn(bench);
+    const witness = new Witness(bench.table.values());
     bench.onEvent = (event) => witness.take(event);
     const backups: FakeSnapshot[] = [];
     let hasLosses = false;
@@ -128,11 +97,7 @@ t.test('NodeMirror ends up with what the server has, and tells each write once',
       if (i === 5) kube.cache = undefined;
       kube.bookmarkAll();
     }
-    t.strictSame(
-      [...bench.table.values()].map(showHeld).sort(),
-      [...kube.nodes.values()].map(showServed).sort(),
-      `seed ${seed}`,
-    );
+    t.strictSame(bench.lines, [...kube.nodes.values()].map(showServed).sort(), `seed ${seed}`);
     t.strictSame(witness.faults, [], `seed ${seed}${hasLosses ? ', until the restore' : ''}`);
     t.ok(bench.mirror.isLive);
     await bench.mirror.close();

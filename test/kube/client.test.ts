@@ -126,6 +126,19 @@ t.test('the client and a real API server', { skip, timeout: 200_000 }, async (t)
     await t.resolves(admin.list('/api/v1/pods', {}, nothing, signal));
   });
 
+  t.test('a pod is whom its service account says', async (t) => {
+    const pod = await HttpKubeClient.open(
+      { apiUrl: '', kubeconfigFile: '', serviceAccountFolder: await cluster.accountFolder(account) },
+      { KUBERNETES_SERVICE_HOST: cluster.place.address, KUBERNETES_SERVICE_PORT: String(cluster.port) },
+    );
+    t.teardown(() => pod.close());
+    await t.resolves(pod.get(`${NODES}/n1`, signal));
+    t.match(await faultOf(pod.list('/api/v1/pods', {}, nothing, signal)), {
+      status: 403,
+      message: /:flannel"/,
+    });
+  });
+
   t.test('a token that ended: 401, until the file has another', async (t) => {
     const short = await cluster.createAccount('short');
     const path = await cluster.kubeconfigFor(short);

@@ -123,6 +123,22 @@ t.test('the mirror and a real API server', { skip, timeout: 230_000 }, async (t)
     t.same(lines.slice(-3), ['put n3 10.244.3.0/24', 'delete n3', 'put n3 10.244.33.0/24']);
   });
 
+  t.test('what a list of metadata says is what the watch has said', async (t) => {
+    const other = await Bench.open(await cluster.kubeconfigFor(account), {
+      checkMs: [500, 500],
+      settleMs: 500,
+    });
+    t.teardown(() => other.close());
+    const { counters } = other.mirror;
+    for (let i = 0; counters.checks < 3; i++) {
+      await cluster.createNode('busy', { podCidrs: [`10.244.${i % 256}.0/24`] });
+      await annotate('busy', `172.30.0.${i % 256}`);
+      await cluster.deleteNode('busy');
+    }
+    await converged(other);
+    t.same([counters.repairs, counters.lists], [0, 1]);
+  });
+
   t.test('a server that is killed and started again costs no list', async (t) => {
     const { lists } = mirror.counters;
     lines.splice(0);

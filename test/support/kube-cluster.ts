@@ -18,6 +18,7 @@ import {
   kubeconfig,
   requestToken,
   signToken,
+  writeAccountFolder,
 } from './kube-cluster/accounts.js';
 import { type Json, KubeApi, STRATEGIC_MERGE } from './kube-cluster/api.js';
 import { findKubeBinaries } from './kube-cluster/binaries.js';
@@ -160,18 +161,16 @@ export class KubeCluster {
     return path;
   }
 
+  /** Path of a folder as a kubelet mounts it into a pod of an account: token, ca.crt, namespace. */
+  async accountFolder(account: Account): Promise<string> {
+    const folder = join(this.place.dir, `${account.name}.account`);
+    writeAccountFolder(folder, await this.tokenOf(account), this.caFile);
+    return folder;
+  }
+
   /** A node as a kubelet registers it. */
   createNode(name: string, options: NodeOptions = {}): Promise<Json> {
-    const { annotations = {}, labels = {}, podCidrs } = options;
-    return this.admin.must('POST', '/api/v1/nodes', {
-      metadata: {
-        name,
-        labels: { 'kubernetes.io/hostname': name, 'kubernetes.io/os': 'linux', ...labels },
-        // A kubelet's nodes always have one; without any, a flanneld panics.
-        annotations: { 'node.alpha.kubernetes.io/ttl': '0', ...annotations },
-      },
-      spec: podCidrs === undefined ? {} : { podCIDR: podCidrs[0], podCIDRs: podCidrs },
-    });
+    return this.admin.must('POST', '/api/v1/nodes', nodeObject(name, options));
   }
 
   /** Creates a node and waits for what the controller manager assigns. */
@@ -308,4 +307,16 @@ export class KubeCluster {
     await this.#servers.close();
     this.place.remove();
   }
+}
+
+function nodeObject(name: string, { annotations = {}, labels = {}, podCidrs }: NodeOptions): Json {
+  return {
+    metadata: {
+      name,
+      labels: { 'kubernetes.io/hostname': name, 'kubernetes.io/os': 'linux', ...labels },
+      // A kubelet's nodes always have one; without any, a flanneld panics.
+      annotations: { 'node.alpha.kubernetes.io/ttl': '0', ...annotations },
+    },
+    spec: podCidrs === undefined ? {} : { podCIDR: podCidrs[0], podCIDRs: podCidrs },
+  };
 }

@@ -1,7 +1,7 @@
 // Service accounts: the key that their tokens are signed with, flannel's permissions, kubeconfig files.
 
 import { createPrivateKey, createPublicKey, generateKeyPairSync, sign } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Json, KubeApi } from './api.js';
 
@@ -91,6 +91,14 @@ export function signToken(key: KeyFiles, account: Account, seconds: number): str
 
 function base64(text: string): string {
   return Buffer.from(text).toString('base64url');
+}
+
+/** Fills a folder as a kubelet mounts it into a pod: token, ca.crt, namespace. */
+export function writeAccountFolder(folder: string, token: string, caFile: string): void {
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, 'token'), token, { mode: 0o600 });
+  copyFileSync(caFile, join(folder, 'ca.crt'));
+  writeFileSync(join(folder, 'namespace'), NAMESPACE);
 }
 
 /** Text of a kubeconfig with one cluster, user and context. `user` is as in the file format. */

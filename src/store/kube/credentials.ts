@@ -75,8 +75,9 @@ export class FileCredentials implements Credentials {
 
   async #authorization(): Promise<string | undefined> {
     const { token, tokenFile, basic } = this.#user;
-    if (tokenFile !== undefined) return bearer(await this.#readToken(tokenFile), `token file "${tokenFile}"`);
-    if (token !== undefined) return bearer(token, 'token of the kubeconfig');
+    if (tokenFile !== undefined)
+      return bearer(await this.#readToken(tokenFile), refuseFile(`token file "${tokenFile}"`));
+    if (token !== undefined) return bearer(token, refuseFile('token of the kubeconfig'));
     if (basic === undefined) return undefined;
     return `Basic ${Buffer.from(`${basic.username}:${basic.password}`).toString('base64')}`;
   }
@@ -131,7 +132,7 @@ export class ExecCredentials implements Credentials {
 
   async #renew(): Promise<Pass> {
     const { token, certificate, expiresAtMs } = await runExecPlugin(this.#run, this.#closing.signal);
-    const authorization = token === undefined ? undefined : bearer(token, 'token of the exec plugin');
+    const authorization = token === undefined ? undefined : bearer(token, refusePlugin);
     const pass = { authorization, certificate: this.#sameOr(certificate) };
     this.#pass = { pass, expiresAtMs };
     return pass;
@@ -150,11 +151,15 @@ export class ExecCredentials implements Credentials {
 }
 
 /** A header must not hold whatever a file holds; the token is never shown. */
-function bearer(token: string, source: string): string {
-  if (!/^[\x21-\x7e]+$/.test(token))
-    throw new WayFault(
-      'credentials',
-      `${source} cannot be used: expected letters, digits and signs of ASCII`,
-    );
+function bearer(token: string, refuse: (problem: string) => Error): string {
+  if (!/^[\x21-\x7e]+$/.test(token)) throw refuse('expected letters, digits and signs of ASCII');
   return `Bearer ${token}`;
 }
+
+const refuseFile =
+  (source: string) =>
+  (problem: string): Error =>
+    new OverlayError('E_FILE', `Cannot use ${source}: ${problem}`);
+
+const refusePlugin = (problem: string): Error =>
+  new WayFault('credentials', `token of the exec plugin cannot be used: ${problem}`);

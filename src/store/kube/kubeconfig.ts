@@ -244,5 +244,6 @@ class Fields {
 function kindOf(value: unknown): string {
   if (value === undefined) return 'missing';
   if (value === null) return 'empty';
-  return Array.isArray(value) ? 'a list' : `a ${typeof value}`;
+  if (Array.isArray(value)) return 'a list';
+  return typeof value === 'object' ? 'an object' : `a ${typeof value}`;
 }

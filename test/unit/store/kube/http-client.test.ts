@@ -4,7 +4,7 @@ import { unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { ApiObject, WatchEvent } from '../../../../src/store/kube/client.js';
-import { type KubeFault } from '../../../../src/store/kube/faults.js';
+import type { KubeFault } from '../../../../src/store/kube/faults.js';
 import { HttpKubeClient } from '../../../../src/store/kube/http-client.js';
 import { TIMING, type Timing } from '../../../../src/store/kube/timing.js';
 import { ApiServer, type ApiServerOptions } from '../../../support/api-server.js';
@@ -267,7 +267,11 @@ t.test('a token is read for each request, and a 401 is asked once more', async (
   writeFileSync(join(dir, 'token'), `  ${server.tokens.flannel}\n`);
   await get();
   writeFileSync(join(dir, 'token'), 'two\nlines');
-  await refuses(t, get(), { status: 0, reason: 'credentials', message: /token file ".*" cannot be used/ });
+  await refuses(t, get(), {
+    status: 0,
+    reason: 'credentials',
+    message: /: Cannot use token file ".*": expected letters/,
+  });
   t.equal(server.connections, 1);
   server.endWatches('end');
   t.equal(await watch.ended, 'ended', 'a watch outlives its token');
@@ -397,7 +401,7 @@ t.test('more requests than there are places wait for one', async (t) => {
   const { server, client } = await startBench(t);
   server.createNode('n1');
   const release = server.faults.hold({ times: 16 });
-  const gets = Array.from({ length: 20 }, () => client.get('/api/v1/nodes/n1', never));
+  const gets = Array.from({ length: 20 }, () => client.get('/api/v1/nodes/n1', new AbortController().signal));
   await until(() => server.requests.list().length === 16, '16 are asked');
   const abort = new AbortController();
   const waiting = client.get('/api/v1/nodes/n1', abort.signal);

@@ -1,10 +1,10 @@
 // The nodes of a cluster, mirrored: listed once, then followed by a watch for ever.
 //
 //   list ─► snapshot ─► watch from the list's version ─► events …
-//     ▲                    │            ▲
-//     │ expired, rewound,  │ any other  │ silent: ask for etcd's version first
-//     │ too many           │ end        │
-//     └── differences ◄────┴────────────┘ watch from the last version
+//     ▲                    │    ▲
+//     │                    │    ├── ended, fault: from the last version
+//     │                    │    └── silent: the same, unless etcd's version is a former one ─┐
+//     └────────────────────┴── expired, refused, differences, rewound ◄─────────────────────┘
 //
 // **Invariant:** every change of a node that counts (KubeNode) reaches the listener exactly once and in order, or as
 // part of a difference after a gap. The version moves with delivered events and bookmarks only.

@@ -25,7 +25,8 @@ export const FLANNEL_RULES: readonly Rule[] = [
 ];
 
 const ANONYMOUS = 'system:anonymous';
-const PUBLIC_PATHS = ['/healthz', '/livez', '/readyz', '/version'];
+/** What everybody may ask for, who they are or not. */
+export const PUBLIC_PATHS = ['/healthz', '/livez', '/readyz', '/version'];
 
 /** What the transport knows of the client. */
 export interface Credentials {

@@ -17,10 +17,14 @@ export function formatContinue({ version, after }: ContinueToken): string {
 
 /** Throws ApiFailure (400). */
 export function parseContinue(text: string): ContinueToken {
-  const bad = (): Error => badRequest('continue key is not valid: malformed value');
+  const json = Buffer.from(text, 'base64url').toString('latin1');
+  const bad = (): Error => {
+    const why = `invalid character '${json.slice(0, 1)}' looking for beginning of value`;
+    return badRequest(`invalid continue token: continue key is not valid: ${why}`);
+  };
   let token: unknown;
   try {
-    token = JSON.parse(Buffer.from(text, 'base64url').toString());
+    token = JSON.parse(json);
   } catch {
     throw bad();
   }

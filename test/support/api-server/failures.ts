@@ -103,10 +103,16 @@ export function methodNotAllowed(): ApiFailure {
 
 const REPRESENTATIONS = 'application/json, application/yaml, application/vnd.kubernetes.protobuf';
 
-export function notAcceptable(
-  message = `406: Not Acceptable\n\nAvailable representations: ${REPRESENTATIONS}`,
-): ApiFailure {
+export function notAcceptable(): ApiFailure {
+  const message = `406: Not Acceptable\n\nAvailable representations: ${REPRESENTATIONS}`;
   return failure(406, { message, reason: 'NotAcceptable', details: {} });
+}
+
+/** A form that is that of a list is asked of one object, or the other way round. */
+export function wrongForm(form: string, { kind }: Resource, isList: boolean): ApiFailure {
+  const what = isList ? `a list (*core.${kind}List)` : `not a list (*core.${kind})`;
+  const message = `you requested ${form}, but the requested object is ${what}`;
+  return failure(406, { message, reason: 'NotAcceptable' });
 }
 
 export function alreadyExists(resource: Resource, name: string): ApiFailure {
@@ -117,6 +123,37 @@ export function alreadyExists(resource: Resource, name: string): ApiFailure {
 export function conflict(resource: Resource, name: string, why: string): ApiFailure {
   const message = `Operation cannot be fulfilled on ${resource.name} "${name}": ${why}`;
   return failure(409, { message, reason: 'Conflict', details: { name, kind: resource.name } });
+}
+
+/** What a write was made to depend on is not so, in the words of the storage layer. */
+export function failedPrecondition(
+  resource: Resource,
+  name: string,
+  wanted: string,
+  found: string,
+): ApiFailure {
+  const why = `Precondition failed: UID in precondition: ${wanted}, UID in object meta: ${found}`;
+  // What etcd has a Node under is its name of long ago.
+  const key = `/registry/${resource.name === 'nodes' ? 'minions' : resource.name}/${name}`;
+  const where = `Code: 4, Key: ${key}, ResourceVersion: 0`;
+  return conflict(resource, name, `StorageError: invalid object, ${where}, AdditionalErrorMsg: ${why}`);
+}
+
+const FATE = { UID: 'deleted and then recreated', ResourceVersion: 'modified' };
+
+/** A deletion that was meant for another object, or another version of it. */
+export function failedDeletion(
+  { kind }: Resource,
+  name: string,
+  what: keyof typeof FATE,
+  wanted: string,
+  found: string,
+): ApiFailure {
+  const why = `the ${what} in the precondition (${wanted}) does not match the ${what} in record (${found})`;
+  const message =
+    `Operation cannot be fulfilled on ${kind} "${name}": ${why}. ` +
+    `The object might have been ${FATE[what]}`;
+  return failure(409, { message, reason: 'Conflict', details: { name, kind } });
 }
 
 /** As a status: of an expired `continue` (with a token for the rest) or an exact version. */
@@ -142,14 +179,24 @@ export function unsupportedMediaType(): ApiFailure {
 export function invalid(kind: string, name: string, cause: Cause, times = 1): ApiFailure {
   const causes = Array.from({ length: times }, () => cause);
   const message = `${kind} "${name}" is invalid: ${cause.field}: ${cause.message}`;
-  const details = name === '' && kind === '' ? { causes } : { name, kind, causes };
+  const details = { ...(name === '' ? {} : { name }), ...(kind === '' ? {} : { kind }), causes };
   return failure(422, { message, reason: 'Invalid', details });
 }
 
 /** An option of a list or watch that the server does not take. */
 export function invalidOption(field: string, why: string): ApiFailure {
-  const cause = { reason: 'FieldValueForbidden', message: `Forbidden: ${why}`, field };
-  const message = `ListOptions.meta.k8s.io "" is invalid: ${field}: ${cause.message}`;
+  return badOption({ reason: 'FieldValueForbidden', message: `Forbidden: ${why}`, field });
+}
+
+/** An option that has a value which means nothing. */
+export function unsupportedOption(field: string, value: string, supported: readonly string[]): ApiFailure {
+  const values = supported.map((each) => `"${each}"`).join(', ');
+  const message = `Unsupported value: "${value}": supported values: ${values}`;
+  return badOption({ reason: 'FieldValueNotSupported', message, field });
+}
+
+function badOption(cause: Required<Cause>): ApiFailure {
+  const message = `ListOptions.meta.k8s.io "" is invalid: ${cause.field}: ${cause.message}`;
   const details = { group: 'meta.k8s.io', kind: 'ListOptions', causes: [cause] };
   return failure(422, { message, reason: 'Invalid', details });
 }

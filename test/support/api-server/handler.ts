@@ -1,7 +1,7 @@
 // One request, from its head to its answer: recorded, what is planned to go wrong, who it is, whether they may, what
 // is asked.
 
-import type { Access } from './access.js';
+import { type Access, PUBLIC_PATHS } from './access.js';
 import { Answer } from './answer.js';
 import type { ApiObject } from './api-object.js';
 import { ApiFailure, methodNotAllowed, noSuchResource, tooLargeBody } from './failures.js';
@@ -85,18 +85,17 @@ export class Handler {
     const { writes } = this.#parts;
     const { verb, name, namespace, subresource } = info;
     const resource = info.resource!;
-    const form = negotiate(incoming.headers.accept, false);
-    const object = parseBody(body);
+    const form = negotiate(incoming.headers.accept, resource, false);
     const send = ({ code, object: stored }: Written): void => answer.send(code, {}, bodyOf(stored, form));
     if (verb === 'create' && name === undefined) {
       const isDryRun = info.query.get('dryRun') === 'All';
-      return send(writes.create(resource, namespace, object, isDryRun));
+      return send(writes.create(resource, namespace, parseBody(body), isDryRun));
     }
-    if (verb === 'update' && name !== undefined) return send(writes.update(resource, info, object));
+    if (verb === 'update' && name !== undefined) return send(writes.update(resource, info, parseBody(body)));
     const type = incoming.headers['content-type'];
-    if (verb === 'patch' && name !== undefined) return send(writes.patch(resource, info, type, object));
+    if (verb === 'patch' && name !== undefined) return send(writes.patch(resource, info, type, body));
     if (verb === 'delete' && subresource === undefined)
-      return sendJson(answer, 200, writes.delete(resource, info, object));
+      return sendJson(answer, 200, writes.delete(resource, info, parseBody(body)));
     throw methodNotAllowed();
   }
 }
@@ -149,7 +148,7 @@ function answerPath({ path }: RequestInfo, answer: Answer): void {
     const version = { major: '1', minor: '27', gitVersion: 'v1.27.1', platform: 'linux/amd64' };
     return sendJson(answer, 200, version);
   }
-  throw new ApiFailure(404, '404 page not found\n', { 'content-type': 'text/plain; charset=utf-8' });
+  throw new ApiFailure(404, { paths: ['/api', '/api/v1', ...PUBLIC_PATHS] });
 }
 
 function sendJson(answer: Answer, code: number, object: ApiObject): void {

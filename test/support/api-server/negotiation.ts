@@ -1,12 +1,13 @@
 // Which of the forms of an object a client wants: JSON whole, or its metadata alone. YAML and protobuf are not spoken
 // here; who takes nothing else is told so.
 
-import { notAcceptable } from './failures.js';
+import { notAcceptable, wrongForm } from './failures.js';
+import type { Resource } from './resources.js';
 
 export type Form = 'whole' | 'metadata';
 
 /** Throws ApiFailure (406). `isList`: of a list, which has a form of its own. */
-export function negotiate(accept: string | undefined, isList: boolean): Form {
+export function negotiate(accept: string | undefined, resource: Resource, isList: boolean): Form {
   const choices = (accept === undefined || accept === '' ? '*/*' : accept).split(',').map(parseChoice);
   for (const { type, parameters } of choices) {
     if (!['application/json', 'application/*', '*/*'].includes(type)) continue;
@@ -15,10 +16,7 @@ export function negotiate(accept: string | undefined, isList: boolean): Form {
     if (parameters.get('g') !== 'meta.k8s.io' || !['v1', 'v1beta1'].includes(parameters.get('v') ?? ''))
       continue;
     if (as === (isList ? 'PartialObjectMetadataList' : 'PartialObjectMetadata')) return 'metadata';
-    if (as === 'PartialObjectMetadata')
-      throw notAcceptable(`you requested ${as}, but the requested object is a list`);
-    if (as === 'PartialObjectMetadataList')
-      throw notAcceptable(`you requested ${as}, but the requested object is not a list`);
+    if (as.startsWith('PartialObjectMetadata')) throw wrongForm(as, resource, isList);
   }
   throw notAcceptable();
 }

@@ -47,7 +47,7 @@ export function shape(resource: Resource, object: ApiObject): ApiObject {
     else made[key] = sorted(map);
   }
   const { spec, status, ...rest } = object;
-  if (resource === EVENTS) return { ...rest, metadata: made };
+  if (resource === EVENTS) return { ...EMPTY_EVENT, ...rest, metadata: made };
   return {
     ...rest,
     metadata: made,
@@ -66,18 +66,27 @@ function shapeNodeSpec(spec: ApiObject): ApiObject {
 }
 
 function shapeNodeStatus(status: ApiObject): ApiObject {
-  const { conditions, daemonEndpoints, nodeInfo, images, ...rest } = status;
+  const { capacity, allocatable = capacity, conditions, daemonEndpoints, nodeInfo, images, ...rest } = status;
   const list = Array.isArray(conditions) ? (conditions as unknown[]) : [];
   return {
+    ...(capacity === undefined ? {} : { capacity, allocatable }),
+    ...(list.length === 0 ? {} : { conditions: list.map(shapeCondition) }),
     ...rest,
-    ...(list.length === 0
-      ? {}
-      : { conditions: list.map((entry) => pick(asObject(entry) ?? {}, CONDITION_ORDER)) }),
     daemonEndpoints: daemonEndpoints ?? EMPTY_NODE_STATUS.daemonEndpoints,
     nodeInfo: { ...EMPTY_NODE_INFO, ...(asObject(nodeInfo) ?? {}) },
     ...(images === undefined ? {} : { images }),
   };
 }
+
+function shapeCondition(entry: unknown): ApiObject {
+  return pick({ lastHeartbeatTime: null, lastTransitionTime: null, ...asObject(entry) }, CONDITION_ORDER);
+}
+
+/** What Go writes although it is empty. */
+const EMPTY_EVENT: ApiObject = {
+  ...{ source: {}, firstTimestamp: null, lastTimestamp: null },
+  ...{ eventTime: null, reportingComponent: '', reportingInstance: '' },
+};
 
 /** The fields named, in that order, then the others. */
 function pick(object: ApiObject, order: readonly string[]): ApiObject {
@@ -133,6 +142,11 @@ const NAME_RULE =
   "character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is " +
   "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 
+const PREFIX_RULE =
+  "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and " +
+  "end with an alphanumeric character (e.g. 'example.com', regex used for validation is " +
+  "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+
 function checkAnnotations(resource: Resource, metadata: ApiObject, times: number): void {
   const name = textAt(metadata, 'name') ?? '';
   const field = 'metadata.annotations';
@@ -160,7 +174,6 @@ function whyNoQualifiedName(key: string): string | undefined {
   if (!/^(?:[A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$/.test(name)) return `name part ${NAME_RULE}`;
   // Annotations are validated in lower case, so that a prefix may have upper case.
   const isPrefix = /^[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*$/i;
-  if (parts.length === 2 && !isPrefix.test(parts[0]))
-    return 'prefix part a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters';
+  if (parts.length === 2 && !isPrefix.test(parts[0])) return `prefix part ${PREFIX_RULE}`;
   return undefined;
 }

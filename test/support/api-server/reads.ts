@@ -44,7 +44,7 @@ export class Reads {
     accept: string | undefined,
     answer: Answer,
   ): Promise<void> {
-    const form = negotiate(accept, false);
+    const form = negotiate(accept, resource, false);
     await this.#awaitVersion(parseVersion(info.query.get('resourceVersion')) ?? 0, answer);
     const found = this.#store.get(resource, keyOf(info.namespace, info.name ?? ''));
     if (found === undefined) throw failures.notFound(resource, info.name ?? '');
@@ -58,7 +58,7 @@ export class Reads {
     accept: string | undefined,
     answer: Answer,
   ): Promise<void> {
-    const form = negotiate(accept, true);
+    const form = negotiate(accept, resource, true);
     const selection = parseSelection(resource, info.namespace, info.query);
     const page = await this.#page(resource, info.query, selection, answer);
     const { version, objects, continueToken, remaining } = page;
@@ -83,10 +83,7 @@ export class Reads {
     const match = query.get('resourceVersionMatch') ?? '';
     const limit = Number(query.get('limit') ?? 0) || 0;
     const token = query.get('continue') ?? '';
-    if (match !== '' && asked === '') {
-      const why = 'resourceVersionMatch is forbidden unless resourceVersion is provided';
-      throw failures.invalidOption('resourceVersionMatch', why);
-    }
+    checkMatch(match, asked);
     if (token !== '') {
       if (asked !== '' && asked !== '0')
         throw failures.badRequest('specifying resource version is not allowed when using continue');
@@ -98,7 +95,9 @@ export class Reads {
     const version = parseVersion(asked) ?? 0;
     if (!isFromEtcd || match === 'NotOlderThan') {
       await this.#awaitVersion(version, answer);
-      return this.#select(resource, this.#store.version, '', isFromEtcd ? limit : 0, selection);
+      const page = this.#select(resource, this.#store.version, '', isFromEtcd ? limit : 0, selection);
+      // The watch cache of most versions is a map, and its lists are in no order: nobody may count on one.
+      return isFromEtcd ? page : { ...page, objects: [...page.objects].reverse() };
     }
     if (version > this.#store.version)
       throw failures.internalError('etcdserver: mvcc: required revision is a future revision');
@@ -145,6 +144,17 @@ export class Reads {
     stop();
     if (version > this.#store.version) throw failures.tooLargeVersion(version, this.#store.version);
   }
+}
+
+const MATCHES = ['Exact', 'NotOlderThan', ''];
+
+function checkMatch(match: string, asked: string): void {
+  const option = 'resourceVersionMatch';
+  if (match !== '' && asked === '')
+    throw failures.invalidOption(option, `${option} is forbidden unless resourceVersion is provided`);
+  if (match === 'Exact' && asked === '0')
+    throw failures.invalidOption(option, `${option} "exact" is forbidden for resourceVersion "0"`);
+  if (!MATCHES.includes(match)) throw failures.unsupportedOption(option, match, MATCHES);
 }
 
 /** Undefined: none was asked for. Throws ApiFailure (500). */

@@ -11,14 +11,17 @@ import type { Resource } from './resources.js';
 export function applyStrategicPatch(resource: Resource, target: ApiObject, patch: ApiObject): ApiObject {
   const metadata = objectAt(patch, 'metadata');
   for (const map of [metadata.annotations, metadata.labels]) {
-    const isWrong = (value: unknown): boolean => typeof value !== 'string' && value !== null;
-    if (Object.values(asObject(map) ?? {}).some(isWrong)) throw wrongType(patch);
+    const wrong = Object.values(asObject(map) ?? {}).find(
+      (value) => typeof value !== 'string' && value !== null,
+    );
+    if (wrong !== undefined) throw wrongType(patch, wrong);
   }
   return mergeMap(resource, '', target, patch);
 }
 
-function wrongType(patch: ApiObject): Error {
-  const message = `Invalid value: "${formatGo(patch)}": unrecognized type: string`;
+function wrongType(patch: ApiObject, value: unknown): Error {
+  const why = Number.isInteger(value) ? 'cannot convert int64 to string' : 'unrecognized type: string';
+  const message = `Invalid value: "${formatGo(patch)}": ${why}`;
   const cause: Cause = { reason: 'FieldValueInvalid', message, field: 'patch' };
   return invalid('', '', cause);
 }

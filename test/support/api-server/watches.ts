@@ -52,7 +52,7 @@ export class Watches {
     const seconds = Number(query.get('timeoutSeconds') ?? 0);
     const request: WatchRequest = {
       resource,
-      form: negotiate(accept, false),
+      form: negotiate(accept, resource, false),
       selection: parseSelection(resource, info.namespace, query),
       after: isFromNow ? this.#store.version : version,
       hasBookmarks: isTrue(query.get('allowWatchBookmarks')),

@@ -63,19 +63,18 @@ export class Writes {
       throw failures.badRequest(`the name of the object ${names}`);
     }
     const uid = textAt(given, 'uid');
-    if (uid !== undefined && uid !== old.uid) {
-      const why = `Precondition failed: UID in precondition: ${uid}, UID in object meta: ${old.uid}`;
-      throw failures.conflict(resource, old.name, why);
-    }
+    if (uid !== undefined && uid !== old.uid)
+      throw failures.failedPrecondition(resource, old.name, uid, old.uid);
     const { creationTimestamp, resourceVersion } = objectAt(old.json(), 'metadata');
     const metadata = { resourceVersion, ...given, creationTimestamp, uid: old.uid };
     return this.#replace(old, { ...body, metadata }, info);
   }
 
   /** Throws ApiFailure (400, 404, 409, 415, 422). */
-  patch(resource: Resource, info: RequestInfo, contentType: string | undefined, body: ApiObject): Written {
+  patch(resource: Resource, info: RequestInfo, contentType: string | undefined, text: Buffer): Written {
     const type = contentType?.split(';')[0].trim();
     if (type !== STRATEGIC_PATCH && type !== MERGE_PATCH) throw failures.unsupportedMediaType();
+    const body = parseBody(text);
     const old = this.#find(resource, info);
     const before = old.json();
     const next =
@@ -86,17 +85,11 @@ export class Writes {
   /** Throws ApiFailure (404, 409). */
   delete(resource: Resource, info: RequestInfo, body: ApiObject): ApiObject {
     const old = this.#find(resource, info);
-    const { uid, resourceVersion } = objectAt(body, 'preconditions');
-    const isOther = (wanted: unknown, found: string): boolean => wanted !== undefined && wanted !== found;
-    const refuse = (what: string, wanted: unknown, found: string): Error =>
-      failures.conflict(
-        resource,
-        old.name,
-        `Precondition failed: ${what} in precondition: ${String(wanted)}, ${what} in object meta: ${found}`,
-      );
-    if (isOther(uid, old.uid)) throw refuse('UID', uid, old.uid);
-    if (isOther(resourceVersion, `${old.version}`))
-      throw refuse('ResourceVersion', resourceVersion, `${old.version}`);
+    const preconditions = objectAt(body, 'preconditions');
+    const uid = textAt(preconditions, 'uid') ?? old.uid;
+    if (uid !== old.uid) throw failures.failedDeletion(resource, old.name, 'UID', uid, old.uid);
+    const [now, version = now] = [`${old.version}`, textAt(preconditions, 'resourceVersion')];
+    if (version !== now) throw failures.failedDeletion(resource, old.name, 'ResourceVersion', version, now);
     if (!isDryRun(info)) this.#store.remove(old);
     const details = { name: old.name, kind: resource.name, uid: old.uid };
     return { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success', details };

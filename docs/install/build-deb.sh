@@ -22,19 +22,20 @@ tree=$stage/tree
 lib=$tree/usr/lib/twill
 doc=$tree/usr/share/doc/twill
 mkdir -p "$lib" "$doc/examples" "$tree/usr/bin" "$tree/usr/lib/cni" "$tree/lib/systemd/system" "$tree/etc/default" \
-  "$tree/usr/share/man/man1" "$tree/usr/share/man/man8" "$tree/usr/share/bash-completion/completions" "$tree/DEBIAN"
+  "$tree/usr/share/man/man1" "$tree/usr/share/man/man8" "$tree/usr/share/bash-completion/completions" \
+  "$tree/usr/share/lintian/overrides" "$tree/DEBIAN"
 
 # The same files as the npm package, and the dependencies of the lock file. They are built in a copy, for prebuildify
 # empties build/.
 copy=$stage/copy
 mkdir "$copy"
-cp -a addon binding.gyp docs src tsconfig*.json package.json package-lock.json LICENSE README.md CHANGELOG.md \
+cp -a addon binding.gyp cni docs src tsconfig*.json package.json package-lock.json LICENSE README.md CHANGELOG.md \
   SECURITY.md "$copy/"
 ln -s "$root/node_modules" "$copy/node_modules"
 cd "$copy"
 if [ -n "${COMPILED:-}" ]; then
   cp -a "$COMPILED/dist" "$COMPILED/prebuilds" .
-  find prebuilds -name '*.node' -exec strip --strip-unneeded {} +
+  find prebuilds -type f -exec strip --strip-unneeded {} +
 else
   npm run --silent build:ts >&2
   npm run --silent package:prebuilds >&2
@@ -57,8 +58,8 @@ mv "$doc"/docs/install/*.{yml,service} "$doc"/docs/install/*.json "$doc/docs/ins
 rm -rf "$doc/docs/install"
 ln -s ../examples "$doc/docs/install" # the documents' links go on working
 gzip -9n < CHANGELOG.md > "$doc/CHANGELOG.md.gz"
-rm -rf "$lib/addon" "$lib/binding.gyp" "$lib/package-lock.json" "$lib/LICENSE" "$lib/CHANGELOG.md" \
-  "$lib/node_modules/node-addon-api"
+rm -rf "$lib/addon" "$lib/cni" "$lib/dist/cni" "$lib/binding.gyp" "$lib/package-lock.json" "$lib/LICENSE" \
+  "$lib/CHANGELOG.md" "$lib/node_modules/node-addon-api"
 rm -rf "$lib/node_modules/pino/docs" "$lib/node_modules/pino/index.html" # a web page that loads scripts from elsewhere
 find "$lib" -name '*.map' -delete
 find "$lib/node_modules" '(' -name test -o -name tests -o -name benchmarks -o -name '*.sh' ')' -prune -exec rm -rf {} +
@@ -67,7 +68,9 @@ find "$lib" -mindepth 1 -name '.*' -prune -exec rm -rf {} +
 for pair in twilld:main flanneld:main twill:cli/main mk-docker-opts:docker/mk-docker-opts; do
   ln -s "../lib/twill/dist/${pair#*:}.js" "$tree/usr/bin/${pair%%:*}"
 done
-ln -s ../twill/dist/cni/main.js "$tree/usr/lib/cni/twill-cni"
+# The plugin is copied to hosts that have nothing of this package, so it brings its libraries.
+mv "$lib"/prebuilds/*/twill-cni "$tree/usr/lib/cni/twill-cni"
+echo 'twill: shared-library-lacks-prerequisites [usr/lib/cni/twill-cni]' > "$tree/usr/share/lintian/overrides/twill"
 install -m 0644 docs/install/twilld.service "$tree/lib/systemd/system/twilld.service"
 install -m 0644 docs/install/twilld.default "$tree/etc/default/twilld"
 install -m 0644 docs/install/twilld.bash "$tree/usr/share/bash-completion/completions/twilld"
@@ -115,6 +118,9 @@ process.stdout.write(
   [
     'Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\nUpstream-Name: twill\n',
     paragraph('*', '2026 the twill authors', 'Apache-2.0'),
+    `${paragraph('usr/lib/cni/twill-cni', '2026 the twill authors', 'Apache-2.0').trimEnd()}
+Comment: Parts of the GNU C library (LGPL-2.1+) and of GCC's libraries (GPL-3+ with the GCC Runtime Library Exception)
+ are linked into it; Built-Using in the package's control file names their sources.\n`,
     ...stanzas.map(({ name, who, terms }) => paragraph(`usr/lib/twill/node_modules/${name}/*`, who, terms)),
     ...terms.map((term) => `License: ${term}\n${LICENCES[term] ?? LICENCES['BSD-3-Clause']}\n`),
   ].join('\n'),
@@ -127,6 +133,7 @@ find "$tree" -type f -exec chmod 0644 {} +
 find "$lib" -type f -name '*.js' -print0 | xargs -0 grep -lZ -m1 '^#!' | while IFS= read -r -d '' script; do
   if [ "$(head -c 2 "$script")" = '#!' ]; then chmod 0755 "$script"; fi
 done
+chmod 0755 "$tree/usr/lib/cni/twill-cni"
 
 # The least versions of the C libraries are those whose symbols the compiled code uses.
 mkdir -p "$stage/shlibs/debian"
@@ -134,6 +141,9 @@ printf 'Source: twill\n\nPackage: twill\nArchitecture: any\n' > "$stage/shlibs/d
 libraries=$(cd "$stage/shlibs" &&
   find "$lib" -name '*.node' -print0 | sort -z | xargs -0 dpkg-shlibdeps --ignore-missing-info -O \
   2> /dev/null | sed -n 's/^shlibs:Depends=//p')
+# Whose sources are in the plugin.
+compiler=libstdc++-$(${CXX:-g++} -dumpversion | cut -d. -f1)-dev
+built_using=$(dpkg-query -W -f '${source:Package} (= ${source:Version}), ' libc6-dev "$compiler")
 
 cat > "$tree/DEBIAN/control" <<CONTROL
 Package: twill
@@ -144,6 +154,7 @@ Section: net
 Priority: optional
 Depends: nodejs (>= 20.17), $libraries, iproute2, iptables | nftables
 Recommends: tcpdump, containernetworking-plugins
+Built-Using: ${built_using%, }
 Provides: flannel
 Conflicts: flannel
 Replaces: flannel

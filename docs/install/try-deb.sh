@@ -42,7 +42,7 @@ fi
 apt install -y --no-install-recommends "${packages[@]}"
 echo "installed: $(inside dpkg-query -W -f '${Package} ${Version} ${Status}' twill)"
 for program in twilld flanneld twill; do echo "$program: $(inside "$program" --version)"; done
-inside test -x /usr/lib/cni/twill-cni
+inside env -i CNI_COMMAND=VERSION /usr/lib/cni/twill-cni | grep -q '"supportedVersions"' || fail twill-cni
 
 ip netns add "$ns"
 ip netns add "$other"

@@ -1,41 +1,32 @@
 #!/usr/bin/env node
-// The program behind `twill-cni`, which may also be installed as /opt/cni/bin/flannel. It runs once for each pod, so it
-// loads nothing but its own few modules.
+// The program `twill-cni` of the npm package: runs the plugin, which is compiled (cni/main.cc), and is what it was.
+//
+// `twill-cni --path` prints where the plugin is: one file, which needs neither this one nor Node.js, and which a node's
+// folder of plugins gets a copy of. Why it is compiled: docs/adr/0009-cni-plugin-in-one-file.md.
 
-import { readFileSync } from 'node:fs';
-import { CNI_ERROR, CniError } from './cni-error.js';
-import { runCni } from './plugin.js';
-import { readConfiguration, readEnvironment, SUPPORTED_VERSIONS } from './request.js';
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 
-const CURRENT_VERSION = SUPPORTED_VERSIONS[SUPPORTED_VERSIONS.length - 1];
+/** As node-gyp compiles it, and as the package brings it. */
+const PLACES: readonly string[] = [
+  'build/Release/twill-cni',
+  `prebuilds/${process.platform}-${process.arch}/twill-cni`,
+].map((path) => fileURLToPath(new URL(`../../${path}`, import.meta.url)));
 
 function main(): number {
-  let version: string = CURRENT_VERSION;
-  try {
-    if (process.env['CNI_COMMAND'] === undefined) {
-      process.stderr.write(
-        'twill-cni: a CNI plugin, run by a container runtime. ' +
-          `CNI protocol versions supported: ${SUPPORTED_VERSIONS.join(', ')}\n`,
-      );
-      return 0;
-    }
-    const request = readEnvironment(process.env);
-    if (request.command === 'VERSION') {
-      process.stdout.write(
-        JSON.stringify({ cniVersion: CURRENT_VERSION, supportedVersions: SUPPORTED_VERSIONS }),
-      );
-      return 0;
-    }
-    const config = readConfiguration(readFileSync(0, 'utf8'));
-    version = config.cniVersion;
-    process.stdout.write(runCni(request, config, process.env));
-    return 0;
-  } catch (error) {
-    const failure =
-      error instanceof CniError ? error : new CniError(CNI_ERROR.internal, (error as Error).message);
-    process.stdout.write(failure.toJson(version));
+  const plugin = PLACES.find((path) => existsSync(path));
+  if (plugin === undefined) {
+    process.stderr.write(`twill-cni: none of ${PLACES.join(', ')} is there\n`);
     return 1;
   }
+  if (process.argv[2] === '--path') {
+    process.stdout.write(`${plugin}\n`);
+    return 0;
+  }
+  const { status, error } = spawnSync(plugin, [], { stdio: 'inherit' });
+  if (error !== undefined) process.stderr.write(`twill-cni: ${error.message}\n`);
+  return status ?? 1;
 }
 
 process.exitCode = main();

@@ -1,13 +1,14 @@
-// Pods made by the plugin with Debian's real bridge, host-local and portmap, on two hosts, across the overlay.
+// Pods made by the plugin with Debian's real bridge, host-local and portmap, on two hosts, across the overlay. One of
+// them by the npm package's program, the others by the file that a node gets.
 
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { CNI_PLUGIN } from '../support/cni-plugin.js';
 import { type Host, Lab, labUnavailable, PROJECT_ROOT } from '../support/lab.js';
 import { startDaemon, writeTable } from '../support/twill-hosts.js';
 
 const PLUGINS = '/usr/lib/cni';
-const MAIN = join(PROJECT_ROOT, 'dist/cni/main.js');
 const NETWORK = 'cbr0';
 
 interface Pod {
@@ -65,10 +66,11 @@ t.test('two hosts, pods by the plugin', { skip: labUnavailable() }, async (t) =>
         CNI_PATH: PLUGINS,
       },
     });
-  const ours = [process.execPath, MAIN];
-  const addPod = async (host: Host, id: string): Promise<Pod> => {
+  const ours = [CNI_PLUGIN];
+  const byNode = [process.execPath, join(PROJECT_ROOT, 'dist/cni/main.js')];
+  const addPod = async (host: Host, id: string, program = ours): Promise<Pod> => {
     const pod: Pod = { host, id, ns: lab.addNamespace(id), ip: '', result: NONE };
-    const { code, stdout } = await call(pod, 'ADD', ours, configOf(host));
+    const { code, stdout } = await call(pod, 'ADD', program, configOf(host));
     t.equal(code, 0, `${id} is added: ${stdout}`);
     pod.result = JSON.parse(stdout) as Result;
     pod.ip = pod.result.ips[0].address.split('/')[0];
@@ -79,7 +81,7 @@ t.test('two hosts, pods by the plugin', { skip: labUnavailable() }, async (t) =>
 
   const one = await addPod(hosts[0], 'pod1');
   const two = await addPod(hosts[1], 'pod2');
-  const neighbour = await addPod(hosts[0], 'pod3');
+  const neighbour = await addPod(hosts[0], 'pod3', byNode);
 
   await t.test('they talk', async (t) => {
     t.match(one.ip, /^10\.5\.1\./);
@@ -156,8 +158,16 @@ t.test('two hosts, pods by the plugin', { skip: labUnavailable() }, async (t) =>
     t.equal((await call(two, 'DEL', [join(PLUGINS, 'portmap')], portmap)).code, 0);
   });
 
+  let burst: Pod[] = [];
+  await t.test('many pods at once', async (t) => {
+    burst = await Promise.all(Array.from({ length: 12 }, (_, i) => addPod(hosts[1], `burst${i}`)));
+    t.equal(new Set([two, ...burst].map(({ ip }) => ip)).size, 13, 'each with an address of its own');
+    t.equal(await ping(burst[11], one.ip), 0);
+  });
+
   await t.test('removed without a trace', async (t) => {
-    for (const pod of [one, two, neighbour]) {
+    t.equal((await call(one, 'DEL', byNode, configOf(one.host))).code, 0, 'by either program');
+    for (const pod of [one, two, neighbour, ...burst]) {
       t.equal((await call(pod, 'DEL', ours, configOf(pod.host))).code, 0);
       t.equal((await call(pod, 'DEL', ours, configOf(pod.host))).code, 0, 'twice');
     }
@@ -181,6 +191,31 @@ t.test('two hosts, pods by the plugin', { skip: labUnavailable() }, async (t) =>
     t.equal(code, 1);
     t.match(JSON.parse(stdout), { code: 5, msg: /subnet\.env/ });
     t.notOk(existsSync(join(hosts[0].dir, 'flannel', 'pod9')), 'nothing is half made');
+  });
+
+  await t.test('a root that holds the plugin and nothing else', async (t) => {
+    const root = join(lab.dir, 'bare');
+    mkdirSync(root);
+    copyFileSync(CNI_PLUGIN, join(root, 'flannel'));
+    const inside = async (command: string): Promise<{ code: number; stdout: string }> =>
+      lab.run(hosts[0].ns, 'chroot', [root, '/flannel'], {
+        mustSucceed: false,
+        input: JSON.stringify({ cniVersion: '1.0.0', name: NETWORK, type: 'flannel' }),
+        env: {
+          CNI_COMMAND: command,
+          CNI_CONTAINERID: 'pod9',
+          CNI_NETNS: '/n',
+          CNI_IFNAME: 'eth0',
+          CNI_PATH: '/p',
+        },
+      });
+    t.match(JSON.parse((await inside('VERSION')).stdout), { cniVersion: '1.1.0' });
+    t.match(JSON.parse((await inside('ADD')).stdout), {
+      cniVersion: '1.0.0',
+      code: 5,
+      msg: /open \/run\/flannel\/subnet\.env: no such file or directory/,
+    });
+    t.match(await inside('DEL'), { code: 0, stdout: '' });
   });
   t.match(readFileSync(join(hosts[0].dir, 'subnet.env'), 'utf8'), /FLANNEL_SUBNET=10\.5\.1\.1\/24/);
 });

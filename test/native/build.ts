@@ -1,4 +1,4 @@
-// Compiles the addon, without the binding, with sanitizers and on the fake kernel.
+// Compiles C++ with sanitizers: the addon, without the binding and on the fake kernel, and the CNI plugin.
 
 import { execFile } from 'node:child_process';
 import { readdirSync } from 'node:fs';
@@ -51,4 +51,23 @@ export async function linkProgram(source: string, objects: readonly string[], ou
   const program = join(out, basename(source, '.cc'));
   await run('g++', [...FLAGS, ...SANITIZERS, source, ...objects, LINK, '-o', program]);
   return program;
+}
+
+/** The CNI plugin, and the tests of its JSON. */
+export async function compilePlugin(
+  out: string,
+): Promise<{ readonly plugin: string; readonly jsonTest: string }> {
+  const cni = join(ROOT, 'cni');
+  const sources = readdirSync(cni).filter((name) => name.endsWith('.cc'));
+  const [plugin, jsonTest] = [join(out, 'twill-cni'), join(out, 'json_test')];
+  const compile = (files: readonly string[], program: string): Promise<unknown> =>
+    run('g++', [...FLAGS, ...SANITIZERS, ...files, '-o', program]);
+  await Promise.all([
+    compile(
+      sources.map((name) => join(cni, name)),
+      plugin,
+    ),
+    compile([join(ROOT, 'test/native/cni/json_test.cc'), join(cni, 'json.cc')], jsonTest),
+  ]);
+  return { plugin, jsonTest };
 }

@@ -4,7 +4,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import t from 'tap';
 import { ALL_FLAGS } from '../../src/config/flags.js';
@@ -20,6 +20,7 @@ t.test(
     cpSync(join(ROOT, 'dist'), join(compiled, 'dist'), { recursive: true });
     const addon = join(compiled, 'prebuilds', `linux-${process.arch}`, 'twill.node');
     cpSync(join(ROOT, 'build/Release/twill.node'), addon);
+    cpSync(join(ROOT, 'build/Release/twill-cni'), join(dirname(addon), 'twill-cni'));
     const first = buildDeb(join(folder, 'first'), { COMPILED: compiled });
     const { stdout } = spawnSync('lintian', ['--fail-on=none', first], { encoding: 'utf8', env });
     t.same(
@@ -42,6 +43,8 @@ t.test(
       const said = execFileSync(join(root, 'usr/bin', program), ['--version'], { encoding: 'utf8', env });
       t.match(said, /^\d+\.\d+\.\d+\n$/, program);
     }
+    const cni = execFileSync(join(root, 'usr/lib/cni/twill-cni'), { env: { CNI_COMMAND: 'VERSION' } });
+    t.match(JSON.parse(cni.toString()), { cniVersion: '1.1.0' }, 'the CNI plugin');
     t.end();
   },
 );

@@ -42,7 +42,7 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
     'store',
     'probe',
   ],
-  cni: ['core', 'net'],
+  cni: [],
   docker: ['core', 'net', 'kernel'],
   cli: [
     'core',

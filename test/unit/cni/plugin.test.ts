@@ -1,103 +1,32 @@
 // The program as a runtime runs it, with delegates that record what they were asked.
 
-import { spawnSync } from 'node:child_process';
 import {
-  chmodSync,
   existsSync,
+  lstatSync,
   mkdirSync,
   readdirSync,
   readFileSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import t, { type Test } from 'tap';
-
-const MAIN = new URL('../../../dist/cni/main.js', import.meta.url).pathname;
-
-/** A delegate that writes what it got, and answers as told by files beside it. */
-const DELEGATE = `#!/bin/sh
-here=$(dirname "$0")
-if [ "$CNI_COMMAND" = VERSION ]; then cat "$here/version"; exit 0; fi
-echo "$CNI_COMMAND $CNI_IFNAME" >> "$here/calls"
-cat > "$here/stdin-$CNI_COMMAND"
-if [ -e "$here/fails" ]; then cat "$here/fails"; exit 1; fi
-if [ "$CNI_COMMAND" = ADD ]; then echo '{"cniVersion":"1.1.0","ips":[]}'; fi
-`;
-
-interface Sandbox {
-  readonly dir: string;
-  readonly config: Record<string, unknown>;
-  readonly calls: () => string[];
-  readonly run: (
-    command: string,
-    config?: object | string,
-    env?: Record<string, string>,
-  ) => { code: number | null; answer: Record<string, unknown> | undefined; stdout: string };
-}
-
-function sandbox(t: Test): Sandbox {
-  const dir = t.testdir({ bin: {}, data: {} });
-  writeFileSync(join(dir, 'bin/bridge'), DELEGATE);
-  chmodSync(join(dir, 'bin/bridge'), 0o755);
-  writeFileSync(join(dir, 'bin/version'), '{"supportedVersions":["1.0.0","1.1.0"]}');
-  const subnetFile = join(dir, 'subnet.env');
-  writeFileSync(
-    subnetFile,
-    'FLANNEL_NETWORK=10.1.0.0/16\nFLANNEL_SUBNET=10.1.17.1/24\nFLANNEL_MTU=1472\nFLANNEL_IPMASQ=true\n',
-  );
-  const config = {
-    cniVersion: '1.1.0',
-    name: 'cbr0',
-    type: 'flannel',
-    subnetFile,
-    dataDir: join(dir, 'data/made'),
-  };
-  return {
-    dir,
-    config,
-    calls: () => {
-      const path = join(dir, 'bin/calls');
-      return existsSync(path) ? readFileSync(path, 'utf8').trim().split('\n') : [];
-    },
-    run: (command, given = config, env = {}) => {
-      const { status, stdout } = spawnSync('env', ['-u', 'NODE_OPTIONS', process.execPath, MAIN], {
-        input: typeof given === 'string' ? given : JSON.stringify(given),
-        encoding: 'utf8',
-        env: {
-          PATH: process.env['PATH'],
-          CNI_COMMAND: command,
-          CNI_CONTAINERID: 'pod-1',
-          CNI_NETNS: '/run/netns/none',
-          CNI_IFNAME: 'eth0',
-          CNI_PATH: `/nowhere:${join(dir, 'bin')}`,
-          ...env,
-        },
-      });
-      const answer = stdout === '' ? undefined : (JSON.parse(stdout) as Record<string, unknown>);
-      return { code: status, answer, stdout };
-    },
-  };
-}
+import t from 'tap';
+import { SUBNET_FILE } from '../../../src/core/defaults.js';
+import { cniSandbox } from '../../support/cni-plugin.js';
+import { PROJECT_ROOT } from '../../support/lab.js';
 
 t.test('ADD keeps what DEL undoes', (t) => {
-  const { dir, run, calls, config } = sandbox(t);
+  const { dir, run, calls, config, got } = cniSandbox(t);
   const added = run('ADD');
   t.match(added, { code: 0, answer: { cniVersion: '1.1.0', ips: [] } }, "the delegate's result is ours");
   const file = join(dir, 'data/made/pod-1');
   t.equal(statSync(file).mode & 0o777, 0o600);
   t.equal(statSync(join(dir, 'data/made')).mode & 0o777, 0o700);
-  t.same(
-    JSON.parse(readFileSync(file, 'utf8')),
-    JSON.parse(readFileSync(join(dir, 'bin/stdin-ADD'), 'utf8')),
-  );
+  t.same(JSON.parse(readFileSync(file, 'utf8')), got('ADD'));
   writeFileSync(join(dir, 'subnet.env'), 'gone');
   t.match(run('DEL', { ...config, delegate: { bridge: 'other' } }), { code: 0, answer: undefined });
-  t.same(
-    JSON.parse(readFileSync(join(dir, 'bin/stdin-DEL'), 'utf8')),
-    JSON.parse(readFileSync(join(dir, 'bin/stdin-ADD'), 'utf8')),
-    'with what ADD kept, not with what is said now',
-  );
+  t.same(got('DEL'), got('ADD'), 'with what ADD kept, not with what is said now');
   t.same(readdirSync(join(dir, 'data/made')), []);
   writeFileSync(`${file}~`, '{"cniVersion"');
   writeFileSync(join(dir, 'data/made/pod-2~'), '');
@@ -112,7 +41,7 @@ t.test('ADD keeps what DEL undoes', (t) => {
 });
 
 t.test('a delegate that fails: its error is passed on, and DEL can be tried again', (t) => {
-  const { dir, run, calls } = sandbox(t);
+  const { dir, run, calls } = cniSandbox(t);
   run('ADD');
   writeFileSync(join(dir, 'bin/fails'), '{"cniVersion":"1.0.0","code":11,"msg":"busy","details":"later"}');
   const failed = run('DEL');
@@ -126,7 +55,7 @@ t.test('a delegate that fails: its error is passed on, and DEL can be tried agai
 });
 
 t.test('two attachments of a container are kept apart', (t) => {
-  const { dir, run, config } = sandbox(t);
+  const { dir, run, config } = cniSandbox(t);
   run('ADD');
   run('ADD', { ...config, name: 'second' }, { CNI_IFNAME: 'net1' });
   t.same(readdirSync(join(dir, 'data/made')).sort(), ['pod-1', 'pod-1:net1']);
@@ -138,11 +67,11 @@ t.test('two attachments of a container are kept apart', (t) => {
 });
 
 t.test('CHECK, STATUS and GC reach the delegate', (t) => {
-  const { dir, run, config, calls } = sandbox(t);
+  const { dir, run, config, calls, got } = cniSandbox(t);
   t.match(run('CHECK'), { code: 1, answer: { code: 3 } }, 'nothing is known of the container');
   run('ADD');
   t.match(run('CHECK', { ...config, prevResult: { ips: [1] } }), { code: 0 });
-  t.match(JSON.parse(readFileSync(join(dir, 'bin/stdin-CHECK'), 'utf8')), { prevResult: { ips: [1] } });
+  t.match(got('CHECK'), { prevResult: { ips: [1] } });
   t.match(run('STATUS'), { code: 0 });
   const attachments = [{ containerID: 'pod-1', ifname: 'eth0' }];
   t.match(run('GC', { ...config, 'cni.dev/valid-attachments': attachments }), { code: 0 });
@@ -167,7 +96,7 @@ t.test('CHECK, STATUS and GC reach the delegate', (t) => {
 });
 
 t.test('an older delegate is not asked what it does not know', (t) => {
-  const { dir, run, config, calls } = sandbox(t);
+  const { dir, run, config, calls } = cniSandbox(t);
   writeFileSync(join(dir, 'bin/version'), '{"supportedVersions":["1.0.0"]}');
   t.match(run('STATUS'), { code: 0 });
   t.match(run('GC', { ...config, 'cni.dev/valid-attachments': [] }), { code: 0 });
@@ -175,17 +104,72 @@ t.test('an older delegate is not asked what it does not know', (t) => {
   t.end();
 });
 
-t.test('STATUS without a daemon: not available', (t) => {
-  const { run, config } = sandbox(t);
-  t.match(run('STATUS', { ...config, subnetFile: '/none/subnet.env' }), {
-    code: 1,
-    answer: { code: 50, msg: /failed to load flannel 'subnet.env' file/ },
-  });
+t.test('what is kept replaces what is there, and a link is not written through', (t) => {
+  const { dir, run } = cniSandbox(t);
+  const made = join(dir, 'data/made');
+  mkdirSync(made);
+  writeFileSync(join(dir, 'precious'), 'p');
+  for (const name of ['pod-1', 'pod-1~']) symlinkSync(join(dir, 'precious'), join(made, name));
+  t.match(run('ADD'), { code: 0 });
+  t.equal(readFileSync(join(dir, 'precious'), 'utf8'), 'p');
+  t.same(readdirSync(made), ['pod-1']);
+  t.ok(lstatSync(join(made, 'pod-1')).isFile());
+  t.match(run('ADD'), { code: 0 }, 'the same again');
+  t.end();
+});
+
+t.test('a host whose daemon never ran: what flannel says, DEL all the same, STATUS not available', (t) => {
+  const { run, config, calls } = cniSandbox(t);
+  run('ADD');
+  const without = { ...config, subnetFile: '/none/subnet.env' };
+  const msg =
+    /^failed to load flannel 'subnet\.env' file: open \/none\/subnet\.env: no such file or directory/;
+  t.match(run('ADD', without), { code: 1, answer: { cniVersion: '1.1.0', code: 5, msg } });
+  t.match(run('STATUS', without), { code: 1, answer: { cniVersion: '1.1.0', code: 50, msg } });
+  t.match(run('DEL', without), { code: 0, answer: undefined });
+  t.same(calls(), ['ADD eth0', 'DEL eth0']);
+  const source = readFileSync(join(PROJECT_ROOT, 'cni/request.cc'), 'utf8');
+  t.ok(source.includes(`"${SUBNET_FILE}"`), 'it looks where the daemon writes');
+  t.end();
+});
+
+t.test('a delegate may answer before it has read its stdin', (t) => {
+  const { dir, run, config, calls } = cniSandbox(t);
+  // More than a pipe holds, so that it is still being written when the delegate ends.
+  const large = { ...config, delegate: { note: 'x'.repeat(1 << 20) } };
+  t.match(run('STATUS', large), { code: 0 });
+  t.same(calls(), ['STATUS eth0'], 'VERSION was understood');
+  writeFileSync(join(dir, 'bin/bridge'), '#!/bin/sh\necho "{}"\n');
+  t.match(run('ADD', large), { code: 0, answer: {} });
+  t.end();
+});
+
+t.test('a delegate that says too much, is killed, or cannot be run', (t) => {
+  const { dir, run } = cniSandbox(t);
+  const cases: [string, RegExp][] = [
+    ['#!/bin/sh\nyes\n', /bridge: it said more than \d+ bytes$/],
+    ['#!/bin/sh\nkill -9 $$\n', /bridge: ended by signal 9$/],
+    ['#!/none/interpreter\n', /bridge: cannot run it: no such file or directory$/],
+  ];
+  for (const [script, msg] of cases) {
+    writeFileSync(join(dir, 'bin/bridge'), script);
+    t.match(run('ADD'), { code: 1, answer: { code: 999, msg } });
+  }
+  t.end();
+});
+
+t.test('what is not ours to change reaches the delegate as it came', (t) => {
+  const { dir, run, config } = cniSandbox(t);
+  const given = String.raw`{"id":12345678901234567890,"rate":1.50,"text":"\u00e9\ud83d\ude00\/","list":[null,true]}`;
+  const text = JSON.stringify({ ...config, delegate: 'HERE' }).replace('"HERE"', given);
+  t.match(run('ADD', text), { code: 0 });
+  const got = readFileSync(join(dir, 'bin/stdin-ADD'), 'utf8');
+  t.ok(got.startsWith(given.slice(0, -1)), got);
   t.end();
 });
 
 t.test('VERSION', (t) => {
-  const { run } = sandbox(t);
+  const { run } = cniSandbox(t);
   t.match(run('VERSION', ''), {
     code: 0,
     answer: {
@@ -197,7 +181,7 @@ t.test('VERSION', (t) => {
 });
 
 t.test('bad input: code and text', (t) => {
-  const { run, config, dir } = sandbox(t);
+  const { run, config, dir } = cniSandbox(t);
   mkdirSync(join(dir, 'data/made'));
   const cases: [string, object | string, Record<string, string>, number, RegExp][] = [
     ['FLY', config, {}, 4, /CNI_COMMAND is "FLY"/],
@@ -213,6 +197,9 @@ t.test('bad input: code and text', (t) => {
     ['ADD', config, { CNI_IFNAME: 'sixteen-letters-' }, 4, /CNI_IFNAME/],
     ['ADD', '{', {}, 6, /no JSON/],
     ['ADD', '[]', {}, 6, /expected a JSON object/],
+    ['ADD', '{"name":"\\x"}', {}, 6, /unknown escape at byte 11/],
+    ['ADD', '['.repeat(100_000), {}, 6, /nested too deeply/],
+    ['ADD', `{"name":"${'x'.repeat(9 << 20)}"}`, {}, 5, /file too large/],
     ['ADD', { ...config, name: undefined }, {}, 7, /missing network name/],
     ['ADD', { ...config, name: 'a b' }, {}, 7, /network name is "a b"/],
     ['ADD', { ...config, cniVersion: '2.0.0' }, {}, 1, /cniVersion is "2.0.0"/],

@@ -32,7 +32,8 @@ t.test('npm pack, then install in an empty folder', { timeout: 110_000 }, async 
   // As prebuildify lays it out; made by the build that is tested here.
   const prebuilds = join(source, 'prebuilds', `${process.platform}-${process.arch}`);
   mkdirSync(prebuilds, { recursive: true });
-  cpSync(join(ROOT, 'build/Release/twill.node'), join(prebuilds, 'twill.node'));
+  for (const name of ['twill.node', 'twill-cni'])
+    cpSync(join(ROOT, 'build/Release', name), join(prebuilds, name));
   const packed = await run('npm', ['pack', '--ignore-scripts', '--pack-destination', folder], {
     cwd: source,
     env: env(),
@@ -57,6 +58,13 @@ t.test('npm pack, then install in an empty folder', { timeout: 110_000 }, async 
   const version = `${(JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string }).version}\n`;
   for (const name of ['twilld', 'flanneld', 'twill']) t.equal(bin(name, ['--version']), version, name);
   t.match(JSON.parse(bin('twill-cni', [], { CNI_COMMAND: 'VERSION' })), { cniVersion: '1.1.0' });
+  const plugin = bin('twill-cni', ['--path']).trim();
+  t.match(plugin, /\/prebuilds\/.*\/twill-cni$/, 'the one file that a node gets');
+  const alone = join(folder, 'flannel');
+  cpSync(plugin, alone);
+  t.match(JSON.parse(execFileSync(alone, { encoding: 'utf8', env: { CNI_COMMAND: 'VERSION' } })), {
+    cniVersion: '1.1.0',
+  });
   const out = join(folder, 'docker');
   bin('mk-docker-opts', ['-f', join(folder, 'none.env'), '-d', out]);
   t.match(readFileSync(out, 'utf8'), /^DOCKER_/m);

@@ -4,20 +4,7 @@
 // Node's own recursive mkdir never returns when the file system answers ENOENT for a folder whose parent exists, as
 // procfs does.
 
-import {
-  closeSync,
-  constants,
-  existsSync,
-  fchmodSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  realpathSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeSync,
-} from 'node:fs';
+import { constants, existsSync, mkdirSync, realpathSync, statSync } from 'node:fs';
 import { type FileHandle, open, readdir, rename, unlink } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 
@@ -109,34 +96,5 @@ async function withFile(
     await use(file);
   } finally {
     await file.close();
-  }
-}
-
-/**
- * The same for programs that do one thing and end. `temporary` is where the new text is written first: the caller knows
- * it, and removes what a process that was killed has left there. Throws ErrnoException.
- */
-export function replaceFileSync(path: string, mode: number, text: string, temporary: string): void {
-  rmSync(temporary, { force: true });
-  try {
-    withFileSync(temporary, NEW_FILE, mode, (file) => {
-      writeSync(file, text);
-      fchmodSync(file, mode);
-      fsyncSync(file);
-    });
-    renameSync(temporary, path);
-  } catch (error) {
-    rmSync(temporary, { force: true });
-    throw error;
-  }
-  withFileSync(dirname(path), FOLDER, 0, fsyncSync);
-}
-
-function withFileSync(path: string, flags: number, mode: number, use: (file: number) => void): void {
-  const file = openSync(path, flags, mode);
-  try {
-    use(file);
-  } finally {
-    closeSync(file);
   }
 }

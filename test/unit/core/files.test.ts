@@ -13,7 +13,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { fileSignature, realFolder, replaceFile, replaceFileSync } from '../../../src/core/files.js';
+import { fileSignature, realFolder, replaceFile } from '../../../src/core/files.js';
 
 t.test('realFolder() knows a folder through links, there or not', (t) => {
   const root = realpathSync(t.testdir());
@@ -27,51 +27,41 @@ t.test('realFolder() knows a folder through links, there or not', (t) => {
   t.end();
 });
 
-const WAYS: readonly (readonly [
-  name: string,
-  replace: (path: string, mode: number, text: string) => unknown,
-])[] = [
-  ['replaceFile()', (path, mode, text) => replaceFile(path, mode, (file) => file.writeFile(text))],
-  ['replaceFileSync()', (path, mode, text) => replaceFileSync(path, mode, text, `${path}~`)],
-];
+const replace = (path: string, mode: number, text: string): Promise<void> =>
+  replaceFile(path, mode, (file) => file.writeFile(text));
 
-for (const [name, replace] of WAYS) {
-  t.test(
-    `${name} makes and replaces, with the mode whatever the umask, and leaves nothing beside`,
-    async (t) => {
-      const folder = t.testdir();
-      const path = join(folder, 'file');
-      const umask = process.umask(0o077);
-      t.teardown(() => process.umask(umask));
-      for (const text of ['one', 'another']) {
-        await replace(path, 0o644, text);
-        t.equal(readFileSync(path, 'utf8'), text);
-        t.equal(statSync(path).mode & 0o777, 0o644);
-      }
-      t.strictSame(readdirSync(folder), ['file']);
-    },
-  );
-
-  t.test(`${name} replaces a link, and does not write through it`, async (t) => {
-    const folder = t.testdir({ precious: 'p' });
+t.test(
+  'replaceFile() makes and replaces, with the mode whatever the umask, and leaves nothing beside',
+  async (t) => {
+    const folder = t.testdir();
     const path = join(folder, 'file');
-    symlinkSync('precious', path);
-    symlinkSync('precious', `${path}~`);
-    symlinkSync('precious', join(folder, `.file.${process.pid}`));
-    await replace(path, 0o600, 'new');
-    t.equal(readFileSync(path, 'utf8'), 'new');
-    t.equal(readFileSync(join(folder, 'precious'), 'utf8'), 'p');
-  });
-
-  t.test(`${name} that fails leaves what was there, and nothing beside`, async (t) => {
-    const folder = t.testdir({ file: { inside: '' } });
-    const replacing = Promise.resolve().then(() => replace(join(folder, 'file'), 0o600, 'new'));
-    await t.rejects(replacing, { code: /^E(ISDIR|EXIST|NOTEMPTY)$/ });
+    const umask = process.umask(0o077);
+    t.teardown(() => process.umask(umask));
+    for (const text of ['one', 'another']) {
+      await replace(path, 0o644, text);
+      t.equal(readFileSync(path, 'utf8'), text);
+      t.equal(statSync(path).mode & 0o777, 0o644);
+    }
     t.strictSame(readdirSync(folder), ['file']);
-    const missing = Promise.resolve().then(() => replace(join(folder, 'none/file'), 0o600, 'new'));
-    await t.rejects(missing, { code: 'ENOENT' });
-  });
-}
+  },
+);
+
+t.test('replaceFile() replaces a link, and does not write through it', async (t) => {
+  const folder = t.testdir({ precious: 'p' });
+  const path = join(folder, 'file');
+  symlinkSync('precious', path);
+  symlinkSync('precious', join(folder, `.file.${process.pid}`));
+  await replace(path, 0o600, 'new');
+  t.equal(readFileSync(path, 'utf8'), 'new');
+  t.equal(readFileSync(join(folder, 'precious'), 'utf8'), 'p');
+});
+
+t.test('replaceFile() that fails leaves what was there, and nothing beside', async (t) => {
+  const folder = t.testdir({ file: { inside: '' } });
+  await t.rejects(replace(join(folder, 'file'), 0o600, 'new'), { code: /^E(ISDIR|EXIST|NOTEMPTY)$/ });
+  t.strictSame(readdirSync(folder), ['file']);
+  await t.rejects(replace(join(folder, 'none/file'), 0o600, 'new'), { code: 'ENOENT' });
+});
 
 t.test('replaceFile() leaves the file as it is when its text cannot be made', async (t) => {
   const folder = t.testdir({ file: 'old', '.file.4711': 'left', '.file.x': 'not ours' });

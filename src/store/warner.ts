@@ -3,8 +3,8 @@
 // A token bucket of BURST lines refilled every REFILL_MS; what it holds back is counted into the next line.
 
 import { crc32 } from 'node:zlib';
-import type { Logger } from '../../core/log.js';
-import type { Clock } from '../../core/waiting.js';
+import type { Logger } from '../core/log.js';
+import type { Clock } from '../core/waiting.js';
 
 const BURST = 5;
 const REFILL_MS = 10_000;
@@ -16,6 +16,7 @@ const MAX_TEXT = 300;
 export class BadKeyWarner {
   readonly #log: Logger;
   readonly #clock: Clock;
+  readonly #what: string;
   /** Checksum of the problem by id of the key. */
   readonly #problems = new Map<string, number>();
   /** The few that /status names; of the others only the checksum is worth its memory. */
@@ -26,9 +27,11 @@ export class BadKeyWarner {
   /** Bad keys and values met since the start, repetitions of a known problem not counted. */
   total = 0;
 
-  constructor(log: Logger, clock: Clock) {
+  /** `what` is bad, in a line of the log: "bad lease key". */
+  constructor(log: Logger, clock: Clock, what: string) {
     this.#log = log;
     this.#clock = clock;
+    this.#what = what;
     this.#refilledAtMs = clock.nowMs();
   }
 
@@ -58,7 +61,7 @@ export class BadKeyWarner {
     this.#suppressed = 0;
     this.#log.warn(
       { key: shownKey, problem, ...(suppressed === 0 ? {} : { suppressed }) },
-      `ignoring bad lease key "${shownKey}": ${problem}`,
+      `ignoring ${this.#what} "${shownKey}": ${problem}`,
     );
   }
 

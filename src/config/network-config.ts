@@ -24,6 +24,8 @@ export interface NetworkConfig {
   /** First and last subnet that may be leased: network addresses, both included. */
   readonly subnetMin: Ipv4;
   readonly subnetMax: Ipv4;
+  /** Who cuts the Network into subnets: this host, within the three limits, or the store, whatever they say. */
+  readonly subnetsFrom: SubnetsFrom;
   readonly enableNftables: boolean;
   /** Lower-cased type; "udp" when the config has no Backend. */
   readonly backendType: string;
@@ -32,6 +34,8 @@ export interface NetworkConfig {
   /** What the parser ignored, in words. */
   readonly warnings: readonly string[];
 }
+
+export type SubnetsFrom = 'limits' | 'store';
 
 const KEYS = [
   'EnableIPv4',
@@ -50,6 +54,8 @@ const KEYS = [
 
 /** First and last address of the range that may be leased. No host may have an address of its own in it. */
 export function leasableRange(config: NetworkConfig): { readonly first: Ipv4; readonly last: Ipv4 } {
+  // Only the store knows: no address is out of the question.
+  if (config.subnetsFrom === 'store') return { first: ipv4(0xffff_ffff), last: ipv4(0) };
   return {
     first: config.subnetMin,
     last: lastOf({ address: config.subnetMax, length: config.subnetLength }),
@@ -57,18 +63,26 @@ export function leasableRange(config: NetworkConfig): { readonly first: Ipv4; re
 }
 
 /** Parses and checks a config. `source` says where it came from. Throws OverlayError E_CONFIG. */
-export function parseNetworkConfig(text: string, source: string): NetworkConfig {
+export function parseNetworkConfig(
+  text: string,
+  source: string,
+  subnetsFrom: SubnetsFrom = 'limits',
+): NetworkConfig {
   let value: unknown;
   try {
     value = parseJson(text);
   } catch (error) {
     throw new OverlayError('E_CONFIG', `${source}: ${(error as Error).message}`, { cause: error });
   }
-  return networkConfigFromValue(value, source);
+  return networkConfigFromValue(value, source, subnetsFrom);
 }
 
 /** Checks a config that is already parsed. Throws OverlayError E_CONFIG. */
-export function networkConfigFromValue(value: unknown, source: string): NetworkConfig {
+export function networkConfigFromValue(
+  value: unknown,
+  source: string,
+  subnetsFrom: SubnetsFrom = 'limits',
+): NetworkConfig {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new OverlayError(
       'E_CONFIG',
@@ -80,16 +94,9 @@ export function networkConfigFromValue(value: unknown, source: string): NetworkC
     throw read.error('EnableIPv4', 'true (IPv6-only networks are not supported)');
   if (read.flag('EnableIPv6', false)) throw read.error('EnableIPv6', 'false (IPv6 is not supported)');
   const network = read.network();
-  const subnetLength = read.subnetLength(network);
-  const size = sizeOf(subnetLength);
-  const subnetMin = read.subnetBound('SubnetMin', network, subnetLength) ?? ipv4(network.address + size);
-  const subnetMax =
-    read.subnetBound('SubnetMax', network, subnetLength) ?? prefixOf(lastOf(network), subnetLength).address;
-  if (subnetMin > subnetMax) {
-    const bounds = `SubnetMin ${formatIpv4(subnetMin)} is above SubnetMax ${formatIpv4(subnetMax)}`;
-    throw new OverlayError('E_CONFIG', `${source}: ${bounds}`);
-  }
-  const lastAddress = subnetMax + size - 1;
+  const { subnetLength, subnetMin, subnetMax } =
+    subnetsFrom === 'store' ? wholeOf(network) : read.limits(network);
+  const lastAddress = subnetMax + sizeOf(subnetLength) - 1;
   if (
     NEVER_UNICAST.some(
       ({ address, length }) => subnetMin < address + sizeOf(length) && address <= lastAddress,
@@ -105,10 +112,17 @@ export function networkConfigFromValue(value: unknown, source: string): NetworkC
     subnetLength,
     subnetMin,
     subnetMax,
+    subnetsFrom,
     enableNftables: read.flag('EnableNFTables', false),
     ...read.backend(),
     warnings: read.unknownKeys(),
   };
+}
+
+type Limits = Pick<NetworkConfig, 'subnetLength' | 'subnetMin' | 'subnetMax'>;
+
+function wholeOf({ address, length }: Prefix): Limits {
+  return { subnetLength: length, subnetMin: address, subnetMax: address };
 }
 
 class Reader {
@@ -139,7 +153,21 @@ class Reader {
     return prefixOf(cidr.address, cidr.length);
   }
 
-  subnetLength(network: Prefix): number {
+  /** Throws OverlayError E_CONFIG, also when SubnetMin is above SubnetMax. */
+  limits(network: Prefix): Limits {
+    const subnetLength = this.#subnetLength(network);
+    const first = ipv4(network.address + sizeOf(subnetLength));
+    const subnetMin = this.#subnetBound('SubnetMin', network, subnetLength) ?? first;
+    const last = prefixOf(lastOf(network), subnetLength).address;
+    const subnetMax = this.#subnetBound('SubnetMax', network, subnetLength) ?? last;
+    if (subnetMin > subnetMax) {
+      const bounds = `SubnetMin ${formatIpv4(subnetMin)} is above SubnetMax ${formatIpv4(subnetMax)}`;
+      throw new OverlayError('E_CONFIG', `${this.#source}: ${bounds}`);
+    }
+    return { subnetLength, subnetMin, subnetMax };
+  }
+
+  #subnetLength(network: Prefix): number {
     const given = field(this.#value, 'SubnetLen') ?? 0;
     if (typeof given !== 'number' || !Number.isInteger(given) || given < 0) {
       throw this.error('SubnetLen', 'a prefix length such as 24');
@@ -155,7 +183,7 @@ class Reader {
   }
 
   /** undefined when the key is missing or 0.0.0.0. */
-  subnetBound(key: 'SubnetMin' | 'SubnetMax', network: Prefix, subnetLength: number): Ipv4 | undefined {
+  #subnetBound(key: 'SubnetMin' | 'SubnetMax', network: Prefix, subnetLength: number): Ipv4 | undefined {
     if (fieldKey(this.#value, key) === undefined) return undefined;
     const text = field(this.#value, key);
     // A 4-in-6 spelling is the same address (RFC 4291 section 2.5.5.2).

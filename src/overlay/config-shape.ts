@@ -2,14 +2,15 @@
 
 import type { NetworkConfig } from '../config/network-config.js';
 import { fitsConfig } from '../lease/subnet-picker.js';
-import { type Prefix, prefixEquals } from '../net/prefix.js';
+import { type Prefix, prefixCovers, prefixEquals } from '../net/prefix.js';
 
 /**
  * Fields in which `after` shapes another overlay than `before`, for a host that holds `ownSubnet`; empty when what was
  * made from `before` serves `after` as it is. Other limits for subnets do not matter while the own one is within them.
  */
 export function shapeChanges(before: NetworkConfig, after: NetworkConfig, ownSubnet: Prefix): string[] {
-  const fits = ownSubnet.length === after.subnetLength && fitsConfig(after, ownSubnet);
+  const fits =
+    after.subnetsFrom === 'store' ? prefixCovers(after.network, ownSubnet) : fitsConfig(after, ownSubnet);
   const differs = {
     Network: !prefixEquals(before.network, after.network),
     'SubnetLen, SubnetMin or SubnetMax': !fits,

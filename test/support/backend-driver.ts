@@ -70,6 +70,7 @@ async function perform(command: Command): Promise<unknown> {
           subnetLength: 24,
           subnetMin: network.address,
           subnetMax: network.address,
+          subnetsFrom: 'limits' as const,
           enableNftables: false,
           backendType: type,
           backend: command.backend!,

@@ -15,6 +15,7 @@ const config: NetworkConfig = {
   subnetLength: 24,
   subnetMin: parseIpv4('10.5.1.0')!,
   subnetMax: parseIpv4('10.5.4.0')!,
+  subnetsFrom: 'limits',
   enableNftables: false,
   backendType: 'udp',
   backend: {},

@@ -44,6 +44,8 @@ export interface BackendContext {
   readonly networks: readonly Prefix[];
   /** Holds the name of a device against the other daemons of this host; false when one of them has it. */
   readonly holdDevice: (name: string) => Promise<boolean>;
+  /** What the last run of this host published, as far as the store knows. */
+  readonly formerBackend?: LeaseBackend | undefined;
   /** Whether the device may leave checksums to the card below it (vxlan only). */
   readonly vxlanTxChecksum: Offload;
   readonly log: Logger;

@@ -16,7 +16,7 @@ import { OverlayError } from '../core/errors.js';
 import { MONOTONIC_CLOCK, sleep, withinTime } from '../core/waiting.js';
 import type { Logger } from '../core/log.js';
 import type { Ipv4 } from '../net/ipv4.js';
-import type { CachedTable, LeaseStore, StoredNetwork } from '../store/store.js';
+import type { CachedTable, HostHints, LeaseStore, StoredNetwork } from '../store/store.js';
 import { RejoinedMembership } from './rejoined.js';
 
 // A store that is alive answers in some 150 ms, of which most is loading its client.
@@ -26,6 +26,7 @@ const INVALID_RETRY_MS = 5000;
 export interface FirstConfig {
   /** What the external interface is chosen by. */
   readonly config: NetworkConfig;
+  readonly hints: HostHints;
   /**
    * The network to join, for a host of this public IP. Of the saved table, a later config of the store that is invalid
    * is logged and asked for again; else it rejects as LeaseStore.readConfig() does.
@@ -64,7 +65,8 @@ export async function firstConfig(
 }
 
 function answered(network: StoredNetwork): FirstConfig {
-  return { config: network.config, network: () => Promise.resolve(network) };
+  const { config, hints = {} } = network;
+  return { config, hints, network: () => Promise.resolve(network) };
 }
 
 interface Asking {
@@ -85,11 +87,13 @@ function fromTable(table: CachedTable, asking: Asking): FirstConfig {
   const stored = (until: AbortSignal): Promise<StoredNetwork> => validNetwork(asking, until);
   const network: StoredNetwork = {
     config: table.config,
+    hints: table.hints ?? {},
     join: ({ host }) => Promise.resolve(new RejoinedMembership({ table, host, store, stored, signal, log })),
   };
   const isOurs = (publicIp: Ipv4): boolean => table.ownHost.publicIp.v4 === publicIp;
   return {
     config: table.config,
+    hints: table.hints ?? {},
     network: async (publicIp) => answer ?? (isOurs(publicIp) ? network : await stored(signal)),
   };
 }

@@ -79,7 +79,7 @@ export class OverlayOpening {
     const own = await this.#openDataPath(entry, backend, membership);
     const peers = this.#watch(entry, backend, membership);
     const firewall = await this.#openFirewall(entry.config, own, former);
-    await this.#announce(own, peers);
+    await this.#announce(own, peers, membership);
     const parts = {
       subnetFile: this.#file,
       store: membership,
@@ -105,7 +105,9 @@ export class OverlayOpening {
     this.#phase('waiting for the external interface');
     const former = store.savedStart?.formerPublicIp();
     const { chooseInterface, listLinks, now } = surroundings;
-    const iface = await chooseInterface(flags, leasableRange(first.config), { former, signal });
+    const { publicIp: hinted } = first.hints;
+    const wanted = hinted === undefined ? flags : { ...flags, publicIp: formatIpv4(hinted) };
+    const iface = await chooseInterface(wanted, leasableRange(first.config), { former, signal });
     this.#phase('waiting for the network config');
     const network = await first.network(iface.publicIp);
     const { config } = network;
@@ -113,7 +115,7 @@ export class OverlayOpening {
     const underlay = new UnderlayFollower({
       iface,
       // By what the host has now: the address of the last run is no better than another.
-      choose: () => chooseInterface(flags, leasableRange(inForce.config), { signal }),
+      choose: () => chooseInterface(wanted, leasableRange(inForce.config), { signal }),
       log,
       signal,
       list: listLinks,
@@ -138,7 +140,7 @@ export class OverlayOpening {
     return { subnet, network: await abandonedNetwork(network, config.network) };
   }
 
-  async #openBackend({ config, iface }: Entry, former: Former): Promise<Backend> {
+  async #openBackend({ network, config, iface }: Entry, former: Former): Promise<Backend> {
     const { surroundings, names, log, offloads } = this.#options;
     const { sourceCheck, queues, vxlanTxChecksum } = this.#options.backend;
     const backend = await surroundings.openBackend({
@@ -147,6 +149,7 @@ export class OverlayOpening {
       sourceCheck,
       queues,
       vxlanTxChecksum,
+      formerBackend: network.hints?.backend,
       log,
       offload: offloadSwitches(offloads),
       networks: [config.network, ...(former.network === undefined ? [] : [former.network])],
@@ -229,10 +232,11 @@ export class OverlayOpening {
   }
 
   /** From the moment that subnet.env is there, pods are started. */
-  async #announce(own: OwnSubnet, peers: Peers): Promise<void> {
+  async #announce(own: OwnSubnet, peers: Peers, membership: Membership): Promise<void> {
     const { closing, probes, surroundings } = this.#options;
     closing.add('subnet file', this.#file);
     await own.write();
+    membership.announce?.();
     if (probes.pathProbes) await peers.probers.open(surroundings.openIcmp);
   }
 

@@ -49,6 +49,7 @@ export class RejoinedMembership implements Membership {
   /** What is joined, and what was published with it. */
   #joined: { readonly membership: Membership; readonly host: Ipv4LeaseHost } | undefined;
   #usesTable = true;
+  #isAnnounced = false;
   #rejoining: Promise<void> = Promise.resolve();
 
   constructor(options: RejoinedOptions) {
@@ -68,6 +69,11 @@ export class RejoinedMembership implements Membership {
     await this.#rejoining;
     if (this.#joined === undefined) throw new OverlayError('E_LEASE', 'the own lease is not held');
     if (this.#joined.host !== this.#host) await this.#joined.membership.publish?.(this.#host);
+  }
+
+  announce(): void {
+    this.#isAnnounced = true;
+    this.#joined?.membership.announce?.();
   }
 
   conditions(): readonly Condition[] {
@@ -124,6 +130,7 @@ export class RejoinedMembership implements Membership {
     const membership = await network.join({ host, previousSubnet: this.own }, this.#until);
     if (prefixEquals(membership.own, this.own)) {
       this.#joined = { membership, host };
+      if (this.#isAnnounced) membership.announce?.();
       return membership;
     }
     await membership.close();

@@ -12,13 +12,14 @@ import type { Flags } from '../config/flags.js';
 import type { NetworkConfig } from '../config/network-config.js';
 import type { OverlayError } from '../core/errors.js';
 import type { Part } from '../core/part.js';
-import type { Ipv4LeaseHost, Lease, LeaseUpdate } from '../lease/lease.js';
+import type { Ipv4LeaseHost, Lease, LeaseBackend, LeaseUpdate } from '../lease/lease.js';
 import type { Ipv4 } from '../net/ipv4.js';
 import type { Prefix } from '../net/prefix.js';
+import type { ActiveCondition } from '../ops/health.js';
 import type { StoreStatus } from '../ops/status.js';
 
 /** What the stores are told. */
-export type StoreFlags = Pick<Flags, 'store' | 'etcd' | 'files'>;
+export type StoreFlags = Pick<Flags, 'store' | 'etcd' | 'kube' | 'files'>;
 
 /** What this host tells the others, and what it would like to have. */
 export interface Publication {
@@ -27,9 +28,19 @@ export interface Publication {
   readonly previousSubnet: Prefix | undefined;
 }
 
+/** What a store says of this host before it joins. */
+export interface HostHints {
+  /** Address to publish, in place of --public-ip. */
+  readonly publicIp?: Ipv4 | undefined;
+  /** What the last run published of its backend: a VXLAN device keeps its MAC by it. */
+  readonly backend?: LeaseBackend | undefined;
+}
+
 /** A network as a store holds it: its config, and the way in. */
 export interface StoredNetwork {
   readonly config: NetworkConfig;
+  /** @default none */
+  readonly hints?: HostHints;
   /**
    * The own lease. A store that does not answer is asked again until `signal` aborts, with the reason shown by the
    * store's conditions(). Rejects with OverlayError E_LEASE when no lease can be had.
@@ -68,6 +79,8 @@ export interface Membership extends Part<StoreStatus> {
    * store is away; rejects with OverlayError E_LEASE when it cannot. Undefined: a store that only an operator writes.
    */
   publish?(host: Ipv4LeaseHost): Promise<void>;
+  /** Pods may be started: subnet.env is there. Returns at once. Undefined: a store that nobody tells so. */
+  announce?(): void;
   /** Ends watch and renewal. The own lease stays in the store, as flannel's does. Idempotent. */
   close(): Promise<void>;
 }
@@ -78,6 +91,7 @@ export interface CachedTable {
   readonly ownSubnet: Prefix;
   /** What this host published then; another public IP than today's makes the table useless. */
   readonly ownHost: Ipv4LeaseHost;
+  readonly hints?: HostHints;
   /** All leases, the own one included. */
   readonly leases: readonly Lease[];
   /** RFC 3339, for people. */
@@ -106,6 +120,8 @@ export interface LeaseStore extends Part<StoreStatus> {
   readConfig(signal: AbortSignal): Promise<StoredNetwork>;
   /** Undefined: a store that is always there, or keeps no table. */
   readonly savedStart?: SavedStart | undefined;
+  /** Told what is wrong with this host whenever that changes. Undefined: a store that shows it to nobody. */
+  noteHealth?(conditions: readonly ActiveCondition[]): void;
   /** Ends the way to the store; memberships are to be closed before it. Idempotent. */
   close(): void;
 }

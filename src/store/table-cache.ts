@@ -3,9 +3,10 @@
 // One file beside subnet.env, mode 0600, replaced in one step. Format:
 //
 //   twill-table 1 <sha256 of the rest, hex>\n
-//   {"source":…,"savedAt":…,"config":…,"own":[key,value,etcdLease],
-//    "leases":[[key,value,createRevision,modRevision],…]}\n
+//   {"source":…,"savedAt":…,"config":…,"own":[key,value,etcdLease,hintedPublicIp],
+//    "leases":[[id,value,createRevision,modRevision,key],…]}\n
 //
+// A key is left out where it is the id, as in etcd.
 // Keys and values are flannel's texts and go through the same bounded decoding as those from the store. A file that is
 // not a plain file of our own, is too large, of another version, damaged, or of another store is ignored with a
 // warning: the daemon then starts as if there were none.
@@ -19,7 +20,7 @@ import { makeFolder, replaceFile } from '../core/files.js';
 import type { Ipv4Lease, Ipv4LeaseHost } from '../lease/lease.js';
 import { flatLease } from '../lease/flat-lease.js';
 import { formatLeaseKey, formatLeaseValue, parseLeaseKey, parseLeaseValue } from '../lease/lease-codec.js';
-import type { Ipv4 } from '../net/ipv4.js';
+import { formatIpv4, type Ipv4, parseIpv4 } from '../net/ipv4.js';
 import type { Prefix } from '../net/prefix.js';
 import type { Logger } from '../core/log.js';
 
@@ -46,6 +47,8 @@ export interface SavedTable {
   readonly ownHost: Ipv4LeaseHost;
   /** The etcd lease of the own key, which proves after a restart that the key is ours. 0n: none, or not known. */
   readonly ownLeaseId: bigint;
+  /** The address that the store wanted this host to publish; undefined for none. */
+  readonly hintedPublicIp: Ipv4 | undefined;
   readonly leases: readonly Ipv4Lease[];
 }
 
@@ -88,8 +91,9 @@ export function formatTable(table: SavedTable): string {
 
 /** The text below the first line, in parts: a large table is never text as a whole. */
 function* bodyOf(table: SavedTable): Generator<string> {
-  const { source, savedAt, configText, ownSubnet, ownHost, ownLeaseId, leases } = table;
+  const { source, savedAt, configText, ownSubnet, ownHost, ownLeaseId, hintedPublicIp, leases } = table;
   const own = [formatLeaseKey(ownSubnet), formatLeaseValue(ownHost), ownLeaseId.toString()];
+  if (hintedPublicIp !== undefined) own.push(formatIpv4(hintedPublicIp));
   const head = JSON.stringify({ source, savedAt, config: configText, own });
   yield `${head.slice(0, -1)}${LEASES}`;
   for (let first = 0; first < leases.length; first += PART_LEASES) {
@@ -102,9 +106,11 @@ function* bodyOf(table: SavedTable): Generator<string> {
   yield ']}\n';
 }
 
-function formatRow({ id, host, seniority }: Ipv4Lease): string {
+function formatRow({ id, subnets, host, seniority }: Ipv4Lease): string {
   const { created, written } = seniority ?? UNKNOWN;
-  return JSON.stringify([id, formatLeaseValue(host), created.toString(), written.toString()]);
+  const key = formatLeaseKey(subnets.v4);
+  const row = [id, formatLeaseValue(host), created.toString(), written.toString()];
+  return JSON.stringify(key === id ? row : [...row, key]);
 }
 
 /** The inverse of formatTable(). Throws Error naming what is wrong. */
@@ -127,6 +133,7 @@ export function parseTable(text: string, source: string): SavedTable {
     ownSubnet: ownLease.subnets.v4,
     ownHost: ownLease.host,
     ownLeaseId: BigInt(own[2] ?? 0),
+    hintedPublicIp: own[3] === undefined ? undefined : parseIpv4(own[3]),
     leases: leases.map((row: unknown) => {
       if (!isRow(row)) throw new Error('a lease is not a row of texts');
       return parseRow(row);
@@ -240,7 +247,7 @@ function isRow(value: unknown): value is Row {
   return Array.isArray(value) && value.length >= 2 && value.every((item) => typeof item === 'string');
 }
 
-function parseRow([key, value, createRevision, modRevision]: Row): Ipv4Lease {
+function parseRow([id, value, createRevision, modRevision, key = id]: Row): Ipv4Lease {
   const subnet = parseLeaseKey(key);
   const host = parseLeaseValue(value);
   if (!subnet.ok) throw new Error(`bad lease key "${key}": ${subnet.problem}`);
@@ -248,7 +255,7 @@ function parseRow([key, value, createRevision, modRevision]: Row): Ipv4Lease {
   const created = BigInt(createRevision ?? 0);
   // An older release did not save when a lease was written last.
   const written = modRevision === undefined ? created : BigInt(modRevision);
-  return flatLease(key, subnet.value, host.value, { created, written });
+  return flatLease(id, subnet.value, host.value, { created, written });
 }
 
 function digest(body: string): string {

@@ -6,7 +6,7 @@ import { type Condition, condition } from '../../src/core/conditions.js';
 import type { Link } from '../../src/kernel/link.js';
 import type { ExternalInterface } from '../../src/kernel/underlay.js';
 import { leaseBackend, type Peer, type PeerDiff } from '../../src/lease/lease.js';
-import { formatIpv4 } from '../../src/net/ipv4.js';
+import { formatIpv4, type Ipv4, parseIpv4 } from '../../src/net/ipv4.js';
 import { formatPrefix, type Prefix } from '../../src/net/prefix.js';
 import type { OverlayFirewall, Surroundings } from '../../src/overlay/surroundings.js';
 import { linkOf } from './links.js';
@@ -68,9 +68,9 @@ export class FakeHost {
 
   get surroundings(): Surroundings {
     return {
-      chooseInterface: async () => {
+      chooseInterface: async ({ publicIp }) => {
         await this.at('interface');
-        return this.#interface();
+        return this.#interface(parseIpv4(publicIp));
       },
       listLinks: () => Promise.resolve([this.link]),
       openBackend: (context) => {
@@ -104,10 +104,10 @@ export class FakeHost {
     };
   }
 
-  #interface(): ExternalInterface {
+  #interface(publicIp: Ipv4 | undefined): ExternalInterface {
     const { name, index, mtuBytes, addresses } = this.link;
     const [{ address }] = addresses;
-    return { name, index, mtuBytes, address, publicIp: address };
+    return { name, index, mtuBytes, address, publicIp: publicIp ?? address };
   }
 }
 

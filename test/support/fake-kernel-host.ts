@@ -1,5 +1,6 @@
 // A backend of a kernel mode on a host that is not there: a fake kernel, a guard that only counts, a log in memory.
 
+import type { LeaseBackend } from '../../src/lease/lease.js';
 import pino from 'pino';
 import type { Backend, BackendContext, Guard } from '../../src/backend/backend.js';
 import { openBackend } from '../../src/backend/registry.js';
@@ -25,6 +26,7 @@ export interface KernelHost {
 export interface HostWords {
   readonly config: string;
   readonly publicIp?: string;
+  readonly formerBackend?: LeaseBackend;
   readonly kernel?: FakeKernel;
 }
 
@@ -32,6 +34,7 @@ export interface HostWords {
 export async function openHost({
   config,
   publicIp = '192.0.2.1',
+  formerBackend,
   kernel = new FakeKernel(),
 }: HostWords): Promise<KernelHost> {
   const link = kernel.link('eth0') ?? kernel.addLink('eth0', '192.0.2.1/24');
@@ -53,6 +56,7 @@ export async function openHost({
     networks: [parsed.network],
     holdDevice: () => Promise.resolve(true),
     vxlanTxChecksum: 'auto',
+    formerBackend,
     log: pino({ level: 'debug' }, { write: (line: string) => void log.push(line) }),
   };
   const services = {

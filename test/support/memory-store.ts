@@ -1,7 +1,13 @@
 // A store in memory that several hosts share, with the semantics of etcd: a lease is a key that is put and deleted, of
 // two hosts that want one subnet the first has it, and a host that comes back finds its own.
 
-import type { LeaseStore, Membership, MembershipListener, SavedStart } from '../../src/store/store.js';
+import type {
+  HostHints,
+  LeaseStore,
+  Membership,
+  MembershipListener,
+  SavedStart,
+} from '../../src/store/store.js';
 import { parseNetworkConfig, type NetworkConfig } from '../../src/config/network-config.js';
 import { type Condition, condition } from '../../src/core/conditions.js';
 import { OverlayError } from '../../src/core/errors.js';
@@ -14,6 +20,10 @@ export class MemoryNetwork {
   /** The store answers nobody while it is away. */
   isAway = false;
   config: NetworkConfig;
+  /** What it says of each host that reads the config. */
+  hints: HostHints = {};
+  /** Hosts that have said that pods may be started. */
+  announced = 0;
   readonly leases = new Map<string, Ipv4Lease>();
   readonly #watchers = new Map<MembershipListener, Prefix>();
   #revision = 0n;
@@ -33,8 +43,8 @@ export class MemoryNetwork {
       ...(saved === undefined ? {} : { savedStart: saved }),
       readConfig: async (signal) => {
         await this.#reached(AbortSignal.any([signal, closing.signal]));
-        const { config } = this;
-        return { config, join: (publication, until) => this.#join(config, publication, until) };
+        const { config, hints } = this;
+        return { config, hints, join: (publication, until) => this.#join(config, publication, until) };
       },
       get isClosed() {
         return closing.signal.aborted;
@@ -114,6 +124,7 @@ export class MemoryNetwork {
     return {
       own,
       publish,
+      announce: () => void this.announced++,
       ...this.#part(),
       watch: (listener) => {
         listening = listener;

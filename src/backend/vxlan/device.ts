@@ -26,6 +26,8 @@ export interface VxlanDeviceOptions {
   readonly network: Prefix;
   /** Networks whose device may be taken over: the Network, and that of this host's last run. */
   readonly networks: readonly Prefix[];
+  /** Of this host's last run, for a device that has to be made; undefined when it is not known. */
+  readonly formerMac: string | undefined;
   /** False: the device does not leave checksums of inner packets to the card below, which some compute wrongly. */
   readonly hasTxChecksum: boolean;
   readonly log: Logger;
@@ -108,7 +110,7 @@ export class VxlanDevice {
       const uplink = await this.#uplink(iface);
       misfit = found && misfitOf(found, this.#config, uplink);
       if (found?.kind === 'vxlan') this.#mac ??= found.mac;
-      this.#mac ??= deriveVtepMac(uplink.publicIp, this.#config.vni);
+      this.#mac ??= this.#options.formerMac ?? deriveVtepMac(uplink.publicIp, this.#config.vni);
       const plan = { iface: uplink, mtuBytes, mac: this.#mac };
       if (found === undefined) await this.#maker.make(this.name, plan, signal);
       else if (misfit !== undefined) isSame = await this.#maker.mend(found, misfit, plan, signal);

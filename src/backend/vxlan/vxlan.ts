@@ -53,6 +53,7 @@ class VxlanBackend implements Backend {
       network: config.network,
       networks: context.networks,
       hasTxChecksum: context.vxlanTxChecksum === 'auto',
+      formerMac: formerMac(context, settings.vni),
       log,
     });
     this.#device.mtuBytes(iface); // an MTU that does not fit is told before anything is touched
@@ -250,6 +251,13 @@ class VxlanBackend implements Backend {
       new RouteObject({ prefix: subnet, gateway: address, device, isOnlink: true }),
     ];
   }
+}
+
+/** The MAC that the last run published, which the peers have in their FDB. */
+function formerMac({ formerBackend, iface }: BackendContext, vni: number): string | undefined {
+  if (formerBackend?.type !== 'vxlan' || formerBackend.data.v4 === undefined) return undefined;
+  const vtep = parseVtepData(formerBackend.data.v4, iface.publicIp, vni);
+  return typeof vtep === 'string' || (vtep.vni ?? vni) !== vni ? undefined : vtep.mac;
 }
 
 function showTunnel(objects: readonly KernelObject[]): Partial<BackendPeerStatus> {

@@ -138,6 +138,7 @@ export class EtcdMembership implements Membership {
       ownSubnet: this.own,
       ownHost: this.#host,
       ownLeaseId: this.#lease.etcdLease,
+      hintedPublicIp: undefined,
       leases,
     };
   }

@@ -10,7 +10,8 @@ import { parseNetworkConfig } from '../../../src/config/network-config.js';
 import { OverlayError } from '../../../src/core/errors.js';
 import { heldNetworks } from '../../../src/kernel/host-lock.js';
 import { GONE_MS } from '../../../src/kernel/underlay-watch.js';
-import { formatIpv4 } from '../../../src/net/ipv4.js';
+import { leaseBackend } from '../../../src/lease/lease.js';
+import { formatIpv4, parseIpv4 } from '../../../src/net/ipv4.js';
 import { formatPrefix, parsePrefix } from '../../../src/net/prefix.js';
 import type { OverlayOptions } from '../../../src/overlay/options.js';
 import { openOverlay, type Overlay } from '../../../src/overlay/overlay.js';
@@ -138,6 +139,38 @@ t.test('openOverlay() starts from the store', async (t) => {
   });
   t.ok(overlay.metrics().some(({ name }) => name === 'leases_refused'));
 });
+
+t.test('openOverlay() follows what the store says of this host', async (t) => {
+  const bench = setUp(t);
+  const { host, network } = bench;
+  const former = leaseBackend('vxlan', { VNI: 1, VtepMAC: '02:00:00:00:00:01' });
+  network.hints = { publicIp: parseIpv4('198.51.100.7'), backend: former };
+  const overlay = await openIn(t, bench);
+  t.equal(overlay.status().interface?.publicIp, '198.51.100.7');
+  t.equal(host.backend!.context.formerBackend, former);
+  t.equal(network.announced, 1);
+  host.setAddress('172.20.0.9');
+  host.nowMs += GONE_MS;
+  await host.kernelChanged();
+  t.equal(overlay.status().interface?.publicIp, '198.51.100.7', 'also of another interface');
+});
+
+t.test(
+  'a start from the saved table follows what the store said, and announces once it answers',
+  async (t) => {
+    const network = new MemoryNetwork(CONFIG);
+    network.isAway = true;
+    const publicIp = parseIpv4('198.51.100.7');
+    const table = { ...TABLE, ownHost: hostOf({ publicIp: '198.51.100.7' }), hints: { publicIp } };
+    const bench = setUp(t, { network, saved: savedStart(table) });
+    const overlay = await openIn(t, bench);
+    t.equal(overlay.status().interface?.publicIp, '198.51.100.7');
+    t.equal(network.announced, 0);
+    network.comeBack();
+    await bench.host.kernelChanged();
+    t.equal(network.announced, 1);
+  },
+);
 
 t.test('an overlay follows the leases of the others', async (t) => {
   const bench = setUp(t);

@@ -43,6 +43,7 @@ const TABLE: SavedTable = {
   ownSubnet: lease(10).subnets.v4,
   ownHost: lease(10).host,
   ownLeaseId: 0x7fff_ffff_ffff_fff1n,
+  hintedPublicIp: undefined,
   leases: [lease(10), lease(11), lease(12)],
 };
 

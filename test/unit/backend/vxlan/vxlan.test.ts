@@ -1,6 +1,7 @@
 // The vxlan mode on a kernel in memory: device, neighbours, FDB entries and routes.
 
 import t from 'tap';
+import { leaseBackend } from '../../../../src/lease/lease.js';
 import { formatPrefix, parsePrefix } from '../../../../src/net/prefix.js';
 import { codesOf, textsOf } from '../../../support/conditions.js';
 import { type KernelHost, openHost, turnsUntil } from '../../../support/fake-kernel-host.js';
@@ -70,6 +71,26 @@ t.test('device, address and what a peer needs', async (t) => {
   t.strictSame(textsOf(backend), []);
   await backend.close();
   t.ok(kernel.link('flannel.1'), 'it stays at the end');
+});
+
+t.test('a device that has to be made gets the MAC that the last run published', async (t) => {
+  const macOf = async (type: string, data: unknown): Promise<string> => {
+    const formerBackend = leaseBackend(type, data);
+    const { backend, mac } = await start(await openHost({ config: configOf(), formerBackend }));
+    await backend.close();
+    return mac;
+  };
+  const former = '12:ea:85:08:6b:a4';
+  const derived = await macOf('vxlan', undefined);
+  t.equal(await macOf('vxlan', { VNI: 1, VtepMAC: former }), former);
+  t.equal(await macOf('vxlan', { VtepMAC: former }), former);
+  for (const [type, data] of [
+    ['host-gw', { VNI: 1, VtepMAC: former }],
+    ['vxlan', { VNI: 2, VtepMAC: former }],
+    ['vxlan', { VNI: 1, VtepMAC: '01:00:00:00:00:00' }],
+    ['vxlan', { VNI: 1, VtepMAC: 'x' }],
+  ] as const)
+    t.equal(await macOf(type, data), derived);
 });
 
 t.test('the address of another subnet is there before the former one goes', async (t) => {

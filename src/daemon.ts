@@ -34,7 +34,7 @@ import {
   overlayStatus,
 } from './overlay/parts.js';
 import type { Surroundings } from './overlay/surroundings.js';
-import { openStore } from './store/registry.js';
+import { openStore, storeKind } from './store/registry.js';
 import type { LeaseStore } from './store/store.js';
 
 /** What is being done when a signal comes gets this time to end by itself, as in openOverlay(). */
@@ -77,7 +77,7 @@ type Ending = 'stopped' | 'again';
 /** What the daemon uses of this host; tests have another. */
 export interface DaemonHost {
   /** @default the store that --store names */
-  readonly openStore?: () => LeaseStore;
+  readonly openStore?: () => LeaseStore | Promise<LeaseStore>;
   readonly surroundings?: Partial<Surroundings>;
 }
 
@@ -122,10 +122,10 @@ async function prepare(
 ): Promise<OverlayOptions> {
   const { flags, log, version, mayUseTable, host } = options;
   const { subnetFile } = flags.files;
-  const owner = `pid ${process.pid}, ${version}, ${flags.store.kind}`;
+  const owner = `pid ${process.pid}, ${version}, ${storeKind(flags.store)}`;
   const names = closing.add('names', new HeldNames(owner, (text) => log.warn(text)));
   await names.holdSubnetFile(subnetFile);
-  const store = closing.add('store', host.openStore?.() ?? openStore(flags, log));
+  const store = closing.add('store', await (host.openStore?.() ?? openStore(flags, log)));
   const { surroundings = {} } = host;
   return { ...flags, store, subnetFile, names, mayUseTable, log, signal, surroundings };
 }
@@ -172,7 +172,12 @@ class Daemon {
     for (const [part, ask] of Object.entries(OVERLAY_CONDITIONS))
       this.#health.addSource(part, () => ask(this.#overlay));
     this.#health.onChange = (change) => logHealth(log, change, this.#overlay.phase !== undefined);
-    const look = (): void => notifier.status(statusLine(this.#health.look(), this.#duty));
+    const { store } = this.#overlayOptions;
+    const look = (): void => {
+      const report = this.#health.look();
+      notifier.status(statusLine(report, this.#duty));
+      store.noteHealth?.(report.conditions);
+    };
     const timer = setInterval(look, HEALTH_MS);
     this.#closing.add('health', { close: () => clearInterval(timer) });
   }

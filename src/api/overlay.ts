@@ -30,10 +30,12 @@ export type {
 
 /** What an overlay is opened with. The groups hold options of twilld; what is left out has the flag's default. */
 export interface OpenOptions {
-  /** Which store: `{ kind: 'static', staticFile }`, or etcd. */
+  /** Which store: `{ kind: 'static', staticFile }`, `{ kind: 'kube' }`, or etcd. */
   readonly store?: Partial<Flags['store']>;
   /** Endpoints, prefix, user and certificates of etcd. */
   readonly etcd?: Partial<Flags['etcd']>;
+  /** How the Kubernetes API is reached and what is written there. */
+  readonly kube?: Partial<Flags['kube']>;
   /** Which interface leads to the other hosts. */
   readonly underlay?: Partial<Flags['underlay']>;
   /** Source check and queues. */
@@ -65,6 +67,7 @@ export async function openOverlay(options: OpenOptions = {}): Promise<Overlay> {
   const log = openLogger({ level: 'info', format: 'json', write: options.log ?? (() => undefined) });
   const subnetFile = options.subnetFile ?? FLAGS.files.subnetFile.otherwise;
   const etcd = valuesOf('etcd', FLAGS.etcd, options.etcd);
+  const kube = valuesOf('kube', FLAGS.kube, options.kube);
   const store = valuesOf('store', FLAGS.store, options.store);
   const groups = {
     underlay: valuesOf('underlay', FLAGS.underlay, options.underlay),
@@ -75,7 +78,7 @@ export async function openOverlay(options: OpenOptions = {}): Promise<Overlay> {
   };
   return open({
     ...groups,
-    store: openStore({ etcd, store, files: { subnetFile } }, log),
+    store: await openStore({ etcd, kube, store, files: { subnetFile } }, log),
     subnetFile,
     log,
     signal: options.signal ?? new AbortController().signal,

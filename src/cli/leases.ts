@@ -32,7 +32,7 @@ export function listLeases(status: StatusDocument): LeaseRow[] {
     publicIp: '–',
     state: `refused: ${text}`,
   }));
-  const badKeys = status.store.kind === 'etcd' ? status.store.badKeyList : [];
+  const badKeys = status.store.kind === 'static' ? [] : status.store.badKeyList;
   const unreadable = badKeys.map(({ key, problem }) => ({
     subnet: key,
     publicIp: '–',
@@ -45,7 +45,7 @@ export function leasesText({ store }: StatusDocument, leases: readonly LeaseRow[
   if (leases.length === 0) return 'no leases';
   const rows = leases.map(({ subnet, publicIp, state }) => [subnet, publicIp, state]);
   const text = fitColumns([['subnet', 'public IP', 'state'], ...rows], [], width);
-  const more = store.kind === 'etcd' ? store.badKeys - store.badKeyList.length : 0;
+  const more = store.kind === 'static' ? 0 : store.badKeys - store.badKeyList.length;
   return more > 0 ? `${text}\nand ${more} unreadable keys more` : text;
 }
 

@@ -22,11 +22,21 @@ function offloadsText(offloads: OffloadStatus | undefined): string {
 function storeText(store: StoreStatus): string {
   const leases = `${store.leases} leases`;
   if (store.kind === 'static') return `static ${store.file}, ${leases}`;
+  const unreadable = store.badKeys === 0 ? [] : [`${store.badKeys} unreadable`];
+  if (store.kind === 'kube') {
+    const watch = store.watchEstablished ? [] : ['not watched'];
+    return [
+      `kube ${store.server}, node ${store.node || 'not known yet'}`,
+      leases,
+      ...unreadable,
+      ...watch,
+    ].join(', ');
+  }
   const expiry = store.ownLease?.expiresInSeconds ?? undefined;
   return [
     store.connectedTo === null ? 'etcd, not connected' : `etcd ${store.connectedTo}`,
     leases,
-    ...(store.badKeys === 0 ? [] : [`${store.badKeys} unreadable`]),
+    ...unreadable,
     ...(expiry === undefined ? [] : [`own lease expires in ${formatDuration(Math.max(0, expiry))}`]),
   ].join(', ');
 }

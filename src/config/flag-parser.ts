@@ -73,6 +73,7 @@ function flagsOf(given: ReadonlyMap<string, readonly string[]>, env: Environment
   };
   return {
     etcd: valuesOf(FLAGS.etcd),
+    kube: valuesOf(FLAGS.kube),
     underlay: valuesOf(FLAGS.underlay),
     store: valuesOf(FLAGS.store),
     files: valuesOf(FLAGS.files),

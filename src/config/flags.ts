@@ -143,8 +143,36 @@ export const FLAGS = {
     ifaceCanReach: text('iface-can-reach', '', 'use the interface through which this address is reached'),
     publicIp: text('public-ip', '', 'address that other hosts send to; default: the interface’s'),
   },
+  kube: {
+    apiUrl: text(
+      'kube-api-url',
+      '',
+      'URL of the Kubernetes API server; default: the kubeconfig’s, or the pod’s',
+    ),
+    kubeconfigFile: text(
+      'kubeconfig-file',
+      '',
+      'kubeconfig to reach the API server with; default: the pod’s account',
+    ),
+    annotationPrefix: text(
+      'kube-annotation-prefix',
+      'flannel.alpha.coreos.com',
+      'what the names of the node annotations begin with',
+    ),
+    netConfigPath: text(
+      'net-config-path',
+      '/etc/kube-flannel/net-conf.json',
+      'file with the network config (kube store)',
+    ),
+    setsNetworkUnavailable: bool(
+      'set-node-network-unavailable',
+      true,
+      'set the node’s condition NetworkUnavailable to False once packets flow',
+    ),
+  },
   store: {
     kind: choice('store', STORES, 'etcd', 'where config and leases live'),
+    isKube: bool('kube-subnet-mgr', false, 'the same as --store=kube'),
     staticFile: text('static-file', '', 'file of the static store'),
   },
   files: {
@@ -267,12 +295,6 @@ export function valuesByName(flags: Flags): ReadonlyMap<string, unknown> {
 
 /** Flags of flanneld for what twill cannot do yet, each with that. To accept one would promise what is not done. */
 export const NOT_YET: Readonly<Record<string, string>> = {
-  'kube-subnet-mgr': 'leases from the Kubernetes API',
-  'kube-api-url': 'leases from the Kubernetes API',
-  'kube-annotation-prefix': 'leases from the Kubernetes API',
-  'kubeconfig-file': 'leases from the Kubernetes API',
-  'net-config-path': 'leases from the Kubernetes API',
-  'set-node-network-unavailable': 'leases from the Kubernetes API',
   'public-ipv6': 'IPv6',
 };
 

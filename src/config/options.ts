@@ -34,7 +34,8 @@ export function offloadSwitches(flags: OffloadFlags & { readonly offload: Offloa
 }
 
 /** Where config and leases live. */
-export const STORES = ['etcd', 'static'] as const;
+export const STORES = ['etcd', 'kube', 'static'] as const;
+export type StoreKind = (typeof STORES)[number];
 
 /** How log lines look. */
 export const LOG_FORMATS = ['text', 'json'] as const;

@@ -40,7 +40,7 @@ const warning = (scope: Scope, meaning: string, action: string): Kind => ({
 export const CONDITIONS = {
   starting: error('the daemon is still starting', 'the text says what it waits for'),
   'config-missing': error(
-    'there is no network config in etcd',
+    'there is no network config in the store',
     'write it: etcdctl put <prefix>/config \'{"Network":"10.244.0.0/16"}\'',
   ),
   'interface-down': error(
@@ -76,16 +76,28 @@ export const CONDITIONS = {
   'kernel-unprogrammed': error('no peer could be programmed', 'see the text; `ip route`, `bridge fdb`'),
   'public-ip-nat': error('host-gw cannot work behind NAT', 'use vxlan or udp, or drop --public-ip'),
   'store-unreachable': error(
-    'etcd cannot be used: changes are not learned, the lease is not renewed',
+    'the store cannot be used: changes are not learned, the lease is not renewed',
     'see the text; packets flow on with what is known',
   ),
-  'saved-table': error('the saved lease table is in use until etcd answers', 'see etcd'),
+  'saved-table': error('the saved lease table is in use until the store answers', 'see the text'),
   'store-file': error(
     "the static store's file cannot be used: changes are not learned",
     'mend the file; replace it by renaming a new one over it',
   ),
-  'store-watch-down': error('etcd answers, but changes are not learned', 'see the text'),
-  'lease-not-acquired': error('etcd has not granted a lease yet', 'see the text'),
+  'store-watch-down': error('the store answers, but changes are not learned', 'see the text'),
+  'lease-not-acquired': error('the store has not granted a lease yet', 'see the text'),
+  'node-missing': error(
+    'the own Node is not known to the API server',
+    'does kubelet run, and is NODE_NAME right? kubectl get nodes',
+  ),
+  'pod-cidr-missing': error(
+    'the own Node has no podCIDR: the host has no subnet',
+    'give the controller manager --allocate-node-cidrs and --cluster-cidr (kubeadm: --pod-network-cidr)',
+  ),
+  'lease-not-published': error(
+    'the own Node cannot be annotated: other hosts do not learn of this one',
+    'see the text; 403: the account needs the verb patch on nodes/status',
+  ),
   'lease-overwritten': error(
     'somebody else has written our lease',
     'find the other host; restart to take another',
@@ -120,6 +132,11 @@ export const CONDITIONS = {
     'see the text',
   ),
   'lease-not-renewed': warning('node', 'renewing the lease failed; it is tried again', 'see the text'),
+  'node-annotation-invalid': warning(
+    'node',
+    'an annotation that an operator wrote for this node is not used',
+    'mend or remove it: kubectl annotate node',
+  ),
   'table-not-saved': warning('node', 'the lease table cannot be saved', 'see its folder'),
   'store-certificates': warning(
     'node',
@@ -157,7 +174,11 @@ export const CONDITIONS = {
   ),
   'lease-refused': warning('peer', "a host's lease is refused: nothing is sent to it", 'twill leases'),
   'lease-nested': warning('peer', 'leases lie inside others', 'twill leases'),
-  'lease-unreadable': warning('peer', 'keys below subnets/ are no leases', 'twill leases; remove them'),
+  'lease-unreadable': warning(
+    'peer',
+    'leases in the store cannot be understood',
+    'twill leases; mend or remove them',
+  ),
 
   'config-changed': warning(
     'cluster',
@@ -174,7 +195,11 @@ export const CONDITIONS = {
     'etcd refuses writes',
     'NOSPACE: compact, defragment, etcdctl alarm disarm',
   ),
-  'leases-vanished': warning('cluster', 'leases vanished without being deleted: kept a while', 'see etcd'),
+  'leases-vanished': warning(
+    'cluster',
+    'leases vanished without being deleted: kept a while',
+    'see the store',
+  ),
   'leases-too-many': warning('cluster', 'more leases than can be held', 'remove old ones'),
 } as const satisfies Record<string, Kind>;
 

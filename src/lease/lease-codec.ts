@@ -64,30 +64,61 @@ export function formatLeaseKey(subnet: Prefix): string {
 
 /** What a host published under its key. */
 export function parseLeaseValue(text: string): Decoded<Ipv4LeaseHost> {
-  if (text.length > MAX_VALUE_BYTES) return bad(`value of ${text.length} bytes (at most ${MAX_VALUE_BYTES})`);
+  const parsed = parseData(text, 'value');
+  if (!parsed.ok) return parsed;
+  const json = parsed.value;
+  if (typeof json !== 'object' || json === null || Array.isArray(json))
+    return bad('value is not a JSON object');
+  return checkHost({
+    publicIp: field(json, 'PublicIP'),
+    backendType: field(json, 'BackendType') ?? '',
+    backendData: field(json, 'BackendData') ?? undefined,
+    isLong: text.length > MAX_LEASE_BYTES,
+  });
+}
+
+/** JSON as a host may have written it. */
+export interface HostFields {
+  readonly publicIp: unknown;
+  readonly backendType: unknown;
+  /** Undefined for none. */
+  readonly backendData: unknown;
+  /** Whether the data can be longer than is kept: it is measured only then. */
+  readonly isLong: boolean;
+}
+
+/** What a host published, whatever the store keeps it in. */
+export function checkHost({
+  publicIp,
+  backendType,
+  backendData,
+  isLong,
+}: HostFields): Decoded<Ipv4LeaseHost> {
+  const address = parsePublicIp(publicIp);
+  if (!address.ok) return address;
+  if (typeof backendType !== 'string') return bad(`BackendType is not a string: ${show(backendType)}`);
+  if (backendType.length > 64) return bad(`BackendType of ${backendType.length} bytes (at most 64)`);
+  if (isLong && backendData !== undefined) {
+    const { length } = JSON.stringify(backendData);
+    if (length > MAX_LEASE_BYTES) return bad(`BackendData of ${length} bytes (at most ${MAX_LEASE_BYTES})`);
+  }
+  return {
+    ok: true,
+    value: { publicIp: { v4: address.value }, backend: leaseBackend(backendType, backendData) },
+  };
+}
+
+/** JSON that anybody may have written; `what` names it in a problem. */
+export function parseData(text: string, what: string): Decoded<unknown> {
+  if (text.length > MAX_VALUE_BYTES)
+    return bad(`${what} of ${text.length} bytes (at most ${MAX_VALUE_BYTES})`);
   let json: unknown;
   try {
     json = parseJson(text, { maxBytes: MAX_VALUE_BYTES, maxDepth: MAX_JSON_DEPTH });
   } catch (error) {
     return bad((error as Error).message);
   }
-  if (typeof json !== 'object' || json === null || Array.isArray(json))
-    return bad('value is not a JSON object');
-  if (hasProtoKey(json)) return bad('field "__proto__" is not accepted');
-  const publicIp = parsePublicIp(field(json, 'PublicIP'));
-  if (!publicIp.ok) return publicIp;
-  const backendType = field(json, 'BackendType') ?? '';
-  if (typeof backendType !== 'string') return bad(`BackendType is not a string: ${show(backendType)}`);
-  if (backendType.length > 64) return bad(`BackendType of ${backendType.length} bytes (at most 64)`);
-  const backendData = field(json, 'BackendData') ?? undefined;
-  if (text.length > MAX_LEASE_BYTES && backendData !== undefined) {
-    const { length } = JSON.stringify(backendData);
-    if (length > MAX_LEASE_BYTES) return bad(`BackendData of ${length} bytes (at most ${MAX_LEASE_BYTES})`);
-  }
-  return {
-    ok: true,
-    value: { publicIp: { v4: publicIp.value }, backend: leaseBackend(backendType, backendData) },
-  };
+  return hasProtoKey(json) ? bad('field "__proto__" is not accepted') : { ok: true, value: json };
 }
 
 /** The value that flanneld would write for `host`, byte for byte. IPv4 only, as what is read. */
@@ -113,8 +144,8 @@ function hasProtoKey(value: unknown): boolean {
   return Object.entries(value).some(([key, item]) => key === '__proto__' || hasProtoKey(item));
 }
 
-// encoding/json escapes <, > and & (and U+2028, U+2029) also inside a json.RawMessage.
-function goJson(value: unknown): string {
+/** JSON as Go's encoding/json writes it: <, > and & (and U+2028, U+2029) are escaped, inside a json.RawMessage too. */
+export function goJson(value: unknown): string {
   return JSON.stringify(value).replaceAll(
     /[<>&\u2028\u2029]/g,
     (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`,

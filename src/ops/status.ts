@@ -73,7 +73,7 @@ export interface InterfaceStatus {
   readonly publicIp: string;
 }
 
-export type StoreStatus = EtcdStatus | StaticStatus;
+export type StoreStatus = EtcdStatus | KubeStatus | StaticStatus;
 
 export interface EtcdStatus {
   readonly kind: 'etcd';
@@ -111,6 +111,25 @@ export interface EtcdLeaseStatus {
 export interface BadKeyStatus {
   readonly key: string;
   readonly problem: string;
+}
+
+export interface KubeStatus {
+  readonly kind: 'kube';
+  /** URL of the API server. */
+  readonly server: string;
+  /** Name of the own Node; "" before it is known. */
+  readonly node: string;
+  /** The own subnet; null before the Node has one. */
+  readonly podCidr: string | null;
+  /** Of the API server, as of the last change that was seen; "" before the first list. */
+  readonly resourceVersion: string;
+  readonly watchEstablished: boolean;
+  /** Nodes that are members, the own one included. */
+  readonly leases: number;
+  /** Nodes whose annotations cannot be understood. */
+  readonly badKeys: number;
+  /** The first of them. */
+  readonly badKeyList: readonly BadKeyStatus[];
 }
 
 export interface StaticStatus {

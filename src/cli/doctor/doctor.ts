@@ -18,11 +18,13 @@ import { hasTlsFiles } from '../../store/etcd/tls-files.js';
 import { type Command, show, UsageError } from '../command.js';
 import type { StatusDocument } from '../../ops/status.js';
 import { DaemonUnreachable, fetchStatus, udpOf } from '../daemon-client.js';
+import { checkApiServer } from './api-server.js';
 import { type Finding, fail, ok, warn } from './finding.js';
 import { formatDuration, screenWidth, wrap } from '../format.js';
 import type { Migration } from './migration.js';
 import { holderOf, isProgram, isTwilld, udpSockets } from '../processes.js';
 import { readSettings, SERVICE_SETTINGS, type Settings } from '../settings.js';
+import { storeKind } from '../../store/registry.js';
 
 export type { Finding } from './finding.js';
 
@@ -215,7 +217,7 @@ function endpointsOf(flags: Flags['etcd'], status: StatusDocument | undefined): 
 }
 
 async function checkEtcd(flags: Flags, status: StatusDocument | undefined): Promise<Finding[]> {
-  const store = status?.store.kind ?? flags.store.kind;
+  const store = status?.store.kind ?? storeKind(flags.store);
   if (store !== 'etcd') return [ok('etcd', `not used: the store is ${store}`)];
   let endpoints: readonly Endpoint[];
   try {
@@ -362,6 +364,7 @@ export async function examine(
     await checkForwardPolicy(parsePrefix(status?.network ?? '') ?? migration?.config?.network),
     await checkPort(status, migration),
     ...(await checkEtcd(flags, status)),
+    ...checkApiServer(status?.store, storeKind(flags.store) === 'kube'),
     ...findings,
     ...(migration?.findings ?? []),
     ...(status === undefined

@@ -26,6 +26,7 @@ import { readSubnetFile } from '../../overlay/subnet-file.js';
 import { type Finding, fail, ok, warn } from './finding.js';
 import { environmentOf, isProgram, listProcesses, type Process } from '../processes.js';
 import { readSettings, SERVICE_SETTINGS } from '../settings.js';
+import { storeKind } from '../../store/registry.js';
 
 const FLANNELD = 'flanneld';
 const ANSWER_MS = 3_000;
@@ -122,7 +123,7 @@ function shapeOf(name: string, flags: Flags): string {
 /** What twilld will read from etcd, and make of it. */
 async function examineStore(flags: Flags): Promise<Migration> {
   const none = { config: undefined, port: undefined };
-  if (flags.store.kind !== 'etcd') return { ...none, findings: [] };
+  if (storeKind(flags.store) !== 'etcd') return { ...none, findings: [] };
   const connection = connect(flags.etcd);
   if (connection === undefined) return { ...none, findings: [] };
   const kv = new EtcdKv(connection);

@@ -1,7 +1,7 @@
 // The nodes as a mirror holds them, and the rules by which events and lists change them. No I/O.
 //
 //   position   every change up to this version is held
-//   version    of each node: that of the newest write seen of it, heartbeats included
+//   version    of each node: that of the newest write seen of it, reports of kubelets included
 //
 // - An event at or below the position is a replay, as is one at or below the version of its node, which a repair may
 //   have read from ahead of the watch.
@@ -190,7 +190,7 @@ export class HeldNodes {
   #put(node: KubeNode, held: Held | undefined): readonly NodeEvent[] {
     if (held !== undefined && sameNode(held.node, node)) {
       held.version = node.resourceVersion;
-      this.#counters.heartbeats++;
+      this.#counters.unchanged++;
       return NONE;
     }
     this.#counters.events++;

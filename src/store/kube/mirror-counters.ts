@@ -18,10 +18,10 @@ export interface MirrorCounters {
   relists: Record<RelistReason, number>;
   /** Watches that the server accepted. */
   watches: number;
-  /** Changes that a watch told, heartbeats not included. */
+  /** Changes that a watch told, reports of kubelets not included. */
   events: number;
   /** Changes of a node in which nothing of interest differed. */
-  heartbeats: number;
+  unchanged: number;
   /** Events dropped because what they tell was known. */
   replays: number;
   /** Nodes without a usable name or version. */
@@ -41,7 +41,7 @@ export function newMirrorCounters(): MirrorCounters {
     relists: { expired: 0, rewound: 0, refused: 0, differences: 0 },
     watches: 0,
     events: 0,
-    heartbeats: 0,
+    unchanged: 0,
     replays: 0,
     malformed: 0,
     refused: 0,

@@ -122,7 +122,7 @@ void t.test('parseFlags() refuses, naming flag, value and origin', (t) => {
     ),
     [['--queues=0'], {}, /^--queues is "0": expected an integer from 1 to 256$/],
     [['--queues=257'], {}, /^--queues is "257"/],
-    [['--store=kube'], {}, /^--store is "kube": expected one of etcd, static$/],
+    [['--store=consul'], {}, /^--store is "consul": expected one of etcd, kube, static$/],
     [
       ['--source-check=Strict'],
       {},

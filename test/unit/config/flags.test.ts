@@ -102,7 +102,7 @@ t.test('parseFlags() names flag, value and what was expected', (t) => {
     [['--healthz-port=65536'], /--healthz-port is "65536": expected an integer from 0 to 65535/],
     [['--healthz-port=1e3'], /expected an integer/],
     [['--subnet-lease-renew-margin=0'], /from 1 to 1439/],
-    [['--store=consul'], /--store is "consul": expected one of etcd, static/],
+    [['--store=consul'], /--store is "consul": expected one of etcd, kube, static/],
   ];
   for (const [args, message] of rows)
     t.throws(() => parseFlags(args, {}), { code: 'E_USAGE', message }, args.join(' '));

@@ -57,7 +57,7 @@ t.test('checkNodes() comes every 5 to 10 minutes, and finds nothing where nothin
     kube.requests.length = 0;
     await bench.pass(atMs - 1_000);
     t.strictSame(kube.requests, []);
-    for (let i = 0; i < 20; i++) kube.put(`n${i}`); // heartbeats
+    for (let i = 0; i < 20; i++) kube.put(`n${i}`); // unchanged
     await bench.pass(2_000);
     t.strictSame(kube.requests, ['list nodes metadata limit=500 resourceVersion=0']);
     t.equal(bench.mirror.counters.checks, 1);

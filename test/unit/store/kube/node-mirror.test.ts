@@ -43,13 +43,13 @@ t.test('NodeMirror lists once and then watches from there', async (t) => {
   t.notOk(mirror.isLive);
 });
 
-t.test('NodeMirror tells nothing of heartbeats and keeps no version of them from moving', async (t) => {
+t.test('NodeMirror tells nothing of unchanged and keeps no version of them from moving', async (t) => {
   const kube = twoNodes();
   const { mirror, seen, nextWatch } = bound(await MirrorBench.open(kube));
   for (let i = 0; i < 1000; i++) kube.put(i % 2 === 0 ? 'a' : 'b');
   kube.put('a', { 'somebody.else/annotation': 'x' });
   t.equal(seen.length, 1);
-  t.equal(mirror.counters.heartbeats, 1001);
+  t.equal(mirror.counters.unchanged, 1001);
   t.equal(mirror.counters.events, 0);
   kube.open[0].end();
   await nextWatch();
@@ -191,7 +191,7 @@ t.test('NodeMirror keeps apart what was deleted and what vanished as history wen
   kube.put('c', ip('3')); // 103
   kube.put('a', ip('9')); // 104
   const bench = await MirrorBench.open(kube);
-  for (let i = 0; i < 10; i++) kube.put('b'); // heartbeats up to 114
+  for (let i = 0; i < 10; i++) kube.put('b'); // unchanged up to 114
   kube.restore(backup);
   await bench.nextWatch();
   t.equal(kube.requests.at(-1), watchLine(114), 'no server says that this is the future');

@@ -1,0 +1,52 @@
+// The table that the last run of this host saved, for a start while the API server is away.
+
+import type { Logger } from '../../core/log.js';
+import type { Ipv4 } from '../../net/ipv4.js';
+import type { CachedTable, SavedStart } from '../store.js';
+import { loadPublicIp, loadTable } from '../table-cache.js';
+import type { KubeClient } from './client.js';
+import { parseNetConfig } from './net-config-file.js';
+
+export interface KubeSavedStartOptions {
+  readonly client: Pick<KubeClient, 'isListening'>;
+  readonly path: string;
+  /** See tableSource(). */
+  readonly source: string;
+  readonly log: Logger;
+}
+
+/** What tells one overlay's saved table from another's: the public IP inside the table does the rest. */
+export function tableSource(prefix: string): string {
+  return `kube:${prefix}`;
+}
+
+export class KubeSavedStart implements SavedStart {
+  readonly #options: KubeSavedStartOptions;
+
+  constructor(options: KubeSavedStartOptions) {
+    this.#options = options;
+  }
+
+  async isAway(): Promise<boolean> {
+    return !(await this.#options.client.isListening());
+  }
+
+  table(): CachedTable | undefined {
+    const { path, source, log } = this.#options;
+    const saved = loadTable(path, source, log);
+    if (saved === undefined) return undefined;
+    try {
+      const config = parseNetConfig(saved.configText, `saved table "${path}"`);
+      const { ownSubnet, ownHost, hintedPublicIp, leases, savedAt } = saved;
+      const hints = { publicIp: hintedPublicIp, backend: ownHost.backend };
+      return { config, ownSubnet, ownHost, hints, leases, savedAt };
+    } catch (error) {
+      log.warn({ path }, `ignoring saved lease table: ${(error as Error).message}`);
+      return undefined;
+    }
+  }
+
+  formerPublicIp(): Ipv4 | undefined {
+    return loadPublicIp(this.#options.path, this.#options.source);
+  }
+}

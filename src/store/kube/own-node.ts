@@ -1,0 +1,284 @@
+// The own Node object: kept annotated with what this host publishes, and looked after for what it says of this host.
+//
+//   wanted (host, operator's addresses, condition) ─► differs from the node? ─► one patch of nodes/status ─┐
+//        ▲                                                  │ no: whoever publishes is answered             │
+//        └────────────── the node as it is now ◄────────────┴──────────── watch, and the patch's answer ◄───┘
+//
+// | the node                                   | this host                                                        |
+// | ------------------------------------------ | ---------------------------------------------------------------- |
+// | has lost or changed what we wrote          | writes it again, ever more slowly while somebody changes it back |
+// | is deleted                                 | degraded; packets flow on; waits for it                          |
+// | is made anew, with the same podCIDR        | annotates it                                                     |
+// | is made anew, without a podCIDR            | degraded; waits for one                                          |
+// | has another podCIDR                        | the own lease is lost                                            |
+//
+// The node is known by its name alone. Only what differs is written; the condition NetworkUnavailable keeps its time of
+// transition and heartbeat, which are the node controller's business, unless its status really changes.
+
+import { type Condition, type ConditionCode, Conditions } from '../../core/conditions.js';
+import { OverlayError } from '../../core/errors.js';
+import type { Logger } from '../../core/log.js';
+import { Backoff, type Clock, nap } from '../../core/waiting.js';
+import type { Ipv4LeaseHost } from '../../lease/lease.js';
+import { formatPrefix, type Prefix, prefixEquals } from '../../net/prefix.js';
+import { annotationsOf, missingOf, operatorProblem } from './annotations.js';
+import type { ApiObject, KubeClient } from './client.js';
+import { KubeFault } from './faults.js';
+import { type KubeNode, readNode } from './kube-node.js';
+import { podSubnet } from './pod-cidr.js';
+import { isLater } from './resource-version.js';
+
+export interface OwnNodeOptions {
+  readonly client: Pick<KubeClient, 'patch'>;
+  /** As annotationPrefix() gives it. */
+  readonly prefix: string;
+  readonly subnet: Prefix;
+  readonly host: Ipv4LeaseHost;
+  /** As it was read when the subnet was taken from it. */
+  readonly node: KubeNode;
+  /** --set-node-network-unavailable. */
+  readonly setsNetworkUnavailable: boolean;
+  readonly clock: Clock;
+  readonly random: () => number;
+  /** Wall clock, in milliseconds, for times in the node's condition. */
+  readonly now: () => number;
+  readonly log: Logger;
+  onLost(error: OverlayError): void;
+}
+
+export interface OwnNodeCounters {
+  /** Patches that the server took. */
+  writes: number;
+  writeFailures: number;
+  /** Times what stands in the node was found changed by somebody else. */
+  overwritten: number;
+}
+
+// Whoever changes our annotations back does so at once: flanneld on the same node, or a controller. Writing again is
+// right, but not for ever as fast as the two can.
+const MIN_GAP_MS = 1000;
+const MAX_GAP_MS = 60_000;
+/** After such a time without a write the next one is not held back. */
+const QUIET_MS = 300_000;
+
+/** A server's cache is behind its writes by less than that. */
+const CACHE_LAG_MS = 10_000;
+
+/** As flannel writes it. */
+const UP = { status: 'False', reason: 'FlannelIsUp', message: 'Flannel is running on this node' };
+
+interface Waiter {
+  readonly resolve: () => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** See the head of this file. Works from construction until close(). */
+export class OwnNode {
+  readonly counters: OwnNodeCounters = { writes: 0, writeFailures: 0, overwritten: 0 };
+  readonly #options: OwnNodeOptions;
+  readonly #name: string;
+  readonly #conditions = new Conditions();
+  readonly #closing = new AbortController();
+  readonly #done: Promise<void>;
+  #host: Ipv4LeaseHost;
+  /** Undefined while it is deleted. */
+  #node: KubeNode | undefined;
+  /** What the server said to our last write. */
+  #answered: { readonly answer: KubeNode; readonly atMs: number } | undefined;
+  #isAnnounced = false;
+  #wake: () => void = () => undefined;
+  #waiters: Waiter[] = [];
+  /** No write before. */
+  #nextWriteMs = 0;
+  #gapMs = 0;
+
+  constructor(options: OwnNodeOptions) {
+    this.#options = options;
+    this.#name = options.node.name;
+    this.#host = options.host;
+    this.#node = options.node;
+    this.#done = this.#run();
+  }
+
+  get host(): Ipv4LeaseHost {
+    return this.#host;
+  }
+
+  conditions(): readonly Condition[] {
+    return this.#conditions.list();
+  }
+
+  /** Resolves when `host` stands in the node, however long that takes. Rejects with OverlayError E_LEASE at close(). */
+  publish(host: Ipv4LeaseHost): Promise<void> {
+    this.#host = host;
+    return this.written();
+  }
+
+  /** Resolves when what is wanted stands in the node. Rejects as publish() does. */
+  written(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (this.#closing.signal.aborted) return reject(closed());
+      this.#waiters.push({ resolve, reject });
+      this.#wake();
+    });
+  }
+
+  /** Packets flow: the node may say so. */
+  announce(): void {
+    this.#isAnnounced = true;
+    this.#wake();
+  }
+
+  /** The node as the watch has it; undefined: it is deleted. */
+  observe(node: KubeNode | undefined): void {
+    const before = this.#node;
+    if (node !== undefined && this.#isOvertaken(node)) return;
+    this.#take(node);
+    if (node !== undefined && before !== undefined && this.#patch() !== undefined)
+      this.counters.overwritten++;
+    this.#wake();
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort(closed());
+    this.#wake();
+    await this.#done;
+    for (const { reject } of this.#waiters.splice(0)) reject(closed());
+  }
+
+  /** The watch, or a list from the server's cache, is behind the answer to our last write. */
+  #isOvertaken(node: KubeNode): boolean {
+    const { answer, atMs } = this.#answered ?? {};
+    if (answer?.uid !== node.uid || !isLater(answer.resourceVersion, node.resourceVersion)) return false;
+    return this.#options.clock.nowMs() - (atMs ?? 0) < CACHE_LAG_MS; // later the history went back
+  }
+
+  #take(node: KubeNode | undefined): void {
+    const { subnet, log } = this.#options;
+    const name = this.#name;
+    const before = this.#node;
+    this.#node = node;
+    if (node === undefined) {
+      const text = `node "${name}" is not known to the API server: our lease is not published`;
+      if (before !== undefined) log.error(text);
+      return this.#conditions.hold('node-missing', text);
+    }
+    this.#conditions.release('node-missing');
+    this.#conditions.set('node-annotation-invalid', operatorProblem(node.annotations));
+    if (before?.uid !== node.uid) log.warn({ node: name }, `node "${name}" was made anew`);
+    const found = podSubnet(node.podCidrs);
+    if (found.ok && found.value === undefined) {
+      const text = `node "${name}" has no podCIDR any more: ${formatPrefix(subnet)} stays in use`;
+      return this.#conditions.hold('pod-cidr-missing', text);
+    }
+    this.#conditions.release('pod-cidr-missing');
+    if (found.ok && found.value !== undefined && prefixEquals(found.value, subnet)) return;
+    const now = found.ok ? `its podCIDR is ${node.podCidrs.join(', ')}` : found.problem;
+    const text = `Own lease lost: node "${name}" has another subnet than ${formatPrefix(subnet)}: ${now}`;
+    this.#options.onLost(new OverlayError('E_LEASE_LOST', text));
+  }
+
+  /** Never rejects. */
+  async #run(): Promise<void> {
+    const { clock, random } = this.#options;
+    const { signal } = this.#closing;
+    const backoff = new Backoff(100, 10_000, random);
+    while (!signal.aborted) {
+      const patch = this.#patch();
+      if (patch === undefined) {
+        await this.#idle();
+        continue;
+      }
+      const waitMs = this.#nextWriteMs - clock.nowMs();
+      if (waitMs > 0) {
+        await nap(waitMs, signal, clock);
+        continue; // something else may be wanted by now
+      }
+      try {
+        await this.#write(patch);
+        backoff.reset();
+      } catch (error) {
+        if (signal.aborted) return;
+        const delayMs = this.#note(error, backoff.next());
+        await nap(delayMs, signal, clock);
+      }
+    }
+  }
+
+  /** What is wanted stands in the node, or there is no node. Until something changes. */
+  async #idle(): Promise<void> {
+    if (this.#node !== undefined) {
+      this.#conditions.release('lease-not-published');
+      for (const { resolve } of this.#waiters.splice(0)) resolve();
+    }
+    if (this.#closing.signal.aborted) return;
+    await new Promise<void>((resolve) => (this.#wake = resolve));
+    this.#wake = () => undefined;
+  }
+
+  /** What is to be written; undefined when the node is as it should be, or is not there. */
+  #patch(): ApiObject | undefined {
+    const node = this.#node;
+    if (node === undefined) return undefined;
+    const { prefix } = this.#options;
+    const missing = Object.entries(missingOf(annotationsOf(this.#host, node.annotations), node.annotations));
+    const condition = this.#condition(node);
+    if (missing.length === 0 && condition === undefined) return undefined;
+    const annotations = Object.fromEntries(missing.map(([key, value]) => [prefix + key, value]));
+    return {
+      ...(missing.length === 0 ? {} : { metadata: { annotations } }),
+      ...(condition === undefined ? {} : { status: { conditions: [condition] } }),
+    };
+  }
+
+  #condition({ networkUnavailable: present }: KubeNode): ApiObject | undefined {
+    if (!this.#isAnnounced || !this.#options.setsNetworkUnavailable) return undefined;
+    const isUp = present?.status === UP.status;
+    if (isUp && present.reason === UP.reason && present.message === UP.message) return undefined;
+    const now = `${new Date(this.#options.now()).toISOString().slice(0, 19)}Z`;
+    const since = isUp && present.lastTransitionTime !== '' ? present.lastTransitionTime : now;
+    return { type: 'NetworkUnavailable', ...UP, lastHeartbeatTime: now, lastTransitionTime: since };
+  }
+
+  async #write(patch: ApiObject): Promise<void> {
+    const { client, prefix, clock, log } = this.#options;
+    const name = this.#name;
+    const answer = await client.patch(`/api/v1/nodes/${name}/status`, patch, this.#closing.signal);
+    this.counters.writes++;
+    const nowMs = clock.nowMs();
+    const isQuiet = nowMs - this.#nextWriteMs > QUIET_MS;
+    this.#gapMs = isQuiet ? MIN_GAP_MS : Math.min(MAX_GAP_MS, Math.max(MIN_GAP_MS, this.#gapMs * 2));
+    // The annotations and, once packets flow, the condition: two writes of a start do not wait for one another.
+    this.#nextWriteMs = this.counters.writes < 3 ? nowMs : nowMs + this.#gapMs;
+    const node = readNode(answer, prefix);
+    if (node.name !== name)
+      throw new KubeFault(0, 'broken', `patching node "${name}": the answer is another object`);
+    log.debug({ node: name, patch }, 'node patched');
+    const current = this.#node;
+    if (current === undefined) return;
+    if (current.uid === node.uid && isLater(current.resourceVersion, node.resourceVersion)) return;
+    this.#answered = { answer: node, atMs: nowMs };
+    this.#take(node);
+  }
+
+  /** Says what kept a write from being done; returns how long to wait. */
+  #note(error: unknown, delayMs: number): number {
+    this.counters.writeFailures++;
+    const fault = error instanceof KubeFault ? error : undefined;
+    // 404: the watch will tell. 409: another uid, likewise.
+    const text = `node "${this.#name}" cannot be annotated: ${(error as Error).message}`;
+    this.#hold('lease-not-published', text);
+    // Somebody has to change something first.
+    const leastMs = fault?.status === 403 || fault?.status === 422 ? 5000 : 0;
+    return Math.max(delayMs, leastMs, Math.min(fault?.retryAfterMs ?? 0, MAX_GAP_MS));
+  }
+
+  #hold(code: ConditionCode, text: string): void {
+    if (text !== this.#conditions.textOf(code)) this.#options.log.warn(text);
+    this.#conditions.hold(code, text);
+  }
+}
+
+function closed(): OverlayError {
+  return new OverlayError('E_LEASE', 'the own node is not looked after any more');
+}

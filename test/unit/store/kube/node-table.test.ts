@@ -1,0 +1,134 @@
+import pino from 'pino';
+import t from 'tap';
+import type { Lease, LeaseUpdate } from '../../../../src/lease/lease.js';
+import { firstOf } from '../../../../src/net/dual.js';
+import { formatAddress, formatPrefix } from '../../../../src/net/prefix.js';
+import { NodeTable } from '../../../../src/store/kube/node-table.js';
+import { codesOf } from '../../../support/conditions.js';
+import { FakeClock } from '../../../support/fake-clock.js';
+import { nodeOf, type NodeWords, udpAnnotations } from '../../../support/kube-nodes.js';
+
+const wordsOf = ({ id, subnets, host }: Lease): string =>
+  `${id} ${formatPrefix(firstOf(subnets))} ${formatAddress(firstOf(host.publicIp))}`;
+
+function open(maxLeases?: number) {
+  const clock = new FakeClock();
+  const out: string[] = [];
+  const log: string[] = [];
+  const table = new NodeTable({
+    clock,
+    log: pino({}, { write: (line: string) => log.push((JSON.parse(line) as { msg: string }).msg) }),
+    graceMs: 10_000,
+    ...(maxLeases === undefined ? {} : { maxLeases }),
+    emit: (update: LeaseUpdate) => {
+      if (update.kind === 'snapshot') out.push(`snapshot ${update.leases.map(wordsOf).join(', ')}`);
+      else
+        for (const event of update.events)
+          out.push(event.kind === 'put' ? `put ${wordsOf(event.lease)}` : `delete ${event.id}`);
+    },
+  });
+  const put = (words: NodeWords): void => table.applyEvents([{ kind: 'put', node: member(words) }]);
+  return { table, clock, out, log, put };
+}
+
+const member = (words: NodeWords) => nodeOf({ annotations: udpAnnotations('172.30.0.11'), ...words });
+
+t.test('members have leases, and others none', (t) => {
+  const { table, out, put } = open();
+  table.applySnapshot([
+    member({}),
+    nodeOf({ name: 'bare' }),
+    member({ name: 'no-cidr', podCidrs: [] }),
+    member({ name: 'dual', podCidrs: ['fd00:244:3::/64', '10.244.3.0/24'] }),
+  ]);
+  put({ name: 'bare', podCidrs: ['10.244.2.0/24'], annotations: udpAnnotations('172.30.0.12') });
+  t.strictSame(out, [
+    'snapshot node1 10.244.1.0/24 172.30.0.11, dual 10.244.3.0/24 172.30.0.11',
+    'put bare 10.244.2.0/24 172.30.0.12',
+  ]);
+  t.equal(table.size, 3);
+  t.end();
+});
+
+t.test('what flannel misses is seen: a lost flag, another podCIDR, a deletion', (t) => {
+  const { table, out, put } = open();
+  table.applySnapshot([member({})]);
+  put({ podCidrs: ['10.244.9.0/24'], uid: 'uid-2' });
+  put({ podCidrs: ['10.244.9.0/24'], uid: 'uid-2', annotations: {} });
+  put({ podCidrs: ['10.244.9.0/24'], uid: 'uid-2' });
+  put({ uid: 'uid-2', annotations: { ...udpAnnotations('172.30.0.11'), 'kube-subnet-manager': 'TRUE' } });
+  put({ uid: 'uid-2' });
+  table.applyEvents([{ kind: 'delete', name: 'node1', uid: 'uid-2' }]);
+  t.strictSame(out.slice(1), [
+    'put node1 10.244.9.0/24 172.30.0.11',
+    'delete node1',
+    'put node1 10.244.9.0/24 172.30.0.11',
+    'delete node1',
+    'put node1 10.244.1.0/24 172.30.0.11',
+    'delete node1',
+  ]);
+  t.equal(table.size, 0);
+  t.end();
+});
+
+t.test('garbage keeps the last good lease of the same Node object, and of no other', (t) => {
+  const { table, out, log, put } = open();
+  table.applySnapshot([member({}), member({ name: 'bad', annotations: udpAnnotations('127.0.0.1') })]);
+  const garbage = udpAnnotations('::::');
+  put({ annotations: garbage });
+  put({ annotations: garbage });
+  put({ podCidrs: ['10.244.1.0/24', '10.244.2.0/24', '10.244.3.0/24'] });
+  put({ podCidrs: ['10.244.1.7/24'] });
+  t.equal(table.size, 1);
+  t.equal(table.badNodes.current, 2);
+  t.strictSame(codesOf(table), ['lease-unreadable']);
+  put({ annotations: garbage, uid: 'uid-2' });
+  t.strictSame(out, ['snapshot node1 10.244.1.0/24 172.30.0.11', 'delete node1']);
+  t.match(log[0], /^ignoring node "bad": annotations: PublicIP 127.0.0.1/);
+  table.applyEvents([
+    { kind: 'delete', name: 'node1', uid: 'uid-2' },
+    { kind: 'delete', name: 'bad', uid: 'uid-1' },
+  ]);
+  t.equal(table.badNodes.current, 0);
+  t.strictSame(table.listBadNodes(), []);
+  t.end();
+});
+
+t.test('two nodes with one podCIDR are two leases, and the end of one leaves the other', (t) => {
+  const { table, out, put } = open();
+  table.applySnapshot([member({})]);
+  put({ name: 'node2', uid: 'uid-2', createdMs: 2000, annotations: udpAnnotations('172.30.0.12') });
+  table.applyEvents([{ kind: 'delete', name: 'node1', uid: 'uid-1' }]);
+  t.strictSame(out.slice(1), ['put node2 10.244.1.0/24 172.30.0.12', 'delete node1']);
+  const [left] = table.leases();
+  t.strictSame(left.seniority, { created: 2000n, written: 1n });
+  t.end();
+});
+
+t.test('a node that vanished is kept a while, unless its host is back under another name', async (t) => {
+  const { table, clock, out, put } = open();
+  table.applySnapshot([
+    member({}),
+    member({ name: 'node2', podCidrs: ['10.244.2.0/24'], annotations: udpAnnotations('172.30.0.12') }),
+  ]);
+  table.applyEvents([
+    { kind: 'vanished', name: 'node1' },
+    { kind: 'vanished', name: 'node2' },
+    { kind: 'vanished', name: 'stranger' },
+  ]);
+  t.equal(table.vanished, 2);
+  t.strictSame(codesOf(table), ['leases-vanished']);
+  put({ name: 'node3', podCidrs: ['10.244.3.0/24'], annotations: udpAnnotations('172.30.0.12') });
+  await clock.advance(10_001);
+  t.strictSame(out.slice(1), ['delete node2', 'put node3 10.244.3.0/24 172.30.0.12', 'delete node1']);
+  table.close();
+  t.equal(clock.pending, 0);
+});
+
+t.test('a full table refuses, and says so', (t) => {
+  const { table } = open(2);
+  table.applySnapshot([1, 2, 3].map((i) => member({ name: `node${i}`, podCidrs: [`10.244.${i}.0/24`] })));
+  t.equal(table.size, 2);
+  t.strictSame(codesOf(table), ['leases-too-many']);
+  t.end();
+});

@@ -34,6 +34,8 @@ export interface Trust {
   readonly isUnverified: boolean;
   /** The name the certificate has to have; undefined: the host's. */
   readonly serverName: string | undefined;
+  /** PEM, for a web proxy that is spoken to over TLS: what counts beside `ca`. */
+  readonly proxyCa?: Buffer | undefined;
 }
 
 export interface DialOptions {
@@ -63,7 +65,7 @@ export async function dial(options: DialOptions, signal: AbortSignal): Promise<D
     const wire = await attempt.ready(openTcp(proxy ?? server, timing), 'connect');
     wire.setNoDelay(true);
     wire.setKeepAlive(true, KEEPALIVE_MS);
-    const way = proxy === undefined ? wire : await openTunnel(attempt, wire, proxy, server);
+    const way = proxy === undefined ? wire : await openTunnel(attempt, wire, proxy, options);
     if (!server.isTls) return attempt.won({ protocol: 'http/1.1', socket: way, wire });
     const socket = openTls(way, options);
     await attempt.ready(socket, 'secureConnect');
@@ -82,12 +84,15 @@ async function openTunnel(
   attempt: Attempt,
   wire: Socket,
   proxy: WebProxy,
-  { target }: ServerAddress,
+  { server: { target }, trust }: DialOptions,
 ): Promise<Socket> {
   let socket = wire;
   if (proxy.isTls) {
     const name = isIP(proxy.host) === 0 ? { servername: proxy.host } : {};
-    const secured = connectTls({ socket: wire, host: proxy.host, ...name, rejectUnauthorized: true });
+    // As Go, which knows no other CAs for a proxy than for what is behind it; and those of the system.
+    const cas = [trust.ca, trust.proxyCa].filter((ca) => ca !== undefined);
+    const ca = cas.length === 0 ? {} : { ca: cas };
+    const secured = connectTls({ socket: wire, host: proxy.host, ...name, ...ca, rejectUnauthorized: true });
     await attempt.ready(secured, 'secureConnect');
     socket = secured;
   }

@@ -13,6 +13,7 @@
 import { OverlayError } from '../../core/errors.js';
 import type { ApiObject } from './client.js';
 import { ANONYMOUS, type Credentials, ExecCredentials, FileCredentials } from './credentials.js';
+import type { Trust } from './dial.js';
 import { type Kubeconfig, parseKubeconfig } from './kubeconfig.js';
 import { joinHostPort, parseServer, type ServerAddress } from './server-address.js';
 import { FileValue, readSmallFile } from './small-file.js';
@@ -152,5 +153,9 @@ function wayTo(
 ): Way {
   // The variable by which Go's client is kept from HTTP/2, for load balancers that break it.
   const mayUseHttp2 = (environment['DISABLE_HTTP2'] ?? '') === '';
-  return { server, proxy, mayUseHttp2, readTrust: trustReader(trust, environment) };
+  const readOwn = trustReader(trust, environment);
+  if (proxy?.isTls !== true) return { server, proxy, mayUseHttp2, readTrust: readOwn };
+  const readSystem = trustReader({ ca: undefined, isUnverified: false, serverName: undefined }, environment);
+  const readTrust = async (): Promise<Trust> => ({ ...(await readOwn()), proxyCa: (await readSystem()).ca });
+  return { server, proxy, mayUseHttp2, readTrust };
 }

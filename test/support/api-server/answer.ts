@@ -29,6 +29,7 @@ export class Answer {
     this.#connection = connection;
     outgoing.on('error', () => undefined);
     this.closed = new Promise((resolve) => outgoing.once('close', resolve));
+    void this.closed.then(() => (this.#isBroken = true));
   }
 
   /** 0: not begun. */
@@ -37,7 +38,7 @@ export class Answer {
   }
 
   get isOver(): boolean {
-    return this.#isBroken || this.#outgoing.writableEnded || this.#outgoing.destroyed;
+    return this.#isBroken || this.#outgoing.writableEnded;
   }
 
   /** From now on, the body breaks off after so many bytes. */
@@ -54,6 +55,7 @@ export class Answer {
   }
 
   begin(status: number, headers: Headers = {}): void {
+    if (this.isOver) return;
     this.#status = status;
     const all = 'content-type' in headers ? headers : { ...COMMON, ...headers };
     if ('stream' in this.#outgoing) return void this.#outgoing.writeHead(status, all);

@@ -5,7 +5,7 @@ import type { Rule } from './access.js';
 import type { Ending } from './answer.js';
 import type { ApiObject } from './api-object.js';
 import { writeCredentials } from './credentials.js';
-import type { Match } from './faults.js';
+import type { Match, Refusal } from './faults.js';
 import { afterReport, reportedNode, startStorm } from './many-nodes.js';
 import type { Backup } from './object-store.js';
 import type { ClusterCidr } from './pod-cidrs.js';
@@ -74,7 +74,7 @@ export function controlsOf(server: ApiServer, dir: string) {
       writeCredentials(dir, server.url, server.authority.cert, server.tokens);
     },
 
-    failNext: (code: number, match?: Match): void => server.faults.failNext(code, match),
+    failNext: (failure: number | Refusal, match?: Match): void => server.faults.failNext(failure, match),
     truncateNext: (bytes: number, ending: Ending, match?: Match): void =>
       server.faults.truncateNext(bytes, ending, match),
     /** The number to give to release(). */

@@ -245,7 +245,7 @@ export function tooOldStatus(version: number, floor: number): ApiObject {
   return failureStatus(410, { message, reason: 'Expired' });
 }
 
-const BY_CODE: Readonly<Record<number, () => ApiFailure>> = {
+const BY_CODE: Readonly<Record<number, (retryAfterSeconds?: number) => ApiFailure>> = {
   401: unauthorized,
   404: noSuchResource,
   405: methodNotAllowed,
@@ -257,6 +257,12 @@ const BY_CODE: Readonly<Record<number, () => ApiFailure>> = {
 };
 
 /** What a server says with this status when there is no more to say. */
-export function failureOf(code: number): ApiFailure {
-  return BY_CODE[code]?.() ?? failure(code, { message: `the server answered ${code}`, reason: 'Unknown' });
+export function failureOf(code: number, retryAfterSeconds?: number): ApiFailure {
+  const made = BY_CODE[code]?.(retryAfterSeconds) ?? plainFailure(code);
+  if (retryAfterSeconds === undefined) return made;
+  return new ApiFailure(code, made.body, { ...made.headers, 'retry-after': `${retryAfterSeconds}` });
+}
+
+function plainFailure(code: number): ApiFailure {
+  return failure(code, { message: `the server answered ${code}`, reason: 'Unknown' });
 }

@@ -1,7 +1,7 @@
 // What is to go wrong with requests that come: planned by a test, taken by the requests it fits.
 
 import type { Ending } from './answer.js';
-import { type ApiFailure, failureOf } from './failures.js';
+import { ApiFailure, failureOf } from './failures.js';
 import type { RequestInfo, Verb } from './request-info.js';
 
 /** Which requests; each field that is given must fit. */
@@ -12,6 +12,13 @@ export interface Match {
   readonly name?: string;
   /** How many of them. @default 1 */
   readonly times?: number;
+}
+
+/** A status, and what goes with it. */
+export interface Refusal {
+  readonly code: number;
+  /** Of the header Retry-After. @default none, but 1 of 429 */
+  readonly retryAfterSeconds?: number;
 }
 
 export type Plan =
@@ -29,8 +36,8 @@ export class Faults {
   #planned: Planned[] = [];
 
   /** Answers with this status, and what a server says with it; 429 as a text with Retry-After. */
-  failNext(failure: ApiFailure | number, match: Match = {}): void {
-    this.#add({ kind: 'fail', failure: typeof failure === 'number' ? failureOf(failure) : failure }, match);
+  failNext(failure: ApiFailure | Refusal | number, match: Match = {}): void {
+    this.#add({ kind: 'fail', failure: makeFailure(failure) }, match);
   }
 
   /** The body of the answer breaks off after so many bytes. */
@@ -61,6 +68,12 @@ export class Faults {
   #add(plan: Plan, match: Match): void {
     this.#planned.push({ match, plan, left: match.times ?? 1 });
   }
+}
+
+function makeFailure(failure: ApiFailure | Refusal | number): ApiFailure {
+  if (failure instanceof ApiFailure) return failure;
+  if (typeof failure === 'number') return failureOf(failure);
+  return failureOf(failure.code, failure.retryAfterSeconds);
 }
 
 function fits({ verb, resource, name }: Match, info: RequestInfo): boolean {

@@ -5,6 +5,7 @@ import t from 'tap';
 import { ApiServer, type ApiServerOptions } from '../../../support/api-server.js';
 import { type Asked, ask1, ask2, openSession, type Question } from '../../../support/api-server/asker.js';
 import type { ApiObject } from '../../../support/api-server/api-object.js';
+import { ApiFailure } from '../../../support/api-server/failures.js';
 import { FakeClock } from '../../../support/fake-clock.js';
 
 interface World {
@@ -199,6 +200,23 @@ for (const ask of [ask1, ask2]) {
     t.equal((await reply.done).status, 200);
   });
 
+  t.test(`a client that gives up is not answered, over ${transport}`, async (t) => {
+    const world = await open(t, ask);
+    const releases = ['get', 'list', 'watch'].map((verb) =>
+      world.server.faults.hold({ verb: verb as 'get' }),
+    );
+    for (const path of ['/api/v1/nodes/n1', LIST, WATCH]) {
+      const { reply, end } = world.ask(path);
+      while (world.server.requests.list().every(({ path: seen, query }) => !asks(path, seen, query)))
+        await turn();
+      end();
+      t.ok((await reply.done).outcome);
+    }
+    for (const release of releases) release();
+    t.equal((await world.ask(LIST).reply.done).status, 200);
+    t.equal(world.server.watches.count, 0);
+  });
+
   t.test(`another certificate, over ${transport}`, async (t) => {
     const world = await open(t, ask);
     const { server } = world;
@@ -213,9 +231,28 @@ for (const ask of [ask1, ask2]) {
   });
 }
 
+function asks(path: string, seen: string, query: Readonly<Record<string, string>>): boolean {
+  return path.split('?')[0] === seen && path.includes('watch') === 'watch' in query;
+}
+
 function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
+
+t.test('failNext() with Retry-After, and with words of a proxy', async (t) => {
+  const world = await open(t, ask2);
+  const { faults } = world.server;
+  faults.failNext({ code: 503, retryAfterSeconds: 7 });
+  t.equal((await world.ask(LIST).reply.done).headers['retry-after'], '7');
+  faults.failNext({ code: 429, retryAfterSeconds: 9 });
+  const busy = await world.ask(LIST).reply.done;
+  t.same(
+    [busy.status, busy.headers['retry-after'], busy.headers['content-type']?.toString()],
+    [429, '9', 'text/plain; charset=utf-8'],
+  );
+  faults.failNext(new ApiFailure(502, '<h1>Bad Gateway</h1>', { 'content-type': 'text/html' }));
+  t.match(await world.ask(LIST).reply.done, { status: 502, text: '<h1>Bad Gateway</h1>' });
+});
 
 t.test('goAway(): streams go on, and the client is told', async (t) => {
   const { server } = await open(t, ask2);

@@ -22,6 +22,7 @@ import type {
   WatchListener,
 } from './client.js';
 import type { Answer, Ask } from './connection.js';
+import type { Credentials, Pass } from './credentials.js';
 import { faultOfAnswer, faultOfStatus, toKubeFault, WayFault } from './faults.js';
 import { type Identity, type IdentityOptions, type IdentitySource, openIdentity } from './identity.js';
 import { LineSplitter } from './line-splitter.js';
@@ -202,7 +203,7 @@ export class HttpKubeClient implements KubeClient {
   async #send(ask: Ask, signal: AbortSignal): Promise<Answer> {
     for (let isFirst = true; ; isFirst = false) {
       const { way, credentials } = await this.#adoptIdentity();
-      const pass = await orAbort(credentials.current(signal), signal);
+      const pass = await passOf(credentials, signal);
       const { authorization } = pass;
       const headers = authorization === undefined ? ask.headers : { ...ask.headers, authorization };
       const sent = { ...ask, path: `${way.server.prefix}${ask.path}`, headers };
@@ -229,6 +230,18 @@ export class HttpKubeClient implements KubeClient {
       this.#transport = new Transport(identity.way, this.#timing);
     }
     return identity;
+  }
+}
+
+/** That a plugin takes too long says more than that nothing was answered. */
+async function passOf(credentials: Credentials, signal: AbortSignal): Promise<Pass> {
+  try {
+    return await orAbort(credentials.current(signal), signal);
+  } catch (error) {
+    if (!(error instanceof WayFault) || error.reason !== 'timeout') throw error;
+    throw new WayFault('credentials', 'no credentials in time: the exec plugin has not ended', {
+      cause: error,
+    });
   }
 }
 

@@ -303,4 +303,15 @@ t.test('an exec plugin is told the cluster, and run again after a 401', async (t
     await problemOf(ask(other)),
     /^cannot get nodes at https.*: CA, client certificate or its key cannot be/,
   );
+
+  writeFileSync(join(dir, 'plugin.new'), '#!/bin/sh\nsleep 60\n', { mode: 0o755 });
+  renameSync(join(dir, 'plugin.new'), join(dir, 'plugin'));
+  const slow = await HttpKubeClient.open({ apiUrl: '', kubeconfigFile }, process.env, {
+    ...TIMING,
+    callMs: 200,
+  });
+  t.match(await problemOf(ask(slow)), /: no credentials in time: the exec plugin has not ended$/);
+  const late = ask(slow);
+  slow.close();
+  t.match(await problemOf(late), /: the client was closed$/);
 });

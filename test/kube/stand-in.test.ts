@@ -228,7 +228,31 @@ t.test('as a real server', { skip: kubeUnavailable(), timeout: 120_000 }, async 
   }
   const [wanted, found] = await Promise.all(asAdmin.map(tellThePast));
   t.same(found, wanted, 'lists and watches of the past');
+
+  const told = await Promise.all(
+    [cluster, server].map(async (each, i) => {
+      const ask = asAdmin[i];
+      const { metadata } = (await ask(get('/api/v1/nodes'))).json as { metadata: Record<string, string> };
+      await ask(patch('/api/v1/nodes/p1', { metadata: { labels: { round: '1' } } }));
+      await (each instanceof KubeCluster ? each.restartApiServer() : each.restart());
+      return tellAfterRestart(ask, metadata.resourceVersion);
+    }),
+  );
+  t.same(told[1], told[0], 'after a restart');
 });
+
+/** What is left of the past when the API server was started again: etcd's, and not the watch cache's. */
+async function tellAfterRestart(ask: Ask, version: string): Promise<unknown> {
+  const watch = await ask(get(`/api/v1/nodes?watch=true&timeoutSeconds=1&resourceVersion=${version}`));
+  const list = await ask(get(`/api/v1/nodes?resourceVersion=${version}&resourceVersionMatch=Exact`));
+  const now = (await ask(get('/api/v1/nodes'))).json.metadata as Record<string, string>;
+  const from = `timeoutSeconds=1&resourceVersion=${now.resourceVersion}`;
+  return {
+    watch: watch.frames.map(({ type, object: { code, reason } }) => [type, code, reason]),
+    list: reduce(list.json),
+    fromNow: (await ask(get(`/api/v1/nodes?watch=true&${from}`))).frames,
+  };
+}
 
 /** Lists and watches from a version on, of a server with some nodes. */
 async function tellThePast(ask: Ask): Promise<unknown> {

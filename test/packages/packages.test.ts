@@ -127,6 +127,9 @@ t.test('the image is pushed to a registry, pulled from it and run', { skip }, as
   t.equal(await inside('flanneld', '--version'), `${version}\n`);
   // What manifests made for flannel's images run.
   t.equal(await inside('/opt/bin/flanneld', '--version'), `${version}\n`);
+  await inside('sh', '-c', 'cp -f /flannel /run/flannel-cni');
+  const versions = await inside('env', '-i', 'CNI_COMMAND=VERSION', '/run/flannel-cni');
+  t.match(JSON.parse(versions), { cniVersion: '1.1.0' }, 'the CNI plugin that a node gets');
   await inside('/opt/bin/install-conf', '/etc/debian_version', '/run/10-flannel.conflist');
   t.match(await inside('cat', '/run/10-flannel.conflist'), /^12\./);
   const doctor = await inside('sh', '-c', 'twill doctor 2>&1 || true');

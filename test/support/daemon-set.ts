@@ -5,8 +5,7 @@ import { parseHostGwConfig } from '../../src/backend/host-gw/config.js';
 import { parseUdpBackend } from '../../src/backend/udp/config.js';
 import { parseVxlanConfig } from '../../src/backend/vxlan/config.js';
 import { parseFlags } from '../../src/config/flag-parser.js';
-import { NOT_YET } from '../../src/config/flags.js';
-import { parseNetworkConfig } from '../../src/config/network-config.js';
+import { parseNetConfig } from '../../src/store/kube/net-config-file.js';
 import type { KubeObject } from './kube-objects.js';
 
 interface Mount {
@@ -104,7 +103,7 @@ function checkConfig(t: Test, { data }: ConfigMap): void {
   t.strictSame(Object.keys(data).sort(), ['cni-conf.json', 'net-conf.json']);
   const cni = JSON.parse(data['cni-conf.json']) as { plugins: { type: string }[] };
   t.equal(cni.plugins[0].type, 'flannel');
-  const config = parseNetworkConfig(data['net-conf.json'], 'net-conf.json');
+  const config = parseNetConfig(data['net-conf.json'], 'net-conf.json');
   t.strictSame(config.warnings, []);
   t.strictSame(BACKENDS[config.backendType](config.backend).unknownKeys, []);
 }
@@ -123,10 +122,10 @@ const BACKENDS: Readonly<Record<string, BackendParser>> = {
 function checkDaemon(t: Test, daemon: Container): void {
   t.strictSame(daemon.command, ['/opt/bin/flanneld']);
   const env = Object.fromEntries((daemon.env ?? []).map(({ name, value }) => [name, value]));
-  const args = (daemon.args ?? []).filter((flag) => !(flag.replace(/^--/, '').split('=')[0] in NOT_YET));
-  const parsed = parseFlags(args, env);
+  const parsed = parseFlags(daemon.args ?? [], env);
   if (parsed.kind !== 'run') throw new Error(parsed.kind);
   t.strictSame(parsed.warnings, []);
+  t.equal(parsed.flags.store.isKube, true);
   const { healthzIp: host, healthzPort: port } = parsed.flags.servers;
   for (const [probe, path] of [
     [daemon.livenessProbe, '/healthz'],

@@ -132,6 +132,8 @@ t.test('the image is pushed to a registry, pulled from it and run', { skip }, as
   t.match(JSON.parse(versions), { cniVersion: '1.1.0' }, 'the CNI plugin that a node gets');
   await inside('/opt/bin/install-conf', '/etc/debian_version', '/run/10-flannel.conflist');
   t.match(await inside('cat', '/run/10-flannel.conflist'), /^12\./);
+  await inside('cp', '-f', '/flannel', '/run/flannel');
+  t.match(await inside('env', '-i', 'CNI_COMMAND=VERSION', '/run/flannel'), /"supportedVersions"/);
   const doctor = await inside('sh', '-c', 'twill doctor 2>&1 || true');
   // It says what a host without etcd and daemon lacks, and nothing of the image itself.
   const missing = [...doctor.matchAll(/^(?:fail|warn) +(\S+)/gm)].map(([, what]) => what);

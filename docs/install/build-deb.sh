@@ -29,7 +29,7 @@ mkdir -p "$lib" "$doc/examples" "$tree/usr/bin" "$tree/usr/lib/cni" "$tree/lib/s
 # empties build/.
 copy=$stage/copy
 mkdir "$copy"
-cp -a addon binding.gyp cni docs src tsconfig*.json package.json package-lock.json LICENSE README.md CHANGELOG.md \
+cp -a addon binding.gyp docs src tsconfig*.json package.json package-lock.json LICENSE README.md CHANGELOG.md \
   SECURITY.md "$copy/"
 ln -s "$root/node_modules" "$copy/node_modules"
 cd "$copy"
@@ -58,7 +58,7 @@ mv "$doc"/docs/install/*.{yml,service} "$doc"/docs/install/*.json "$doc/docs/ins
 rm -rf "$doc/docs/install"
 ln -s ../examples "$doc/docs/install" # the documents' links go on working
 gzip -9n < CHANGELOG.md > "$doc/CHANGELOG.md.gz"
-rm -rf "$lib/addon" "$lib/cni" "$lib/dist/cni" "$lib/binding.gyp" "$lib/package-lock.json" "$lib/LICENSE" \
+rm -rf "$lib/addon" "$lib/dist/cni" "$lib/binding.gyp" "$lib/package-lock.json" "$lib/LICENSE" \
   "$lib/CHANGELOG.md" "$lib/node_modules/node-addon-api"
 rm -rf "$lib/node_modules/pino/docs" "$lib/node_modules/pino/index.html" # a web page that loads scripts from elsewhere
 find "$lib" -name '*.map' -delete

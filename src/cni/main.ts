@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// The program `twill-cni` of the npm package: runs the plugin, which is compiled (cni/main.cc), and is what it was.
+// The program `twill-cni` of the npm package: runs the plugin, which is compiled (addon/cni), and is what it was.
 //
 // `twill-cni --path` prints where the plugin is: one file, which needs neither this one nor Node.js, and which a node's
 // folder of plugins gets a copy of. Why it is compiled: docs/adr/0009-cni-plugin-in-one-file.md.

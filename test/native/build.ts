@@ -57,7 +57,7 @@ export async function linkProgram(source: string, objects: readonly string[], ou
 export async function compilePlugin(
   out: string,
 ): Promise<{ readonly plugin: string; readonly jsonTest: string }> {
-  const cni = join(ROOT, 'cni');
+  const cni = join(ROOT, 'addon/cni');
   const sources = readdirSync(cni).filter((name) => name.endsWith('.cc'));
   const [plugin, jsonTest] = [join(out, 'twill-cni'), join(out, 'json_test')];
   const compile = (files: readonly string[], program: string): Promise<unknown> =>

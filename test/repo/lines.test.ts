@@ -8,7 +8,7 @@ const ROOT = new URL('../../', import.meta.url).pathname;
 const COLUMNS = 120;
 
 t.test(`no line of C++ or of a script has more than ${COLUMNS} columns`, (t) => {
-  const files = ['addon', 'bench', 'cni', 'docs', 'test'].flatMap((folder) =>
+  const files = ['addon', 'bench', 'docs', 'test'].flatMap((folder) =>
     readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
       .map((name) => join(folder, name))
       .filter((name) => /\.(?:cc|h|sh)$/.test(name)),

@@ -38,9 +38,7 @@ function anchorsOf(path: string): Set<string> {
 t.test('files that the pages name are there', (t) => {
   // Decisions name what there was when they were made.
   for (const page of all.filter((path) => !path.startsWith('docs/adr/'))) {
-    const paths = quoted(read(page)).filter((text) =>
-      /^(?:src|addon|cni|test|bench|docs)\/[\w./-]*$/.test(text),
-    );
+    const paths = quoted(read(page)).filter((text) => /^(?:src|addon|test|bench|docs)\/[\w./-]*$/.test(text));
     t.same(
       paths.filter((path) => !isThere(path)),
       [],
@@ -106,7 +104,7 @@ t.test('each bug has a symptom, a cause and a test that is there', (t) => {
 });
 
 t.test('the words of the glossary are words of the code', (t) => {
-  const code = ['src', 'addon', 'cni']
+  const code = ['src', 'addon']
     .flatMap((folder) =>
       readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
         .filter((name) => /\.(?:ts|cc|h)$/.test(name))
@@ -149,7 +147,7 @@ t.test('default paths and ports are written once', (t) => {
 });
 
 t.test('comments name files that are there', (t) => {
-  const folders = ['src', 'addon', 'cni', 'test', 'bench', 'docs'];
+  const folders = ['src', 'addon', 'test', 'bench', 'docs'];
   const known = new Set(
     folders.flatMap((folder) =>
       readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' }).flatMap((name) => {
@@ -160,7 +158,7 @@ t.test('comments name files that are there', (t) => {
     ),
   );
   const wrong: string[] = [];
-  for (const folder of ['src', 'addon', 'cni', 'bench', 'test/support']) {
+  for (const folder of ['src', 'addon', 'bench', 'test/support']) {
     for (const name of readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })) {
       if (!/\.(?:ts|cc|h)$/.test(name)) continue;
       const comments = read(`${folder}/${name}`).match(/\/\*[\s\S]*?\*\/|(?<![:'"`])\/\/.*/g) ?? [];

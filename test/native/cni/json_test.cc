@@ -1,6 +1,6 @@
 // The plugin's JSON: what goes through it unchanged, what it refuses, and that no bytes do it harm.
 
-#include "../../../cni/json.h"
+#include "../../../addon/cni/json.h"
 
 #include "../../support/check.h"
 

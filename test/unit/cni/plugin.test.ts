@@ -128,7 +128,7 @@ t.test('a host whose daemon never ran: what flannel says, DEL all the same, STAT
   t.match(run('STATUS', without), { code: 1, answer: { cniVersion: '1.1.0', code: 50, msg } });
   t.match(run('DEL', without), { code: 0, answer: undefined });
   t.same(calls(), ['ADD eth0', 'DEL eth0']);
-  const source = readFileSync(join(PROJECT_ROOT, 'cni/request.cc'), 'utf8');
+  const source = readFileSync(join(PROJECT_ROOT, 'addon/cni/request.cc'), 'utf8');
   t.ok(source.includes(`"${SUBNET_FILE}"`), 'it looks where the daemon writes');
   t.end();
 });

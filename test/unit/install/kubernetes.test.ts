@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { checkDaemonSet, daemonOf, type DaemonSet, theOne } from '../../support/daemon-set.js';
+import { FLANNEL_RULES } from '../../support/kube-cluster/accounts.js';
 import { type KubeObject, parseObjects, schemaViolations } from '../../support/kube-objects.js';
 
 const ROOT = new URL('../../..', import.meta.url).pathname;
@@ -122,6 +123,11 @@ t.test('the rights are those of kube-flannel, and one Role more for who wants ev
   }
   // A Node is in no namespace: its Events are in this one.
   t.strictSame(new Set(events.map(({ metadata }) => metadata.namespace)), new Set(['default']));
+  t.end();
+});
+
+t.test('the tests against a real API server run with the rights of the manifest', (t) => {
+  t.strictSame(FLANNEL_RULES, theOne<Role>(manifest, 'ClusterRole').rules);
   t.end();
 });
 

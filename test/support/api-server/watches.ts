@@ -65,7 +65,11 @@ export class Watches {
     if (isFromNow) {
       for (const object of this.#store.list(resource))
         if (request.selection.includes(object)) watch.send('ADDED', object);
-    } else for (const change of this.#store.changesAfter(version)) watch.deliver(change);
+    } else {
+      const missed = this.#store.changesAfter(version).filter(({ object }) => object.resource === resource);
+      for (const change of missed) watch.deliver(change);
+      if (missed.length > 0) watch.begin(missed[missed.length - 1].version);
+    }
     if (isWatchList) watch.bookmark(INITIAL_EVENTS_END);
     this.#open.add(watch);
     void answer.closed.then(() => this.#open.delete(watch));

@@ -265,6 +265,22 @@ for (const ask of [ask1, ask2]) {
     t.same([status, (json.items as unknown[]).length], [200, 7]);
   });
 
+  t.test(`no bookmark while nothing was written since a watch began, over ${transport}`, async (t) => {
+    const world = await openWorld(t, ask, `${NODE_PATH}&resourceVersion=1&timeoutSeconds=200`);
+    world.server.createNode('early');
+    const { reply } = world.ask(world.path);
+    await reply.until(({ frames }) => frames.length === 1);
+    await world.clock.advance(130_000);
+    world.server.createNode('late');
+    await world.clock.advance(70_000);
+    await reply.done;
+    t.same(
+      reply.frames.map(({ type }) => type),
+      ['ADDED', 'ADDED', 'BOOKMARK', 'BOOKMARK'],
+      'at 180 s, and before the end',
+    );
+  });
+
   t.test(`a watch outlives its token, over ${transport}; new requests do not`, async (t) => {
     const world = await openWorld(t, ask, '/api/v1/nodes?watch=true');
     const { reply } = world.ask(world.path);

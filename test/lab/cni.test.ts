@@ -5,16 +5,11 @@ import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from '
 import { join } from 'node:path';
 import t from 'tap';
 import { CNI_PLUGIN } from '../support/cni-plugin.js';
+import { callCni, CNI_NETWORK, CNI_PLUGINS, cniConfig, type CniPod } from '../support/cni-pods.js';
 import { type Host, Lab, labUnavailable, PROJECT_ROOT } from '../support/lab.js';
 import { startDaemon, writeTable } from '../support/twill-hosts.js';
 
-const PLUGINS = '/usr/lib/cni';
-const NETWORK = 'cbr0';
-
-interface Pod {
-  readonly host: Host;
-  readonly id: string;
-  readonly ns: string;
+interface Pod extends CniPod {
   ip: string;
   result: Result;
 }
@@ -39,38 +34,13 @@ t.test('two hosts, pods by the plugin', { skip: labUnavailable() }, async (t) =>
     await startDaemon(lab, host, file);
   }
 
-  const configOf = (host: Host, version = '0.3.1'): Record<string, unknown> => ({
-    cniVersion: version,
-    name: NETWORK,
-    type: 'flannel',
-    subnetFile: join(host.dir, 'subnet.env'),
-    dataDir: join(host.dir, 'flannel'),
-    delegate: { hairpinMode: true, isDefaultGateway: true },
-    // Real hosts do not share a file system.
-    ipam: { dataDir: join(host.dir, 'networks') },
-  });
-  const call = async (
-    pod: Pod,
-    command: string,
-    program: readonly string[],
-    config: object,
-  ): Promise<{ code: number; stdout: string }> =>
-    lab.run(pod.host.ns, program[0], program.slice(1), {
-      mustSucceed: false,
-      input: JSON.stringify(config),
-      env: {
-        CNI_COMMAND: command,
-        CNI_CONTAINERID: pod.id,
-        CNI_NETNS: `/run/netns/${pod.ns}`,
-        CNI_IFNAME: 'eth0',
-        CNI_PATH: PLUGINS,
-      },
-    });
+  const call = (pod: Pod, command: string, program: readonly string[], config: object) =>
+    callCni(lab, pod, command, program, config);
   const ours = [CNI_PLUGIN];
   const byNode = [process.execPath, join(PROJECT_ROOT, 'dist/cni/main.js')];
   const addPod = async (host: Host, id: string, program = ours): Promise<Pod> => {
     const pod: Pod = { host, id, ns: lab.addNamespace(id), ip: '', result: NONE };
-    const { code, stdout } = await call(pod, 'ADD', program, configOf(host));
+    const { code, stdout } = await call(pod, 'ADD', program, cniConfig(host));
     t.equal(code, 0, `${id} is added: ${stdout}`);
     pod.result = JSON.parse(stdout) as Result;
     pod.ip = pod.result.ips[0].address.split('/')[0];
@@ -103,7 +73,7 @@ t.test('two hosts, pods by the plugin', { skip: labUnavailable() }, async (t) =>
         ip: '',
         result: NONE,
       };
-      const config = configOf(pod.host, version);
+      const config = cniConfig(pod.host, version);
       const added = await call(pod, 'ADD', ours, config);
       t.equal(added.code, 0, added.stdout);
       const prevResult: unknown = JSON.parse(added.stdout);
@@ -124,12 +94,12 @@ t.test('two hosts, pods by the plugin', { skip: labUnavailable() }, async (t) =>
       cniVersion: '1.0.0',
       ips: ips.map(({ address, gateway }) => ({ address, gateway, interface: 2 })),
     };
-    const later = await call(one, 'CHECK', ours, { ...configOf(hosts[0], '1.0.0'), prevResult });
+    const later = await call(one, 'CHECK', ours, { ...cniConfig(hosts[0], '1.0.0'), prevResult });
     t.equal(later.code, 0, later.stdout);
   });
 
   await t.test('portmap after it in the chain', async (t) => {
-    const added = await call(two, 'CHECK', ours, configOf(hosts[1], '0.4.0'));
+    const added = await call(two, 'CHECK', ours, cniConfig(hosts[1], '0.4.0'));
     t.match(
       JSON.parse(added.stdout),
       { code: /\d/, msg: /failed to delegate check/ },
@@ -142,20 +112,20 @@ t.test('two hosts, pods by the plugin', { skip: labUnavailable() }, async (t) =>
     };
     const portmap = {
       cniVersion: '0.3.1',
-      name: NETWORK,
+      name: CNI_NETWORK,
       type: 'portmap',
       capabilities: { portMappings: true },
       runtimeConfig: { portMappings: [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }] },
       prevResult,
     };
-    const mapped = await call(two, 'ADD', [join(PLUGINS, 'portmap')], portmap);
+    const mapped = await call(two, 'ADD', [join(CNI_PLUGINS, 'portmap')], portmap);
     t.equal(mapped.code, 0, mapped.stdout);
     const server = `require('net').createServer((s) => s.end('hello')).listen(80, () => console.log('listening'))`;
     await lab.spawnUntil(two.ns, process.execPath, ['-e', server], /listening/);
     const client = `require('net').connect(8080, '${hosts[1].underlayIp}').on('data', (d) => console.log(String(d)))`;
     const { stdout } = await lab.run(one.ns, process.execPath, ['-e', client]);
     t.equal(stdout.trim(), 'hello', 'from a pod on the other host to the mapped port');
-    t.equal((await call(two, 'DEL', [join(PLUGINS, 'portmap')], portmap)).code, 0);
+    t.equal((await call(two, 'DEL', [join(CNI_PLUGINS, 'portmap')], portmap)).code, 0);
   });
 
   let burst: Pod[] = [];
@@ -166,15 +136,15 @@ t.test('two hosts, pods by the plugin', { skip: labUnavailable() }, async (t) =>
   });
 
   await t.test('removed without a trace', async (t) => {
-    t.equal((await call(one, 'DEL', byNode, configOf(one.host))).code, 0, 'by either program');
+    t.equal((await call(one, 'DEL', byNode, cniConfig(one.host))).code, 0, 'by either program');
     for (const pod of [one, two, neighbour, ...burst]) {
-      t.equal((await call(pod, 'DEL', ours, configOf(pod.host))).code, 0);
-      t.equal((await call(pod, 'DEL', ours, configOf(pod.host))).code, 0, 'twice');
+      t.equal((await call(pod, 'DEL', ours, cniConfig(pod.host))).code, 0);
+      t.equal((await call(pod, 'DEL', ours, cniConfig(pod.host))).code, 0, 'twice');
     }
     for (const host of hosts) {
       t.notMatch(lab.ip(host.ns, 'link show'), /veth/, 'no veth');
       t.same(readdirSync(join(host.dir, 'flannel')), [], 'no state file');
-      const kept = readdirSync(join(host.dir, 'networks', NETWORK));
+      const kept = readdirSync(join(host.dir, 'networks', CNI_NETWORK));
       t.same(
         kept.filter((name) => name.startsWith('10.')),
         [],
@@ -186,7 +156,7 @@ t.test('two hosts, pods by the plugin', { skip: labUnavailable() }, async (t) =>
 
   await t.test('a host whose daemon never ran', async (t) => {
     const pod: Pod = { host: hosts[0], id: 'pod9', ns: lab.addNamespace('pod9'), ip: '', result: NONE };
-    const config = { ...configOf(hosts[0]), subnetFile: '/none/subnet.env' };
+    const config = { ...cniConfig(hosts[0]), subnetFile: '/none/subnet.env' };
     const { code, stdout } = await call(pod, 'ADD', ours, config);
     t.equal(code, 1);
     t.match(JSON.parse(stdout), { code: 5, msg: /subnet\.env/ });
@@ -200,7 +170,7 @@ t.test('two hosts, pods by the plugin', { skip: labUnavailable() }, async (t) =>
     const inside = async (command: string): Promise<{ code: number; stdout: string }> =>
       lab.run(hosts[0].ns, 'chroot', [root, '/flannel'], {
         mustSucceed: false,
-        input: JSON.stringify({ cniVersion: '1.0.0', name: NETWORK, type: 'flannel' }),
+        input: JSON.stringify({ cniVersion: '1.0.0', name: CNI_NETWORK, type: 'flannel' }),
         env: {
           CNI_COMMAND: command,
           CNI_CONTAINERID: 'pod9',

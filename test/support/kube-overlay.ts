@@ -3,12 +3,14 @@
 //
 //   API server ─── 172.20.0.250
 //        │ podCIDRs, annotations
-//   host a ─── host b ─── host c        each a Node; a container behind each
+//   host a ─── host b ─── host c        each a Node; a pod behind each, by the CNI plugin
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import type { KubeStatus } from '../../src/ops/status.js';
+import { CNI_PLUGIN } from './cni-plugin.js';
+import { callCni, cniConfig } from './cni-pods.js';
 import { DAEMON, type Host, type Lab, type Task, waitFor } from './lab.js';
 import { HEALTH_PORT, statusOf } from './twill-hosts.js';
 
@@ -81,12 +83,17 @@ export class KubeHosts {
     return daemon;
   }
 
-  /** A node is created, its host gets a subnet, its container an address of it. */
+  /** A node is created, its host gets a subnet, and a pod by the CNI plugin. */
   async join(index: number, node: string, config: string, extra: readonly string[] = []): Promise<KubeHost> {
     await this.plane.createNode(node);
-    const bare = this.lab.addHost(index, { subnet: undefined });
-    await this.start(bare, node, config, extra);
-    return { ...this.lab.connectContainer(bare, subnetOf(bare)), node };
+    const host = this.lab.addHost(index, { subnet: undefined });
+    await this.start(host, node, config, extra);
+    this.lab.ip(host.ns, 'link delete cni0'); // the bridge plugin makes its own
+    const pod = { host, id: `pod-${node}`, ns: host.containerNs };
+    const { code, stdout } = await callCni(this.lab, pod, 'ADD', [CNI_PLUGIN], cniConfig(host));
+    if (code !== 0) throw new Error(`no pod on ${node}: ${stdout}`);
+    const { ips } = JSON.parse(stdout) as { readonly ips: readonly { readonly address: string }[] };
+    return { ...host, subnet: subnetOf(host), containerIp: ips[0].address.split('/')[0], node };
   }
 
   async reaches(from: Host, to: Host): Promise<boolean> {

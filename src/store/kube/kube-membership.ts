@@ -74,7 +74,8 @@ export class KubeMembership implements Membership {
       this.#save();
       listener.onConfig(config);
     };
-    const table = new NodeTable({ log, clock, graceMs, emit });
+    const { node, own } = this.#joined;
+    const table = new NodeTable({ log, clock, graceMs, emit, own: { node, host: () => own.host } });
     const mirror = new NodeMirror({
       client,
       prefix,

@@ -9,6 +9,9 @@
 // | deleted                                        | removed, by the node's name                                |
 // | vanished, because the server's history went back | kept for a grace time (../held-leases.ts)                |
 //
+// The own lease is the one of the node of that name, and says what this host publishes: in its annotation another
+// public IP may stand, be it an operator's (public-ip-overwrite) or a stranger's, and it is still our own.
+//
 // A lease is known by the name of its node, so two nodes with one podCIDR are two leases, of which the elder is used
 // (lease/lease-view.ts), and the end of one does not take the other's.
 
@@ -16,7 +19,7 @@ import { type Condition, condition } from '../../core/conditions.js';
 import type { Logger } from '../../core/log.js';
 import type { Clock } from '../../core/waiting.js';
 import { flatLease } from '../../lease/flat-lease.js';
-import type { Ipv4Lease, LeaseEvent, LeaseUpdate } from '../../lease/lease.js';
+import type { Ipv4Lease, Ipv4LeaseHost, LeaseEvent, LeaseUpdate } from '../../lease/lease.js';
 import { HeldLeases } from '../held-leases.js';
 import { BadKeyWarner } from '../warner.js';
 import { hostOf, isManaged } from './annotations.js';
@@ -29,6 +32,8 @@ export interface NodeTableOptions {
   /** See HeldLeasesOptions. */
   readonly graceMs: number;
   readonly maxLeases?: number;
+  /** The node of this host, and what it publishes. */
+  readonly own: { readonly node: string; readonly host: () => Ipv4LeaseHost };
   emit(update: LeaseUpdate): void;
 }
 
@@ -147,7 +152,9 @@ export class NodeTable {
     if (!host.ok || !subnet.ok || subnet.value === undefined) return this.#good(name, 'none');
     if (!this.#held.hasRoomFor(name)) return 'none';
     const seniority = { created: BigInt(createdMs), written: versionNumber(resourceVersion) };
-    return this.#good(name, flatLease(name, subnet.value, host.value, seniority));
+    const { own } = this.#options;
+    const said = name === own.node ? own.host() : host.value;
+    return this.#good(name, flatLease(name, subnet.value, said, seniority));
   }
 
   #good<T>(name: string, lease: T): T {

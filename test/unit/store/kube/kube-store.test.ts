@@ -163,9 +163,13 @@ t.test('operators say what a node publishes', async (t) => {
     publicIp: parseIpv4('198.51.100.1'),
     backend: { type: 'vxlan', data: { v4: { VtepMAC: '02:00:00:00:00:01' } } },
   });
-  await joinIn(t, network);
+  const membership = await joinIn(t, network);
   const { annotations } = api.node('node1')!['metadata'] as { annotations: Record<string, string> };
   t.equal(annotations[`${PREFIX}public-ip`], '198.51.100.2');
+  const listening = new Listening();
+  membership.watch(listening);
+  await waitFor(() => listening.words.length > 0, 'the first list');
+  t.equal(listening.leases.get('node1'), '10.244.1.0/24 172.30.0.11', 'our own all the same');
   t.equal(annotations[`${PREFIX}backend-data`], 'null');
 });
 

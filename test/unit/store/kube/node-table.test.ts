@@ -6,6 +6,7 @@ import { formatAddress, formatPrefix } from '../../../../src/net/prefix.js';
 import { NodeTable } from '../../../../src/store/kube/node-table.js';
 import { codesOf } from '../../../support/conditions.js';
 import { FakeClock } from '../../../support/fake-clock.js';
+import { hostOf } from '../../../support/leases.js';
 import { nodeOf, type NodeWords, udpAnnotations } from '../../../support/kube-nodes.js';
 
 const wordsOf = ({ id, subnets, host }: Lease): string =>
@@ -19,6 +20,7 @@ function open(maxLeases?: number) {
     clock,
     log: pino({}, { write: (line: string) => log.push((JSON.parse(line) as { msg: string }).msg) }),
     graceMs: 10_000,
+    own: { node: 'us', host: () => hostOf({ publicIp: '172.30.0.1' }) },
     ...(maxLeases === undefined ? {} : { maxLeases }),
     emit: (update: LeaseUpdate) => {
       if (update.kind === 'snapshot') out.push(`snapshot ${update.leases.map(wordsOf).join(', ')}`);
@@ -47,6 +49,14 @@ t.test('members have leases, and others none', (t) => {
     'put bare 10.244.2.0/24 172.30.0.12',
   ]);
   t.equal(table.size, 3);
+  t.end();
+});
+
+t.test('the own lease says what this host publishes, whatever stands in the annotation', (t) => {
+  const { table, out, put } = open();
+  table.applySnapshot([member({ name: 'us', annotations: udpAnnotations('198.51.100.1') })]);
+  put({ name: 'us', annotations: udpAnnotations('198.51.100.2') });
+  t.strictSame(out, ['snapshot us 10.244.1.0/24 172.30.0.1', 'put us 10.244.1.0/24 172.30.0.1']);
   t.end();
 });
 

@@ -36,10 +36,16 @@ export interface Joined {
 
 /** What is followed from watch() on. */
 interface Following {
+  readonly sinceMs: number;
   readonly mirror: NodeMirror;
   readonly table: NodeTable;
   readonly config: NetConfigWatch;
 }
+
+/** Even the list of a cluster of 15,000 nodes takes less. */
+const FIRST_LIST_MS = 10_000;
+/** After a gap hosts wait up to a minute for their turn (node-mirror.ts). */
+const RELIST_MS = 120_000;
 
 /** See the head of this file. */
 export class KubeMembership implements Membership {
@@ -88,7 +94,7 @@ export class KubeMembership implements Membership {
       },
     });
     const config = new NetConfigWatch({ path, text: this.#configText, log, onConfig });
-    this.#following = { mirror, table, config };
+    this.#following = { mirror, table, config, sinceMs: clock.nowMs() };
   }
 
   async publish(host: Ipv4LeaseHost): Promise<void> {
@@ -107,7 +113,7 @@ export class KubeMembership implements Membership {
     const { mirror, table, config } = this.#following ?? {};
     const fault = mirror?.fault;
     return [
-      ...(fault === undefined ? [] : [condition('store-unreachable', fault)]),
+      ...(fault === undefined ? this.#lateness() : [condition('store-unreachable', fault)]),
       ...this.#joined.own.conditions(),
       ...(table?.conditions() ?? []),
       ...(config?.conditions() ?? []),
@@ -156,10 +162,24 @@ export class KubeMembership implements Membership {
   /** The own node before the others: an alarm shall not wait. */
   #onEvents(table: NodeTable, events: readonly NodeEvent[]): void {
     for (const event of events) {
-      if (event.kind === 'put' && event.node.name === this.#joined.node) this.#joined.own.observe(event.node);
-      if (event.kind === 'delete' && event.name === this.#joined.node) this.#joined.own.observe(undefined);
+      const name = event.kind === 'put' ? event.node.name : event.name;
+      // Vanished is as missing as deleted: whatever became of it, nobody can read our annotations there.
+      if (name === this.#joined.node) this.#joined.own.observe(event.kind === 'put' ? event.node : undefined);
     }
     table.applyEvents(events);
+  }
+
+  /** A server may trickle a list for ever, and nothing fails. */
+  #lateness(): Condition[] {
+    if (this.#following === undefined || this.#following.mirror.isLive) return [];
+    const { mirror, sinceMs } = this.#following;
+    const { clock, client } = this.#shared;
+    const isFirst = mirror.lastHeardMs === undefined;
+    const patienceMs = isFirst ? FIRST_LIST_MS : RELIST_MS;
+    if (clock.nowMs() - (mirror.lastHeardMs ?? sinceMs) < patienceMs) return [];
+    const list = isFirst ? 'the first list' : 'another list';
+    const text = `${list} of the nodes at ${client.server} has not come to its end for ${patienceMs / 1000} s`;
+    return [condition('store-watch-down', text)];
   }
 
   #save(): void {

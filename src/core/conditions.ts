@@ -100,7 +100,7 @@ export const CONDITIONS = {
   ),
   'lease-overwritten': error(
     'somebody else has written our lease',
-    'find the other host; restart to take another',
+    'find the other host; with etcd, restart to take another subnet',
   ),
   'lease-twin': error(
     'another daemon publishes our lease with our public IP',
@@ -136,6 +136,11 @@ export const CONDITIONS = {
     'node',
     'an annotation that an operator wrote for this node is not used',
     'mend or remove it: kubectl annotate node',
+  ),
+  'node-annotation-changed': warning(
+    'node',
+    'an annotation that an operator wrote for this node was changed: it is used from the next restart on',
+    'restart twilld on this node',
   ),
   'table-not-saved': warning('node', 'the lease table cannot be saved', 'see its folder'),
   'store-certificates': warning(

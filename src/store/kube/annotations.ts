@@ -76,6 +76,30 @@ export function missingOf(wanted: Annotations, present: Annotations): Annotation
   return Object.fromEntries(missing.sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
+/**
+ * What somebody else has changed of what `host` had written, in words; undefined for nothing. An operator's address
+ * that came or went is no such change: it is ours to follow.
+ */
+export function undoneIn(host: LeaseHost, before: Annotations, after: Annotations): string | undefined {
+  const wanted = annotationsOf(host, after);
+  for (const [name, had] of Object.entries(annotationsOf(host, before))) {
+    const found = after[name];
+    if (before[name] !== had || found === had || found === wanted[name]) continue;
+    const is = found === undefined ? 'is gone' : `is ${show(found)}`;
+    return `${name} ${is}: expected ${show(wanted[name] ?? had)}`;
+  }
+  return undefined;
+}
+
+/** That an operator wants another address to be published than when this host started, in words. */
+export function changedHint(atStart: Ipv4 | undefined, present: Annotations): string | undefined {
+  const now = nodePublicIp(present);
+  if (now === atStart) return undefined;
+  const words = (address: Ipv4 | undefined): string =>
+    address === undefined ? 'none' : formatAddress(address);
+  return `annotation ${ANNOTATIONS.nodePublicIp} is ${words(now)}, at the start it was ${words(atStart)}: restart to apply it`;
+}
+
 /** Why an address that an operator wrote for this node is not used; undefined when all are good. */
 export function operatorProblem(present: Annotations): string | undefined {
   for (const name of [ANNOTATIONS.publicIpOverwrite, ANNOTATIONS.nodePublicIp]) {

@@ -195,7 +195,9 @@ export class KubeStore implements LeaseStore {
     const { node, subnet } = await this.#assigned(first, until);
     this.#checkNetwork(read, node.name, subnet);
     const loss = new Loss();
-    const own = new OwnNode({ ...this.#shared, subnet, host, node, onLost: (error) => loss.tell(error) });
+    const hintedPublicIp = nodePublicIp(first.annotations); // as readConfig() has told it
+    const onLost = (error: OverlayError): void => loss.tell(error);
+    const own = new OwnNode({ ...this.#shared, subnet, host, node, hintedPublicIp, onLost });
     this.#own = own;
     try {
       await orAbort(own.written(), until);
@@ -205,7 +207,6 @@ export class KubeStore implements LeaseStore {
     } finally {
       this.#own = undefined;
     }
-    const hintedPublicIp = nodePublicIp(node.annotations);
     return new KubeMembership(this.#shared, read, { node: node.name, subnet, own, hintedPublicIp, loss });
   }
 

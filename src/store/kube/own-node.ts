@@ -7,6 +7,7 @@
 // | the node                                   | this host                                                        |
 // | ------------------------------------------ | ---------------------------------------------------------------- |
 // | has lost or changed what we wrote          | writes it again, ever more slowly while somebody changes it back |
+// | is changed back again and again            | degraded: another host or daemon believes to be this node        |
 // | is deleted                                 | degraded; packets flow on; waits for it                          |
 // | is made anew, with the same podCIDR        | annotates it                                                     |
 // | is made anew, without a podCIDR            | degraded; waits for one                                          |
@@ -15,18 +16,20 @@
 // The node is known by its name alone. Only what differs is written; the condition NetworkUnavailable keeps its time of
 // transition and heartbeat, which are the node controller's business, unless its status really changes.
 
-import { type Condition, type ConditionCode, Conditions } from '../../core/conditions.js';
+import { type Condition, type ConditionCode, condition, Conditions } from '../../core/conditions.js';
 import { OverlayError } from '../../core/errors.js';
 import type { Logger } from '../../core/log.js';
 import { Backoff, type Clock, nap } from '../../core/waiting.js';
 import type { Ipv4LeaseHost } from '../../lease/lease.js';
+import type { Ipv4 } from '../../net/ipv4.js';
 import { formatPrefix, type Prefix, prefixEquals } from '../../net/prefix.js';
-import { annotationsOf, missingOf, operatorProblem } from './annotations.js';
+import { annotationsOf, changedHint, missingOf, operatorProblem, undoneIn } from './annotations.js';
 import type { ApiObject, KubeClient } from './client.js';
 import { KubeFault } from './faults.js';
 import { type KubeNode, readNode } from './kube-node.js';
 import { podSubnet } from './pod-cidr.js';
 import { isLater } from './resource-version.js';
+import { WritePace } from './write-pace.js';
 
 export interface OwnNodeOptions {
   readonly client: Pick<KubeClient, 'patch'>;
@@ -36,6 +39,8 @@ export interface OwnNodeOptions {
   readonly host: Ipv4LeaseHost;
   /** As it was read when the subnet was taken from it. */
   readonly node: KubeNode;
+  /** The address that an operator wanted this host to publish when it started. */
+  readonly hintedPublicIp: Ipv4 | undefined;
   /** --set-node-network-unavailable. */
   readonly setsNetworkUnavailable: boolean;
   readonly clock: Clock;
@@ -54,12 +59,8 @@ export interface OwnNodeCounters {
   overwritten: number;
 }
 
-// Whoever changes our annotations back does so at once: flanneld on the same node, or a controller. Writing again is
-// right, but not for ever as fast as the two can.
-const MIN_GAP_MS = 1000;
-const MAX_GAP_MS = 60_000;
-/** After such a time without a write the next one is not held back. */
-const QUIET_MS = 300_000;
+/** However long a server wants to be left alone. */
+const MAX_LEAVE_MS = 60_000;
 
 /** A server's cache is behind its writes by less than that. */
 const CACHE_LAG_MS = 10_000;
@@ -83,20 +84,22 @@ export class OwnNode {
   #host: Ipv4LeaseHost;
   /** Undefined while it is deleted. */
   #node: KubeNode | undefined;
-  /** What the server said to our last write. */
+  /** What the server itself told last, by no cache: to our first question and to our writes. */
   #answered: { readonly answer: KubeNode; readonly atMs: number } | undefined;
+  readonly #pace = new WritePace();
+  /** What was undone by somebody else last. */
+  #undone = '';
+  #forgetStale: () => void = () => undefined;
   #isAnnounced = false;
   #wake: () => void = () => undefined;
   #waiters: Waiter[] = [];
-  /** No write before. */
-  #nextWriteMs = 0;
-  #gapMs = 0;
 
   constructor(options: OwnNodeOptions) {
     this.#options = options;
     this.#name = options.node.name;
     this.#host = options.host;
     this.#node = options.node;
+    this.#answered = { answer: options.node, atMs: options.clock.nowMs() };
     this.#done = this.#run();
   }
 
@@ -105,7 +108,10 @@ export class OwnNode {
   }
 
   conditions(): readonly Condition[] {
-    return this.#conditions.list();
+    const found = this.#conditions.list();
+    if (!this.#pace.isContested(this.#options.clock.nowMs())) return found;
+    const text = `node "${this.#name}" is annotated by somebody else again and again: ${this.#undone}`;
+    return [...found, condition('lease-overwritten', text)];
   }
 
   /** Resolves when `host` stands in the node, however long that takes. Rejects with OverlayError E_LEASE at close(). */
@@ -131,26 +137,43 @@ export class OwnNode {
 
   /** The node as the watch has it; undefined: it is deleted. */
   observe(node: KubeNode | undefined): void {
-    const before = this.#node;
-    if (node !== undefined && this.#isOvertaken(node)) return;
+    this.#forgetStale();
+    if (this.#closing.signal.aborted) return;
+    if (node === undefined) this.#answered = undefined;
+    else if (this.#isOvertaken(node)) {
+      // What is newer comes soon, unless there is nothing newer any more, as after a restore of etcd.
+      this.#forgetStale = this.#options.clock.after(CACHE_LAG_MS, () => this.observe(node));
+      return;
+    }
+    this.#noteUndone(node);
     this.#take(node);
-    if (node !== undefined && before !== undefined && this.#patch() !== undefined)
-      this.counters.overwritten++;
     this.#wake();
   }
 
   async close(): Promise<void> {
     this.#closing.abort(closed());
+    this.#forgetStale();
     this.#wake();
     await this.#done;
     for (const { reject } of this.#waiters.splice(0)) reject(closed());
   }
 
-  /** The watch, or a list from the server's cache, is behind the answer to our last write. */
+  /** The watch, or a list from the server's cache, is behind what the server itself told: of a former node, even. */
   #isOvertaken(node: KubeNode): boolean {
-    const { answer, atMs } = this.#answered ?? {};
-    if (answer?.uid !== node.uid || !isLater(answer.resourceVersion, node.resourceVersion)) return false;
-    return this.#options.clock.nowMs() - (atMs ?? 0) < CACHE_LAG_MS; // later the history went back
+    if (this.#answered === undefined) return false;
+    const { answer, atMs } = this.#answered;
+    if (!isLater(answer.resourceVersion, node.resourceVersion)) return false;
+    return this.#options.clock.nowMs() - atMs < CACHE_LAG_MS; // later the history went back
+  }
+
+  #noteUndone(node: KubeNode | undefined): void {
+    const before = this.#node;
+    if (node === undefined || before?.uid !== node.uid) return;
+    const undone = undoneIn(this.#host, before.annotations, node.annotations);
+    if (undone === undefined) return;
+    this.#undone = undone;
+    this.#pace.undone(this.#options.clock.nowMs());
+    this.counters.overwritten++;
   }
 
   #take(node: KubeNode | undefined): void {
@@ -164,7 +187,11 @@ export class OwnNode {
       return this.#conditions.hold('node-missing', text);
     }
     this.#conditions.release('node-missing');
-    this.#conditions.set('node-annotation-invalid', operatorProblem(node.annotations));
+    const problem = operatorProblem(node.annotations);
+    this.#conditions.set('node-annotation-invalid', problem);
+    const hint =
+      problem === undefined ? changedHint(this.#options.hintedPublicIp, node.annotations) : undefined;
+    this.#conditions.set('node-annotation-changed', hint);
     if (before?.uid !== node.uid) log.warn({ node: name }, `node "${name}" was made anew`);
     const found = podSubnet(node.podCidrs);
     if (found.ok && found.value === undefined) {
@@ -189,7 +216,7 @@ export class OwnNode {
         await this.#idle();
         continue;
       }
-      const waitMs = this.#nextWriteMs - clock.nowMs();
+      const waitMs = this.#pace.waitMs(clock.nowMs());
       if (waitMs > 0) {
         await nap(waitMs, signal, clock);
         continue; // something else may be wanted by now
@@ -246,10 +273,7 @@ export class OwnNode {
     const answer = await client.patch(`/api/v1/nodes/${name}/status`, patch, this.#closing.signal);
     this.counters.writes++;
     const nowMs = clock.nowMs();
-    const isQuiet = nowMs - this.#nextWriteMs > QUIET_MS;
-    this.#gapMs = isQuiet ? MIN_GAP_MS : Math.min(MAX_GAP_MS, Math.max(MIN_GAP_MS, this.#gapMs * 2));
-    // The annotations and, once packets flow, the condition: two writes of a start do not wait for one another.
-    this.#nextWriteMs = this.counters.writes < 3 ? nowMs : nowMs + this.#gapMs;
+    this.#pace.written(nowMs);
     const node = readNode(answer, prefix);
     if (node.name !== name)
       throw new KubeFault(0, 'broken', `patching node "${name}": the answer is another object`);
@@ -270,7 +294,7 @@ export class OwnNode {
     this.#hold('lease-not-published', text);
     // Somebody has to change something first.
     const leastMs = fault?.status === 403 || fault?.status === 422 ? 5000 : 0;
-    return Math.max(delayMs, leastMs, Math.min(fault?.retryAfterMs ?? 0, MAX_GAP_MS));
+    return Math.max(delayMs, leastMs, Math.min(fault?.retryAfterMs ?? 0, MAX_LEAVE_MS));
   }
 
   #hold(code: ConditionCode, text: string): void {

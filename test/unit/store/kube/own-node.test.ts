@@ -69,6 +69,7 @@ function open(server = new NodeServer(), { setsNetworkUnavailable = true } = {})
     subnet: parsePrefix('10.244.1.0/24')!,
     host: HOST,
     node: server.node(),
+    hintedPublicIp: undefined,
     setsNetworkUnavailable,
     clock,
     random: () => 0.5,
@@ -233,6 +234,82 @@ t.test('a list from a cache that is behind our own write is not believed', async
   t.equal(server.patches.length, 2);
   await own.close();
 });
+
+t.test('a list that shows a former node of our name is not believed either', async (t) => {
+  const server = new NodeServer();
+  const former = { ...server.node(), uid: 'uid-0', resourceVersion: '5', podCidrs: ['10.244.9.0/24'] };
+  const { own, losses } = open(server);
+  own.observe(former);
+  await settle();
+  t.strictSame(losses, []);
+  await own.close();
+});
+
+t.test('what a list showed too early is believed when nothing newer comes', async (t) => {
+  const server = new NodeServer();
+  const restored = server.node();
+  const { own, clock } = open(server);
+  await own.written();
+  server.annotations = {};
+  own.observe(restored);
+  await clock.advance(9_000);
+  t.equal(server.patches.length, 1);
+  await clock.advance(3_000);
+  t.equal(server.patches.length, 2);
+  own.observe(restored);
+  await own.close();
+  t.equal(clock.pending, 0);
+});
+
+t.test('another host that believes to be this node is said, and a single change is not', async (t) => {
+  const { own, server, clock } = open();
+  await own.written();
+  const write = async (name: string, value: string): Promise<void> => {
+    server.annotations[PREFIX + name] = value;
+    server.version++;
+    own.observe(server.node());
+    await clock.advance(5000);
+  };
+  await write('public-ip-overwrite', '198.51.100.1');
+  await write('public-ip-overwrite', '198.51.100.2');
+  await write('public-ip', '203.0.113.9');
+  t.strictSame(codesOf(own), [], 'an operator changes his mind, and errs once');
+  t.equal(own.counters.overwritten, 1);
+  await write('public-ip', '203.0.113.9');
+  t.strictSame(textsOf(own), [
+    'node "node1" is annotated by somebody else again and again: ' +
+      'public-ip is "203.0.113.9": expected "198.51.100.2"',
+  ]);
+  t.strictSame(codesOf(own), ['lease-overwritten']);
+  await clock.advance(120_000);
+  t.strictSame(codesOf(own), []);
+  await own.close();
+});
+
+t.test(
+  'an address for this node that an operator gives or takes at run time waits for a restart',
+  async (t) => {
+    const { own, server } = open();
+    await own.written();
+    const give = (address: string): void => {
+      server.annotations[`${PREFIX}node-public-ip`] = address;
+      server.version++;
+      own.observe(server.node());
+    };
+    give('198.51.100.1');
+    t.strictSame(codesOf(own), ['node-annotation-changed']);
+    t.match(textsOf(own), [
+      /annotation node-public-ip is 198\.51\.100\.1, at the start it was none: restart/,
+    ]);
+    give('localhost');
+    t.strictSame(codesOf(own), ['node-annotation-invalid']);
+    delete server.annotations[`${PREFIX}node-public-ip`];
+    server.version++;
+    own.observe(server.node());
+    t.strictSame(codesOf(own), []);
+    await own.close();
+  },
+);
 
 t.test('deleted and made anew', async (t) => {
   const { own, server, clock, losses } = open();

@@ -97,7 +97,8 @@ export function changedHint(atStart: Ipv4 | undefined, present: Annotations): st
   if (now === atStart) return undefined;
   const words = (address: Ipv4 | undefined): string =>
     address === undefined ? 'none' : formatAddress(address);
-  return `annotation ${ANNOTATIONS.nodePublicIp} is ${words(now)}, at the start it was ${words(atStart)}: restart to apply it`;
+  const change = `is ${words(now)}, at the start it was ${words(atStart)}`;
+  return `annotation ${ANNOTATIONS.nodePublicIp} ${change}: restart to apply it`;
 }
 
 /** Why an address that an operator wrote for this node is not used; undefined when all are good. */

@@ -80,6 +80,22 @@ t.test(
   },
 );
 
+t.test('parseTable() leaves out a lease that it cannot read, and keeps the others', (t) => {
+  const deep = (depth: number): unknown => (depth === 0 ? 1 : [deep(depth - 1)]);
+  const odd = leaseOf({
+    id: 'node-x',
+    subnet: '10.5.66.0/24',
+    publicIp: '172.20.0.66',
+    backendData: deep(16),
+  });
+  const table = parseTable(formatTable({ ...TABLE, leases: [lease(10), odd, lease(12)] }), TABLE.source);
+  t.strictSame(
+    table.leases.map(({ id }) => id),
+    ['10.5.10.0-24', '10.5.12.0-24'],
+  );
+  t.end();
+});
+
 t.test('parseTable() refuses every truncation and every flipped byte', (t) => {
   const text = formatTable(TABLE);
   for (let i = 0; i < text.length; i++) {

@@ -277,6 +277,19 @@ t.test('a token is read for each request, and a 401 is asked once more', async (
   t.equal(await watch.ended, 'ended', 'a watch outlives its token');
 });
 
+t.test('a token whose file is gone serves until it is refused, and then the file is named', async (t) => {
+  const { server: api, client, dir } = await startBench(t);
+  api.createNode('n1');
+  await client.get('/api/v1/nodes/n1', never);
+  unlinkSync(join(dir, 'token'));
+  await client.get('/api/v1/nodes/n1', never);
+  api.access.revokeToken(api.tokens.admin);
+  const message = /cannot get nodes at https:.*: Cannot read token file ".*token": ENOENT/;
+  await refuses(t, client.get('/api/v1/nodes/n1', never), { status: 0, reason: 'credentials', message });
+  writeFileSync(join(dir, 'token'), api.access.issueToken('system:admin'));
+  await refuses(t, client.get('/api/v1/nodes/n1', never), { status: 403 }, 'the new one is sent');
+});
+
 t.test('a black hole is noticed by ping', async (t) => {
   const { server, client } = await startBench(t, { timing: { pingMs: 100, pongMs: 100 } });
   server.createNode('n1');

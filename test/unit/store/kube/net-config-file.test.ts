@@ -18,6 +18,11 @@ t.test('readNetConfig() reads what kube-flannel’s users have', async (t) => {
   t.equal(config.backendType, 'vxlan');
 });
 
+t.test('readNetConfig() reads no more than a config can have', async (t) => {
+  const message = /^Cannot read network config "\/dev\/zero": more than 1048576 bytes: expected a file /;
+  await t.rejects(readNetConfig('/dev/zero'), { code: 'E_FILE', message });
+});
+
 t.test('limits of subnets do not hold where the cluster gives them', async (t) => {
   const text = '{"Network":"10.0.0.0/8","SubnetLen":99,"SubnetMin":"1.2.3.4","SubnetMax":"x"}';
   const path = join(t.testdir({ 'net-conf.json': text }), 'net-conf.json');

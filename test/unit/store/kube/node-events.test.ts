@@ -84,6 +84,20 @@ t.test('what comes and goes all the time is bounded', async (t) => {
   t.ok(words().length <= 10 + 60 + 60, `${words().length} in all`);
 });
 
+t.test('that it is over is told of what was told, and bounded, too', async (t) => {
+  const { events, clock, words, active } = open();
+  for (let round = 0; round < 500; round++) {
+    const since = clock.nowMs();
+    await clock.advance(6_000);
+    events.note([active('node-missing', since)]);
+    await clock.advance(1_000);
+    events.note([]);
+  }
+  const [warnings, ends] = ['Warning', 'Normal'].map((type) => words().filter((w) => w.startsWith(type)));
+  t.ok(warnings.length > 10, `${warnings.length} warnings in an hour`);
+  t.ok(ends.length <= warnings.length, `${ends.length} ends of them`);
+});
+
 t.test('an account that may not write Events is told so once', async (t) => {
   const { events, clock, words, log, faults, active } = open();
   faults.push(new KubeFault(403, 'Forbidden', 'cannot create events: 403'));

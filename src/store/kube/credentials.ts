@@ -61,8 +61,10 @@ export class FileCredentials implements Credentials {
     return { authorization, certificate };
   }
 
-  refuse(): void {
-    // Nothing is given from memory that the files could not have told anew.
+  /** A token whose file is gone is not sent again and again: what is wrong then is the file. */
+  refuse({ authorization }: Pass): void {
+    if (this.#lastToken !== undefined && authorization === `Bearer ${this.#lastToken}`)
+      this.#lastToken = undefined;
   }
 
   async check(): Promise<void> {
@@ -82,7 +84,7 @@ export class FileCredentials implements Credentials {
     return `Basic ${Buffer.from(`${basic.username}:${basic.password}`).toString('base64')}`;
   }
 
-  /** While a file is being replaced the token before is as good as ever. */
+  /** While a file is being replaced the token before is as good as ever, unless it was refused. */
   async #readToken(path: string): Promise<string> {
     try {
       const token = (await readSmallFile(path, 'token file')).toString().trim();

@@ -47,6 +47,8 @@ export class NodeEvents {
   readonly #toldMs = new Map<ConditionCode, number>();
   /** What holds as the last Events say. */
   #holding: ReadonlySet<ConditionCode> = new Set();
+  /** Whether an Event says that something is wrong: nothing else can be over. */
+  #hasTold = false;
   #tokens = BURST;
   #refilledMs: number;
   #refusedUntilMs = 0;
@@ -67,11 +69,14 @@ export class NodeEvents {
       if (nowMs - (this.#toldMs.get(code) ?? -Infinity) < REPEAT_MS && this.#holding.has(code)) continue;
       if (nowMs - (this.#toldMs.get(code) ?? -Infinity) < LASTS_MS || !this.#take(nowMs)) continue;
       this.#toldMs.set(code, nowMs);
+      this.#hasTold = true;
       this.#send('Warning', eventReason(code), `${text} (${action})`);
     }
     const holding = new Set(lasting.map(({ code }) => code));
-    if (this.#holding.size > 0 && told.length === 0)
+    if (this.#hasTold && told.length === 0) {
+      this.#hasTold = false;
       this.#send('Normal', 'OverlayReady', 'what was told before is over');
+    }
     this.#holding = told.length === 0 ? holding : new Set([...this.#holding, ...holding]);
   }
 

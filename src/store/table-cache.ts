@@ -9,7 +9,8 @@
 // A key is left out where it is the id, as in etcd.
 // Keys and values are flannel's texts and go through the same bounded decoding as those from the store. A file that is
 // not a plain file of our own, is too large, of another version, damaged, or of another store is ignored with a
-// warning: the daemon then starts as if there were none.
+// warning: the daemon then starts as if there were none. A lease that cannot be read, though another store or release
+// could, is left out.
 
 import { type Condition, Conditions } from '../core/conditions.js';
 import { createHash } from 'node:crypto';
@@ -134,9 +135,13 @@ export function parseTable(text: string, source: string): SavedTable {
     ownHost: ownLease.host,
     ownLeaseId: BigInt(own[2] ?? 0),
     hintedPublicIp: own[3] === undefined ? undefined : parseIpv4(own[3]),
-    leases: leases.map((row: unknown) => {
+    leases: leases.flatMap((row: unknown) => {
       if (!isRow(row)) throw new Error('a lease is not a row of texts');
-      return parseRow(row);
+      try {
+        return [parseRow(row)];
+      } catch {
+        return []; // the checksum holds, so we wrote it: what one host published must not cost us all the others
+      }
     }),
   };
 }

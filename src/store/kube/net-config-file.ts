@@ -4,12 +4,12 @@
 // POLL_MS; one that is gone or invalid changes nothing and is shown by /readyz until it is good again. flanneld reads
 // it once.
 
-import { readFile } from 'node:fs/promises';
 import { type NetworkConfig, parseNetworkConfig } from '../../config/network-config.js';
 import { type Condition, Conditions } from '../../core/conditions.js';
 import { messageOf, OverlayError } from '../../core/errors.js';
 import type { Logger } from '../../core/log.js';
 import { nap } from '../../core/waiting.js';
+import { readSmallFile } from './small-file.js';
 
 const POLL_MS = 10_000;
 const MAX_FILE_BYTES = 1 << 20; // a ConfigMap has at most 1 MiB
@@ -33,16 +33,11 @@ export function parseNetConfig(text: string, source: string): NetworkConfig {
 
 async function readText(path: string): Promise<string> {
   try {
-    const text = await readFile(path, 'utf8');
-    if (text.length <= MAX_FILE_BYTES) return text;
+    return (await readSmallFile(path, 'network config', MAX_FILE_BYTES)).toString();
   } catch (error) {
-    const { code = messageOf(error) } = error as NodeJS.ErrnoException;
     const expected = 'expected a file with the network config (--net-config-path)';
-    throw new OverlayError('E_FILE', `Cannot read network config "${path}": ${code}: ${expected}`, {
-      cause: error,
-    });
+    throw new OverlayError('E_FILE', `${messageOf(error)}: ${expected}`, { cause: error });
   }
-  throw new OverlayError('E_FILE', `Network config "${path}": expected at most ${MAX_FILE_BYTES} bytes`);
 }
 
 export interface NetConfigWatchOptions {

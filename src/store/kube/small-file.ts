@@ -9,14 +9,14 @@ const MAX_BYTES = 4 << 20;
 
 /**
  * The content of the file at `path`, which `what` names in messages: `Cannot read token file "/x": ENOENT`. Rejects
- * with OverlayError E_FILE.
+ * with OverlayError E_FILE, also for more than `maxBytes`, whatever kind of file it is.
  */
-export async function readSmallFile(path: string, what: string): Promise<Buffer> {
+export async function readSmallFile(path: string, what: string, maxBytes = MAX_BYTES): Promise<Buffer> {
   let bytes: Buffer;
   try {
     const file = await open(path, 'r');
     try {
-      bytes = await readUpTo(file, MAX_BYTES + 1);
+      bytes = await readUpTo(file, maxBytes + 1);
     } finally {
       await file.close();
     }
@@ -24,8 +24,8 @@ export async function readSmallFile(path: string, what: string): Promise<Buffer>
     const code = (error as NodeJS.ErrnoException).code ?? 'failed';
     throw new OverlayError('E_FILE', `Cannot read ${what} "${path}": ${code}`, { cause: error });
   }
-  if (bytes.length > MAX_BYTES)
-    throw new OverlayError('E_FILE', `Cannot read ${what} "${path}": more than ${MAX_BYTES} bytes`);
+  if (bytes.length > maxBytes)
+    throw new OverlayError('E_FILE', `Cannot read ${what} "${path}": more than ${maxBytes} bytes`);
   return bytes;
 }
 

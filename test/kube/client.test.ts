@@ -2,9 +2,9 @@
 
 import { copyFileSync, writeFileSync } from 'node:fs';
 import t from 'tap';
-import type { ApiObject, KubeClient, WatchEvent } from '../../src/store/kube/client.js';
-import { KubeFault } from '../../src/store/kube/faults.js';
-import { HttpKubeClient } from '../../src/store/kube/http-client.js';
+import type { ApiObject, KubeClient, WatchEvent } from '../../src/store/kube/api/client.js';
+import { KubeFault } from '../../src/store/kube/api/faults.js';
+import { HttpKubeClient } from '../../src/store/kube/api/http-client.js';
 import { waitFor } from '../support/lab.js';
 import { KubeCluster, kubeUnavailable } from '../support/kube-cluster.js';
 

@@ -6,9 +6,9 @@
 import pino from 'pino';
 import t from 'tap';
 import { MONOTONIC_CLOCK } from '../../src/core/waiting.js';
-import { HttpKubeClient } from '../../src/store/kube/http-client.js';
-import type { KubeNode, NodeEvent } from '../../src/store/kube/kube-node.js';
-import { NodeMirror, type NodeMirrorTuning } from '../../src/store/kube/node-mirror.js';
+import { HttpKubeClient } from '../../src/store/kube/api/http-client.js';
+import type { KubeNode, NodeEvent } from '../../src/store/kube/nodes/kube-node.js';
+import { NodeMirror, type NodeMirrorTuning } from '../../src/store/kube/nodes/node-mirror.js';
 import { waitFor } from '../support/lab.js';
 import { type Json, KubeCluster, kubeUnavailable } from '../support/kube-cluster.js';
 

@@ -10,9 +10,9 @@ import type {
   Query,
   WatchEvent,
   WatchListener,
-} from '../../src/store/kube/client.js';
+} from '../../src/store/kube/api/client.js';
 import { orAbort } from '../../src/core/waiting.js';
-import { KubeFault } from '../../src/store/kube/faults.js';
+import { KubeFault } from '../../src/store/kube/api/faults.js';
 
 /** A Node as far as a mirror looks at it. */
 export interface FakeNode extends ApiObject {

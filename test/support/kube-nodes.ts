@@ -1,6 +1,6 @@
 // Nodes of the Kubernetes API from words, as tests write them.
 
-import type { KubeNode } from '../../src/store/kube/kube-node.js';
+import type { KubeNode } from '../../src/store/kube/nodes/kube-node.js';
 
 export type NodeWords = Partial<KubeNode> & { readonly name?: string };
 

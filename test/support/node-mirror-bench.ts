@@ -1,14 +1,14 @@
 // What a NodeMirror told, and one on a fake clock.
 
 import pino from 'pino';
-import type { ApiObject } from '../../src/store/kube/client.js';
+import type { ApiObject } from '../../src/store/kube/api/client.js';
 import {
   type KubeNode,
   type NodeEvent,
   type NodeListener,
   readNode,
-} from '../../src/store/kube/kube-node.js';
-import { NodeMirror, type NodeMirrorTuning } from '../../src/store/kube/node-mirror.js';
+} from '../../src/store/kube/nodes/kube-node.js';
+import { NodeMirror, type NodeMirrorTuning } from '../../src/store/kube/nodes/node-mirror.js';
 import { FakeClock, settle } from './fake-clock.js';
 import type { FakeKube, FakeWatch } from './fake-kube-client.js';
 

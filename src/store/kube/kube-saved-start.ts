@@ -4,7 +4,7 @@ import type { Logger } from '../../core/log.js';
 import type { Ipv4 } from '../../net/ipv4.js';
 import type { CachedTable, SavedStart } from '../store.js';
 import { loadPublicIp, loadTable } from '../table-cache.js';
-import type { KubeClient } from './client.js';
+import type { KubeClient } from './api/client.js';
 import { parseNetConfig } from './net-config-file.js';
 
 export interface KubeSavedStartOptions {

@@ -9,7 +9,7 @@ import { type Condition, Conditions } from '../../core/conditions.js';
 import { messageOf, OverlayError } from '../../core/errors.js';
 import type { Logger } from '../../core/log.js';
 import { nap } from '../../core/waiting.js';
-import { readSmallFile } from './small-file.js';
+import { readSmallFile } from './api/small-file.js';
 
 const POLL_MS = 10_000;
 const MAX_FILE_BYTES = 1 << 20; // a ConfigMap has at most 1 MiB

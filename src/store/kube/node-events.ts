@@ -9,8 +9,8 @@ import { type ConditionCode, makesUnready } from '../../core/conditions.js';
 import type { Logger } from '../../core/log.js';
 import type { Clock } from '../../core/waiting.js';
 import type { ActiveCondition } from '../../ops/health.js';
-import type { KubeClient } from './client.js';
-import { KubeFault } from './faults.js';
+import type { KubeClient } from './api/client.js';
+import { KubeFault } from './api/faults.js';
 
 export interface NodeEventsOptions {
   readonly client: Pick<KubeClient, 'create'>;

@@ -1,7 +1,7 @@
 // Which Node this host is: NODE_NAME, or the node that the pod POD_NAME of POD_NAMESPACE runs on.
 
 import { OverlayError } from '../../core/errors.js';
-import type { KubeClient } from './client.js';
+import type { KubeClient } from './api/client.js';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 

@@ -23,7 +23,7 @@ import type { Ipv4Lease, Ipv4LeaseHost, LeaseEvent, LeaseUpdate } from '../../le
 import { HeldLeases } from '../held-leases.js';
 import { BadKeyWarner } from '../warner.js';
 import { hostOf, isManaged } from './annotations.js';
-import type { KubeNode, NodeEvent } from './kube-node.js';
+import type { KubeNode, NodeEvent } from './nodes/kube-node.js';
 import { podSubnet } from './pod-cidr.js';
 
 export interface NodeTableOptions {

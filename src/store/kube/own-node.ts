@@ -24,11 +24,11 @@ import type { Ipv4LeaseHost } from '../../lease/lease.js';
 import type { Ipv4 } from '../../net/ipv4.js';
 import { formatPrefix, type Prefix, prefixEquals } from '../../net/prefix.js';
 import { annotationsOf, changedHint, missingOf, operatorProblem, undoneIn } from './annotations.js';
-import type { ApiObject, KubeClient } from './client.js';
-import { KubeFault } from './faults.js';
-import { type KubeNode, readNode } from './kube-node.js';
+import type { ApiObject, KubeClient } from './api/client.js';
+import { KubeFault } from './api/faults.js';
+import { type KubeNode, readNode } from './nodes/kube-node.js';
 import { podSubnet } from './pod-cidr.js';
-import { isLater } from './resource-version.js';
+import { isLater } from './nodes/resource-version.js';
 import { WritePace } from './write-pace.js';
 
 export interface OwnNodeOptions {

@@ -2,7 +2,7 @@
 
 import type { Logger } from '../../core/log.js';
 import { type Clock, MONOTONIC_CLOCK } from '../../core/waiting.js';
-import type { KubeClient } from './client.js';
+import type { KubeClient } from './api/client.js';
 
 export interface KubeTuning {
   /** How long leases that vanished with a restored API server are kept. */

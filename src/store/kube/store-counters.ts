@@ -1,7 +1,7 @@
 // The Kubernetes store's counters in the form that ops/metrics.ts publishes.
 
 import type { MetricFamily } from '../../core/metric.js';
-import { type MirrorCounters, newMirrorCounters } from './mirror-counters.js';
+import { type MirrorCounters, newMirrorCounters } from './nodes/mirror-counters.js';
 import type { NodeTable } from './node-table.js';
 import type { OwnNodeCounters } from './own-node.js';
 

@@ -4,7 +4,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import pino from 'pino';
 import t, { type Test } from 'tap';
-import type { ApiObject } from '../../../../src/store/kube/client.js';
+import type { ApiObject } from '../../../../src/store/kube/api/client.js';
 import { KubeStore } from '../../../../src/store/kube/kube-store.js';
 import { codesOf } from '../../../support/conditions.js';
 import { FakeClock, settle } from '../../../support/fake-clock.js';

@@ -2,8 +2,8 @@ import pino from 'pino';
 import t from 'tap';
 import { type ConditionCode, CONDITIONS } from '../../../../src/core/conditions.js';
 import type { ActiveCondition } from '../../../../src/ops/health.js';
-import type { ApiObject } from '../../../../src/store/kube/client.js';
-import { KubeFault } from '../../../../src/store/kube/faults.js';
+import type { ApiObject } from '../../../../src/store/kube/api/client.js';
+import { KubeFault } from '../../../../src/store/kube/api/faults.js';
 import { eventReason, NodeEvents } from '../../../../src/store/kube/node-events.js';
 import { FakeClock, settle } from '../../../support/fake-clock.js';
 

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { nodeName, nodeNameSource } from '../../../../src/store/kube/node-name.js';
-import type { ApiObject } from '../../../../src/store/kube/client.js';
+import type { ApiObject } from '../../../../src/store/kube/api/client.js';
 
 const signal = new AbortController().signal;
 

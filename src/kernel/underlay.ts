@@ -34,6 +34,8 @@ export interface InterfaceOptions {
   readonly ifaceCanReach: string;
   /** Address to publish, or "". */
   readonly publicIp: string;
+  /** Where that comes from, for errors. @default '--public-ip' */
+  readonly publicIpFrom?: string | undefined;
 }
 
 /** Addresses that leases may hold, first and last. */
@@ -57,24 +59,27 @@ interface Choice {
   readonly address: Ipv4;
 }
 
+const PUBLIC_IP = '--public-ip';
+
 /** Chooses. Rejects with OverlayError E_INTERFACE saying what was tried and what there is. */
 export async function chooseExternalInterface(
   options: InterfaceOptions,
   leasable: LeasableRange,
   { former, signal }: ChoiceOptions = {},
 ): Promise<ExternalInterface> {
+  const { publicIpFrom: origin = PUBLIC_IP } = options;
   const publicIp = options.publicIp === '' ? undefined : parseIpv4(options.publicIp);
   if (options.publicIp !== '' && (publicIp === undefined || isBogon(publicIp))) {
     throw new OverlayError(
       'E_INTERFACE',
-      `--public-ip is "${options.publicIp}": expected a unicast IPv4 address`,
+      `${origin} is "${options.publicIp}": expected a unicast IPv4 address`,
     );
   }
   if (publicIp !== undefined && isWithin(leasable, publicIp)) {
     const range = `${formatIpv4(leasable.first)} to ${formatIpv4(leasable.last)}`;
     throw new OverlayError(
       'E_INTERFACE',
-      `--public-ip is "${options.publicIp}": expected an address that no lease may hold (${range})`,
+      `${origin} is "${options.publicIp}": expected an address that no lease may hold (${range})`,
     );
   }
   const links = candidates(await listLinks(signal), leasable, publicIp === undefined ? former : undefined);
@@ -99,11 +104,11 @@ async function choose(
   options: InterfaceOptions,
   signal?: AbortSignal,
 ): Promise<Choice> {
-  const { iface, ifaceRegex, ifaceCanReach, publicIp } = options;
+  const { iface, ifaceRegex, ifaceCanReach, publicIp, publicIpFrom = PUBLIC_IP } = options;
   if (iface.length + ifaceRegex.length === 0 && ifaceCanReach === '') {
     return publicIp === ''
       ? await byDefaultRoute(links, signal)
-      : byNameOrAddress(links, publicIp, '--public-ip');
+      : byNameOrAddress(links, publicIp, publicIpFrom, ' (behind NAT, name the interface with --iface)');
   }
   const failures: string[] = [];
   const attempts = [
@@ -122,12 +127,11 @@ async function choose(
   throw new OverlayError('E_INTERFACE', `${failures.join('; ')}; interfaces here: ${describeAll(links)}`);
 }
 
-function byNameOrAddress(links: readonly Candidate[], value: string, origin: string): Choice {
+function byNameOrAddress(links: readonly Candidate[], value: string, origin: string, hint = ''): Choice {
   const wanted = parseIpv4(value);
   if (wanted !== undefined) {
     const owner = links.find((link) => link.addresses.some(({ address }) => address === wanted));
     if (owner !== undefined) return { link: owner, address: wanted };
-    const hint = origin === '--public-ip' ? ' (behind NAT, name the interface with --iface)' : '';
     throw new OverlayError('E_INTERFACE', `${origin}=${value}: no interface has that address${hint}`);
   }
   const link = links.find(({ name }) => name === value);

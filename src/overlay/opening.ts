@@ -105,8 +105,8 @@ export class OverlayOpening {
     this.#phase('waiting for the external interface');
     const former = store.savedStart?.formerPublicIp();
     const { chooseInterface, listLinks, now } = surroundings;
-    const { publicIp: hinted } = first.hints;
-    const wanted = hinted === undefined ? flags : { ...flags, publicIp: formatIpv4(hinted) };
+    const { publicIp: hinted, publicIpFrom } = first.hints;
+    const wanted = hinted === undefined ? flags : { ...flags, publicIp: formatIpv4(hinted), publicIpFrom };
     const iface = await chooseInterface(wanted, leasableRange(first.config), { former, signal });
     this.#phase('waiting for the network config');
     const network = await first.network(iface.publicIp);

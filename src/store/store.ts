@@ -32,6 +32,8 @@ export interface Publication {
 export interface HostHints {
   /** Address to publish, in place of --public-ip. */
   readonly publicIp?: Ipv4 | undefined;
+  /** Where that stands, for errors. */
+  readonly publicIpFrom?: string;
   /** What the last run published of its backend: a VXLAN device keeps its MAC by it. */
   readonly backend?: LeaseBackend | undefined;
 }

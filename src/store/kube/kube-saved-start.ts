@@ -4,6 +4,7 @@ import type { Logger } from '../../core/log.js';
 import type { Ipv4 } from '../../net/ipv4.js';
 import type { CachedTable, SavedStart } from '../store.js';
 import { loadPublicIp, loadTable } from '../table-cache.js';
+import { ANNOTATIONS } from './annotations.js';
 import type { KubeClient } from './api/client.js';
 import { parseNetConfig } from './net-config-file.js';
 
@@ -38,7 +39,8 @@ export class KubeSavedStart implements SavedStart {
     try {
       const config = parseNetConfig(saved.configText, `saved table "${path}"`);
       const { ownSubnet, ownHost, hintedPublicIp, leases, savedAt } = saved;
-      const hints = { publicIp: hintedPublicIp, backend: ownHost.backend };
+      const publicIpFrom = `annotation ${ANNOTATIONS.nodePublicIp} (saved)`;
+      const hints = { publicIp: hintedPublicIp, publicIpFrom, backend: ownHost.backend };
       return { config, ownSubnet, ownHost, hints, leases, savedAt };
     } catch (error) {
       log.warn({ path }, `ignoring saved lease table: ${(error as Error).message}`);

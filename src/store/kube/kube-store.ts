@@ -16,7 +16,7 @@ import { formatPrefix, type Prefix, prefixCovers } from '../../net/prefix.js';
 import type { ActiveCondition } from '../../ops/health.js';
 import type { KubeStatus } from '../../ops/status.js';
 import type { LeaseStore, Publication, SavedStart, StoredNetwork, StoreFlags } from '../store.js';
-import { annotationPrefix, hostOf, nodePublicIp, operatorProblem } from './annotations.js';
+import { ANNOTATIONS, annotationPrefix, hostOf, nodePublicIp, operatorProblem } from './annotations.js';
 import type { KubeClient } from './api/client.js';
 import { KubeFault } from './api/faults.js';
 import { HttpKubeClient } from './api/http-client.js';
@@ -109,6 +109,7 @@ export class KubeStore implements LeaseStore {
       config: read.config,
       hints: {
         publicIp: nodePublicIp(node.annotations),
+        publicIpFrom: `annotation ${ANNOTATIONS.nodePublicIp}`,
         backend: former.ok ? former.value.backend : undefined,
       },
       join: (publication, joining) =>

@@ -28,6 +28,8 @@ const REPEAT_MS = 600_000;
 const BURST = 10;
 const REFILL_MS = 60_000;
 const REFUSED_MS = 3_600_000;
+/** Of the node's in the name of an Event, which may have 253 characters itself. */
+const MAX_NODE_NAME = 220;
 const MAX_MESSAGE = 1024; // of an Event (validation of core/v1)
 
 /** Said of every start, and over soon. */
@@ -101,7 +103,7 @@ export class NodeEvents {
       apiVersion: 'v1',
       // A name of its own, as every writer of Events makes it.
       metadata: {
-        name: `${node}.${now().toString(16)}${(this.#number++).toString(16)}`,
+        name: `${node.slice(0, MAX_NODE_NAME)}.${now().toString(16)}${(this.#number++).toString(16)}`,
         namespace: 'default',
       },
       // The uid is the name: so kubelet's Events are, and `kubectl describe node` looks for that.

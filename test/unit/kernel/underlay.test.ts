@@ -148,3 +148,12 @@ t.test('chooseExternalInterface() refuses a public IP that a lease may hold', as
     /^--public-ip is "10\.5\.7\.1": expected an address that no lease may hold \(10\.5\.1\.0 to 10\.5\.255\.255\)$/,
   );
 });
+
+t.test('an address that the store wants says where it stands', async (t) => {
+  const hint = { publicIp: '198.51.100.7', publicIpFrom: 'annotation node-public-ip' };
+  t.match(
+    await chosen(t, { links: [ETH0] }, hint),
+    /^annotation node-public-ip=198.51.100.7: no interface has that address \(behind NAT, name the interface/,
+  );
+  t.equal(await chosen(t, { links: [ETH0] }, { ...hint, iface: ['eth0'] }), 'eth0 172.20.0.1');
+});

@@ -3,6 +3,8 @@
 // Whoever may write one Node may write anything into it, within what the API server checks. So nothing here throws,
 // and what is kept has a bound: a node can cost us about 1 MB if it tries, and a usual one costs some 500 bytes.
 
+import { ANNOTATIONS } from '../annotations.js';
+
 /** What is kept of a Node object; everything else of it is forgotten at once. */
 export interface KubeNode {
   /** A DNS subdomain; "" of an object without a name that a node could have, which is not to be used. */
@@ -54,7 +56,8 @@ export const NO_AGE = Number.MAX_SAFE_INTEGER;
 /** Of a value of an annotation, in characters; what flannel writes has some 100. */
 export const MAX_ANNOTATION_LENGTH = 16_384;
 
-const MAX_ANNOTATIONS = 64; // below the prefix, of one node; there are eleven names
+const MAX_OTHERS = 64; // annotations below the prefix that no host publishes, of one node
+const PUBLISHED: ReadonlySet<string> = new Set(Object.values(ANNOTATIONS));
 const MAX_POD_CIDRS = 16; // the API server lets pass two
 const MAX_NAME_LENGTH = 253; // of a DNS subdomain (RFC 1123, as Kubernetes reads it)
 const MAX_TEXT_LENGTH = 256; // of any other text
@@ -126,13 +129,16 @@ function readPodCidrs(spec: Loose): readonly string[] {
 }
 
 function readAnnotations(all: Loose, prefix: string): Readonly<Record<string, string>> {
-  const ours: [key: string, value: string][] = [];
+  const ours: [name: string, value: string][] = [];
+  let others = 0;
   for (const key in all) {
     if (!key.startsWith(prefix) || key.length > prefix.length + MAX_TEXT_LENGTH) continue;
     const value = all[key];
-    if (ours.length === MAX_ANNOTATIONS) break;
-    if (typeof value === 'string')
-      ours.push([key.slice(prefix.length), textOf(value, MAX_ANNOTATION_LENGTH)]);
+    if (typeof value !== 'string') continue;
+    const name = key.slice(prefix.length);
+    // Those that hosts publish always: they may stand behind any number of others.
+    if (!PUBLISHED.has(name) && ++others > MAX_OTHERS) continue;
+    ours.push([name, textOf(value, MAX_ANNOTATION_LENGTH)]);
   }
   return Object.fromEntries(ours); // not by assignment, which "__proto__" would not survive
 }

@@ -126,6 +126,15 @@ t.test('readNode() keeps at most 64 annotations, and any name of one', (t) => {
   t.end();
 });
 
+t.test('readNode() keeps what hosts publish, whatever stands before it', (t) => {
+  const junk = Array.from({ length: 2000 }, (_, i) => [`${PREFIX}a${i}`, '']);
+  const annotations: unknown = Object.fromEntries([...junk, [`${PREFIX}public-ip`, '172.20.0.7']]);
+  const read = readNode({ metadata: { annotations } }, PREFIX).annotations;
+  t.equal(read['public-ip'], '172.20.0.7');
+  t.ok(Object.keys(read).length <= 65);
+  t.end();
+});
+
 t.test('sameNode() looks at everything but the version, sameMetadata() at the metadata', (t) => {
   const check = (other: Partial<KubeNode>, isSame: boolean, hasSameMetadata: boolean): void => {
     for (const [a, b] of [

@@ -30,7 +30,7 @@ const PARALLEL = 2;
 /** Object files of the addon and the fake kernel, in directory `out`. */
 export async function compileAddon(out: string): Promise<string[]> {
   const addon = readdirSync(join(ROOT, 'addon'), { recursive: true, encoding: 'utf8' }).filter(
-    (name) => name.endsWith('.cc') && !name.startsWith('binding/'),
+    (name) => name.endsWith('.cc') && !/^(?:binding|cni)\//.test(name),
   );
   const sources = [
     ...addon.map((name) => join(ROOT, 'addon', name)),

@@ -26,7 +26,7 @@ class Bench {
     this.client = client;
     this.mirror = new NodeMirror({
       client,
-      prefix: PREFIX,
+      reading: { prefix: PREFIX },
       listener: {
         onSnapshot: (nodes) => nodes.forEach((node) => this.#take({ kind: 'put', node })),
         onEvents: (events) => events.forEach((event) => this.#take(event)),

@@ -69,7 +69,7 @@ export class MirrorBench extends MirrorRecorder {
     const { clock, log } = this;
     this.mirror = new NodeMirror({
       client: kube,
-      prefix: PREFIX,
+      reading: { prefix: PREFIX },
       listener: this,
       log,
       clock,
@@ -149,5 +149,5 @@ export function showHeld(node: KubeNode): string {
 
 /** The same of a node as a server has it. */
 export function showServed(object: ApiObject): string {
-  return showHeld(readNode(object, PREFIX));
+  return showHeld(readNode(object, { prefix: PREFIX }));
 }

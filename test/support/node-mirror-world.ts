@@ -34,7 +34,7 @@ export class World extends MirrorRecorder {
     this.mirror = new NodeMirror({
       ...{
         client,
-        prefix: PREFIX,
+        reading: { prefix: PREFIX },
         listener: this,
         log: this.log,
         clock: MONOTONIC_CLOCK,

@@ -84,7 +84,7 @@ export class KubeMembership implements Membership {
     const table = new NodeTable({ log, clock, graceMs, emit, own: { node, host: () => own.host } });
     const mirror = new NodeMirror({
       client,
-      prefix,
+      reading: { prefix, statusOf: this.#joined.node },
       log,
       clock,
       random,

@@ -159,7 +159,7 @@ export class KubeStore implements LeaseStore {
     this.#node = name;
     this.#events ??= new NodeEvents({ client, node: name, clock, now, log });
     return await this.#wait('node-missing', `node "${name}" is not read yet`, until, async () => {
-      const node = readNode(await client.get(`/api/v1/nodes/${name}`, until), prefix);
+      const node = readNode(await client.get(`/api/v1/nodes/${name}`, until), { prefix });
       return node.name === name ? { ok: true, value: node } : bad('the answer is another object');
     });
   }
@@ -171,7 +171,7 @@ export class KubeStore implements LeaseStore {
     const what = `node "${name}" has no podCIDR yet`;
     let known: KubeNode | undefined = first;
     return await this.#wait('pod-cidr-missing', what, until, async () => {
-      const node = known ?? readNode(await client.get(`/api/v1/nodes/${name}`, until), prefix);
+      const node = known ?? readNode(await client.get(`/api/v1/nodes/${name}`, until), { prefix });
       known = undefined;
       const found = podSubnet(node.podCidrs);
       if (!found.ok) throw new OverlayError('E_LEASE', `Cannot use node "${name}": its ${found.problem}`);

@@ -274,7 +274,7 @@ export class OwnNode {
     this.counters.writes++;
     const nowMs = clock.nowMs();
     this.#pace.written(nowMs);
-    const node = readNode(answer, prefix);
+    const node = readNode(answer, { prefix });
     if (node.name !== name)
       throw new KubeFault(0, 'broken', `patching node "${name}": the answer is another object`);
     log.debug({ node: name, patch }, 'node patched');

@@ -14,6 +14,11 @@ export function parseObject(text: string, what: string): ApiObject {
   return value;
 }
 
+/** parseObject() of bytes; what is no UTF-8 in them becomes U+FFFD. */
+export type ParseBytes = (bytes: Buffer, what: string) => ApiObject;
+
+export const parseBytes: ParseBytes = (bytes, what) => parseObject(bytes.toString(), what);
+
 /** Whether it is an object, and no array. */
 export function isObject(value: unknown): value is ApiObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);

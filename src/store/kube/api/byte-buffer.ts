@@ -47,16 +47,16 @@ export class ByteBuffer {
     return this.#bytes.toString('latin1', Math.max(0, this.#length - bytes), this.#length);
   }
 
-  /** toString() with `last` behind it; the buffer is empty then. */
-  takeWith(last: Buffer): string {
+  /** All with `last` behind it, borrowed until the next push(); the buffer is empty then. */
+  takeWith(last: Buffer): Buffer {
     if (this.#length === 0) {
       this.check(last.length);
-      return last.toString();
+      return last;
     }
     this.push(last);
-    const text = this.toString();
+    const all = this.#bytes.subarray(0, this.#length);
     this.clear();
-    return text;
+    return all;
   }
 
   /** A buffer that once held something huge gives the memory back. */

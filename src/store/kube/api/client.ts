@@ -33,7 +33,13 @@ export interface WatchListener {
   onEvent(event: WatchEvent): void;
 }
 
-export interface ListOptions {
+/** What need not be told, where it saves work. */
+export interface LeanOptions {
+  /** Objects may come without their status, but that of this name. @default undefined: all are whole */
+  readonly statusOf?: string | undefined;
+}
+
+export interface ListOptions extends LeanOptions {
   /** Asks for a PartialObjectMetadataList: items have no spec and no status. @default false */
   readonly metadataOnly?: boolean;
 }
@@ -68,7 +74,13 @@ export interface KubeClient {
    * Resolves when the server ended the stream cleanly. Rejects with KubeFault, also for an ERROR event, whose code is
    * then the status. A connection that is dead is noticed within 20 s; a server that is just silent is not.
    */
-  watch(path: string, query: Query, listener: WatchListener, signal: AbortSignal): Promise<void>;
+  watch(
+    path: string,
+    query: Query,
+    listener: WatchListener,
+    signal: AbortSignal,
+    options?: LeanOptions,
+  ): Promise<void>;
   /**
    * The host has another address, or files were replaced: requests under way and watches end with a fault ("broken"),
    * the next ones use a new connection.

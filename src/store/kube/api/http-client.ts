@@ -9,12 +9,13 @@
 import { readVersion } from '../../../core/version.js';
 import { orAbort } from '../../../core/waiting.js';
 import { acceptsConnection } from '../../reachability.js';
-import { isObject, parseObject } from './api-object.js';
+import { isObject, parseBytes, type ParseBytes, parseObject } from './api-object.js';
 import { BoundedSignal } from './bounded-signal.js';
 import { ByteBuffer } from './byte-buffer.js';
 import type {
   ApiObject,
   KubeClient,
+  LeanOptions,
   ListEnd,
   ListOptions,
   Query,
@@ -25,6 +26,7 @@ import type { Answer, Ask } from './connection.js';
 import type { Credentials, Pass } from './credentials.js';
 import { faultOfAnswer, faultOfStatus, toKubeFault, WayFault } from './faults.js';
 import { type Identity, type IdentityOptions, type IdentitySource, openIdentity } from './identity.js';
+import { leanEvent, leanItem } from './lean-object.js';
 import { LineSplitter } from './line-splitter.js';
 import { ListSplitter } from './list-splitter.js';
 import { resourceOf } from './resource.js';
@@ -120,6 +122,7 @@ export class HttpKubeClient implements KubeClient {
   ): Promise<ListEnd> {
     const ask = this.#ask('GET', withQuery(path, query));
     const accept = options.metadataOnly === true ? METADATA_TYPE : JSON_TYPE;
+    const parse = options.statusOf === undefined ? parseBytes : leanItem(options.statusOf);
     const timeoutMs = this.#timing.idleMs;
     return this.#call(
       {
@@ -127,20 +130,28 @@ export class HttpKubeClient implements KubeClient {
         ask: { ...ask, headers: { ...ask.headers, accept } },
         timeoutMs,
         isStreamed: true,
-        use: (answer, _action, bounded) => readList(answer, onItem, timeoutMs, bounded),
+        use: (answer, _action, bounded) =>
+          readList(answer, new ListSplitter(guarded(onItem), parse), timeoutMs, bounded),
       },
       signal,
     );
   }
 
-  watch(path: string, query: Query, listener: WatchListener, signal: AbortSignal): Promise<void> {
+  watch(
+    path: string,
+    query: Query,
+    listener: WatchListener,
+    signal: AbortSignal,
+    { statusOf }: LeanOptions = {},
+  ): Promise<void> {
+    const parse = statusOf === undefined ? parseBytes : leanEvent(statusOf);
     return this.#call(
       {
         verb: 'watch',
         ask: this.#ask('GET', withQuery(path, { ...query, watch: 'true' })),
         timeoutMs: this.#timing.idleMs,
         isStreamed: true,
-        use: (answer, action, bounded) => readWatch(answer, listener, action, bounded),
+        use: (answer, action, bounded) => readWatch(answer, listener, parse, action, bounded),
       },
       signal,
     );
@@ -258,11 +269,10 @@ async function readObject(answer: Answer, _action: string, signal: AbortSignal):
 
 async function readList(
   answer: Answer,
-  onItem: (item: ApiObject) => void,
+  splitter: ListSplitter,
   idleMs: number,
   signal: AbortSignal,
 ): Promise<ListEnd> {
-  const splitter = new ListSplitter(guarded(onItem));
   let bytes = 0;
   await answer.read(
     (chunk) => {
@@ -286,13 +296,14 @@ const EVENT_TYPES: ReadonlySet<unknown> = new Set<WatchEvent['type']>([
 async function readWatch(
   answer: Answer,
   listener: WatchListener,
+  parse: ParseBytes,
   action: string,
   signal: AbortSignal,
 ): Promise<void> {
   const onEvent = guarded((event: WatchEvent) => listener.onEvent(event));
   guarded(() => listener.onOpen())(undefined);
   const splitter = new LineSplitter((line) => {
-    const event = parseObject(line, 'a line of the watch');
+    const event = parse(line, 'a line of the watch');
     const { type, object } = event;
     if (!isObject(object)) throw new SyntaxError('an event of the watch has no object');
     if (type === 'ERROR') throw faultOfStatus(object, action);

@@ -10,7 +10,7 @@
 // Over HTTP/2 an API server that is killed looks like one that has finished, so only the bracket that closes the list
 // proves its end.
 
-import { isObject, parseObject, textOf } from './api-object.js';
+import { isObject, parseBytes, type ParseBytes, parseObject, textOf } from './api-object.js';
 import { ByteBuffer } from './byte-buffer.js';
 import type { ApiObject, ListEnd } from './client.js';
 
@@ -30,6 +30,7 @@ const CLOSE_BRACE = 0x7d;
 /** Each method throws SyntaxError, which quotes nothing of the answer, when it is no list. */
 export class ListSplitter {
   readonly #onItem: (item: ApiObject) => void;
+  readonly #parse: ParseBytes;
   readonly #around = new ByteBuffer(MAX_AROUND_BYTES, 'what is around the items');
   /** The item under way, up to this chunk. */
   readonly #item = new ByteBuffer(MAX_ITEM_BYTES, 'an item');
@@ -43,8 +44,10 @@ export class ListSplitter {
   #hasComma = false;
   #items = 0;
 
-  constructor(onItem: (item: ApiObject) => void) {
+  /** `parse` makes objects of the bytes of items, which are its until it returns. */
+  constructor(onItem: (item: ApiObject) => void, parse: ParseBytes = parseBytes) {
     this.#onItem = onItem;
+    this.#parse = parse;
   }
 
   /** Items told so far. */
@@ -153,9 +156,9 @@ export class ListSplitter {
   }
 
   #tellItem(last: Buffer): void {
-    const text = this.#item.takeWith(last);
+    const bytes = this.#item.takeWith(last);
     this.#items++;
-    this.#onItem(parseObject(text, `item ${this.#items}`));
+    this.#onItem(this.#parse(bytes, `item ${this.#items}`));
   }
 }
 

@@ -4,17 +4,17 @@
 // Where no server comes so far, or none knows the version, etcd itself is asked. If it is behind, too, history went
 // back.
 
-import type { KubeClient, Query } from '../api/client.js';
+import type { ApiObject, KubeClient, Query } from '../api/client.js';
 import { KubeFault } from '../api/faults.js';
 import type { HeldNodes, NodeList } from './held-nodes.js';
-import { readNode } from './kube-node.js';
+import { type NodeReading, readNode } from './kube-node.js';
 import { versionVerdict } from './mirror-retry.js';
 import { CACHED, listNodes, NEWEST, notOlderThan } from './node-list.js';
 import { compareVersions } from './resource-version.js';
 
 export interface GapListRequest {
   readonly client: KubeClient;
-  readonly prefix: string;
+  readonly reading: NodeReading;
   /** What is held; its position is the version before the gap. Not changed. */
   readonly held: HeldNodes;
   /** History is known to have gone back. */
@@ -46,8 +46,9 @@ export async function readGapList(request: GapListRequest): Promise<GapList> {
 }
 
 async function readList(request: GapListRequest, query: Query, isRewound: boolean): Promise<GapList> {
-  const { client, prefix, held, signal } = request;
+  const { client, reading, held, signal } = request;
   const list: NodeList = new Map();
-  const version = await listNodes(client, query, (item) => held.addRow(list, readNode(item, prefix)), signal);
+  const onItem = (item: ApiObject): void => held.addRow(list, readNode(item, reading));
+  const version = await listNodes(client, query, onItem, signal, { statusOf: reading.statusOf });
   return { list, version, isRewound };
 }

@@ -5,6 +5,14 @@
 
 import { ANNOTATIONS } from '../annotations.js';
 
+/** How nodes are read. */
+export interface NodeReading {
+  /** Of the annotations that count: "org.com/", "org.com/9-". */
+  readonly prefix: string;
+  /** The name of the only node whose status counts; undefined: of all. */
+  readonly statusOf?: string | undefined;
+}
+
 /** What is kept of a Node object; everything else of it is forgotten at once. */
 export interface KubeNode {
   /** A DNS subdomain; "" of an object without a name that a node could have, which is not to be used. */
@@ -19,7 +27,7 @@ export interface KubeNode {
   readonly podCidrs: readonly string[];
   /** Those below the annotation prefix; keys without it. A value too long is cut: garbage, and yet not missing. */
   readonly annotations: Readonly<Record<string, string>>;
-  /** The condition of that type. */
+  /** The condition of that type, where it was wanted. */
   readonly networkUnavailable: NodeCondition | undefined;
 }
 
@@ -66,19 +74,21 @@ const NODE_NAME = /^[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?$/;
 const NOTHING: Loose = {};
 
 /**
- * Reads a Node, or the PartialObjectMetadata of one, whose annotations below `prefix` count ("org.com/", "org.com/9-").
- * Never throws: what is missing or of another type than it should be is left out.
+ * Reads a Node, or the PartialObjectMetadata of one. Never throws: what is missing or of another type than it should be
+ * is left out.
  */
-export function readNode(object: Loose, prefix: string): KubeNode {
+export function readNode(object: Loose, { prefix, statusOf }: NodeReading): KubeNode {
   const metadata = objectAt(object, 'metadata');
+  const name = readName(metadata.name);
+  const hasStatus = statusOf === undefined || name === statusOf;
   return {
-    name: readName(metadata.name),
+    name,
     uid: textOf(metadata.uid, MAX_TEXT_LENGTH),
     resourceVersion: versionIn(metadata),
     createdMs: readTime(metadata.creationTimestamp),
     podCidrs: readPodCidrs(objectAt(object, 'spec')),
     annotations: readAnnotations(objectAt(metadata, 'annotations'), prefix),
-    networkUnavailable: readCondition(objectAt(object, 'status').conditions),
+    networkUnavailable: hasStatus ? readCondition(objectAt(object, 'status').conditions) : undefined,
   };
 }
 

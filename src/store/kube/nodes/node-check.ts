@@ -16,14 +16,14 @@ import { type Clock, nap } from '../../../core/waiting.js';
 import type { ApiObject, KubeClient } from '../api/client.js';
 import { KubeFault } from '../api/faults.js';
 import type { HeldNode, HeldNodes } from './held-nodes.js';
-import { type KubeNode, type NodeEvent, readNode, sameMetadata } from './kube-node.js';
+import { type KubeNode, type NodeEvent, type NodeReading, readNode, sameMetadata } from './kube-node.js';
 import type { MirrorCounters, RelistReason } from './mirror-counters.js';
 import { CACHED, listNodes, NODES_PATH, readNewestVersion } from './node-list.js';
 import { isLater } from './resource-version.js';
 
 export interface NodeCheckOptions {
   readonly client: KubeClient;
-  readonly prefix: string;
+  readonly reading: NodeReading;
   readonly held: HeldNodes;
   readonly counters: MirrorCounters;
   readonly log: Logger;
@@ -77,11 +77,11 @@ async function compare(options: NodeCheckOptions): Promise<RelistReason | undefi
   return reason;
 }
 
-async function readList({ client, prefix, held, signal }: NodeCheckOptions): Promise<Listed> {
+async function readList({ client, reading, held, signal }: NodeCheckOptions): Promise<Listed> {
   const names = new Set<string>();
   const suspects = new Map<string, KubeNode>();
   const onItem = (item: ApiObject): void => {
-    const node = readNode(item, prefix);
+    const node = readNode(item, reading);
     const known = held.get(node.name);
     if (known !== undefined) names.add(node.name);
     if (known?.version === node.resourceVersion && sameMetadata(known.node, node)) return;
@@ -158,10 +158,10 @@ async function repairAll(
 /** undefined: there is no such node. */
 async function readOne(
   name: string,
-  { client, prefix, signal }: NodeCheckOptions,
+  { client, reading, signal }: NodeCheckOptions,
 ): Promise<KubeNode | undefined> {
   try {
-    const node = readNode(await client.get(`${NODES_PATH}/${encodeURIComponent(name)}`, signal), prefix);
+    const node = readNode(await client.get(`${NODES_PATH}/${encodeURIComponent(name)}`, signal), reading);
     if (node.name === name) return node;
     throw new KubeFault(0, 'broken', `cannot get nodes "${name}" at ${client.server}: another object came`);
   } catch (error) {

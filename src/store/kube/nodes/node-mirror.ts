@@ -22,7 +22,7 @@ import type { KubeClient, WatchEvent } from '../api/client.js';
 import { KubeFault } from '../api/faults.js';
 import { readGapList } from './gap-list.js';
 import { HeldNodes } from './held-nodes.js';
-import { type NodeEvent, type NodeListener, readNode, readVersion } from './kube-node.js';
+import { type NodeEvent, type NodeListener, type NodeReading, readNode, readVersion } from './kube-node.js';
 import { type MirrorCounters, newMirrorCounters, type RelistReason } from './mirror-counters.js';
 import { MirrorRetry, RETRY_DELAYS, type RetryDelays, versionVerdict } from './mirror-retry.js';
 import { checkNodes } from './node-check.js';
@@ -47,8 +47,7 @@ export interface NodeMirrorTuning {
 
 export interface NodeMirrorOptions {
   readonly client: KubeClient;
-  /** Of the annotations, with what ends it: "flannel.alpha.coreos.com/". */
-  readonly prefix: string;
+  readonly reading: NodeReading;
   readonly listener: NodeListener;
   readonly log: Logger;
   readonly clock: Clock;
@@ -182,11 +181,11 @@ export class NodeMirror {
   }
 
   async #list(): Promise<void> {
-    const { client, prefix, listener, log } = this.#options;
+    const { client, reading, listener, log } = this.#options;
     const was = this.version;
     const isRewound = this.#relist === 'rewound';
     const { signal } = this.#closing;
-    const gap = await readGapList({ client, prefix, held: this.#held, isRewound, signal });
+    const gap = await readGapList({ client, reading, held: this.#held, isRewound, signal });
     if (signal.aborted) return;
     this.counters.lists++;
     this.#relist = undefined;
@@ -220,7 +219,7 @@ export class NodeMirror {
   }
 
   async #follow(): Promise<number> {
-    const { client, clock, random } = this.#options;
+    const { client, reading, clock, random } = this.#options;
     const { openMs, silenceMs } = this.#tuning;
     const [least, greatest] = WATCH_SECONDS;
     const startedAtMs = clock.nowMs();
@@ -228,7 +227,7 @@ export class NodeMirror {
     const { signal } = this.#watch;
     try {
       const end = await followWatch({
-        ...{ client, clock, openMs, silenceMs, signal, version: this.version },
+        ...{ client, reading, clock, openMs, silenceMs, signal, version: this.version },
         timeoutSeconds: Math.floor(least + (greatest - least + 1) * random()),
         onOpen: () => this.#opened(),
         onEvent: (event) => this.#take(event),
@@ -254,7 +253,7 @@ export class NodeMirror {
     this.#retry.reset();
     this.#silences = 0;
     if (type === 'BOOKMARK') this.#held.moveTo(readVersion(object));
-    else this.#tell(this.#held.applyEvent(type, readNode(object, this.#options.prefix)));
+    else this.#tell(this.#held.applyEvent(type, readNode(object, this.#options.reading)));
   }
 
   #tell(events: readonly NodeEvent[]): void {
@@ -291,10 +290,10 @@ export class NodeMirror {
   }
 
   async #check(): Promise<void> {
-    const { client, prefix, clock, log } = this.#options;
+    const { client, reading, clock, log } = this.#options;
     const { signal } = this.#closing;
     const reason = await checkNodes({
-      ...{ client, prefix, clock, log, signal, held: this.#held, counters: this.counters },
+      ...{ client, reading, clock, log, signal, held: this.#held, counters: this.counters },
       settleMs: this.#tuning.settleMs,
       onEvents: (events) => this.#tell(events),
     });

@@ -7,10 +7,12 @@
 import { type Clock, orAbort } from '../../../core/waiting.js';
 import type { KubeClient, WatchEvent } from '../api/client.js';
 import { KubeFault } from '../api/faults.js';
+import type { NodeReading } from './kube-node.js';
 import { NODES_PATH } from './node-list.js';
 
 export interface NodeWatchRequest {
   readonly client: KubeClient;
+  readonly reading: NodeReading;
   /** Events after this version are told. */
   readonly version: string;
   /** How long the server is to keep the watch. */
@@ -31,7 +33,7 @@ export interface NodeWatchRequest {
  * Rejects with KubeFault.
  */
 export async function followWatch(request: NodeWatchRequest): Promise<'ended' | 'silent' | 'stopped'> {
-  const { client, version, timeoutSeconds, signal } = request;
+  const { client, reading, version, timeoutSeconds, signal } = request;
   if (signal.aborted) return 'stopped';
   const ending = new AbortController();
   const onAbort = (): void => ending.abort(signal.reason);
@@ -53,7 +55,8 @@ export async function followWatch(request: NodeWatchRequest): Promise<'ended' | 
     },
   };
   try {
-    await orAbort(client.watch(NODES_PATH, query, listener, ending.signal), ending.signal);
+    const { statusOf } = reading;
+    await orAbort(client.watch(NODES_PATH, query, listener, ending.signal, { statusOf }), ending.signal);
     return 'ended';
   } catch (error) {
     if (signal.aborted) return 'stopped';

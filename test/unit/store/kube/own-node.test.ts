@@ -46,7 +46,7 @@ class NodeServer {
 
   /** As a watch would tell it. */
   node(): KubeNode {
-    return readNode(this.#object(), PREFIX);
+    return readNode(this.#object(), { prefix: PREFIX });
   }
 
   #object(): ApiObject {

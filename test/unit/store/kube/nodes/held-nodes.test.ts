@@ -9,7 +9,7 @@ import { ip, PREFIX, show } from '../../../../support/node-mirror-bench.js';
 function node(name: string, version: number, publicIp: string, uid = `uid-${name}`): KubeNode {
   return readNode(
     { metadata: { name, uid, resourceVersion: String(version), annotations: ip(publicIp) } },
-    PREFIX,
+    { prefix: PREFIX },
   );
 }
 

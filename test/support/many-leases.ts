@@ -3,7 +3,7 @@
 
 import { readFileSync } from 'node:fs';
 import { ETCD_PREFIX, type LabEtcd } from './etcd-hosts.js';
-import type { Lab, Task } from './lab.js';
+import { type Lab, type Task, waitFor } from './lab.js';
 
 /** A key below the prefix of the network, and its value. */
 export type Entry = readonly [key: string, value: string];
@@ -54,12 +54,50 @@ export async function putMany(lab: Lab, etcd: LabEtcd, entries: Iterable<Entry>)
 /** Node's words for a daemon that collects its garbage on SIGUSR2: what it keeps does not depend on when V8 did. */
 export const COLLECT = ['--expose-gc', '--import', 'data:text/javascript,process.on("SIGUSR2",()=>gc())'];
 
-/** Memory of a process in bytes: now, and at most so far. */
-export function memoryOf(task: Task): { readonly bytes: number; readonly peakBytes: number } {
+const STILL_BYTES = 1e6;
+const STILL_MS = 1_000;
+
+/** Of a process, in bytes. */
+export interface Memory {
+  readonly bytes: number;
+  readonly peakBytes: number;
+}
+
+/** Memory of a process: now, and at most so far. */
+export function memoryOf(task: Task): Memory {
   const status = readFileSync(`/proc/${task.child.pid}/status`, 'latin1');
   const field = (name: string): number =>
     1024 * Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)![1]);
   return { bytes: field('VmRSS'), peakBytes: field('VmHWM') };
+}
+
+/**
+ * Memory of a daemon with COLLECT once that is still, and what it keeps of it; the peak is from before the garbage was
+ * collected.
+ */
+export async function settledMemory(task: Task): Promise<Memory> {
+  await still(task);
+  const { peakBytes } = memoryOf(task);
+  task.child.kill('SIGUSR2');
+  await still(task);
+  return { bytes: memoryOf(task).bytes, peakBytes };
+}
+
+async function still(task: Task): Promise<void> {
+  let before = memoryOf(task).bytes;
+  let sinceMs = Date.now();
+  await waitFor(
+    () => {
+      const { bytes } = memoryOf(task);
+      if (Math.abs(bytes - before) > STILL_BYTES) {
+        before = bytes;
+        sinceMs = Date.now();
+      }
+      return Date.now() - sinceMs > STILL_MS;
+    },
+    'its memory to be still',
+    30_000,
+  );
 }
 
 function base64(text: string): string {

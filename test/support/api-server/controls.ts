@@ -50,9 +50,9 @@ export function controlsOf(server: ApiServer, dir: string) {
     deletePod: (namespace: string, name: string): void => server.deletePod(namespace, name),
     events: (): ApiObject[] => server.events(),
     assignPodCidrs: (clusters: readonly ClusterCidr[]): void => void server.assignPodCidrs(clusters),
-    /** Nodes `from` to `to` - 1 as kubelets report them. */
-    createManyNodes: (from: number, to: number): void => {
-      for (let i = from; i < to; i++) server.create(NODES, reportedNode(i));
+    /** Nodes `from` to `to` - 1 as kubelets report them, and flannel annotates them. */
+    createManyNodes: (from: number, to: number, mode?: 'udp' | 'vxlan'): void => {
+      for (let i = from; i < to; i++) server.create(NODES, reportedNode(i, mode));
     },
     /** The kubelet of a node reports. */
     report,

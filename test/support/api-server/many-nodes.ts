@@ -7,22 +7,25 @@ import { readRecordings } from './recordings.js';
 
 const IMAGES = 50;
 
-/** Node `index`, 0 to 65,535, with 15 KB of JSON: 10.x.y.0/24 behind 172.20.x.y, annotated as for vxlan. */
-export function reportedNode(index: number): ApiObject {
+/** Node `index`, 0 to 65,535, with 15 KB of JSON: 10.x.y.0/24 behind 172.24.x.y, annotated as flannel's for `mode`. */
+export function reportedNode(index: number, mode: 'udp' | 'vxlan' = 'vxlan'): ApiObject {
   const [high, low] = [index >> 8, index & 255];
   const name = `w${String(index).padStart(5, '0')}`;
   const model = readModel();
   const metadata = objectAt(model, 'metadata');
   const mac = [high, low].map((byte) => byte.toString(16).padStart(2, '0')).join(':');
+  const vtep = { VNI: 1, VtepMAC: `02:00:00:${mac}:01` };
+  const isVxlan = mode === 'vxlan';
   const podCIDR = `10.${high}.${low}.0/24`;
   const annotations = {
     ...objectAt(metadata, 'annotations'),
-    'flannel.alpha.coreos.com/backend-data': JSON.stringify({ VNI: 1, VtepMAC: `02:00:00:${mac}:01` }),
-    'flannel.alpha.coreos.com/public-ip': `172.20.${high}.${low}`,
+    'flannel.alpha.coreos.com/backend-data': JSON.stringify(isVxlan ? vtep : null),
+    'flannel.alpha.coreos.com/backend-type': isVxlan ? mode : '',
+    'flannel.alpha.coreos.com/public-ip': `172.24.${high}.${low}`,
   };
   const labels = { ...objectAt(metadata, 'labels'), 'kubernetes.io/hostname': name };
   const addresses = [
-    { type: 'InternalIP', address: `172.20.${high}.${low}` },
+    { type: 'InternalIP', address: `172.24.${high}.${low}` },
     { type: 'Hostname', address: name },
   ];
   return {

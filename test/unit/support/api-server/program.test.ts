@@ -46,7 +46,7 @@ t.test('a process with credentials and commands', async (t) => {
   await api.do('storm', 0, 0);
   t.match(await api.do('node', 'w00002'), {
     spec: { podCIDR: '10.0.2.0/24' },
-    metadata: { annotations: { 'flannel.alpha.coreos.com/public-ip': '172.20.0.2' } },
+    metadata: { annotations: { 'flannel.alpha.coreos.com/public-ip': '172.24.0.2' } },
   });
   await t.rejects(api.do('deleteNode', 'no-such'), { message: /^deleteNode: no Node "no-such"/ });
 });

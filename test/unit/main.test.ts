@@ -118,11 +118,13 @@ void t.test('no spelling of an endpoint puts its password into the log', async (
     'root%3Acanary%40h:2379',
     'ETCD://u:canary@h',
   ];
-  const shared = ['--v=10', '--control-socket=off', `--subnet-file=${dir}/subnet.env`];
+  let runs = 0;
+  // They run side by side, and two daemons have no subnet file in common.
+  const shared = () => ['--v=10', '--control-socket=off', `--subnet-file=${dir}/subnet-${++runs}.env`];
   const outcomes = await Promise.all([
-    ...spellings.map((text) => run(shared, { FLANNELD_ETCD_ENDPOINTS: text })),
-    run([...shared, `--etcd-endpoints=${spellings[3]}`, '--log-format=json']),
-    run([...shared, '--store=static', `--static-file=${file}`]),
+    ...spellings.map((text) => run(shared(), { FLANNELD_ETCD_ENDPOINTS: text })),
+    run([...shared(), `--etcd-endpoints=${spellings[3]}`, '--log-format=json']),
+    run([...shared(), '--store=static', `--static-file=${file}`]),
   ]);
   for (const { status, stdout, stderr } of outcomes) {
     t.ok(status === 2 || status === 1, `exit code ${status}`);

@@ -26,6 +26,15 @@ export default tseslint.config(
   },
   {
     files: ['test/**/*.ts', 'bench/**/*.test.ts'],
-    rules: { '@typescript-eslint/no-floating-promises': 'off' },
+    rules: {
+      '@typescript-eslint/no-floating-promises': 'off',
+      'no-restricted-syntax': [
+        'error',
+        {
+          selector: "CallExpression[callee.property.name='testdir']",
+          message: 'folderOf(t) of test/support/folder.ts goes after what a test tears down, not before.',
+        },
+      ],
+    },
   },
 );

@@ -9,6 +9,7 @@ import { FORMERS, formerFlannel, putKustomization, yamlOf } from '../support/for
 import { KubeCluster, kubeUnavailable } from '../support/kube-cluster.js';
 import { parseObjects } from '../support/kube-objects.js';
 import { needsTool, runTool } from '../support/kube-tools.js';
+import { folderOf } from '../support/folder.js';
 
 const KUBERNETES = new URL('../../docs/install/kubernetes/', import.meta.url).pathname;
 const MANIFEST = join(KUBERNETES, 'kube-twill.yml');
@@ -98,7 +99,7 @@ t.test('a real API server takes the manifests, and finds nothing to change in th
 
 t.test('twill takes the place of kube-flannel, and kube-flannel that of twill', { skip }, async (t) => {
   const operator = await openCluster(t);
-  const folder = t.testdir();
+  const folder = folderOf(t);
   putKustomization(folder, formerFlannel(own, FORMERS['v0.28.9']), ['twill', 'tun']);
   const flannel = join(folder, 'kube-flannel.yml');
   operator.kubectl('apply', '-f', flannel);
@@ -139,7 +140,7 @@ t.test('twill takes the place of kube-flannel, and kube-flannel that of twill', 
 
 t.test('twill is applied over a kube-flannel that was created, not applied', { skip }, async (t) => {
   const operator = await openCluster(t);
-  const file = join(t.testdir(), 'kube-flannel.yml');
+  const file = join(folderOf(t), 'kube-flannel.yml');
   writeFileSync(file, yamlOf(formerFlannel(own, FORMERS['v0.20.2'])));
   operator.kubectl('create', '-f', file);
   operator.kubectl('apply', '-f', MANIFEST);
@@ -160,7 +161,7 @@ t.test('helm installs the chart, and upgrades a release of flannel’s to it and
     '"matchLabels":{"app":"flannel","k8s-app":"flannel"}',
     '"matchLabels":{"app":"flannel"}',
   );
-  const chart = join(t.testdir(), 'kube-flannel');
+  const chart = join(folderOf(t), 'kube-flannel');
   mkdirSync(join(chart, 'templates'), { recursive: true });
   writeFileSync(join(chart, 'Chart.yaml'), 'apiVersion: v2\nname: flannel\nversion: 0.28.9\n');
   writeFileSync(join(chart, 'templates/all.yaml'), former);

@@ -15,6 +15,7 @@ import { type Account, type Json, KubeCluster, kubeUnavailable, NAMESPACE } from
 import { Listening } from '../support/kube-store-bench.js';
 import { waitFor } from '../support/lab.js';
 import { hostOf, type HostWords } from '../support/leases.js';
+import { folderOf } from '../support/folder.js';
 
 const skip = kubeUnavailable();
 const PREFIX = 'flannel.alpha.coreos.com/';
@@ -45,7 +46,7 @@ t.test('the store and a real API server', { skip, timeout: 230_000 }, async (t) 
   const flannel = await cluster.createAccount('flannel');
 
   async function open(t: Test, env: Record<string, string>, account: Account = flannel): Promise<KubeStore> {
-    const dir = t.testdir();
+    const dir = folderOf(t);
     const config = join(dir, 'net-conf.json');
     writeFileSync(config, '{"Network":"10.244.0.0/16","Backend":{"Type":"udp"}}');
     const words = [

@@ -7,6 +7,7 @@ import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { PROJECT_ROOT } from './lab.js';
+import { folderOf } from './folder.js';
 
 export const CNI_PLUGIN = process.env['TWILL_CNI'] ?? join(PROJECT_ROOT, 'build/Release/twill-cni');
 
@@ -40,7 +41,7 @@ export interface CniSandbox {
 
 /** A folder with a delegate, a subnet.env and a place for what is kept; it goes with the test. */
 export function cniSandbox(t: Test): CniSandbox {
-  const dir = t.testdir({ bin: {}, data: {} });
+  const dir = folderOf(t, { bin: {}, data: {} });
   writeFileSync(join(dir, 'bin/bridge'), DELEGATE);
   chmodSync(join(dir, 'bin/bridge'), 0o755);
   writeFileSync(join(dir, 'bin/version'), '{"supportedVersions":["1.0.0","1.1.0"]}');

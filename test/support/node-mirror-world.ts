@@ -11,6 +11,7 @@ import { ApiServer, type ApiServerOptions } from './api-server.js';
 import { NODES } from './api-server/resources.js';
 import { MirrorRecorder, PREFIX, showServed } from './node-mirror-bench.js';
 import { until } from './store-fixture.js';
+import { folderOf } from './folder.js';
 
 /** Fast enough for a test, and slow enough for a machine that is busy. */
 const TUNING: Partial<NodeMirrorTuning> = {
@@ -83,7 +84,7 @@ export interface WorldOptions {
 export async function openWorld(t: Test, options: WorldOptions = {}): Promise<World> {
   const server = await ApiServer.open(options.server);
   const isTls = server.url.startsWith('https');
-  const folder = t.testdir({
+  const folder = folderOf(t, {
     'ca.crt': isTls ? server.authority.cert : '',
     token: server.tokens.flannel,
     kubeconfig: JSON.stringify({

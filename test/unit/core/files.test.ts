@@ -14,9 +14,10 @@ import {
 import { join } from 'node:path';
 import t from 'tap';
 import { fileSignature, realFolder, replaceFile } from '../../../src/core/files.js';
+import { folderOf } from '../../support/folder.js';
 
 t.test('realFolder() knows a folder through links, there or not', (t) => {
-  const root = realpathSync(t.testdir());
+  const root = realpathSync(folderOf(t));
   mkdirSync(join(root, 'run'));
   symlinkSync('run', join(root, 'var-run'));
   t.equal(realFolder(join(root, 'var-run')), join(root, 'run'));
@@ -33,7 +34,7 @@ const replace = (path: string, mode: number, text: string): Promise<void> =>
 t.test(
   'replaceFile() makes and replaces, with the mode whatever the umask, and leaves nothing beside',
   async (t) => {
-    const folder = t.testdir();
+    const folder = folderOf(t);
     const path = join(folder, 'file');
     const umask = process.umask(0o077);
     t.teardown(() => process.umask(umask));
@@ -47,7 +48,7 @@ t.test(
 );
 
 t.test('replaceFile() replaces a link, and does not write through it', async (t) => {
-  const folder = t.testdir({ precious: 'p' });
+  const folder = folderOf(t, { precious: 'p' });
   const path = join(folder, 'file');
   symlinkSync('precious', path);
   symlinkSync('precious', join(folder, `.file.${process.pid}`));
@@ -57,14 +58,14 @@ t.test('replaceFile() replaces a link, and does not write through it', async (t)
 });
 
 t.test('replaceFile() that fails leaves what was there, and nothing beside', async (t) => {
-  const folder = t.testdir({ file: { inside: '' } });
+  const folder = folderOf(t, { file: { inside: '' } });
   await t.rejects(replace(join(folder, 'file'), 0o600, 'new'), { code: /^E(ISDIR|EXIST|NOTEMPTY)$/ });
   t.strictSame(readdirSync(folder), ['file']);
   await t.rejects(replace(join(folder, 'none/file'), 0o600, 'new'), { code: 'ENOENT' });
 });
 
 t.test('replaceFile() leaves the file as it is when its text cannot be made', async (t) => {
-  const folder = t.testdir({ file: 'old', '.file.4711': 'left', '.file.x': 'not ours' });
+  const folder = folderOf(t, { file: 'old', '.file.4711': 'left', '.file.x': 'not ours' });
   const writing = replaceFile(join(folder, 'file'), 0o600, async (file) => {
     await file.write('half');
     throw new Error('no more');
@@ -75,7 +76,7 @@ t.test('replaceFile() leaves the file as it is when its text cannot be made', as
 });
 
 t.test('fileSignature() changes when a file is replaced, rewritten or gone', (t) => {
-  const dir = t.testdir({ first: '1', second: '22' });
+  const dir = folderOf(t, { first: '1', second: '22' });
   const link = join(dir, 'link');
   const seen = [fileSignature(link)];
   const step = (change: () => void): void => {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { openLogger } from '../../../src/core/log.js';
+import { folderOf } from '../../support/folder.js';
 
 function linesOf(format: 'json' | 'text', use: (log: ReturnType<typeof openLogger>) => void): string {
   let text = '';
@@ -47,7 +48,7 @@ t.test('a reader of the log that hangs, or is gone, stops nobody', (t) => {
     for (let i = 0; i < 5_000; i++) log.info('x'.repeat(100));
     writeSync(1, 'done\\n');`;
   const node = [process.execPath, '--import', 'tsx', '--input-type=module', '-e', script];
-  const end = join(t.testdir(), 'end');
+  const end = join(folderOf(t), 'end');
   execFileSync('mkfifo', [end]);
   // The first reader reads nothing until the writer has come to its end.
   for (const reader of [`cat ${end} >/dev/null`, 'true']) {

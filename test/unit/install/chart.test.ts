@@ -14,6 +14,7 @@ import {
 } from '../../support/daemon-set.js';
 import { type KubeObject, parseObjects, schemaViolations } from '../../support/kube-objects.js';
 import { needsTool, runTool } from '../../support/kube-tools.js';
+import { folderOf } from '../../support/folder.js';
 
 const ROOT = new URL('../../..', import.meta.url).pathname;
 const KUBERNETES = join(ROOT, 'docs/install/kubernetes');
@@ -166,7 +167,7 @@ t.test(
   'values of another image for the plugin, and a tag in a file that looks like a number',
   { skip },
   (t) => {
-    const file = join(t.testdir(), 'values.yml');
+    const file = join(folderOf(t), 'values.yml');
     writeFileSync(
       file,
       `flannel: { image: { tag: '2' }, flannel_cni: { image: { repository: a/b, tag: '1.10' } } }\n`,

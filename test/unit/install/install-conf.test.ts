@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { folderOf } from '../../support/folder.js';
 
 const PROGRAM = new URL('../../../docs/install/kubernetes/install-conf.sh', import.meta.url).pathname;
 
@@ -37,7 +38,7 @@ function mounted(
 
 t.test('install-conf copies, with the mode of the source whatever the umask is', (t) => {
   for (const mode of [0o644, 0o600, 0o664]) {
-    const { source, netD, target } = mounted(t.testdir());
+    const { source, netD, target } = mounted(folderOf(t));
     chmodSync(source, mode);
     t.match(installConf([source, target], 0o077), { status: 0, stderr: '' });
     t.equal(readFileSync(target, 'utf8'), '{"name":"cbr0"}\n');
@@ -48,7 +49,7 @@ t.test('install-conf copies, with the mode of the source whatever the umask is',
 });
 
 t.test('install-conf replaces in one step, and leaves alone what is equal', (t) => {
-  const { source, target } = mounted(t.testdir());
+  const { source, target } = mounted(folderOf(t));
   writeFileSync(target, 'a longer text than the new one has\n');
   const before = statSync(target).ino;
   t.match(installConf([source, target]), { status: 0, stderr: '' });
@@ -64,7 +65,7 @@ t.test('install-conf replaces in one step, and leaves alone what is equal', (t) 
 });
 
 t.test('install-conf says what is wrong, and leaves what is there', (t) => {
-  const { source, netD, target } = mounted(t.testdir());
+  const { source, netD, target } = mounted(folderOf(t));
   writeFileSync(target, 'former\n');
   const empty = join(netD, '..', 'empty');
   writeFileSync(empty, '');
@@ -88,7 +89,7 @@ t.test('install-conf says what is wrong, and leaves what is there', (t) => {
 });
 
 t.test('install-conf leaves nothing behind when the copy fails', (t) => {
-  const { source, netD, target } = mounted(t.testdir(), 'x'.repeat(64 * 1024));
+  const { source, netD, target } = mounted(folderOf(t), 'x'.repeat(64 * 1024));
   // RLIMIT_FSIZE, in blocks of 512 bytes: the copy breaks off in the middle.
   const line = 'ulimit -f 8; trap "" XFSZ; exec "$@"';
   const { status, stderr } = spawnSync('sh', ['-c', line, 'sh', PROGRAM, source, target], {

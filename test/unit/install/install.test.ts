@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import t from 'tap';
 import { INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../../../src/native/counters.js';
+import { folderOf } from '../../support/folder.js';
 
 const ROOT = new URL('../../..', import.meta.url).pathname;
 const INSTALL = join(ROOT, 'docs/install');
@@ -138,7 +139,7 @@ t.test('the unit waits and tries for as long as it is right to', (t) => {
 });
 
 t.test('systemd-analyze takes the unit', { skip: needs('systemd-analyze') }, (t) => {
-  const folder = t.testdir();
+  const folder = folderOf(t);
   const unit = readFileSync(join(INSTALL, 'twilld.service'), 'utf8');
   writeFileSync(join(folder, 'twilld.service'), unit.replace('/usr/bin/twilld', '/bin/true'));
   const { status, stderr } = spawnSync('systemd-analyze', ['verify', join(folder, 'twilld.service')], {

@@ -7,6 +7,7 @@ import { checkDaemonSet, daemonOf, type DaemonSet, theOne } from '../../support/
 import { FORMERS, formerFlannel, putKustomization } from '../../support/former-flannel.js';
 import { type KubeObject, parseObjects, schemaViolations } from '../../support/kube-objects.js';
 import { needsTool, runTool } from '../../support/kube-tools.js';
+import { folderOf } from '../../support/folder.js';
 
 const ROOT = new URL('../../..', import.meta.url).pathname;
 const KUBERNETES = join(ROOT, 'docs/install/kubernetes');
@@ -22,7 +23,7 @@ function build(folder: string, former: readonly KubeObject[], components: readon
 
 for (const [version, was] of Object.entries(FORMERS)) {
   t.test(`twill takes the place of flannel ${version}`, { skip }, (t) => {
-    const objects = build(t.testdir(), formerFlannel(own, was), ['twill']);
+    const objects = build(folderOf(t), formerFlannel(own, was), ['twill']);
     t.strictSame(schemaViolations(objects), []);
     checkDaemonSet(t, objects);
     const set = theOne<DaemonSet>(objects, 'DaemonSet');
@@ -52,7 +53,7 @@ for (const [version, was] of Object.entries(FORMERS)) {
 }
 
 t.test('the component tun mounts what the udp backend opens', { skip }, (t) => {
-  const objects = build(t.testdir(), formerFlannel(own, FORMERS['v0.28.9']), ['twill', 'tun']);
+  const objects = build(folderOf(t), formerFlannel(own, FORMERS['v0.28.9']), ['twill', 'tun']);
   t.strictSame(schemaViolations(objects), []);
   checkDaemonSet(t, objects);
   const set = theOne<DaemonSet>(objects, 'DaemonSet');

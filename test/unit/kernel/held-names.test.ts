@@ -5,6 +5,7 @@ import t from 'tap';
 import { askHolder } from '../../../src/kernel/host-lock.js';
 import { abandonedNetwork, HeldNames } from '../../../src/kernel/held-names.js';
 import { parsePrefix } from '../../../src/net/prefix.js';
+import { folderOf } from '../../support/folder.js';
 
 const second = 16 + (process.pid % 200);
 const NETWORK = parsePrefix(`10.${second}.0.0/17`)!;
@@ -18,7 +19,7 @@ function names(owner: string): HeldNames {
 }
 
 t.test('HeldNames excludes the other daemons until close()', async (t) => {
-  const path = join(t.testdir(), 'subnet.env');
+  const path = join(folderOf(t), 'subnet.env');
   const first = names('pid 1');
   const other = names('pid 2');
   await first.holdSubnetFile(path);

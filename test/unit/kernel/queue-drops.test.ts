@@ -1,9 +1,10 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import t from 'tap';
 import { QueueDrops } from '../../../src/kernel/queue-drops.js';
+import { folderOf } from '../../support/folder.js';
 
 t.test('QueueDrops counts over every device of the name, and not what was before', (t) => {
-  const sysfs = t.testdir();
+  const sysfs = folderOf(t);
   const device = (index: number, dropped: number): void => {
     mkdirSync(`${sysfs}/flannel0/statistics`, { recursive: true });
     writeFileSync(`${sysfs}/flannel0/ifindex`, `${index}\n`);
@@ -26,7 +27,7 @@ t.test('QueueDrops counts over every device of the name, and not what was before
 });
 
 t.test('QueueDrops counts all of a device that is made after start()', (t) => {
-  const sysfs = t.testdir({});
+  const sysfs = folderOf(t, {});
   const drops = new QueueDrops('flannel0', sysfs);
   drops.start();
   t.equal(drops.total(), 0);

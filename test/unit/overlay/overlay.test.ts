@@ -20,6 +20,7 @@ import type { CachedTable, SavedStart } from '../../../src/store/store.js';
 import { FakeHost, type Step, STEPS } from '../../support/fake-host.js';
 import { hostOf, leaseOf } from '../../support/leases.js';
 import { MemoryNetwork } from '../../support/memory-store.js';
+import { folderOf } from '../../support/folder.js';
 
 // Names of networks are held on the machine that runs the tests: each process has others.
 const BASE = `10.${process.pid % 256}.${((process.pid >> 8) % 8) * 32}`;
@@ -57,7 +58,7 @@ function setUp(
   const stop = new AbortController();
   const lines: string[] = [];
   const phases: string[] = [];
-  const file = join(t.testdir(), 'subnet.env');
+  const file = join(folderOf(t), 'subnet.env');
   const write = (line: string): void => void lines.push((JSON.parse(line) as { msg: string }).msg);
   const options: OverlayOptions = {
     ...groups(),

@@ -6,6 +6,7 @@ import { parsePrefix } from '../../../src/net/prefix.js';
 import { formatSubnetFile } from '../../../src/overlay/subnet-file.js';
 import { SubnetFileKeeper } from '../../../src/overlay/subnet-file-keeper.js';
 import { textsOf } from '../../support/conditions.js';
+import { folderOf } from '../../support/folder.js';
 
 const CONTENT = {
   network: parsePrefix('10.5.0.0/16')!,
@@ -15,7 +16,7 @@ const CONTENT = {
 };
 
 t.test('SubnetFileKeeper', async (t) => {
-  const folder = join(t.testdir(), 'run');
+  const folder = join(folderOf(t), 'run');
   const path = join(folder, 'subnet.env');
   const keeper = new SubnetFileKeeper(path, pino({ level: 'silent' }));
   t.teardown(() => keeper.close());

@@ -17,6 +17,7 @@ import {
   readSubnetFile,
   writeSubnetFile,
 } from '../../../src/overlay/subnet-file.js';
+import { folderOf } from '../../support/folder.js';
 
 const CONTENT = {
   network: parsePrefix('10.5.0.0/16')!,
@@ -32,7 +33,7 @@ t.test('the text is flannel’s, byte for byte', (t) => {
 });
 
 t.test('writeSubnetFile() replaces in one step, with mode 0644 whatever the umask', async (t) => {
-  const path = join(t.testdir(), 'made/on/the/way/subnet.env');
+  const path = join(folderOf(t), 'made/on/the/way/subnet.env');
   const before = process.umask(0o077);
   t.teardown(() => process.umask(before));
   await writeSubnetFile(path, CONTENT);
@@ -57,13 +58,13 @@ t.test('writeSubnetFile() replaces in one step, with mode 0644 whatever the umas
 t.test('writeSubnetFile() removes what processes that were killed have left, and nothing else', async (t) => {
   const others = ['.subnet.env.bak', '.subnet.env.1x', '.other.env.7', 'subnet.env.7'];
   const left = ['.subnet.env.7', '.subnet.env.4711', `.subnet.env.${process.pid}`];
-  const dir = t.testdir(Object.fromEntries([...others, ...left].map((name) => [name, 'FLANNEL_NET'])));
+  const dir = folderOf(t, Object.fromEntries([...others, ...left].map((name) => [name, 'FLANNEL_NET'])));
   await writeSubnetFile(join(dir, 'subnet.env'), CONTENT);
   t.same(readdirSync(dir).sort(), [...others, 'subnet.env'].sort());
 });
 
 t.test('writeSubnetFile() goes through no link and over no directory', async (t) => {
-  const dir = t.testdir({ target: 'precious' });
+  const dir = folderOf(t, { target: 'precious' });
   symlinkSync(join(dir, 'target'), join(dir, 'subnet.env'));
   await t.rejects(writeSubnetFile(join(dir, 'subnet.env'), CONTENT), {
     code: 'E_FILE',
@@ -79,7 +80,7 @@ t.test('writeSubnetFile() goes through no link and over no directory', async (t)
 });
 
 t.test('readSubnetFile() takes what it can use, and names what it cannot', async (t) => {
-  const dir = t.testdir();
+  const dir = folderOf(t);
   const missing = await readSubnetFile(join(dir, 'none'));
   t.same(missing, { network: undefined, subnet: undefined, ipMasq: undefined, warnings: [] });
   const read = parseSubnetFile(formatSubnetFile(CONTENT), 'f');

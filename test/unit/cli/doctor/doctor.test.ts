@@ -12,6 +12,7 @@ import { holderOf, isProgram, isTwilld, udpSockets } from '../../../../src/cli/p
 import { parseEnvironmentFile, readSettings } from '../../../../src/cli/settings.js';
 import { parseFlags } from '../../../../src/config/flag-parser.js';
 import { STATUS_VERSION } from '../../../../src/ops/status.js';
+import { folderOf } from '../../../support/folder.js';
 
 async function etcdFindings(endpoints: string): Promise<string[]> {
   const parsed = parseFlags([`--etcd-endpoints=${endpoints}`], {});
@@ -138,7 +139,7 @@ t.test('settings: behind "--", then this shell, then the service', (t) => {
     FLANNELD_ETCD_PREFIX: '/a',
     FLANNELD_IFACE: 'eth7',
   });
-  const path = join(t.testdir(), 'twilld');
+  const path = join(folderOf(t), 'twilld');
   writeFileSync(path, text);
   const { flags, fault } = readSettings(['--etcd-prefix=/c'], { FLANNELD_ETCD_PREFIX: '/b' }, path);
   t.match(flags, { etcd: { endpoints: 'http://192.0.2.1:2379', prefix: '/c' } });

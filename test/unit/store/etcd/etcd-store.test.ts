@@ -11,6 +11,7 @@ import { FakeClock } from '../../../support/fake-clock.js';
 import { FakeEtcd } from '../../../support/fake-etcd.js';
 import { hostOf } from '../../../support/leases.js';
 import { leaseValue, NETWORK, PREFIX, Recorder } from '../../../support/store-fixture.js';
+import { folderOf } from '../../../support/folder.js';
 
 const CONFIG = `${PREFIX}/config`;
 const key = (n: number): string => `${PREFIX}/subnets/10.5.${n}.0-24`;
@@ -346,7 +347,7 @@ t.test(
 );
 
 t.test('EtcdStore saves what is known, and nothing before the first list of the next run', async (t) => {
-  const tablePath = join(t.testdir(), 'subnet.env.leases');
+  const tablePath = join(folderOf(t), 'subnet.env.leases');
   const first = open(SHORT_S, tablePath);
   first.etcd.put(key(2), leaseValue('172.20.0.2'));
   t.equal(first.store.savedStart?.table(), undefined);

@@ -11,6 +11,7 @@ import { FakeClock, settle } from '../../../support/fake-clock.js';
 import { FakeKube } from '../../../support/fake-kube-client.js';
 import { Listening, NET_CONF } from '../../../support/kube-store-bench.js';
 import { hostOf } from '../../../support/leases.js';
+import { folderOf } from '../../../support/folder.js';
 
 const PREFIX = 'flannel.alpha.coreos.com/';
 const signal = new AbortController().signal;
@@ -26,7 +27,7 @@ class WritableKube extends FakeKube {
 
 async function openIn(t: Test, kube: FakeKube) {
   const clock = new FakeClock();
-  const netConfigPath = join(t.testdir(), 'net-conf.json');
+  const netConfigPath = join(folderOf(t), 'net-conf.json');
   writeFileSync(netConfigPath, NET_CONF);
   const store = new KubeStore({
     client: kube,

@@ -10,6 +10,7 @@ import { udpAnnotations } from '../../../support/kube-nodes.js';
 import { Listening, openStoreBench, type StoreBench } from '../../../support/kube-store-bench.js';
 import { waitFor } from '../../../support/lab.js';
 import { hostOf } from '../../../support/leases.js';
+import { folderOf } from '../../../support/folder.js';
 
 const PREFIX = 'flannel.alpha.coreos.com/';
 const PUBLICATION: Publication = { host: hostOf({ publicIp: '172.30.0.11' }), previousSubnet: undefined };
@@ -32,7 +33,7 @@ async function openIn(
   t: Test,
   api: ApiServer,
   settings: Parameters<typeof openStoreBench>[2] = {},
-  dir = t.testdir(),
+  dir = folderOf(t),
 ): Promise<StoreBench> {
   const bench = await openStoreBench(api, dir, settings);
   t.teardown(() => bench.store.close());

@@ -7,11 +7,12 @@ import { formatPrefix } from '../../../../src/net/prefix.js';
 import { NetConfigWatch, readNetConfig } from '../../../../src/store/kube/net-config-file.js';
 import { textsOf } from '../../../support/conditions.js';
 import { waitFor } from '../../../support/lab.js';
+import { folderOf } from '../../../support/folder.js';
 
 const FLANNEL = '{"Network":"10.244.0.0/16","EnableNFTables":false,"Backend":{"Type":"vxlan"}}';
 
 t.test('readNetConfig() reads what kube-flannel’s users have', async (t) => {
-  const path = join(t.testdir({ 'net-conf.json': FLANNEL }), 'net-conf.json');
+  const path = join(folderOf(t, { 'net-conf.json': FLANNEL }), 'net-conf.json');
   const { config, text } = await readNetConfig(path);
   t.equal(text, FLANNEL);
   t.equal(formatPrefix(config.network), '10.244.0.0/16');
@@ -25,14 +26,14 @@ t.test('readNetConfig() reads no more than a config can have', async (t) => {
 
 t.test('limits of subnets do not hold where the cluster gives them', async (t) => {
   const text = '{"Network":"10.0.0.0/8","SubnetLen":99,"SubnetMin":"1.2.3.4","SubnetMax":"x"}';
-  const path = join(t.testdir({ 'net-conf.json': text }), 'net-conf.json');
+  const path = join(folderOf(t, { 'net-conf.json': text }), 'net-conf.json');
   const { config } = await readNetConfig(path);
   const { first, last } = leasableRange(config);
   t.ok(first > last, 'no host’s address is out of the question');
 });
 
 t.test('readNetConfig() names file and fault', async (t) => {
-  const dir = t.testdir({
+  const dir = folderOf(t, {
     bad: '{"Network":',
     none: '{}',
     v6: '{"Network":"10.0.0.0/8","EnableIPv6":true}',
@@ -55,7 +56,7 @@ t.test('readNetConfig() names file and fault', async (t) => {
 });
 
 t.test('NetConfigWatch follows a mounted ConfigMap, and keeps the last good one', async (t) => {
-  const dir = t.testdir({
+  const dir = folderOf(t, {
     one: { 'net-conf.json': FLANNEL },
     two: { 'net-conf.json': FLANNEL.replace('vxlan', 'udp') },
   });

@@ -13,6 +13,7 @@ import { udpAnnotations } from '../../../support/kube-nodes.js';
 import { Listening, openStoreBench, type StoreBench } from '../../../support/kube-store-bench.js';
 import { waitFor } from '../../../support/lab.js';
 import { hostOf } from '../../../support/leases.js';
+import { folderOf } from '../../../support/folder.js';
 
 t.setTimeout(90_000);
 const PREFIX = 'flannel.alpha.coreos.com/';
@@ -50,7 +51,7 @@ class Host extends Listening {
   }
 
   static async open(t: Test, api: ApiServer, name: string, publicIp: string): Promise<Host> {
-    const dir = t.testdir();
+    const dir = folderOf(t);
     const bench = await openStoreBench(api, dir, { env: { NODE_NAME: name } });
     t.teardown(() => bench.store.close());
     const network = await bench.store.readConfig(signal);

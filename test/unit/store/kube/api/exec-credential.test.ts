@@ -4,13 +4,14 @@ import t, { type Test } from 'tap';
 import { ExecCredentials } from '../../../../../src/store/kube/api/credentials.js';
 import { type ExecRun, runExecPlugin } from '../../../../../src/store/kube/api/exec-credential.js';
 import { until } from '../../../../support/store-fixture.js';
+import { folderOf } from '../../../../support/folder.js';
 
 const V1 = 'client.authentication.k8s.io/v1';
 const never = new AbortController().signal;
 
 /** A run of a plugin that is this shell script; it finds its folder in $0. */
 function runOf(t: Test, script: string, more: Partial<ExecRun['spec']> = {}): ExecRun & { dir: string } {
-  const dir = t.testdir({ plugin: `#!/bin/sh\n${script}\n` });
+  const dir = folderOf(t, { plugin: `#!/bin/sh\n${script}\n` });
   const command = join(dir, 'plugin');
   chmodSync(command, 0o755);
   const spec = {

@@ -9,6 +9,7 @@ import { HttpKubeClient } from '../../../../../src/store/kube/api/http-client.js
 import { TIMING, type Timing } from '../../../../../src/store/kube/api/timing.js';
 import { ApiServer, type ApiServerOptions } from '../../../../support/api-server.js';
 import { until } from '../../../../support/store-fixture.js';
+import { folderOf } from '../../../../support/folder.js';
 
 const never = new AbortController().signal;
 
@@ -28,7 +29,7 @@ interface BenchOptions {
 async function startBench(t: Test, options: BenchOptions = {}): Promise<Bench> {
   const server = await ApiServer.open(options.server);
   const isTls = server.url.startsWith('https');
-  const dir = t.testdir({
+  const dir = folderOf(t, {
     'ca.crt': isTls ? server.authority.cert : '',
     token: `${server.tokens.admin}\n`,
     kubeconfig: JSON.stringify({

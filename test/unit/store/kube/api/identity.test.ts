@@ -8,6 +8,7 @@ import type { IdentityOptions } from '../../../../../src/store/kube/api/identity
 import { TIMING } from '../../../../../src/store/kube/api/timing.js';
 import type { Environment } from '../../../../../src/store/kube/api/web-proxy.js';
 import { ApiServer, type ApiServerOptions } from '../../../../support/api-server.js';
+import { folderOf } from '../../../../support/folder.js';
 
 const never = new AbortController().signal;
 
@@ -67,7 +68,7 @@ function writeConfig(
 for (const address of ['127.0.0.1', '::1']) {
   t.test(`in a pod the service account is used, with the API server at ${address}`, async (t) => {
     const server = await startServer(t, { address });
-    const folder = t.testdir({ 'ca.crt': server.authority.cert, token: server.tokens.flannel });
+    const folder = folderOf(t, { 'ca.crt': server.authority.cert, token: server.tokens.flannel });
     const pod = { KUBERNETES_SERVICE_HOST: address, KUBERNETES_SERVICE_PORT: `${server.port}` };
     const client = await open(t, { serviceAccountFolder: folder }, pod);
     t.equal(client.server, server.url);
@@ -100,7 +101,7 @@ t.test('files that are missing or malformed are told at the start', async (t) =>
   const server = await startServer(t);
   const client = server.authority.issue({ commonName: 'x' });
   const other = server.authority.issue({ commonName: 'y' });
-  const dir = t.testdir({
+  const dir = folderOf(t, {
     'ca.crt': server.authority.cert,
     'x.crt': client.cert,
     'x.key': client.key,
@@ -161,7 +162,7 @@ t.test(
   '--kube-api-url alone: nobody, and the CAs of the system; with a kubeconfig another server',
   async (t) => {
     const server = await startServer(t);
-    const dir = t.testdir({ 'ca.crt': server.authority.cert });
+    const dir = folderOf(t, { 'ca.crt': server.authority.cert });
     const pod = { KUBERNETES_SERVICE_HOST: '10.96.0.1', KUBERNETES_SERVICE_PORT: '443' };
     const strange = await open(t, { apiUrl: server.url }, pod);
     t.match(await problemOf(ask(strange)), /certificate|CERT/);
@@ -183,7 +184,7 @@ t.test(
 t.test('a kubeconfig: client certificates, tokens, passwords, TLS options', async (t) => {
   const server = await startServer(t, { names: ['DNS:api.example'] });
   const pair = server.authority.issue({ commonName: 'kubernetes-admin' });
-  const dir = t.testdir({ 'ca.crt': server.authority.cert, 'x.crt': pair.cert, 'x.key': pair.key });
+  const dir = folderOf(t, { 'ca.crt': server.authority.cert, 'x.crt': pair.cert, 'x.key': pair.key });
   const base64 = (text: string): string => Buffer.from(text).toString('base64');
   const ca = { 'certificate-authority': 'ca.crt' };
   const inline = { 'certificate-authority-data': base64(server.authority.cert) };
@@ -222,7 +223,7 @@ t.test('a client certificate that is renewed makes a new connection, and a watch
     writeFileSync(join(dir, 'x.crt'), pair.cert);
     writeFileSync(join(dir, 'x.key'), pair.key);
   };
-  const dir = t.testdir({ 'ca.crt': server.authority.cert });
+  const dir = folderOf(t, { 'ca.crt': server.authority.cert });
   issue('kubernetes-admin');
   const user = { 'client-certificate': 'x.crt', 'client-key': 'x.key' };
   const files = { cluster: { 'certificate-authority': 'ca.crt' }, user };
@@ -246,7 +247,7 @@ t.test('a client certificate that is renewed makes a new connection, and a watch
 
 t.test('a kubeconfig that is rewritten counts from the next request on', async (t) => {
   const [first, second] = [await startServer(t), await startServer(t)];
-  const dir = t.testdir({ one: first.authority.cert, two: second.authority.cert });
+  const dir = folderOf(t, { one: first.authority.cert, two: second.authority.cert });
   const files = (server: ApiServer, ca: string): Files => ({
     cluster: { 'certificate-authority': ca },
     user: { token: server.tokens.admin },
@@ -266,7 +267,7 @@ t.test('an exec plugin is told the cluster, and run again after a 401', async (t
   const server = await startServer(t);
   const answer = (status: object): string =>
     JSON.stringify({ kind: 'ExecCredential', apiVersion: 'client.authentication.k8s.io/v1', status });
-  const dir = t.testdir({
+  const dir = folderOf(t, {
     'ca.crt': server.authority.cert,
     plugin: '#!/bin/sh\ncd "$(dirname "$0")"; printf %s "$KUBERNETES_EXEC_INFO" > info; cat answer\n',
     answer: answer({ token: server.tokens.admin }),

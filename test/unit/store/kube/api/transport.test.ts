@@ -20,6 +20,7 @@ import { parseProxy, type WebProxy } from '../../../../../src/store/kube/api/web
 import { ApiServer } from '../../../../support/api-server.js';
 import { Authority } from '../../../../support/api-server/certificates.js';
 import { until } from '../../../../support/store-fixture.js';
+import { folderOf } from '../../../../support/folder.js';
 
 const never = new AbortController().signal;
 const HEALTH: Ask = { method: 'GET', path: '/healthz', headers: {}, body: undefined };
@@ -209,7 +210,10 @@ t.test('servers without ALPN, without TLS, and that nobody knows', async (t) => 
 });
 
 t.test('a CA file that holds an intermediate alone is enough, as it is for Go', async (t) => {
-  const dir = t.testdir({ ext: 'basicConstraints=critical,CA:TRUE\n', san: 'subjectAltName=IP:127.0.0.1\n' });
+  const dir = folderOf(t, {
+    ext: 'basicConstraints=critical,CA:TRUE\n',
+    san: 'subjectAltName=IP:127.0.0.1\n',
+  });
   const make = (name: string, ca: string | undefined, extensions: string): void => {
     const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', `${name}.key`];
     const run = (...args: string[]): void => void execFileSync('openssl', args, { cwd: dir, stdio: 'pipe' });

@@ -7,7 +7,7 @@ import t from 'tap';
 import { FLANNEL, FLANNEL_RULES } from '../support/api-server/access.js';
 import { formatKubeconfig } from '../support/api-server/credentials.js';
 import { ADDRESS, KubeHost, member, NET_CONF, type Start } from '../support/kube-host.js';
-import { labUnavailable, waitFor } from '../support/lab.js';
+import { labUnavailable, type Task, waitFor } from '../support/lab.js';
 import { HEALTH_PORT, statusOf } from '../support/twill-hosts.js';
 
 const skip = labUnavailable();
@@ -213,6 +213,7 @@ t.test('what may come is waited for', { skip, timeout: 240_000 }, async (t) => {
       'lease-not-published',
       /cannot patch nodes\/status at .*: 403 Forbidden: .*"nodes\/status"/,
     );
+    await api.do('allow', FLANNEL, FLANNEL_RULES);
   });
   await t.test('a token that nobody knows', async (t) => {
     const text = formatKubeconfig({ url: api.url, ca: undefined, token: 'x' }).replace(
@@ -232,6 +233,24 @@ t.test('what may come is waited for', { skip, timeout: 240_000 }, async (t) => {
     await world.endsInTime(t, daemon);
     await api.do('heal');
   });
+  for (const verb of ['get', 'patch', 'list'] as const) {
+    await t.test(`the API server does not answer a ${verb}`, async (t) => {
+      const hold = await api.do('hold', { verb });
+      await api.do('forgetRequests');
+      const daemon = world.lab.spawn(world.host.ns, 'env', world.words({}));
+      await waitFor(async () => (await api.do('requests', verb)).length > 0, `a ${verb}`);
+      await waitFor(
+        () =>
+          world.conditions().then(
+            () => true,
+            () => false,
+          ),
+        'health to be shown',
+      );
+      await world.endsInTime(t, daemon);
+      await api.do('release', hold);
+    });
+  }
   await t.test('the API server is away', async (t) => {
     await api.do('stop');
     await world.waits(t, {}, 'store-unreachable', /node "good" is not read yet: .*ECONNREFUSED/);
@@ -253,13 +272,9 @@ t.test('at run time it is degraded, not dead', { skip, timeout: 180_000 }, async
     'own.kubeconfig',
     readFileSync(join(world.dir, 'flannel.kubeconfig'), 'utf8'),
   );
-  const daemon = await world.lab.spawnUntil(
-    world.host.ns,
-    'env',
-    world.words({ kubeconfig }),
-    /ready after/,
-    20_000,
-  );
+  const start = (): Promise<Task> =>
+    world.lab.spawnUntil(world.host.ns, 'env', world.words({ kubeconfig }), /ready after/, 20_000);
+  let daemon = await start();
   const stateOf = async (subnet: string): Promise<string | undefined> =>
     (await statusOf(world.lab, world.host)).peers.find((peer) => peer.subnet === subnet)?.state;
   const isReady = async (): Promise<boolean> =>
@@ -362,6 +377,16 @@ t.test('at run time it is degraded, not dead', { skip, timeout: 180_000 }, async
     t.match(daemon.log(), /cannot (list|watch) nodes at .*: 403 Forbidden: .*resource "nodes"/);
     t.equal(await stateOf('10.244.2.0/24'), 'programmed');
     await api.do('allow', FLANNEL, FLANNEL_RULES);
+    await isWell();
+  });
+
+  await t.test('a start with a malformed net-conf uses the saved table', async (t) => {
+    t.equal(await world.lab.end(daemon), 0);
+    world.file('net-conf.json', '{"Network":');
+    daemon = await start();
+    t.match(daemon.log(), /the network config in the store is invalid: starting from the lease table of/);
+    await shows('saved-table');
+    world.file('net-conf.json', JSON.stringify(NET_CONF));
     await isWell();
   });
 

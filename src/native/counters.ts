@@ -82,6 +82,36 @@ export const INBOUND_COUNTERS = [
 ] as const;
 
 /**
+ * What the lane did: the twin of addon/lane/totals.h. Packets and bytes are inner ones after splitting. What was left
+ * to the engine ends there in a counter of its own, so these say only why: a superpacket is one.
+ */
+export const LANE_TOTALS = [
+  'out_packets', // sent by the lane
+  'out_bytes',
+  'in_packets', // delivered by the lane
+  'in_bytes',
+  'out_failed', // dropped: the kernel refused the second half of a change to the packet
+  'in_failed',
+  'out_left_unclean', // options, a fragment, TTL 1, no unicast, or a length that is not the packet's
+  'out_left_no_route', // no lease, our own subnet, another host's source, our own datagrams
+  'out_left_too_big', // larger than the path to the peer takes
+  'out_left_unproven', // the peer has not been heard by a lane
+  'out_left_flow', // the flow has been with the engine of late
+  'out_left_superpacket', // in a sparse lane, or not of TCP
+  'out_left_rate', // above what one CPU may send by a sparse lane
+  'out_left_no_path', // the kernel knows no neighbour or no route, or is told not to forward
+  'out_left_encapsulated', // a packet in a tunnel already, or there was no memory for the outer header
+  'in_left_unclean', // sent by a lane, and not one clean packet
+  'in_left_not_admitted', // sent by a lane, and not from the host that owns its source, or not to our subnet
+  'in_left_too_big', // larger than the TUN device takes
+] as const;
+
+/** The kinds of a record for updateLane(), which may be added: a row that another lease has now is no longer proven. */
+export const LANE_RECORD = { set: 0, delete: 1, anotherLease: 2 } as const;
+/** Kind, network, prefix length, peer address, port, MTU, row. */
+export const LANE_RECORD_WORDS = 7;
+
+/**
  * Drops that the device counts, before a worker sees the packet: shown among the outbound ones, but no counter of the
  * addon's. Unit: packets of the device, so a superpacket is one.
  */
@@ -92,6 +122,9 @@ export type OutboundCounter = (typeof OUTBOUND_COUNTERS)[number];
 /** The name of a counter of packets from the peers to the device. */
 export type InboundCounter = (typeof INBOUND_COUNTERS)[number];
 export type DropReason = Extract<typeof QUEUE_DROP | OutboundCounter | InboundCounter, `drop_${string}`>;
+
+/** The name of a counter of the lane. */
+export type LaneTotal = (typeof LANE_TOTALS)[number];
 
 /** Index of an outbound counter: the verdict that drops a packet under that name. */
 export function outboundIndex(name: OutboundCounter): number {

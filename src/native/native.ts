@@ -80,6 +80,34 @@ export interface NativeIcmpSocket {
   close(): void;
 }
 
+/** What openLane() needs. Addresses are unsigned, host order. */
+export interface NativeLaneOptions {
+  /** Interface index of the Ethernet device that the other hosts' datagrams arrive at. */
+  readonly uplinkIndex: number;
+  readonly ownNetwork: number;
+  readonly ownMask: number;
+  readonly listenAddress: number;
+  readonly publicIp: number;
+  readonly port: number;
+  readonly mode: LaneModeNumber;
+  /** How long a flow stays with the engine after the packet that took it there. */
+  readonly quietMs: number;
+  /** What one CPU may send by a sparse lane in about a millisecond. */
+  readonly packetsPerMs: number;
+  /** Below a mounted BPF file system, made when it is missing; '' when the lane shall end with the process. */
+  readonly pinFolder: string;
+}
+
+/** Off, sparse, all. */
+export type LaneModeNumber = 0 | 1 | 2;
+
+export interface NativeLane {
+  /** Whether the lane will go on without the process. */
+  readonly pinned: boolean;
+  readonly encapInstructions: number;
+  readonly decapInstructions: number;
+}
+
 /** `arena` has the size of its direction: outboundArenaWords or inboundArenaWords of the layout. */
 export type NativePortClass = new (id: number, queue: number, arena: ArrayBuffer) => NativePort;
 
@@ -132,6 +160,35 @@ export interface Native {
    * route.
    */
   innerPathMtu(source: number, peer: number, port: number): number;
+  /**
+   * Whether the kernel has what a lane needs: `tcx` (since 6.6), and lets us load programs; else what it refused.
+   */
+  probeLane(): { readonly tcx: boolean } | NativeFailure;
+  /**
+   * Makes the lane of an engine: maps, and programs that are loaded and not attached yet. A lane that the engine has
+   * already goes on until attachLane(), and its counters go on in the new one. EPROTOTYPE for a device that is no
+   * Ethernet.
+   */
+  openLane(engine: number, options: NativeLaneOptions): NativeLane | NativeFailure;
+  /**
+   * Attaches what openLane() made, in place of a lane that was pinned by a process before or that the engine had. 0
+   * or -errno: the lane that there was goes on then.
+   */
+  attachLane(engine: number): number;
+  /** 0 or -errno. Off: nothing more is sent by the lane, and what other hosts send by theirs is still taken. */
+  setLaneMode(engine: number, mode: LaneModeNumber): number;
+  /**
+   * Records of LANE_RECORD_WORDS words in this order, each atomic: a sum of LANE_RECORD kinds, network, prefix length,
+   * and to set: peer address, port, MTU, row. To the lane that was opened last. 0, or -errno of the first that failed:
+   * those before it are done.
+   */
+  updateLane(engine: number, records: Int32Array): number;
+  /** Fills `values`, indexed as LANE_TOTALS; zeros without a lane. 0 or -errno. */
+  readLaneTotals(engine: number, values: Float64Array): number;
+  /** Milliseconds since a packet of each row was taken by the lane, from row `first` on; -1 for never. 0 or -errno. */
+  readLaneHeard(engine: number, ageMs: Float64Array, first: number): number;
+  /** Ends what a process has left pinned. 0 or -errno: -ENOENT when there is nothing. */
+  removeLanePins(pinFolder: string): number;
   /** One datagram to a systemd notification socket (sd_notify(3)). */
   sdNotify(path: string, text: string): number;
   readonly layout: NativeLayout;

@@ -11,13 +11,21 @@ export type Features = ReadonlyMap<string, boolean>;
 
 /** The features of a device; undefined without ethtool, or when the device is gone. */
 export async function readFeatures(name: string, signal?: AbortSignal): Promise<Features | undefined> {
-  try {
-    const { status, stdout } = await runCommand('ethtool', ['-k', checkInterfaceName(name)], { signal });
-    return status === 0 ? parseFeatures(stdout) : undefined;
-  } catch (error) {
-    if (error instanceof OverlayError && isMissing(error)) return undefined;
-    throw error;
-  }
+  const text = await printFeatures(name, signal);
+  return text === undefined ? undefined : parseFeatures(text);
+}
+
+/**
+ * Whether a device has a feature in force, also one that cannot be changed; undefined without ethtool, or when the
+ * device is gone or does not know it.
+ */
+export async function readFeature(
+  name: string,
+  feature: string,
+  signal?: AbortSignal,
+): Promise<boolean | undefined> {
+  const text = await printFeatures(name, signal);
+  return text === undefined ? undefined : stateOf(feature, text);
 }
 
 /** Sets features in one command. Rejects with OverlayError E_KERNEL, also when ethtool is missing. */
@@ -54,6 +62,23 @@ export function parseFeatures(text: string): Features {
     features.set(feature, (remark === '' ? state : remark.slice('requested '.length)) === 'on');
   });
   return features;
+}
+
+/** Whether what `ethtool -k` prints says that a feature is on; undefined when it does not name it. */
+export function stateOf(feature: string, text: string): boolean | undefined {
+  const line = text.split('\n').find((known) => known.trim().startsWith(`${feature}:`));
+  const state = /: (on|off)/.exec(line ?? '')?.[1];
+  return state === undefined ? undefined : state === 'on';
+}
+
+async function printFeatures(name: string, signal: AbortSignal | undefined): Promise<string | undefined> {
+  try {
+    const { status, stdout } = await runCommand('ethtool', ['-k', checkInterfaceName(name)], { signal });
+    return status === 0 ? stdout : undefined;
+  } catch (error) {
+    if (error instanceof OverlayError && isMissing(error)) return undefined;
+    throw error;
+  }
 }
 
 function isMissing({ cause }: OverlayError): boolean {

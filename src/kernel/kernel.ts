@@ -4,7 +4,7 @@
 
 import { listFdb, type FdbEntry } from './fdb.js';
 import { type BatchFailure, type BatchTool, ip, ipBatch } from './ip.js';
-import { type Features, readFeatures, setFeatures } from './ethtool.js';
+import { type Features, readFeature, readFeatures, setFeatures } from './ethtool.js';
 import {
   addAddress,
   createLink,
@@ -70,6 +70,7 @@ export interface Kernel {
   /** What ethtool and sysctl tell and set; see there. */
   readonly settings: {
     features(name: string, signal?: AbortSignal): Promise<Features | undefined>;
+    feature(name: string, feature: string, signal?: AbortSignal): Promise<boolean | undefined>;
     setFeatures(name: string, features: Features, signal?: AbortSignal): Promise<void>;
     sysctl(key: string): Promise<string | undefined>;
     interfaceSysctl: typeof readInterfaceSysctl;
@@ -95,6 +96,7 @@ export const KERNEL: Kernel = {
   },
   settings: {
     features: readFeatures,
+    feature: readFeature,
     setFeatures,
     sysctl: readSysctl,
     interfaceSysctl: readInterfaceSysctl,

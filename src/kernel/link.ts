@@ -31,6 +31,8 @@ export interface Link {
   readonly txQueueLength: number | undefined;
   readonly isUp: boolean;
   readonly isLoopback: boolean;
+  /** What kind of frames it carries, as iproute2 names it: "ether", "loopback", "none"; "" when it says nothing. */
+  readonly linkType: string;
   /** Alias text; "" when none is set. */
   readonly alias: string;
   /** Kind as in `ip link add type <kind>`: "vxlan", "tun", "veth"; "" for a physical device. */
@@ -44,6 +46,7 @@ interface RawLink {
   readonly ifindex: number;
   readonly ifname: string;
   readonly flags: readonly string[];
+  readonly link_type?: string;
   readonly mtu: number;
   readonly txqlen?: number;
   readonly address?: string;
@@ -195,6 +198,7 @@ function toLink(row: RawLink): Link {
     txQueueLength: row.txqlen,
     isUp: row.flags.includes('UP'),
     isLoopback: row.flags.includes('LOOPBACK'),
+    linkType: row.link_type ?? '',
     alias: row.ifalias ?? '',
     kind: row.linkinfo?.info_kind ?? '',
     data: row.linkinfo?.info_data ?? {},

@@ -78,8 +78,12 @@ export class FakeKernel implements Kernel {
       }),
   };
 
+  /** Whether a feature of a device is on, by "<device>/<feature>". */
+  readonly features = new Map<string, boolean>();
+
   readonly settings: Kernel['settings'] = {
     features: () => Promise.resolve(undefined), // no ethtool on this host
+    feature: (name, feature) => Promise.resolve(this.features.get(`${name}/${feature}`)),
     setFeatures: () => Promise.resolve(),
     sysctl: (key) => Promise.resolve(this.#sysctls.get(key)),
     interfaceSysctl: (family, name, key) => Promise.resolve(this.#sysctls.get(`${family}/${name}/${key}`)),
@@ -222,6 +226,7 @@ export class FakeKernel implements Kernel {
       txQueueLength: 1000,
       isUp: false,
       isLoopback: false,
+      linkType: 'ether',
       alias: '',
       kind: 'vxlan',
       data,

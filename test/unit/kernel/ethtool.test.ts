@@ -1,5 +1,5 @@
 import t from 'tap';
-import { differingFeatures, parseFeatures } from '../../../src/kernel/ethtool.js';
+import { differingFeatures, parseFeatures, stateOf } from '../../../src/kernel/ethtool.js';
 
 const PRINTED = `Features for flannel.1:
 rx-checksumming: on
@@ -34,5 +34,13 @@ t.test('differingFeatures() leaves out what the other device does not have', (t)
     ['b', true],
   ]);
   t.strictSame([...differingFeatures(wanted, current)], [['a', false]]);
+  t.end();
+});
+
+t.test('stateOf() says what is in force, also of what cannot be changed', (t) => {
+  t.equal(stateOf('rx-checksumming', PRINTED), true);
+  t.equal(stateOf('tx-tcp-segmentation', PRINTED), false);
+  t.equal(stateOf('tx-checksum-ipv4', PRINTED), false);
+  t.equal(stateOf('tx-checksum', PRINTED), undefined);
   t.end();
 });

@@ -103,6 +103,7 @@ export class RouteTable {
   readonly #rowsOfPeer = new Map<number, number | Set<number>>();
   readonly #freeRows: number[] = [];
   readonly #readers: TableReaders;
+  readonly #followers = new Set<(changes: TableChanges) => void>();
   /** Applied to the active side but not yet to the other. */
   #replay = new TableChanges();
   #pending = new TableChanges();
@@ -131,6 +132,15 @@ export class RouteTable {
   /** All rows in use are below it. */
   get rowLimit(): number {
     return this.#rowLimit;
+  }
+
+  /**
+   * Whether readers are told so: see setPartial().
+   *
+   * @internal
+   */
+  get isPartial(): boolean {
+    return Atomics.load(this.#words, HEADER_PARTIAL) === 1;
   }
 
   /** Row of a lease, or undefined. */
@@ -221,12 +231,23 @@ export class RouteTable {
   }
 
   /**
+   * Calls `onPublished` with the changes of each publication, as soon as readers see them, and with none when the table
+   * has become complete without any. Returns what ends that.
+   *
+   * @internal
+   */
+  follow(onPublished: (changes: TableChanges) => void): () => void {
+    this.#followers.add(onPublished);
+    return () => void this.#followers.delete(onPublished);
+  }
+
+  /**
    * Makes all changes since the last publication visible at once. O(changes). Returns false, changing nothing, while a
    * reader that was stopped in the middle of a lookup still holds the other side: call again later.
    */
   publish(): boolean {
     if (this.#pending.isEmpty) {
-      this.#publishComplete();
+      if (this.#publishComplete()) this.#tellFollowers(this.#pending);
       return true;
     }
     if (!this.settle()) return false;
@@ -239,6 +260,7 @@ export class RouteTable {
     this.#publishComplete(); // after the flip: whoever reads the word before the side sees the whole table with it
     Atomics.add(this.#words, HEADER_GENERATION, 1);
     this.#readers.noteInside();
+    this.#tellFollowers(this.#replay);
     return true;
   }
 
@@ -254,10 +276,16 @@ export class RouteTable {
     return true;
   }
 
-  #publishComplete(): void {
-    if (!this.#isCompleteNext) return;
+  /** Whether there was something to say. */
+  #publishComplete(): boolean {
+    if (!this.#isCompleteNext) return false;
     Atomics.store(this.#words, HEADER_PARTIAL, 0);
     this.#isCompleteNext = false;
+    return true;
+  }
+
+  #tellFollowers(changes: TableChanges): void {
+    for (const onPublished of this.#followers) onPublished(changes);
   }
 
   /**

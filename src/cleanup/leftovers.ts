@@ -6,6 +6,7 @@
 // our mark, routes of our protocol, the guard of a device's VNI. Another daemon of this host may carry another network.
 
 import { ipBatch, meansGone, ROUTE_PROTOCOL } from '../kernel/ip.js';
+import { findLanePins, removeLanePins } from '../kernel/lane-pins.js';
 import { deleteLink, listLinks } from '../kernel/link.js';
 import { deleteRouteLine, listRoutes } from '../kernel/route.js';
 import { removeGuard } from '../firewall/member-guard.js';
@@ -45,9 +46,13 @@ export async function removeLeftovers(options: LeftoverOptions): Promise<void> {
   }
 }
 
-/** Removes a device of ours, and with a VXLAN device the source check of its VNI. Rejects with OverlayError. */
+/**
+ * Removes a device of ours, and with a VXLAN device the source check of its VNI, with a TUN device its kernel lane:
+ * one whose device is gone drops what it takes. Rejects with OverlayError.
+ */
 export async function removeDevice(link: Link): Promise<void> {
   if (link.kind === 'vxlan') await removeGuardOf(link);
+  for (const { device, folder } of findLanePins()) if (device === link.name) await removeLanePins(folder);
   await deleteLink(link.name);
 }
 

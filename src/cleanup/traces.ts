@@ -7,6 +7,7 @@ import { TableKeeper } from '../firewall/nftables.js';
 import { forwardChain, masqueradeChain, NFT_TABLE } from '../firewall/rules.js';
 import { OverlayError } from '../core/errors.js';
 import { ipBatch, meansGone, ROUTE_PROTOCOL } from '../kernel/ip.js';
+import { findLanePins, removeLanePins } from '../kernel/lane-pins.js';
 import { listLinks } from '../kernel/link.js';
 import { deleteRouteLine, listRoutes, type Route } from '../kernel/route.js';
 import { ipv4 } from '../net/ipv4.js';
@@ -16,21 +17,22 @@ import { removeDevice } from './leftovers.js';
 
 /** One thing of ours in the kernel. */
 export interface Trace {
-  readonly kind: 'device' | 'route' | 'chain' | 'table';
+  readonly kind: 'device' | 'route' | 'chain' | 'table' | 'lane';
   readonly name: string;
   /** Removes it; succeeds when it is gone already. Rejects with OverlayError. */
   readonly remove: () => Promise<void>;
 }
 
 /**
- * Lists what is there now, in the order in which it is best removed: rules, routes, devices. With `network`, lists only
- * what belongs to that one, because daemons of other networks may be running.
+ * Lists what is there now, in the order in which it is best removed: rules, routes, lanes, devices. With `network`,
+ * lists only what belongs to that one, because daemons of other networks may be running.
  */
 export async function findTraces(network?: Prefix): Promise<Trace[]> {
   return [
     ...(await findChains(network)),
     ...(await (network === undefined ? findTables() : findTableRules(network))),
     ...(await findRoutes(network)),
+    ...(await findLanes(network)),
     ...(await findDevices(network)),
   ];
 }
@@ -110,6 +112,23 @@ function nameOf({ type, prefix, device }: Route): string {
     device === undefined ? [] : ['dev', device],
   ];
   return words.flat().join(' ');
+}
+
+/** Before their devices: a lane whose device is gone drops what it takes. */
+async function findLanes(network: Prefix | undefined): Promise<Trace[]> {
+  const pins = findLanePins();
+  if (pins.length === 0) return [];
+  const links = await listLinks();
+  return pins
+    .filter(({ device }) => {
+      const link = links.find(({ name }) => name === device);
+      return network === undefined || (link !== undefined && isDeviceOf(link, [network]));
+    })
+    .map(({ device, folder }) => ({
+      kind: 'lane',
+      name: `of ${device}`,
+      remove: () => removeLanePins(folder),
+    }));
 }
 
 async function findDevices(network: Prefix | undefined): Promise<Trace[]> {

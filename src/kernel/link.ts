@@ -31,8 +31,8 @@ export interface Link {
   readonly txQueueLength: number | undefined;
   readonly isUp: boolean;
   readonly isLoopback: boolean;
-  /** What kind of frames it carries, as iproute2 names it: "ether", "loopback", "none"; "" when it says nothing. */
-  readonly linkType: string;
+  /** Its frames begin with the 14 bytes of Ethernet; those of a tunnel or a modem do not. */
+  readonly isEthernet: boolean;
   /** Alias text; "" when none is set. */
   readonly alias: string;
   /** Kind as in `ip link add type <kind>`: "vxlan", "tun", "veth"; "" for a physical device. */
@@ -176,6 +176,9 @@ const SCOPES: Readonly<Record<string, LinkAddress['scope']>> = {
   host: 'host',
 };
 
+/** ARPHRD_ETHER of linux/if_arp.h, as `ip -N` prints it and as `ip` does. */
+const ETHERNET: readonly string[] = ['[1]', 'ether'];
+
 function toLink(row: RawLink): Link {
   const addresses: LinkAddress[] = [];
   for (const info of row.addr_info ?? []) {
@@ -198,7 +201,7 @@ function toLink(row: RawLink): Link {
     txQueueLength: row.txqlen,
     isUp: row.flags.includes('UP'),
     isLoopback: row.flags.includes('LOOPBACK'),
-    linkType: row.link_type ?? '',
+    isEthernet: row.link_type !== undefined && ETHERNET.includes(row.link_type),
     alias: row.ifalias ?? '',
     kind: row.linkinfo?.info_kind ?? '',
     data: row.linkinfo?.info_data ?? {},

@@ -226,7 +226,7 @@ export class FakeKernel implements Kernel {
       txQueueLength: 1000,
       isUp: false,
       isLoopback: false,
-      linkType: 'ether',
+      isEthernet: true,
       alias: '',
       kind: 'vxlan',
       data,

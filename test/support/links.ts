@@ -13,7 +13,7 @@ export function linkOf(cidrs: readonly string[] = [], more: Partial<Link> = {}):
     txQueueLength: 1000,
     isUp: true,
     isLoopback: false,
-    linkType: 'ether',
+    isEthernet: true,
     alias: '',
     kind: '',
     data: {},

@@ -4,6 +4,7 @@
 // the kernel match it; what fails is retried with backoff by the backend itself and shown by conditions(), never logged
 // and forgotten.
 
+import { OverlayError } from '../core/errors.js';
 import type { LeaseBackend, Peer, PeerDiff } from '../lease/lease.js';
 import type { Offload, OffloadSwitches, SourceCheck } from '../config/options.js';
 import type { NetworkConfig } from '../config/network-config.js';
@@ -106,13 +107,23 @@ export function backendMode<Config extends { readonly unknownKeys: readonly stri
 }): BackendMode {
   return {
     open: (context) => {
-      const config = mode.parseConfig(context.config.backend);
+      const config = parsed(mode.parseConfig.bind(mode), context.config);
       const { unknownKeys } = config;
       if (unknownKeys.length > 0)
         context.log.warn({ keys: unknownKeys }, 'network config: unknown keys in Backend ignored');
       return mode.open(context, config);
     },
   };
+}
+
+/** What a mode reads in its Backend object; its complaint says where that came from. */
+function parsed<Config>(parse: (backend: RawBackend) => Config, { backend, source }: NetworkConfig): Config {
+  try {
+    return parse(backend);
+  } catch (error) {
+    if (!(error instanceof OverlayError)) throw error;
+    throw new OverlayError(error.code, `${source}: ${error.message}`, { cause: error });
+  }
 }
 
 export type { ExternalInterface };

@@ -25,11 +25,12 @@ export async function openBackend(
   context: Omit<BackendContext, 'kernel' | 'services'>,
   { kernel = KERNEL, services = SERVICES }: Partial<Pick<BackendContext, 'kernel' | 'services'>> = {},
 ): Promise<Backend> {
-  const { backendType } = context.config;
+  const { backendType, source } = context.config;
   const load = Object.hasOwn(MODES, backendType) ? MODES[backendType] : undefined;
   if (load === undefined) {
     const known = BACKEND_TYPES.join(', ');
-    throw new OverlayError('E_BACKEND', `Unknown backend type "${backendType}": expected one of ${known}`);
+    const text = `${source}: Unknown backend type "${backendType}": expected one of ${known}`;
+    throw new OverlayError('E_BACKEND', text);
   }
   return (await load()).open({ ...context, kernel, services });
 }

@@ -33,6 +33,8 @@ export interface NetworkConfig {
   readonly backend: Readonly<Record<string, unknown>>;
   /** What the parser ignored, in words. */
   readonly warnings: readonly string[];
+  /** Where it came from, as messages name it. */
+  readonly source: string;
 }
 
 export type SubnetsFrom = 'limits' | 'store';
@@ -116,6 +118,7 @@ export function networkConfigFromValue(
     enableNftables: read.flag('EnableNFTables', false),
     ...read.backend(),
     warnings: read.unknownKeys(),
+    source,
   };
 }
 

@@ -34,7 +34,7 @@ export function boolean(backend: RawBackend, key: string): boolean {
 
 /** The error to throw for a value that is not as expected. */
 export function wrong(key: string, value: unknown, expected: string): OverlayError {
-  return new OverlayError('E_CONFIG', `Network config, Backend.${key} ${quote(value)}: expected ${expected}`);
+  return new OverlayError('E_CONFIG', `Backend.${key} ${quote(value)}: expected ${expected}`);
 }
 
 /** A value of the config as an error shows it. */

@@ -56,7 +56,7 @@ t.test('what can never work ends the start', { skip, timeout: 240_000 }, async (
       'net-conf: backend',
       () => netConf('{"Network":"10.244.0.0/16","Backend":{"Type":"carrier-pigeon"}}'),
       1,
-      /Unknown backend type "carrier-pigeon": expected one of/,
+      /\.json: Unknown backend type "carrier-pigeon": expected one of/,
     ],
     [
       'kubeconfig: none',

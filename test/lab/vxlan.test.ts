@@ -492,13 +492,13 @@ t.test('vxlan: what cannot work is refused with the reason', { skip: LAB_SKIP },
     };
     await refuse(
       { VNI: 16777216 },
-      /E_CONFIG: Network config, Backend.VNI 16777216: expected an integer from 0 to 16777215/,
+      /E_CONFIG: .+: Backend.VNI 16777216: expected an integer from 0 to 16777215/,
     );
     await refuse(
       { MTU: 1501 },
-      /E_CONFIG: Network config, Backend.MTU 1501: expected at most the MTU 1500 of interface "eth0"/,
+      /E_CONFIG: Backend.MTU 1501 in the network config: expected at most the MTU 1500 of interface "eth0"/,
     );
-    await refuse({ MTU: 100 }, /E_CONFIG: Network config, Backend.MTU 100: expected at least 626/);
+    await refuse({ MTU: 100 }, /E_CONFIG: .+: Backend.MTU 100: expected at least 626/);
     await lab.sh('h1', 'ip link add elsewhere type vxlan id 5 dev eth0 local 192.0.2.1 dstport 8472');
     await lab.sh('h1', 'ip link set elsewhere up');
     await refuse({ VNI: 5 }, /E_KERNEL: Cannot make VXLAN device "flannel.5".*in use by device "elsewhere"/);

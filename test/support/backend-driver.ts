@@ -75,6 +75,7 @@ async function perform(command: Command): Promise<unknown> {
           backendType: type,
           backend: command.backend!,
           warnings: [],
+          source: 'a test',
         },
         iface,
         log,

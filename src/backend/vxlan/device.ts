@@ -83,7 +83,7 @@ export class VxlanDevice {
       const limit = `${iface.mtuBytes} of interface "${iface.name}"`;
       throw new OverlayError(
         'E_CONFIG',
-        `Network config, Backend.MTU ${outer}: expected at most the MTU ${limit}`,
+        `Backend.MTU ${outer} in the network config: expected at most the MTU ${limit}`,
       );
     }
     return outer - VXLAN_OVERHEAD_BYTES;

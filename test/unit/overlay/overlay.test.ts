@@ -348,7 +348,7 @@ t.test('openOverlay() refuses a backend that there is not', async (t) => {
   const surroundings = { ...host.surroundings, openBackend: THIS_HOST.openBackend };
   await t.rejects(openOverlay({ ...options, surroundings }), {
     code: 'E_BACKEND',
-    message: /^Unknown backend type "pigeon": expected one of udp/,
+    message: /^.+: Unknown backend type "pigeon": expected one of udp/,
   });
 });
 

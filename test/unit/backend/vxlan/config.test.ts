@@ -36,7 +36,7 @@ t.test('parseVxlanConfig() names key, value and what was expected', (t) => {
   const refuse = (backend: Record<string, unknown>, message: string) => {
     t.throws(() => parseVxlanConfig(backend), {
       code: 'E_CONFIG',
-      message: `Network config, Backend.${message}`,
+      message: `Backend.${message}`,
     });
   };
   refuse({ VNI: 16777216 }, 'VNI 16777216: expected an integer from 0 to 16777215');

@@ -20,6 +20,7 @@ const config: NetworkConfig = {
   backendType: 'udp',
   backend: {},
   warnings: [],
+  source: 'a test',
 };
 const host = hostOf({ publicIp: '172.20.0.1' });
 const valueOf = (publicIp: string): string => formatLeaseValue(hostOf({ publicIp }));

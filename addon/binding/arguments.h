@@ -46,5 +46,11 @@ inline std::optional<Napi::Uint32Array> Uint32s(const Napi::Value& value, size_t
   if (array.ElementLength() < least) return {};
   return array;
 }
+inline std::optional<Napi::Int32Array> Int32s(const Napi::Value& value, size_t least) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) return {};
+  auto array = value.As<Napi::Int32Array>();
+  if (array.ElementLength() < least) return {};
+  return array;
+}
 
 }  // namespace twill

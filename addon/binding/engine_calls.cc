@@ -103,10 +103,12 @@ Napi::Value Close(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// forgetDevice(id) → 0 or -errno: the device goes when the engine closes.
+// forgetDevice(id) → 0 or -errno: the device goes when the engine closes, and its lane with it.
 Napi::Value ForgetDevice(const Napi::CallbackInfo& info) {
   const auto engine = EngineOf(info, 1, "forgetDevice(id)");
-  return ToNumber(info.Env(), engine ? ForgetTun(engine->queue(0).tun.get()) : -ENOENT);
+  if (!engine) return ToNumber(info.Env(), -ENOENT);
+  engine->lanes().Unpin();
+  return ToNumber(info.Env(), ForgetTun(engine->queue(0).tun.get()));
 }
 
 template <typename Block>
@@ -145,6 +147,16 @@ Napi::Value ReadCounters(const Napi::CallbackInfo& info) {
   return ToNumber(env, 0);
 }
 
+void AddLanePeers(const Lane& lane, size_t first, size_t rows, Napi::Float64Array& values) {
+  for (size_t row = 0; row < rows; row++) {
+    const LanePeer& peer = lane.peer(first + row);
+    values[4 * row] += static_cast<double>(peer.out_packets);
+    values[4 * row + 1] += static_cast<double>(peer.out_bytes);
+    values[4 * row + 2] += static_cast<double>(peer.in_packets);
+    values[4 * row + 3] += static_cast<double>(peer.in_bytes);
+  }
+}
+
 // readPeers(id, values: Float64Array, first = 0) → 0 or -errno. Adds four values per row, from `first` on, for as many
 // rows as fit: packets and bytes outbound, packets and bytes inbound.
 Napi::Value ReadPeers(const Napi::CallbackInfo& info) {
@@ -166,6 +178,7 @@ Napi::Value ReadPeers(const Napi::CallbackInfo& info) {
       (*values)[4 * row + 3] += static_cast<double>(in.bytes.load(std::memory_order_relaxed));
     }
   }
+  if (const Lane* lane = engine->lanes().latest()) AddLanePeers(*lane, first, rows, *values);
   return ToNumber(env, 0);
 }
 

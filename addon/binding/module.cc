@@ -11,6 +11,7 @@
 
 #include "binding/engine_calls.h"
 #include "binding/icmp_socket.h"
+#include "binding/lane_calls.h"
 #include "binding/port.h"
 #include "binding/process_calls.h"
 #include "engine/inbound.h"
@@ -34,6 +35,7 @@ Napi::Object Layout(const Napi::Env& env) {
   auto layout = Napi::Object::New(env);
   layout.Set("outboundCounters", Names(env, {TWILL_OUTBOUND_COUNTERS(TWILL_NAME)}));
   layout.Set("inboundCounters", Names(env, {TWILL_INBOUND_COUNTERS(TWILL_NAME)}));
+  layout.Set("laneTotals", Names(env, {TWILL_LANE_TOTALS(TWILL_NAME)}));
 #undef TWILL_NAME
   layout.Set("outboundCapacity", kOutboundCapacity);
   layout.Set("inboundCapacity", kInboundCapacity);
@@ -54,6 +56,7 @@ Napi::Object Layout(const Napi::Env& env) {
 
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   AddEngineCalls(env, exports);
+  AddLaneCalls(env, exports);
   AddProcessCalls(env, exports);
   exports.Set("OutboundPort", Port<OutboundPort>::Class(env));
   exports.Set("InboundPort", Port<InboundPort>::Class(env));

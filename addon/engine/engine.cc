@@ -173,6 +173,8 @@ void CloseEngine(int32_t id) noexcept {
     registry.erase(found);
   }
   engine->Stop();
+  // Now, and not when the last worker has let go: what it holds belongs to this thread.
+  engine->lanes().Close();
 }
 
 }  // namespace twill

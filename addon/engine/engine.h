@@ -17,6 +17,7 @@
 #include "kernel/failure.h"
 #include "kernel/queue_bound.h"
 #include "kernel/unique_fd.h"
+#include "lane/lanes.h"
 #include "packet/ipv4.h"
 
 namespace twill {
@@ -113,6 +114,8 @@ class Engine {
   }
   size_t queue_count() const noexcept { return queues_.size(); }
   Queue& queue(size_t index) noexcept { return *queues_[index]; }
+  // The main thread's.
+  Lanes& lanes() noexcept { return lanes_; }
   int stop_fd() const noexcept { return stop_.get(); }
 
   // Sleeps until there is something about `fd`, kMaxWaitMs at most: what poll(2) says of it, 0 for nothing. -ECANCELED
@@ -144,6 +147,7 @@ class Engine {
   Granted granted_;
   std::vector<std::unique_ptr<Queue>> queues_;
   std::unique_ptr<QueueBound> bound_;  // after queues_, so that it goes before they close
+  Lanes lanes_;
   UniqueFd stop_;
   std::atomic<bool> stopping_{false};
   std::atomic<bool> tcp_merge_{false};

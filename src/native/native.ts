@@ -108,6 +108,19 @@ export interface NativeLane {
   readonly decapInstructions: number;
 }
 
+export type LaneProgramName = 'encap' | 'decap';
+
+export interface NativeLaneProgram {
+  /** Instructions of 8 bytes, struct bpf_insn. */
+  readonly code: Uint8Array;
+  /** Each stands before an instruction: the name of a label, or why. */
+  readonly remarks: readonly {
+    readonly instruction: number;
+    readonly text: string;
+    readonly isLabel: boolean;
+  }[];
+}
+
 /** `arena` has the size of its direction: outboundArenaWords or inboundArenaWords of the layout. */
 export type NativePortClass = new (id: number, queue: number, arena: ArrayBuffer) => NativePort;
 
@@ -121,6 +134,7 @@ export interface NativeLayout {
   readonly outboundArenaWords: number;
   readonly inboundArenaWords: number;
   readonly controlWords: number;
+  readonly laneTotals: readonly string[];
   readonly maxRows: number;
   readonly outerHeaderBytes: number;
   readonly tunCsum: number;
@@ -189,6 +203,10 @@ export interface Native {
   readLaneHeard(engine: number, ageMs: Float64Array, first: number): number;
   /** Ends what a process has left pinned. 0 or -errno: -ENOENT when there is nothing. */
   removeLanePins(pinFolder: string): number;
+  /** A program of the lane as it would be for a host out of a book, with what its source says of it. For tests. */
+  laneProgram(name: LaneProgramName): NativeLaneProgram;
+  /** What the verifier of this kernel says of it; errno 0 when it accepts. For tests. */
+  verifyLane(name: LaneProgramName): { readonly errno: number; readonly log: string };
   /** One datagram to a systemd notification socket (sd_notify(3)). */
   sdNotify(path: string, text: string): number;
   readonly layout: NativeLayout;

@@ -4,8 +4,8 @@ import { readdirSync } from 'node:fs';
 import t from 'tap';
 import * as arena from '../../src/native/arena.js';
 import { OFFLOAD_FEATURES, type OffloadSwitches } from '../../src/config/options.js';
-import { INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../../src/native/counters.js';
-import { native } from '../../src/native/native.js';
+import { INBOUND_COUNTERS, LANE_TOTALS, OUTBOUND_COUNTERS } from '../../src/native/counters.js';
+import { native, type NativeLaneOptions } from '../../src/native/native.js';
 import { MAX_ROWS } from '../../src/dataplane/route-table.js';
 import { UDP_OVERHEAD_BYTES } from '../../src/net/mtu.js';
 import { Lab, labUnavailable } from '../support/lab.js';
@@ -16,6 +16,7 @@ t.test('constants are equal on both sides', (t) => {
   const { layout } = native;
   t.same(layout.outboundCounters, OUTBOUND_COUNTERS);
   t.same(layout.inboundCounters, INBOUND_COUNTERS);
+  t.same(layout.laneTotals, LANE_TOTALS);
   t.equal(layout.outboundCapacity, arena.OUTBOUND_CAPACITY);
   t.equal(layout.inboundCapacity, arena.INBOUND_CAPACITY);
   t.equal(layout.outboundFields, arena.OUTBOUND_FIELDS);
@@ -37,6 +38,13 @@ t.test('wrong calls are refused, and do no harm', (t) => {
       [`new ${Port.name}()`, () => new (Port as unknown as new () => unknown)()],
       [`new ${Port.name} of no engine`, () => new Port(999999, 0, new ArrayBuffer(8))],
     ]),
+    ['openLane()', () => (native.openLane as () => unknown)()],
+    ['attachLane()', () => (native.attachLane as () => unknown)()],
+    ['setLaneMode()', () => (native.setLaneMode as () => unknown)()],
+    ['updateLane()', () => (native.updateLane as () => unknown)()],
+    ['readLaneTotals()', () => (native.readLaneTotals as () => unknown)()],
+    ['readLaneHeard()', () => (native.readLaneHeard as () => unknown)()],
+    ['removeLanePins()', () => (native.removeLanePins as () => unknown)()],
     ['nameThread()', () => (native.nameThread as () => unknown)()],
     ['exitNow()', () => (native.exitNow as () => unknown)()],
     ['sdNotify()', () => (native.sdNotify as () => unknown)()],
@@ -58,6 +66,14 @@ t.test('wrong calls are refused, and do no harm', (t) => {
   t.equal(native.readPeers(999999, new Float64Array(4), 5), -2);
   t.equal(native.readBeats(999999, new Uint32Array(2)), -2);
   t.equal(native.socketDrops(999999), 0);
+  t.match(native.openLane(999999, {} as NativeLaneOptions), { errno: 2 });
+  t.equal(native.attachLane(999999), -2);
+  t.equal(native.setLaneMode(999999, 0), -2);
+  t.equal(native.updateLane(999999, new Int32Array(7)), -2);
+  t.equal(native.readLaneTotals(999999, new Float64Array(1)), -2);
+  t.equal(native.readLaneHeard(999999, new Float64Array(1), 0), -2);
+  t.equal(native.removeLanePins('/nonexistent/folder'), -2);
+  t.equal(native.removeLanePins('/proc/self/fd'), -22, 'EINVAL: no BPF file system');
   t.doesNotThrow(() => native.close(999999));
   t.equal(native.sdNotify('/nonexistent/socket', 'READY=1'), -2);
   t.equal(native.sdNotify('x'.repeat(200), 'READY=1'), -22);

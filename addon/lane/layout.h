@@ -1,0 +1,64 @@
+// What the lane's maps hold: read and written by its programs and by lane.cc, each by offset.
+//
+//   config  one entry: how much the lane may take
+//   routes  the leases, by longest prefix: where to, and which row of the table
+//   peers   one entry a row, mapped into the process: packets, bytes, and when a lane was heard there
+//   flows   one slot for the flows of one hash: when the engine had a packet of theirs
+//   totals  one entry for each CPU: what the lane did, and its rate
+//
+// Addresses and ports are in network order, as packets have them; the rest is in the host's.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "lane/totals.h"
+
+namespace twill {
+
+enum class LaneMode : uint32_t { kOff, kSparse, kAll };
+
+// The programs' time: CLOCK_MONOTONIC in units of 2^20 ns, 1.05 ms, for a shift is cheaper than a division.
+inline constexpr int32_t kTickShift = 20;
+
+struct LaneConfig {
+  uint32_t mode;
+  uint32_t quiet_ticks;       // how long a flow stays with the engine after the packet that took it there
+  uint32_t packets_per_tick;  // on one CPU, of a sparse lane
+  uint32_t since_tick;        // when the lane began to send: until it has been quiet_ticks, all flows are the engine's
+};
+
+struct LaneRouteKey {
+  uint32_t length;   // of the prefix
+  uint32_t network;
+};
+
+struct LaneRoute {
+  uint32_t peer;
+  uint16_t port;
+  uint16_t mtu;  // largest inner packet, host order
+  uint32_t row;
+};
+
+// A peer is proven for so long after a packet of its lane was heard. The overlay's echoes go every few seconds
+// (src/probe/overlay-prober.ts), so two of them may be lost.
+inline constexpr uint64_t kProofNs = 15'000'000'000;
+
+struct alignas(64) LanePeer {
+  uint64_t out_packets;
+  uint64_t out_bytes;
+  uint64_t in_packets;
+  uint64_t in_bytes;
+  uint64_t heard_ns;  // CLOCK_MONOTONIC; 0 for never
+};
+static_assert(sizeof(LanePeer) == 64);
+
+inline constexpr uint32_t kLaneFlows = 1 << 16;  // the hash is 16 bits
+
+struct LaneCpu {
+  uint64_t totals[kLaneTotals];
+  uint32_t tick;   // the one that `count` belongs to
+  uint32_t count;  // packets a sparse lane has taken in it
+};
+
+}  // namespace twill

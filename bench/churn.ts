@@ -10,7 +10,8 @@ import {
   type LabEtcd,
   startEtcd,
 } from '../test/support/etcd-hosts.js';
-import { type Lab, type Task, waitFor } from '../test/support/lab.js';
+import type { Lab } from '../test/support/lab.js';
+import { startWriter } from './lease-writer.js';
 import type { Peer, PeerKind } from './peers.js';
 
 const EVENTS_PER_SECOND = 1000;
@@ -20,31 +21,6 @@ const CONFIG = {
   SubnetMax: '10.5.99.0',
   Backend: { Type: 'udp' },
 };
-
-/** Writes leases of 500 absent hosts for ever, 10 to a transaction, each time with other addresses. */
-const WRITER = `
-  const [prefix, perSecond] = process.argv.slice(1);
-  const base64 = (text) => Buffer.from(text).toString('base64');
-  let written = 0;
-  const put = () => {
-    const i = written++ % 500, round = Math.floor(written / 500) % 200;
-    const value = JSON.stringify({ PublicIP: '100.64.' + round + '.' + (i % 250 + 1), PublicIPv6: null });
-    const name = '10.' + (200 + Math.floor(i / 250)) + '.' + i % 250 + '.0-24';
-    return { requestPut: { key: base64(prefix + '/subnets/' + name), value: base64(value) } };
-  };
-  const started = Date.now();
-  (async () => {
-    for (;;) {
-      while (written < (Date.now() - started) * perSecond / 1000) {
-        const body = JSON.stringify({ success: Array.from({ length: 10 }, put) });
-        const answer = await fetch('http://127.0.0.1:2379/v3/kv/txn', { method: 'POST', body });
-        if (!answer.ok) throw new Error(await answer.text());
-        await answer.text();
-        if (written === 10) console.log('writing');
-      }
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
-  })();`;
 
 const WITHOUT = { name: 'events elsewhere', prefix: ETCD_PREFIX, written: '/unwatched/network' };
 const WITH = {
@@ -78,13 +54,12 @@ export class Churn {
   /** Writes until the returned function is called. */
   readonly beside = async (lab: Lab, peer: Peer): Promise<() => Promise<void>> => {
     const side = SIDES.find(({ name }) => name === peer.name)!;
-    const writer: Task = lab.spawn(this.#etcd!.ns, process.execPath, [
-      '-e',
-      WRITER,
-      side.written,
-      String(EVENTS_PER_SECOND),
-    ]);
-    await waitFor(() => writer.log().includes('writing'), 'the first lease to be written');
+    const writer = await startWriter(lab, this.#etcd!, {
+      prefix: side.written,
+      perSecond: EVENTS_PER_SECOND,
+      perTransaction: 10,
+      write: 'moved',
+    });
     return async () => {
       if (writer.child.exitCode !== null) throw new Error(`the writer of leases ended:\n${writer.log()}`);
       await lab.end(writer, 'SIGKILL');

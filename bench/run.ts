@@ -11,6 +11,7 @@ const BENCHES: Readonly<Record<string, () => Promise<unknown>>> = {
     await import('./kernel-peers.js');
   },
   kube: () => import('./kube.js'),
+  events: () => import('./events.js'),
 };
 
 const [what = 'compare'] = process.argv.slice(2).filter((argument) => !argument.startsWith('--'));

@@ -14,6 +14,13 @@ export interface JsonLimits {
 const DEFAULT_MAX_BYTES = 1 << 20;
 const DEFAULT_MAX_DEPTH = 32;
 
+const QUOTE = 0x22;
+const OPEN_BRACKET = 0x5b;
+const BACKSLASH = 0x5c;
+const CLOSE_BRACKET = 0x5d;
+const OPEN_BRACE = 0x7b;
+const CLOSE_BRACE = 0x7d;
+
 /** Parses `text`. Throws SyntaxError saying what is wrong. */
 export function parseJson(text: string, limits: JsonLimits = {}): unknown {
   const { maxBytes = DEFAULT_MAX_BYTES, maxDepth = DEFAULT_MAX_DEPTH } = limits;
@@ -53,13 +60,13 @@ function depthOf(text: string): number {
   let deepest = 0;
   let isString = false;
   for (let i = 0; i < text.length; i++) {
-    const c = text[i];
+    const c = text.charCodeAt(i);
     if (isString) {
-      if (c === '\\') i++;
-      else if (c === '"') isString = false;
-    } else if (c === '"') isString = true;
-    else if (c === '{' || c === '[') deepest = Math.max(deepest, ++depth);
-    else if (c === '}' || c === ']') depth--;
+      if (c === BACKSLASH) i++;
+      else if (c === QUOTE) isString = false;
+    } else if (c === QUOTE) isString = true;
+    else if (c === OPEN_BRACE || c === OPEN_BRACKET) deepest = Math.max(deepest, ++depth);
+    else if (c === CLOSE_BRACE || c === CLOSE_BRACKET) depth--;
   }
   return deepest;
 }

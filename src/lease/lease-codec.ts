@@ -28,11 +28,16 @@ export const MAX_JSON_DEPTH = 16;
 export type Decoded<T> =
   { readonly ok: true; readonly value: T } | { readonly ok: false; readonly problem: string };
 
+const PLAIN_START = '{"PublicIP":"';
+const PLAIN_END = '","PublicIPv6":null}';
+const DIGIT_0 = 48;
 const KEY_NAME = /^([\d.]+)-(\d{1,2})$/;
 const DUAL_STACK_KEY = /^[\d.]+-\d{1,2}&/;
 
 /** The subnet named by a key below "<prefix>/subnets/". */
 export function parseLeaseKey(name: string): Decoded<Prefix> {
+  const plain = plainKey(name);
+  if (plain !== undefined) return { ok: true, value: plain };
   if (name.length > MAX_KEY_BYTES) return bad(`key of ${name.length} bytes (at most ${MAX_KEY_BYTES})`);
   if (DUAL_STACK_KEY.test(name)) return bad('dual-stack key; only IPv4 leases are used');
   const match = KEY_NAME.exec(name);
@@ -44,6 +49,20 @@ export function parseLeaseKey(name: string): Decoded<Prefix> {
     return bad(`prefix length "${match[2]}" is not 1 to 31`);
   if ((address & ~maskOf(length)) !== 0) return bad('address has host bits set');
   return { ok: true, value: { address, length } };
+}
+
+/** What nearly every key names, found without a regular expression; undefined where a closer look is needed. */
+function plainKey(name: string): Prefix | undefined {
+  const dash = name.indexOf('-');
+  const digits = name.length - dash - 1;
+  if (dash < 0 || digits < 1 || digits > 2) return undefined;
+  const tens = digits === 1 ? 0 : name.charCodeAt(dash + 1) - DIGIT_0;
+  const ones = name.charCodeAt(name.length - 1) - DIGIT_0;
+  const isNumber = ones >= 0 && ones <= 9 && tens >= 0 && tens <= 3 && (tens > 0 || digits === 1);
+  const length = 10 * tens + ones;
+  if (!isNumber || length < 1 || length > 31) return undefined;
+  const address = parseIpv4(name.slice(0, dash));
+  return address === undefined || (address & ~maskOf(length)) !== 0 ? undefined : { address, length };
 }
 
 /**
@@ -64,6 +83,10 @@ export function formatLeaseKey(subnet: Prefix): string {
 
 /** What a host published under its key. */
 export function parseLeaseValue(text: string): Decoded<Ipv4LeaseHost> {
+  const plain = plainAddress(text);
+  if (plain !== undefined) {
+    return checkHost({ publicIp: plain, backendType: '', backendData: undefined, isLong: false });
+  }
   const parsed = parseData(text, 'value');
   if (!parsed.ok) return parsed;
   const json = parsed.value;
@@ -75,6 +98,13 @@ export function parseLeaseValue(text: string): Decoded<Ipv4LeaseHost> {
     backendData: field(json, 'BackendData') ?? undefined,
     isLong: text.length > MAX_LEASE_BYTES,
   });
+}
+
+/** The address in the very bytes that a host of the udp backend writes: most leases are read as fast as that. */
+function plainAddress(text: string): string | undefined {
+  if (!text.startsWith(PLAIN_START) || !text.endsWith(PLAIN_END)) return undefined;
+  const address = text.slice(PLAIN_START.length, -PLAIN_END.length);
+  return parseIpv4(address) === undefined ? undefined : address;
 }
 
 /** JSON as a host may have written it. */

@@ -10,7 +10,11 @@ declare const IPV4: unique symbol;
 /** An IPv4 address: unsigned 32-bit integer, host order. */
 export type Ipv4 = number & { readonly [IPV4]: true };
 
-const DOTTED_QUAD = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/;
+/** "255.255.255.255". */
+const MAX_TEXT = 15;
+const DIGIT_0 = 48;
+/** Before the digits in ASCII. */
+const DOT = -2;
 
 /** The address that a calculation arrived at. Throws RangeError for a number that is no address. */
 export function ipv4(value: number): Ipv4 {
@@ -20,17 +24,24 @@ export function ipv4(value: number): Ipv4 {
 
 /** The address written in `text`, or undefined when it is not a strict dotted quad. */
 export function parseIpv4(text: string): Ipv4 | undefined {
-  const match = DOTTED_QUAD.exec(text);
-  if (match === null) return undefined;
+  if (text.length > MAX_TEXT) return undefined;
   let address = 0;
-  for (let i = 1; i <= 4; i++) {
-    const octet = match[i];
-    if (octet.length > 1 && octet.startsWith('0')) return undefined;
-    const value = Number(octet);
-    if (value > 255) return undefined;
-    address = address * 256 + value;
+  let dots = 0;
+  let octet = -1; // no digit yet
+  for (let i = 0; i < text.length; i++) {
+    const digit = text.charCodeAt(i) - DIGIT_0;
+    if (digit === DOT) {
+      if (octet < 0) return undefined;
+      address = address * 256 + octet;
+      octet = -1;
+      dots++;
+    } else {
+      if (digit < 0 || digit > 9 || octet === 0) return undefined;
+      octet = octet < 0 ? digit : octet * 10 + digit;
+      if (octet > 255) return undefined;
+    }
   }
-  return address as Ipv4;
+  return dots === 3 && octet >= 0 ? ((address * 256 + octet) as Ipv4) : undefined;
 }
 
 /** Dotted-quad text of an address. */

@@ -4,6 +4,18 @@ import { EtcdFault } from '../../src/store/etcd/faults.js';
 import type { FaultKind } from '../../src/store/etcd/faults.js';
 import type { KvEntry, KvList, LeaseKv, TxnOutcome } from '../../src/store/etcd/etcd-kv.js';
 import type { KeyRange } from '../../src/store/etcd/keys.js';
+import type { WatchAnswer } from '../../src/store/etcd/watch-codec.js';
+
+/** An answer of a watch that says nothing. */
+export const EMPTY_ANSWER: WatchAnswer = {
+  position: { revision: 0n, clusterId: '0' },
+  isCreated: false,
+  isCanceled: false,
+  isFragment: false,
+  compactRevision: 0n,
+  cancelReason: '',
+  events: [],
+};
 
 /** Fails the call of `method`: before it takes effect, or after (the answer is lost). */
 export interface Failure {

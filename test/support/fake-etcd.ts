@@ -7,14 +7,12 @@
 import { EventEmitter } from 'node:events';
 import type {
   ICompare,
-  IEvent,
   IKeyValue,
   IRangeRequest,
   IRangeResponse,
   IResponseHeader,
   ITxnRequest,
   IWatchRequest,
-  IWatchResponse,
 } from 'etcd3';
 import type {
   ClientSettings,
@@ -23,7 +21,10 @@ import type {
   OpenClient,
   WatchDuplex,
 } from '../../src/store/etcd/client.js';
+import { entryOf, positionOf } from '../../src/store/etcd/etcd-kv.js';
+import type { WatchAnswer, WatchEvent } from '../../src/store/etcd/watch-codec.js';
 import type { FakeClock } from './fake-clock.js';
+import { EMPTY_ANSWER } from './etcd-fakes.js';
 
 /** `up`; nobody listens; what is sent is lost; no quorum. */
 export type MemberState = 'up' | 'refusing' | 'silent' | 'leaderless';
@@ -212,10 +213,10 @@ export class FakeEtcd {
     if (create !== undefined) {
       const next = BigInt(create.start_revision ?? 0) || this.#revision + 1n;
       if (next <= this.#compacted) {
-        stream.answer(this.header(), { canceled: true, compact_revision: String(this.#compacted) });
+        stream.answer(this.header(), { isCanceled: true, compactRevision: this.#compacted });
         return;
       }
-      stream.answer(this.header(), { created: true });
+      stream.answer(this.header(), { isCreated: true });
       this.#watchers.add({ stream, isInside: insideOf(create), next });
       this.#deliver();
     } else if (progress !== undefined) stream.answer(this.header(), {});
@@ -316,15 +317,8 @@ export class FakeStream extends EventEmitter implements WatchDuplex {
     this.#etcd.forgetStream(this);
   }
 
-  answer(header: IResponseHeader, more: Partial<IWatchResponse>): void {
-    const empty = {
-      watch_id: '0',
-      created: false,
-      canceled: false,
-      compact_revision: '0',
-      cancel_reason: '',
-    };
-    const response: IWatchResponse = { header, ...empty, fragment: false, events: [], ...more };
+  answer(header: IResponseHeader, more: Partial<WatchAnswer>): void {
+    const response: WatchAnswer = { ...EMPTY_ANSWER, position: positionOf(header), ...more };
     queueMicrotask(() => {
       if (!this.#isOver) this.emit('data', response);
     });
@@ -450,10 +444,10 @@ function insideOf({
   return (name) => name >= first && name < textOf(end);
 }
 
-function eventOf({ key, revision, kv }: Version): IEvent {
-  const gone = { create_revision: '0', mod_revision: String(revision), version: '0', lease: '0' };
-  const none = { key: Buffer.from(key, 'latin1'), value: Buffer.alloc(0), ...gone };
-  return { type: kv === undefined ? 'Delete' : 'Put', kv: kv ?? none, prev_kv: none };
+function eventOf({ key, revision, kv }: Version): WatchEvent {
+  if (kv !== undefined) return { isPut: true, entry: entryOf(kv) };
+  const gone = { value: '', valueBytes: 0, createRevision: 0n, leaseId: 0n };
+  return { isPut: false, entry: { key, modRevision: revision, ...gone } };
 }
 
 function textOf(key: Buffer | undefined): string {

@@ -3,7 +3,7 @@
 // What etcd3 does of its own accord is switched off: it would retry writes, open a circuit breaker for 5 s, and share
 // connections. It is loaded on first use: a start from the saved table must not wait for it.
 
-import type { Interceptor } from '@grpc/grpc-js';
+import type { CallInvocationTransformer, Interceptor } from '@grpc/grpc-js';
 import type {
   IDuplexStream,
   ILeaseGrantRequest,
@@ -19,10 +19,10 @@ import type {
   ITxnRequest,
   ITxnResponse,
   IWatchRequest,
-  IWatchResponse,
 } from 'etcd3';
 import type { Endpoint } from './endpoints.js';
 import type { TlsMaterial } from './tls-files.js';
+import { decodeWatchAnswer, type WatchAnswer } from './watch-codec.js';
 
 /** Longest wait for the answer to one call (no request may hang longer than 5 s). */
 export const CALL_TIMEOUT_MS = 5000;
@@ -32,8 +32,8 @@ export const MAX_BACKOFF_MS = 2000;
 // 32 MiB: a page of 1,000 leases of the largest accepted size is 16 MiB; a page that exceeds it is asked for in parts.
 const MAX_RECEIVE_BYTES = 32 * 1024 * 1024;
 
-/** etcd3's raw watch stream. */
-export type WatchDuplex = IDuplexStream<IWatchRequest, IWatchResponse>;
+/** etcd3's raw watch stream, whose answers are read by us. */
+export type WatchDuplex = IDuplexStream<IWatchRequest, WatchAnswer>;
 
 /** Each call rejects with what gRPC or etcd3 says; faults.ts tells what that means. */
 export interface EtcdClient {
@@ -85,8 +85,22 @@ export const openEtcd3: OpenClient = async (settings) => {
     kv: client.kv,
     leases: client.leaseClient,
     maintenance: client.maintenance,
-    openWatch: () => client.watchClient.watch({ interceptors: [requireLeader] }),
+    openWatch: async () => {
+      // Its type does not know of readWatchOurselves().
+      const stream: unknown = await client.watchClient.watch({ interceptors: [requireLeader] });
+      return stream as WatchDuplex;
+    },
     close: () => client.close(),
+  };
+};
+
+/** The answers of a watch are not read by etcd3, which takes longer for each event than all that is done with it. */
+const readWatchOurselves: CallInvocationTransformer = (properties) => {
+  const { methodDefinition } = properties;
+  if (methodDefinition.path !== '/etcdserverpb.Watch/Watch') return properties;
+  return {
+    ...properties,
+    methodDefinition: { ...methodDefinition, responseDeserialize: decodeWatchAnswer },
   };
 };
 
@@ -99,6 +113,7 @@ function optionsOf({ endpoint, user, tls, usesProxy }: ClientSettings): IOptions
     defaultCallOptions: (context) => (context.isStream ? {} : { deadline: Date.now() + CALL_TIMEOUT_MS }),
     faultHandling: { host: () => PASS_THROUGH, global: PASS_THROUGH },
     grpcOptions: {
+      callInvocationTransformer: readWatchOurselves,
       'grpc.max_receive_message_length': MAX_RECEIVE_BYTES,
       'grpc.keepalive_time_ms': 10_000,
       'grpc.keepalive_timeout_ms': 3000,

@@ -10,6 +10,9 @@ import type { EtcdConnection } from './connection.js';
 import { EtcdFault } from './faults.js';
 import { showKey } from './keys.js';
 import type { KeyRange } from './keys.js';
+import type { KvEntry, StorePosition } from './kv-entry.js';
+
+export type { KvEntry, StorePosition } from './kv-entry.js';
 
 /** Keys per page of a list. */
 export const PAGE_KEYS = 1000;
@@ -17,29 +20,6 @@ export const PAGE_KEYS = 1000;
 /** Keys of the first page, before anything is known of their size, and the size that later pages aim at. */
 const FIRST_PAGE_KEYS = 100;
 const PAGE_BYTES = 1 << 20;
-
-/** One key as stored. */
-export interface KvEntry {
-  /** Binary string, see keys.ts. */
-  readonly key: string;
-  /** What stands for the key in messages, where `key` is a mere id (lease-entry.ts). */
-  readonly shownKey?: string;
-  /** Why this can be no lease, where that was found out before. */
-  readonly problem?: string;
-  /** Text of the value; undefined when it is longer than any lease may be. */
-  readonly value: string | undefined;
-  readonly valueBytes: number;
-  readonly createRevision: bigint;
-  readonly modRevision: bigint;
-  /** The etcd lease it is attached to; 0n for none. */
-  readonly leaseId: bigint;
-}
-
-/** Where a store stood when it answered. */
-export interface StorePosition {
-  readonly revision: bigint;
-  readonly clusterId: string;
-}
 
 export interface KvList<T> extends StorePosition {
   readonly entries: readonly T[];

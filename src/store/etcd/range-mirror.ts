@@ -10,11 +10,9 @@
 // dropped. Released etcd versions have lost and replayed watch events, so the range is also listed and compared every
 // `resyncMs` while the watch runs; what differs is repaired, counted and logged.
 
-import type { IEvent } from 'etcd3';
 import type { Logger } from '../../core/log.js';
 import type { SessionSource } from './connection.js';
 import type { Session } from './session.js';
-import { entryOf } from './etcd-kv.js';
 import type { KvEntry, KvList, LeaseKv, StorePosition } from './etcd-kv.js';
 import { EtcdFault, toFault } from './faults.js';
 import { showKey } from './keys.js';
@@ -22,6 +20,7 @@ import type { KeyRange } from './keys.js';
 import { diffList, sameStamp, stampOf } from './mirror-diff.js';
 import type { MirrorDiff, MirrorEvent, Row, Stamp } from './mirror-diff.js';
 import { startWatch } from './watch-stream.js';
+import type { WatchEvent } from './watch-codec.js';
 import type { RunningWatch, WatchEnd } from './watch-stream.js';
 import { Backoff, nap } from '../../core/waiting.js';
 import type { Clock } from '../../core/waiting.js';
@@ -199,22 +198,21 @@ export class RangeMirror {
     return end;
   }
 
-  #applyEvents(events: readonly IEvent[]): void {
+  #applyEvents(events: readonly WatchEvent[]): void {
     const applied: MirrorEvent[] = [];
     let last = this.#position.revision;
     // Of keys deleted in this response: nothing else would tell that a put behind it is the older of the two.
     const deleted = new Map<string, bigint>();
-    for (const event of events) {
-      const modRevision = BigInt(event.kv.mod_revision);
+    for (const { isPut, entry } of events) {
+      const { modRevision } = entry;
       if (modRevision > last) last = modRevision;
-      const key = this.#trimming.id(event.kv.key.toString('latin1'));
+      const key = this.#trimming.id(entry.key);
       const known = this.#stamps.get(key)?.modRevision ?? deleted.get(key);
       if (modRevision <= this.#position.revision || (known !== undefined && known >= modRevision)) {
         this.counters.eventsReplayed++;
         continue;
       }
-      if (event.type === 'Put') {
-        const entry = entryOf(event.kv);
+      if (isPut) {
         this.#stamps.set(key, stampOf(entry));
         applied.push({ kind: 'put', key, entry: this.#trimming.entry(entry) });
       } else {

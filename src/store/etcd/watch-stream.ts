@@ -11,14 +11,14 @@
 //   key as well or instead (progress-support.ts).
 // - The session opens streams that a member without quorum ends, instead of going quiet.
 
-import type { IEvent, IWatchResponse } from 'etcd3';
-import { positionOf, toBytes } from './etcd-kv.js';
+import { toBytes } from './etcd-kv.js';
 import type { StorePosition } from './etcd-kv.js';
 import type { WatchDuplex } from './client.js';
 import type { Session } from './session.js';
 import { EtcdFault, kindOfText, toFault } from './faults.js';
 import { showKey } from './keys.js';
 import type { KeyRange } from './keys.js';
+import type { WatchAnswer, WatchEvent } from './watch-codec.js';
 import type { Clock } from '../../core/waiting.js';
 
 export interface WatchRequest {
@@ -33,7 +33,7 @@ export interface WatchRequest {
   /** The server has accepted the watch. */
   onCreated(): void;
   /** All events of one or more whole revisions, in order. */
-  onEvents(events: readonly IEvent[]): void;
+  onEvents(events: readonly WatchEvent[]): void;
   /** The server answered a progress request; in etcd before 3.4.25 and 3.5.8 it may run ahead of events. */
   onProgress(position: StorePosition): void;
   /** The server lacks progress answers, so only a list can tell whether events are missing. */
@@ -68,7 +68,7 @@ class Watch {
   #finish!: (end: WatchEnd) => void;
   #isEnded = false;
   #stream: WatchDuplex | undefined;
-  #fragments: IEvent[] = [];
+  #fragments: WatchEvent[] = [];
   #heardAtMs: number;
   #askedAtMs: number | undefined;
   #isReadable = false;
@@ -107,7 +107,7 @@ class Watch {
     if (this.#isEnded) return stream.cancel();
     this.#stream = stream;
     stream.on('end', () => this.#broken(new Error('the server ended the stream')));
-    stream.on('data', (response) => this.#receive(response));
+    stream.on('data', (answer) => this.#receive(answer));
     const { range, startRevision } = this.#request;
     stream.write({
       create_request: {
@@ -120,16 +120,16 @@ class Watch {
     });
   }
 
-  #receive(response: IWatchResponse): void {
+  #receive(answer: WatchAnswer): void {
     if (this.#isEnded) return;
     const wasAsked = this.#askedAtMs !== undefined;
     this.#heardAtMs = this.#request.clock.nowMs();
     this.#askedAtMs = undefined;
-    if (response.canceled) {
+    if (answer.isCanceled) {
       if (wasAsked) this.#session.progress.noteEnd();
-      return this.#canceled(response);
+      return this.#canceled(answer);
     }
-    const position = positionOf(response.header);
+    const { position } = answer;
     // A proxy that joins our watch with another one makes up the header of its answer: a cluster of 0, a low revision.
     const isMadeUp = position.clusterId === '0';
     if (
@@ -138,22 +138,26 @@ class Watch {
     ) {
       return this.#end({ kind: 'rewound' });
     }
-    if (response.created) this.#request.onCreated();
-    if (response.events.length > 0) {
-      for (const event of response.events) this.#fragments.push(event);
-      if (response.fragment) return;
-      const events = this.#fragments;
-      this.#fragments = [];
-      this.#request.onEvents(events);
-    } else if (!response.created) {
+    if (answer.isCreated) this.#request.onCreated();
+    if (answer.events.length > 0) this.#receiveEvents(answer);
+    else if (!answer.isCreated) {
       if (wasAsked) this.#session.progress.noteAnswer();
       this.#request.onProgress(position);
     }
   }
 
-  #canceled(response: IWatchResponse): void {
-    if (BigInt(response.compact_revision) > 0n) return this.#end({ kind: 'compacted' });
-    const reason = response.cancel_reason || 'no reason given';
+  #receiveEvents({ events, isFragment }: WatchAnswer): void {
+    if (!isFragment && this.#fragments.length === 0) return this.#request.onEvents(events);
+    for (const event of events) this.#fragments.push(event);
+    if (isFragment) return;
+    const all = this.#fragments;
+    this.#fragments = [];
+    this.#request.onEvents(all);
+  }
+
+  #canceled(answer: WatchAnswer): void {
+    if (answer.compactRevision > 0n) return this.#end({ kind: 'compacted' });
+    const reason = answer.cancelReason || 'no reason given';
     const fault = new EtcdFault(
       kindOfText(reason) ?? 'unreachable',
       `${this.#action()} at ${this.#session.endpoint.url}: refused by the server: ${reason}`,

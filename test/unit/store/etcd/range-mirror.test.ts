@@ -4,7 +4,7 @@
 import { EventEmitter } from 'node:events';
 import pino from 'pino';
 import t from 'tap';
-import type { IWatchRequest, IWatchResponse } from 'etcd3';
+import type { IWatchRequest } from 'etcd3';
 import type { SessionSource } from '../../../../src/store/etcd/connection.js';
 import type { Session } from '../../../../src/store/etcd/session.js';
 import type { KvEntry } from '../../../../src/store/etcd/etcd-kv.js';
@@ -12,7 +12,8 @@ import { type EtcdFault } from '../../../../src/store/etcd/faults.js';
 import type { MirrorEvent } from '../../../../src/store/etcd/mirror-diff.js';
 import { ProgressSupport } from '../../../../src/store/etcd/progress-support.js';
 import { RangeMirror } from '../../../../src/store/etcd/range-mirror.js';
-import { FakeKv } from '../../../support/etcd-fakes.js';
+import type { WatchAnswer, WatchEvent } from '../../../../src/store/etcd/watch-codec.js';
+import { EMPTY_ANSWER, FakeKv } from '../../../support/etcd-fakes.js';
 import { FakeClock, settle } from '../../../support/fake-clock.js';
 import { randomOf } from '../../../support/random.js';
 
@@ -41,34 +42,26 @@ class PaperStream extends EventEmitter {
   }
 
   /** `row` is "put key value mod [create]" or "del key mod". */
-  send(headerRevision: number, rows: string[], more: Partial<IWatchResponse> = {}): void {
+  send(headerRevision: number, rows: string[], more: Partial<WatchAnswer> = {}): void {
     this.emit('data', {
-      header: { cluster_id: '1', member_id: '1', revision: String(headerRevision), raft_term: '1' },
-      watch_id: '0',
-      created: false,
-      canceled: false,
-      compact_revision: '0',
-      cancel_reason: '',
-      fragment: false,
-      events: rows.map((row) => {
-        const [verb, key, ...rest] = row.split(' ');
-        const isPut = verb === 'put';
-        return {
-          type: isPut ? 'Put' : 'Delete',
-          prev_kv: null,
-          kv: {
-            key: Buffer.from(key),
-            value: Buffer.from(isPut ? rest[0] : ''),
-            create_revision: isPut ? (rest[2] ?? '1') : '0',
-            mod_revision: isPut ? rest[1] : rest[0],
-            version: '1',
-            lease: '0',
-          },
-        };
-      }),
+      ...EMPTY_ANSWER,
+      position: { revision: BigInt(headerRevision), clusterId: '1' },
+      events: rows.map(eventOf),
       ...more,
-    });
+    } satisfies WatchAnswer);
   }
+}
+
+function eventOf(row: string): WatchEvent {
+  const [verb, key, ...rest] = row.split(' ');
+  const isPut = verb === 'put';
+  const value = isPut ? rest[0] : '';
+  const createRevision = BigInt(isPut ? (rest[2] ?? 1) : 0);
+  const modRevision = BigInt(isPut ? rest[1] : rest[0]);
+  return {
+    isPut,
+    entry: { key, value, valueBytes: value.length, createRevision, modRevision, leaseId: 0n },
+  };
 }
 
 interface Bench {
@@ -151,7 +144,7 @@ async function open(): Promise<Bench> {
     },
   };
   t.equal(bench.stream().startRevision, '3', 'from list revision + 1');
-  bench.stream().send(2, [], { created: true });
+  bench.stream().send(2, [], { isCreated: true });
   return bench;
 }
 
@@ -162,7 +155,7 @@ t.test('RangeMirror resumes after the last delivered event, whatever the headers
   stream().emit('error', Object.assign(new Error('14 UNAVAILABLE: Connection dropped'), { code: 14 }));
   const second = await nextStream();
   t.equal(second.startRevision, '5');
-  second.send(900, [], { created: true });
+  second.send(900, [], { isCreated: true });
   second.emit('end');
   t.equal((await nextStream()).startRevision, '5', '"created" does not move it');
   t.strictSame(seen, ['snapshot /p/a=1@2', 'put /p/b=1@3', 'put /p/c=1@4']);
@@ -171,11 +164,11 @@ t.test('RangeMirror resumes after the last delivered event, whatever the headers
 
 t.test('RangeMirror delivers a fragmented response when it is complete, or not at all', async (t) => {
   const { mirror, seen, stream, nextStream } = await open();
-  stream().send(3, ['put /p/b 1 3'], { fragment: true });
+  stream().send(3, ['put /p/b 1 3'], { isFragment: true });
   t.equal(seen.length, 1);
   stream().send(3, ['put /p/c 1 3']);
   t.equal(seen.length, 3);
-  stream().send(4, ['put /p/d 1 4'], { fragment: true });
+  stream().send(4, ['put /p/d 1 4'], { isFragment: true });
   stream().end();
   t.equal((await nextStream()).startRevision, '4');
   t.equal(seen.length, 3);
@@ -209,7 +202,7 @@ t.test('RangeMirror lists and tells the difference after a compaction', async (t
   const { kv, mirror, seen, stream, nextStream } = await open();
   for (let i = 0; i < 5; i++) kv.put('/p/b', String(i));
   kv.delete('/p/a');
-  stream().send(8, [], { canceled: true, compact_revision: '7' });
+  stream().send(8, [], { isCanceled: true, compactRevision: 7n });
   t.equal((await nextStream()).startRevision, '9');
   t.strictSame(seen.slice(1), ['delete /p/a', 'put /p/b=4@7']);
   t.equal(mirror.counters.compactions, 1);
@@ -222,7 +215,7 @@ t.test(
     const { kv, mirror, seen, stream, nextStream } = await open();
     kv.entries.clear();
     kv.revision = 1n;
-    stream().send(1, [], { created: true });
+    stream().send(1, [], { isCreated: true });
     await nextStream();
     t.strictSame(seen.slice(1), ['vanished /p/a']);
     t.equal(mirror.counters.historyRewritten, 1);
@@ -287,8 +280,8 @@ t.test('RangeMirror does without progress where streams end over it', async (t) 
     await clock.advance(1050);
     t.equal(stream().progressRequests, 1);
     if (end === 'end') stream().end();
-    else stream().send(2, [], { canceled: true, cancel_reason: 'unknown request' });
-    (await nextStream()).send(2, [], { created: true });
+    else stream().send(2, [], { isCanceled: true, cancelReason: 'unknown request' });
+    (await nextStream()).send(2, [], { isCreated: true });
   }
   t.match(notes, [/ends the watch over progress requests/]);
   await clock.advance(10_000);
@@ -299,8 +292,8 @@ t.test('RangeMirror does without progress where streams end over it', async (t) 
 t.test('RangeMirror takes no position from the header that a proxy makes up', async (t) => {
   const { mirror, stream, streams, nextStream, seen } = await open();
   stream().emit('end');
-  const header = { cluster_id: '0', member_id: '0', revision: '0', raft_term: '0' };
-  (await nextStream()).send(0, [], { created: true, header });
+  const position = { revision: 0n, clusterId: '0' };
+  (await nextStream()).send(0, [], { isCreated: true, position });
   stream().send(3, ['put /p/b 1 3']);
   t.equal(streams.length, 2);
   t.strictSame(seen.slice(1), ['put /p/b=1@3']);
@@ -309,7 +302,7 @@ t.test('RangeMirror takes no position from the header that a proxy makes up', as
 
 t.test('RangeMirror reports a refused watch with its reason', async (t) => {
   const { mirror, faults, stream } = await open();
-  stream().send(2, [], { canceled: true, cancel_reason: 'etcdserver: invalid auth token' });
+  stream().send(2, [], { isCanceled: true, cancelReason: 'etcdserver: invalid auth token' });
   await settle();
   t.match(faults, [{ kind: 'token', message: /invalid auth token/ }]);
   t.match(mirror.fault, /invalid auth token/);
@@ -385,7 +378,7 @@ t.test(
         if (random() < 0.1) rows.reverse();
         if (random() < 0.2) {
           const half = below(rows.length + 1);
-          current.send(revision, rows.slice(0, half), { fragment: true });
+          current.send(revision, rows.slice(0, half), { isFragment: true });
           rows = rows.slice(half);
         }
         const luck = random();
@@ -394,10 +387,10 @@ t.test(
           sent = revision;
         } else {
           if (luck < 0.95) current.end();
-          else current.send(revision, [], { canceled: true, compact_revision: String(revision) });
+          else current.send(revision, [], { isCanceled: true, compactRevision: BigInt(revision) });
           current = await nextStream();
           sent = Number(current.startRevision) - 1;
-          current.send(revision, [], { created: true });
+          current.send(revision, [], { isCreated: true });
         }
         history = history.slice(-200);
       }

@@ -117,7 +117,9 @@ export class Peers {
     const counts = { added: added.length, changed: changed.length, removed: removed.length };
     this.#log.info({ ...counts, ...namesOf([...added, ...changed, ...removed]) }, 'leases changed');
     this.#backend.apply(diff);
-    this.probers.refresh();
+    const come = new Map([...added, ...changed].map((peer) => [peer.id, peer]));
+    const gone = removed.map(({ id }) => id).filter((id) => !come.has(id));
+    this.probers.change(gone, overlayPeers(come.values()));
   }
 }
 

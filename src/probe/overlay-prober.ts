@@ -54,6 +54,12 @@ interface Peer<Lease> {
   askedMs: number;
 }
 
+/** Addresses of peers, once for each peer. */
+export interface AddressChanges {
+  readonly left: Ipv4[];
+  readonly come: Ipv4[];
+}
+
 interface Asked<Lease> {
   readonly peer: Peer<Lease>;
   readonly reach: PeerReach;
@@ -96,26 +102,33 @@ export class OverlayProber<Lease> {
     clearInterval(this.#timer);
   }
 
-  /** What is known of a peer is forgotten when it is left out, or another host has its lease. */
+  /** What is known of a peer is forgotten when it is left out, or another host has its lease. O(peers). */
   setPeers(peers: Iterable<OverlayPeer<Lease>>): void {
     const left = new Set(this.#peers.keys());
-    const [first] = this.#peers.values();
-    // In the first round all are new, and have their turns in the order in which they came.
-    const isFirstRound = first === undefined || first.askedMs === NEVER_MS;
-    for (const { id, publicIp, lease } of peers) {
-      left.delete(id);
-      const known = this.#peers.get(id);
-      if (known?.address === (publicIp | 0)) {
-        known.lease = lease;
-        continue;
-      }
-      this.#forget(id);
-      const address = publicIp | 0;
-      const peer = { id, address, lease, reach: undefined, askedMs: NEVER_MS };
-      this.#peers.set(id, peer);
-      if (!isFirstRound) this.#soon.add(peer);
+    const isFirstRound = this.#isFirstRound;
+    for (const peer of peers) {
+      left.delete(peer.id);
+      this.#put(peer, isFirstRound);
     }
     for (const id of left) this.#forget(id);
+  }
+
+  /** The same for those that went, by id, and those that came or are others now. O(changes). */
+  changePeers(gone: Iterable<string>, come: Iterable<OverlayPeer<Lease>>): AddressChanges {
+    const changes: AddressChanges = { left: [], come: [] };
+    const isFirstRound = this.#isFirstRound;
+    const note = (list: Ipv4[], address: number | undefined): void => {
+      if (address !== undefined) list.push(ipv4(address >>> 0));
+    };
+    for (const id of gone) note(changes.left, this.#forget(id));
+    for (const peer of come) {
+      const known = this.#peers.get(peer.id)?.address;
+      this.#put(peer, isFirstRound);
+      if (known === (peer.publicIp | 0)) continue;
+      note(changes.left, known);
+      note(changes.come, peer.publicIp);
+    }
+    return changes;
   }
 
   /** Undefined for a peer that is not known. */
@@ -200,11 +213,32 @@ export class OverlayProber<Lease> {
     return reach?.state(this.#options.hostAnswer(ipv4(address >>> 0))) ?? 'unknown';
   }
 
-  #forget(id: string): void {
+  /** In the first round all are new, and have their turns in the order in which they came. */
+  get #isFirstRound(): boolean {
+    const [first] = this.#peers.values();
+    return first === undefined || first.askedMs === NEVER_MS;
+  }
+
+  #put({ id, publicIp, lease }: OverlayPeer<Lease>, isFirstRound: boolean): void {
+    const address = publicIp | 0;
+    const known = this.#peers.get(id);
+    if (known?.address === address) {
+      known.lease = lease;
+      return;
+    }
+    this.#forget(id);
+    const peer = { id, address, lease, reach: undefined, askedMs: NEVER_MS };
+    this.#peers.set(id, peer);
+    if (!isFirstRound) this.#soon.add(peer);
+  }
+
+  /** The address it had, if it was known. */
+  #forget(id: string): number | undefined {
     const peer = this.#peers.get(id);
-    if (peer === undefined) return;
+    if (peer === undefined) return undefined;
     this.#peers.delete(id);
     this.#soon.delete(peer);
+    return peer.address;
   }
 
   #ask(peer: Peer<Lease>, nowMs: number): void {

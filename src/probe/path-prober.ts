@@ -50,6 +50,8 @@ export interface ProberOptions {
 interface Peer {
   /** Signed, which V8 keeps without an object of its own. */
   readonly address: number;
+  /** How many peers have that address; none only for a moment. */
+  leases: number;
   /** Undefined until it is asked. */
   path: PeerPath | undefined;
   /** Tick of its next turn, or DUE. */
@@ -108,20 +110,19 @@ export class PathProber {
     this.#outstanding.clear();
   }
 
-  /** The peers from now on; what is known of those that stay is kept. */
+  /** The addresses of all peers from now on; what is known of those that stay is kept. O(peers). */
   setPeers(addresses: Iterable<Ipv4>): void {
-    const wanted = new Set<number>();
-    for (const address of addresses) wanted.add(address | 0);
-    for (const address of this.#peers.keys()) {
-      if (!wanted.has(address)) this.#peers.delete(address);
-    }
-    const nowMs = this.#options.now();
-    const cycleMs = this.#cycleMs(wanted.size);
-    for (const address of wanted) {
-      if (this.#peers.has(address)) continue;
-      const peer = { address, path: undefined, nextTick: 0 };
-      this.#peers.set(address, peer);
-      this.#schedule(peer, nowMs + this.#options.random() * cycleMs);
+    for (const peer of this.#peers.values()) peer.leases = 0;
+    this.#addPeers(addresses);
+    for (const peer of this.#peers.values()) if (peer.leases === 0) this.#peers.delete(peer.address);
+  }
+
+  /** The same for those that left and came, each as often as it is the address of a peer. O(changes). */
+  changePeers(left: Iterable<Ipv4>, come: Iterable<Ipv4>): void {
+    this.#addPeers(come); // first: who comes back at once was never away
+    for (const address of left) {
+      const peer = this.#peers.get(address | 0);
+      if (peer !== undefined && --peer.leases === 0) this.#peers.delete(peer.address);
     }
   }
 
@@ -225,6 +226,22 @@ export class PathProber {
     this.#outstanding.delete(outstanding.sequence);
     outstanding.path.noteTooBig(outstanding.bytes, received.mtuBytes);
     this.#hasten(outstanding.peer, nowMs);
+  }
+
+  #addPeers(addresses: Iterable<Ipv4>): void {
+    const strangers: Peer[] = [];
+    for (const address of addresses) {
+      let peer = this.#peers.get(address | 0);
+      if (peer === undefined) {
+        peer = { address: address | 0, leases: 0, path: undefined, nextTick: 0 };
+        this.#peers.set(peer.address, peer);
+        strangers.push(peer);
+      }
+      peer.leases++;
+    }
+    const nowMs = this.#options.now();
+    const cycleMs = this.#cycleMs(this.#peers.size);
+    for (const peer of strangers) this.#schedule(peer, nowMs + this.#options.random() * cycleMs);
   }
 
   #hasten(peer: Peer, nowMs: number): void {

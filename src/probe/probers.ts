@@ -70,7 +70,8 @@ export class Probers<Lease> {
       const hostAnswer = path.hostAnswer.bind(path);
       const overlay = new OverlayProber<Lease>({ sender, targetOf, packetsOf, hostAnswer, now, randomBytes });
       this.#running = { path, overlay, by };
-      this.refresh();
+      path.setPeers(publicIps(this.#options.peers()));
+      overlay.setPeers(this.#options.peers());
       path.start();
       overlay.start();
     } catch (error) {
@@ -79,16 +80,17 @@ export class Probers<Lease> {
     }
   }
 
+  /** Takes what has changed since: peers that went, by id, and those that came or are others now. O(changes). */
+  change(gone: Iterable<string>, come: Iterable<OverlayPeer<Lease>>): void {
+    if (this.#running === undefined) return;
+    const { path, overlay } = this.#running;
+    const addresses = overlay.changePeers(gone, come);
+    path.changePeers(addresses.left, addresses.come);
+  }
+
   /** "raw-socket", "addon (…)" with the reason, or "off". */
   get by(): string {
     return this.#running?.by ?? 'off';
-  }
-
-  /** Takes the peers of this moment; what is known of those that stay is kept. O(peers). */
-  refresh(): void {
-    const { peers } = this.#options;
-    this.#running?.path.setPeers(publicIps(peers()));
-    this.#running?.overlay.setPeers(peers());
   }
 
   /** To be called when the interface's MTU may have changed: the sizes that were found are forgotten then. */

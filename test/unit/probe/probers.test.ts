@@ -2,6 +2,7 @@
 
 import t from 'tap';
 import { type Ipv4, ipv4, parseIpv4 } from '../../../src/net/ipv4.js';
+import { randomOf } from '../../support/random.js';
 import { type OpenIcmp, Probers, type ProbersOptions } from '../../../src/probe/probers.js';
 
 interface Peer {
@@ -40,8 +41,7 @@ t.test('Probers report of peers, and close the socket', async (t) => {
   t.match(probers.peerCounts(), { total: 1, unknown: 1, unreachable: 0 });
   t.strictSame([...probers.conditions(), ...probers.peerConditions()], []);
   t.ok(probers.metrics().some(({ name }) => name === 'peers_reachability'));
-  host.peers = [];
-  probers.refresh();
+  probers.change([PEER.id], []);
   t.equal(probers.pathOf(PEER.publicIp), undefined);
   host.fullBytes = 1400;
   probers.interfaceChanged();
@@ -56,7 +56,7 @@ t.test('Probers without a socket say so, and nothing else', async (t) => {
   const reason = 'path probes are off: no raw ICMP socket: CAP_NET_RAW is needed';
   t.equal(probers.by, 'off');
   t.match(probers.conditions(), [{ code: 'probes-off', text: reason }]);
-  probers.refresh();
+  probers.change([], [PEER]);
   t.same(probers.reachabilityOf('a'), { state: 'unknown', reason });
   t.equal(probers.peerCounts(), undefined);
   t.strictSame(probers.metrics(), []);
@@ -70,4 +70,33 @@ t.test('Probers.open() closes the socket of an overlay that was closed meanwhile
   await opening;
   t.ok(host.isClosed);
   t.equal(probers.by, 'off');
+});
+
+t.test('Probers.change() leaves what a look at all peers would', async (t) => {
+  const random = randomOf(7);
+  const pick = (count: number): number => Math.floor(random() * count);
+  const { probers, open } = setUp();
+  await probers.open(open);
+  const peers = new Map([[PEER.id, PEER]]);
+  for (let round = 0; round < 500; round++) {
+    const gone = [...peers.keys()].filter(() => pick(3) === 0);
+    for (const id of gone) peers.delete(id);
+    const come = Array.from({ length: pick(4) }, () => {
+      // Few addresses: several peers have one.
+      const id = String(pick(6));
+      return { id, publicIp: ipv4(1 + pick(4)), lease: `of ${id}` };
+    });
+    for (const peer of come) peers.set(peer.id, peer);
+    const isLast = new Map(come.map((peer) => [peer.id, peer]));
+    probers.change(
+      gone.filter((id) => !isLast.has(id)),
+      isLast.values(),
+    );
+
+    const addresses = new Set(Array.from(peers.values(), ({ publicIp }) => publicIp));
+    for (let address = 1; address <= 4; address++)
+      t.equal(probers.pathOf(ipv4(address)) !== undefined, addresses.has(ipv4(address)));
+    t.equal(probers.peerCounts()?.total, peers.size);
+  }
+  probers.close();
 });

@@ -1,7 +1,7 @@
 // Question: what does a change to a lease cost a daemon, from the watch to the table of the workers?
 //
 //   moved     the host has another public IP: a row of the route table changes
-//   renewed   nothing but the revision is another, as of every lease once a day      target ≤ 25 µs each
+//   renewed   nothing but the revision is another, as of every lease once a day      target ≤ 25 µs of each
 //
 // A whole daemon in a lab beside a real etcd: `--rate` writes a second for `--seconds`, one to a message of the watch
 // or ten, beside a table of `--leases`. Unit: µs of CPU time for an event, of the main thread and of all threads of the

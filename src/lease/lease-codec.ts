@@ -153,10 +153,10 @@ export function parseData(text: string, what: string): Decoded<unknown> {
 
 /** The value that flanneld would write for `host`, byte for byte. IPv4 only, as what is read. */
 export function formatLeaseValue({ publicIp, backend }: Ipv4LeaseHost): string {
-  const parts = [`"PublicIP":"${formatIpv4(publicIp.v4)}"`, '"PublicIPv6":null'];
-  if (backend.type !== '') parts.push(`"BackendType":${goJson(backend.type)}`);
-  if (backend.data.v4 !== undefined) parts.push(`"BackendData":${goJson(backend.data.v4)}`);
-  return `{${parts.join(',')}}`;
+  let text = `{"PublicIP":"${formatIpv4(publicIp.v4)}","PublicIPv6":null`;
+  if (backend.type !== '') text += `,"BackendType":${goJson(backend.type)}`;
+  if (backend.data.v4 !== undefined) text += `,"BackendData":${goJson(backend.data.v4)}`;
+  return `${text}}`;
 }
 
 function parsePublicIp(value: unknown): Decoded<Ipv4> {

@@ -35,6 +35,8 @@ const PART_LEASES = 500;
 const FIRST_DELAY_MS = 50;
 const MIN_INTERVAL_MS = 1000;
 const RETRY_MS = 10_000;
+/** Between two writings of a large table, as a multiple of the time that one takes. */
+const REST = 100;
 const UNKNOWN = { created: 0n, written: 0n };
 
 /** A table as it was last known. */
@@ -107,11 +109,15 @@ function* bodyOf(table: SavedTable): Generator<string> {
   yield ']}\n';
 }
 
+/** The JSON of a row, with nothing made on the way that is not in it: in a storm all leases are written each second. */
 function formatRow({ id, subnets, host, seniority }: Ipv4Lease): string {
   const { created, written } = seniority ?? UNKNOWN;
   const key = formatLeaseKey(subnets.v4);
-  const row = [id, formatLeaseValue(host), created.toString(), written.toString()];
-  return JSON.stringify(key === id ? row : [...row, key]);
+  const createdText = created.toString();
+  const writtenText = created === written ? createdText : written.toString();
+  const rest = `${JSON.stringify(formatLeaseValue(host))},"${createdText}","${writtenText}"`;
+  // A key has digits, dots and a dash, which stand for themselves.
+  return key === id ? `["${key}",${rest}]` : `[${JSON.stringify(id)},${rest},"${key}"]`;
 }
 
 /** The inverse of formatTable(). Throws Error naming what is wrong. */
@@ -195,8 +201,8 @@ export class TableCache {
     try {
       makeFolder(dirname(this.#path), 0o755);
       await replaceFile(this.#path, 0o600, (file) => writeTable(file, table));
-      // Much of it is work on the main thread: at most a twentieth of its time goes into it.
-      this.#intervalMs = Math.max(MIN_INTERVAL_MS, 20 * (performance.now() - startedAtMs));
+      // Much of it is work on the main thread: at most a hundredth of its time goes into it.
+      this.#intervalMs = Math.max(MIN_INTERVAL_MS, REST * (performance.now() - startedAtMs));
       this.#conditions.release('table-not-saved');
     } catch (error) {
       const { code = (error as Error).message } = error as NodeJS.ErrnoException;

@@ -58,6 +58,19 @@ t.test('formatTable() and parseTable() are inverse', (t) => {
   t.end();
 });
 
+t.test('formatTable() writes rows as JSON does', (t) => {
+  const odd = leaseOf({
+    id: 'node "\\\u2028ü"',
+    subnet: '10.5.66.0/24',
+    publicIp: '172.20.0.66',
+    created: 7n,
+  });
+  const rows = formatTable({ ...TABLE, leases: [lease(10), odd] }).split('"leases":')[1];
+  const text = `${JSON.stringify(JSON.parse(rows.slice(0, -2)))}}\n`;
+  t.equal(rows, text);
+  t.end();
+});
+
 t.test(
   'parseTable() reads a table without etcd lease and last revisions, as earlier versions wrote it',
   (t) => {

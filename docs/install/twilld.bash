@@ -14,6 +14,7 @@ _twilld() {
     --iptables-forward-first) COMPREPLY=($(compgen -W 'true false' -- "$value")) ;;
     --ip-blackhole-route) COMPREPLY=($(compgen -W 'true false' -- "$value")) ;;
     --source-check) COMPREPLY=($(compgen -W 'strict loose audit off' -- "$value")) ;;
+    --lane) COMPREPLY=($(compgen -W 'auto off sparse all' -- "$value")) ;;
     --vxlan-tx-checksum) COMPREPLY=($(compgen -W 'auto off' -- "$value")) ;;
     --offload) COMPREPLY=($(compgen -W 'auto off' -- "$value")) ;;
     --udp-segment) COMPREPLY=($(compgen -W 'auto off' -- "$value")) ;;
@@ -26,7 +27,7 @@ _twilld() {
     --path-probes) COMPREPLY=($(compgen -W 'true false' -- "$value")) ;;
     --log-format) COMPREPLY=($(compgen -W 'text json' -- "$value")) ;;
     --etcd-keyfile | --etcd-certfile | --etcd-cafile | --kubeconfig-file | --static-file | --subnet-file) COMPREPLY=($(compgen -f -- "$value")) ;;
-    *) COMPREPLY=($(compgen -W '--etcd-endpoints --etcd-prefix --etcd-keyfile --etcd-certfile --etcd-cafile --etcd-username --etcd-password --etcd-proxy --subnet-lease-renew-margin --iface --iface-regex --iface-can-reach --public-ip --kube-api-url --kubeconfig-file --kube-annotation-prefix --net-config-path --set-node-network-unavailable --store --kube-subnet-mgr --static-file --subnet-file --ip-masq --ip-masq-fully-random-disable --iptables-resync --iptables-forward-rules --iptables-forward-first --ip-blackhole-route --source-check --queues --vxlan-tx-checksum --offload --udp-segment --udp-gro --tun-tso --tun-uso --merge-tcp --merge-udp --tun-queue-bound --path-probes --healthz-ip --healthz-port --metrics-ip --metrics-port --control-socket --v --log-format --help --version' -- "$value")) ;;
+    *) COMPREPLY=($(compgen -W '--etcd-endpoints --etcd-prefix --etcd-keyfile --etcd-certfile --etcd-cafile --etcd-username --etcd-password --etcd-proxy --subnet-lease-renew-margin --iface --iface-regex --iface-can-reach --public-ip --kube-api-url --kubeconfig-file --kube-annotation-prefix --net-config-path --set-node-network-unavailable --store --kube-subnet-mgr --static-file --subnet-file --ip-masq --ip-masq-fully-random-disable --iptables-resync --iptables-forward-rules --iptables-forward-first --ip-blackhole-route --source-check --queues --lane --vxlan-tx-checksum --offload --udp-segment --udp-gro --tun-tso --tun-uso --merge-tcp --merge-udp --tun-queue-bound --path-probes --healthz-ip --healthz-port --metrics-ip --metrics-port --control-socket --v --log-format --help --version' -- "$value")) ;;
   esac
 }
 complete -F _twilld twilld flanneld

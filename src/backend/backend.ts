@@ -6,7 +6,7 @@
 
 import { OverlayError } from '../core/errors.js';
 import type { LeaseBackend, Peer, PeerDiff } from '../lease/lease.js';
-import type { Offload, OffloadSwitches, SourceCheck } from '../config/options.js';
+import type { LaneChoice, Offload, OffloadSwitches, SourceCheck } from '../config/options.js';
 import type { NetworkConfig } from '../config/network-config.js';
 import type { RawBackend } from '../config/reader.js';
 import type { LeftoverOptions } from '../cleanup/leftovers.js';
@@ -41,6 +41,8 @@ export interface BackendContext {
   readonly queues: number;
   /** What may be used where the kernel grants it (udp only). */
   readonly offload: OffloadSwitches;
+  /** Which packets the kernel carries past the workers (udp only). */
+  readonly lane: LaneChoice;
   /** What of ours in the kernel may be swept: the Network, and the one that this host's last run served. */
   readonly networks: readonly Prefix[];
   /** Holds the name of a device against the other daemons of this host; false when one of them has it. */

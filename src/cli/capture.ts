@@ -1,12 +1,13 @@
 // `twill capture`: inner packets as the overlay's device sees them, by tcpdump(8).
 //
 // Outbound they are seen before they are split, inbound after they were merged: with offloads on, a packet may be up to
-// 64 KB long and its checksum not filled in yet, as on any device with segmentation offload.
+// 64 KB long and its checksum not filled in yet, as on any device with segmentation offload. What the kernel lane sends
+// leaves the device before it is seen: that is said.
 
 import { spawn } from 'node:child_process';
 import { type Command, countOption, UsageError } from './command.js';
 import type { StatusDocument } from '../ops/status.js';
-import { deviceOf, fetchStatus } from './daemon-client.js';
+import { deviceOf, fetchStatus, udpOf } from './daemon-client.js';
 
 /** Arguments of tcpdump for a daemon in this state. Throws UsageError for a peer that is none. */
 export function captureArguments(
@@ -44,6 +45,15 @@ export function captureArguments(
   return filter.length === 0 ? args : [...args, filter.map((part) => `(${part})`).join(' and ')];
 }
 
+/** What is not seen, if something is not. */
+export function unseenText(status: StatusDocument): string | undefined {
+  const udp = udpOf(status);
+  if (udp?.lane === undefined || udp.lane.mode === 'off') return undefined;
+  const { lane, device, port } = udp;
+  const elsewhere = `"tcpdump -i ${status.interface?.name ?? 'any'} udp port ${port}" shows them`;
+  return `packets that the kernel lane sends (${lane.mode}) are not seen on ${device}: ${elsewhere}, or --lane=off`;
+}
+
 export const CAPTURE: Command = {
   name: 'capture',
   summary: 'inner packets of the overlay, printed or as pcap, by tcpdump',
@@ -65,6 +75,8 @@ export const CAPTURE: Command = {
     const { options, rest } = context;
     const status = await fetchStatus(context.socketPath);
     const [count, snaplen] = [countOption(options, 'count'), countOption(options, 'snaplen')];
+    const unseen = unseenText(status);
+    if (unseen !== undefined) process.stderr.write(`twill: ${unseen}\n`);
     const args = captureArguments(status, {
       ...(typeof options['peer'] === 'string' ? { peer: options['peer'] } : {}),
       ...(typeof options['write'] === 'string' ? { file: options['write'] } : {}),

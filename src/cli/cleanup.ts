@@ -48,7 +48,7 @@ async function refuseWhileServed(network: Prefix | undefined, socketPath: string
 
 export const CLEANUP: Command = {
   name: 'cleanup',
-  summary: 'removes every device, route and firewall rule of ours; the daemon must be stopped',
+  summary: 'removes every device, lane, route and firewall rule of ours; the daemon must be stopped',
   help: [
     '--network <cidr>  only what belongs to this Network; daemons of others may run',
     '--dry-run         only says what would be removed',

@@ -10,7 +10,7 @@ const optional = (value: number | undefined, format: (value: number) => string):
   value === undefined ? '–' : format(value);
 
 /** What gives way first on a narrow screen. */
-const EXPENDABLE = ['bytes out', 'bytes in', 'in', 'out', 'loss', 'MTU', 'RTT ms'];
+const EXPENDABLE = ['bytes out', 'bytes in', 'in', 'out', 'loss', 'lane', 'MTU', 'RTT ms'];
 
 export function peersText(peers: readonly PeerStatus[], width: number, nowMs: number): string {
   if (peers.length === 0) return 'no peers';
@@ -18,6 +18,7 @@ export function peersText(peers: readonly PeerStatus[], width: number, nowMs: nu
     'subnet',
     'public IP',
     'MTU',
+    'lane',
     'out',
     'bytes out',
     'in',
@@ -32,6 +33,7 @@ export function peersText(peers: readonly PeerStatus[], width: number, nowMs: nu
       peer.subnet,
       peer.publicIp,
       optional(peer.mtuBytes, String),
+      peer.lane === undefined ? '–' : peer.lane ? 'yes' : 'no',
       optional(peer.packetsOut, formatNumber),
       optional(peer.bytesOut, formatNumber),
       optional(peer.packetsIn, formatNumber),
@@ -46,7 +48,7 @@ export function peersText(peers: readonly PeerStatus[], width: number, nowMs: nu
 
 export const PEERS: Command = {
   name: 'peers',
-  summary: 'the other hosts: subnet, public IP, whether they are reached, packets, round trip',
+  summary: 'the other hosts: subnet, public IP, whether they are reached, lane, packets, round trip',
   help: ['--wide       all columns, however narrow the screen'],
   options: { wide: { type: 'boolean' } },
   run: async (context) => {

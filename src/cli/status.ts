@@ -1,6 +1,6 @@
 // `twill status`: what is wrong, and whether packets flow.
 
-import type { OffloadStatus, StatusDocument, StoreStatus } from '../ops/status.js';
+import type { LaneStatus, OffloadStatus, StatusDocument, StoreStatus } from '../ops/status.js';
 import { type Command, show } from './command.js';
 import { deviceOf, fetchStatus, udpOf } from './daemon-client.js';
 import { formatDuration, screenWidth, wrap } from './format.js';
@@ -17,6 +17,15 @@ function offloadsText(offloads: OffloadStatus | undefined): string {
       .join(', ');
   const [missing, off] = [named(false), named('off')];
   return `${missing === '' ? 'all granted' : `not granted: ${missing}`}${off === '' ? '' : `; switched off: ${off}`}`;
+}
+
+/** Which packets pass by the workers, to how many hosts; or why none does. */
+function laneText(lane: LaneStatus | undefined, peers: StatusDocument['peers']): string {
+  if (lane === undefined) return 'none';
+  if (lane.mode === 'off') return `off${lane.why === undefined ? '' : `: ${lane.why}`}`;
+  const proven = peers.filter((peer) => peer.lane === true).length;
+  const asked = lane.asked === 'auto' ? ' (auto)' : '';
+  return `${lane.mode}${asked}, ${proven} of ${peers.length} peers${lane.pinned ? ', stays over a restart' : ''}`;
 }
 
 function storeText(store: StoreStatus): string {
@@ -91,6 +100,7 @@ export function statusText(status: StatusDocument, width: number): string {
     ],
     ['backend', `${backend.type ?? '–'}${device === undefined ? '' : ` on ${device}`}`],
     ['offloads', offloadsText(udpOf(status)?.offloads)],
+    ['kernel lane', laneText(udpOf(status)?.lane, status.peers)],
     ['store', storeText(store)],
     ['peers', `${status.peers.length}, ${unused} not used`],
     ['leases refused', String(status.refusedLeases.length)],

@@ -8,6 +8,7 @@ import { SUBNET_FILE } from '../core/defaults.js';
 import {
   DEFAULT_CONTROL_SOCKET,
   ETCD_PROXIES,
+  LANES,
   LOG_FORMATS,
   MAX_QUEUES,
   OFFLOADS,
@@ -198,6 +199,12 @@ export const FLAGS = {
       1,
       MAX_QUEUES,
       'queues of the TUN device, each with two threads and a source port (udp backend)',
+    ),
+    lane: choice(
+      'lane',
+      LANES,
+      'auto',
+      'which packets two BPF programs carry past the workers: of quiet flows, or all that they can (udp backend)',
     ),
     vxlanTxChecksum: choice(
       'vxlan-tx-checksum',

@@ -33,6 +33,10 @@ export function offloadSwitches(flags: OffloadFlags & { readonly offload: Offloa
   return Object.fromEntries(entries) as OffloadSwitches;
 }
 
+/** Which packets the kernel lane takes, of those it may (docs/lane.md); auto is sparse or all, by the interface. */
+export const LANES = ['auto', 'off', 'sparse', 'all'] as const;
+export type LaneChoice = (typeof LANES)[number];
+
 /** Where config and leases live. */
 export const STORES = ['etcd', 'kube', 'static'] as const;
 export type StoreKind = (typeof STORES)[number];

@@ -20,6 +20,7 @@ import {
   type OutboundCounter,
 } from '../native/counters.js';
 import { Heartbeats } from './heartbeats.js';
+import { Lane, type LaneOptions, type LaneRefusal, type LaneTotals } from './lane.js';
 import { type NativeEngine, native } from '../native/native.js';
 import { MAX_ROWS, type RouteTable } from './route-table.js';
 import { DIRECTIONS, type OnStuck, workerName, Workers } from './workers.js';
@@ -68,6 +69,8 @@ export interface CounterSnapshot {
   readonly inbound: DirectionCounters<InboundCounter>;
   /** Datagrams lost because the socket's receive buffer was full. */
   readonly socketDrops: number;
+  /** What the kernel lane did, which is in no counter above; absent when there was none. */
+  readonly lane?: LaneTotals;
 }
 
 /** What is left of a data path that is closed. */
@@ -111,6 +114,7 @@ export class Dataplane {
   readonly #engine: NativeEngine;
   readonly #workers: Workers;
   readonly #heartbeats: Heartbeats;
+  #lane: Lane | undefined;
   #merge: { result: number; tcp: boolean; udp: boolean } = { result: 0, tcp: false, udp: false };
   #isStarted = false;
   #isClosing = false;
@@ -199,6 +203,20 @@ export class Dataplane {
     return news;
   }
 
+  /**
+   * Opens the kernel lane beside the workers, once they run and the device has its address; or says why there is none.
+   * Called again, it moves to another interface, if it can be had there.
+   */
+  openLane(options: Pick<LaneOptions, 'uplinkIndex' | 'mode' | 'pinFolder'>): Lane | LaneRefusal {
+    const { ownSubnet, listenAddress, publicIp, port, table } = this.#options;
+    const own = { engine: this.#engine.id, ownSubnet, listenAddress, publicIp, port, table };
+    const opened = Lane.open({ ...options, ...own });
+    if (!(opened instanceof Lane)) return opened;
+    this.#lane?.close();
+    this.#lane = opened;
+    return opened;
+  }
+
   granted(): GrantedOffloads {
     const { layout } = native;
     const tun = this.#engine.tunOffloads;
@@ -235,6 +253,7 @@ export class Dataplane {
       outbound: this.#read(true, OUTBOUND_COUNTERS),
       inbound: this.#read(false, INBOUND_COUNTERS),
       socketDrops: native.socketDrops(this.#engine.id),
+      ...(this.#lane && { lane: this.#lane.totals() }),
     };
   }
 
@@ -276,7 +295,9 @@ export class Dataplane {
     native.stop(this.#engine.id);
     await this.#workers.stop(options.onStuck);
     if (options.forgetDevice === true) native.forgetDevice(this.#engine.id);
+    this.#lane?.takeOver();
     const last = { ...this.counters(), peers: this.peerCounters(this.#options.table.rowLimit) };
+    this.#lane?.close();
     native.close(this.#engine.id);
     return last;
   }

@@ -152,6 +152,13 @@ export class Lane {
     return (row) => agesMs[row] >= 0 && agesMs[row] < PROVEN_MS;
   }
 
+  /**
+   * The workers are gone: while the next daemon is awaited, a lane that is pinned takes what would wait for them too.
+   */
+  takeOver(): void {
+    if (this.isPinned && this.mode !== 'off') this.setMode('all');
+  }
+
   /** Follows the table no more. The engine that is closed then detaches it, unless it is pinned. */
   close(): void {
     this.#unfollow();

@@ -117,11 +117,17 @@ export const LANE_RECORD_WORDS = 7;
  */
 export const QUEUE_DROP = 'drop_tun_queue';
 
+/** What the lane dropped, in either direction: among the engine's counters, but none of them. Unit: packets. */
+export const LANE_DROP = 'drop_lane_failed';
+
 /** The name of a counter of packets from the device to the peers. */
 export type OutboundCounter = (typeof OUTBOUND_COUNTERS)[number];
 /** The name of a counter of packets from the peers to the device. */
 export type InboundCounter = (typeof INBOUND_COUNTERS)[number];
-export type DropReason = Extract<typeof QUEUE_DROP | OutboundCounter | InboundCounter, `drop_${string}`>;
+export type DropReason = Extract<
+  typeof QUEUE_DROP | typeof LANE_DROP | OutboundCounter | InboundCounter,
+  `drop_${string}`
+>;
 
 /** The name of a counter of the lane. */
 export type LaneTotal = (typeof LANE_TOTALS)[number];
@@ -141,6 +147,7 @@ export const DROP_MEANINGS: Readonly<Record<DropReason, string>> = {
   drop_tun_queue:
     'the queue of the TUN device was full: TCP learns its rate so, and a few in a hundred are normal; counted by the ' +
     'device: a superpacket is one',
+  drop_lane_failed: 'the kernel refused the second half of what the lane does to a packet: it had no memory',
   drop_vnet_header: 'the kernel handed over a packet whose offload header contradicts it',
   drop_too_many_pieces:
     'a superpacket cut into more than 1,024 pieces, as raw sockets can make; counted as one packet',
@@ -188,8 +195,10 @@ export const DROP_MEANINGS: Readonly<Record<DropReason, string>> = {
 /** The drop reasons as a Markdown table. */
 export function countersMarkdown(): string {
   const directions = (name: DropReason): string => {
-    const isOutbound = name === QUEUE_DROP || (OUTBOUND_COUNTERS as readonly string[]).includes(name);
-    const isInbound = (INBOUND_COUNTERS as readonly string[]).includes(name);
+    const isLane = name === LANE_DROP;
+    const isOutbound =
+      isLane || name === QUEUE_DROP || (OUTBOUND_COUNTERS as readonly string[]).includes(name);
+    const isInbound = isLane || (INBOUND_COUNTERS as readonly string[]).includes(name);
     return [isOutbound ? 'outbound' : '', isInbound ? 'inbound' : '']
       .filter((part) => part !== '')
       .join(', ');

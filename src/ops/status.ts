@@ -160,8 +160,22 @@ export interface UdpStatus {
   readonly queues: number;
   /** What the kernel granted: true, a number, or "off" where it was not asked; absent while the data path is closed. */
   readonly offloads?: OffloadStatus;
+  /** The kernel lane, which carries packets past the workers. */
+  readonly lane: LaneStatus;
   /** Since the start, over all data paths; absent before the first one. */
   readonly counters?: CountersStatus;
+}
+
+/** Which packets the kernel lane takes; docs/lane.md says which may take it at all. */
+export interface LaneStatus {
+  /** The value of --lane. */
+  readonly asked: 'auto' | 'off' | 'sparse' | 'all';
+  /** What is in force. */
+  readonly mode: 'off' | 'sparse' | 'all';
+  /** It goes on while the daemon is restarted. */
+  readonly pinned: boolean;
+  /** Why the mode is "off". */
+  readonly why?: string;
 }
 
 export type OffloadStatus = Readonly<Record<string, boolean | number | string>>;
@@ -234,6 +248,8 @@ export type BackendPeerStatus = PeerState & {
   readonly bytesOut?: number;
   readonly packetsIn?: number;
   readonly bytesIn?: number;
+  /** Of the udp mode, with a kernel lane: the peer has one too, so all kinds of packets to it may take ours. */
+  readonly lane?: boolean;
   /** Of the kernel modes: where its route leads. */
   readonly device?: string;
   /** Of the kernel modes: without a tunnel. */

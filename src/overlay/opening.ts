@@ -142,12 +142,13 @@ export class OverlayOpening {
 
   async #openBackend({ network, config, iface }: Entry, former: Former): Promise<Backend> {
     const { surroundings, names, log, offloads } = this.#options;
-    const { sourceCheck, queues, vxlanTxChecksum } = this.#options.backend;
+    const { sourceCheck, queues, lane, vxlanTxChecksum } = this.#options.backend;
     const backend = await surroundings.openBackend({
       config,
       iface,
       sourceCheck,
       queues,
+      lane,
       vxlanTxChecksum,
       formerBackend: network.hints?.backend,
       log,

@@ -79,7 +79,7 @@ t.test('packets lost in the queue of the device are counted', { skip }, async (t
 t.test('counters of a peer are those of one host', { skip }, async (t) => {
   const lab = Lab.open('peer-');
   t.teardown(() => lab.close());
-  const { hosts, daemons, staticFile } = await startCluster(lab, 2, ['--path-probes=false']);
+  const { hosts, daemons, staticFile } = await startCluster(lab, 2, ['--path-probes=false', '--lane=off']);
   const [a, b] = hosts;
   const [own] = tableOf(hosts).leases;
   const peer = async () => (await statusOf(lab, a)).peers[0];

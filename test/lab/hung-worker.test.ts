@@ -44,7 +44,7 @@ t.test(
   async (t) => {
     const lab = Lab.open('hung-');
     t.teardown(() => lab.close());
-    const { hosts, daemons } = await startCluster(lab, 2);
+    const { hosts, daemons } = await startCluster(lab, 2, ['--lane=off']);
     const [a, b] = hosts;
     const { pid } = daemons[0].child;
     const ready = async (): Promise<{ status: number; body: string }> =>

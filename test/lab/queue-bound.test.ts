@@ -19,7 +19,9 @@ for (const mtuBytes of [1500, 9000]) {
     const lab = Lab.open('bound-');
     t.teardown(() => lab.close());
     const program = lab.compile('test/lab/superpackets.cc');
-    const { hosts, daemons } = await startCluster(lab, 2, ['--path-probes=false'], { mtuBytes });
+    const { hosts, daemons } = await startCluster(lab, 2, ['--path-probes=false', '--lane=off'], {
+      mtuBytes,
+    });
     const [a, b] = hosts;
     const outbound = async (): Promise<Readonly<Record<string, number>>> =>
       (await statusOf(lab, a)).backend.counters.outbound;

@@ -81,7 +81,7 @@ for (const queues of [2, 4]) {
   t.test(`--queues=${queues}: each queue has a port, and a thread at the other host`, { skip }, async (t) => {
     const lab = Lab.open(`mq${queues}-`);
     t.teardown(() => lab.close());
-    const { hosts, daemons } = await startCluster(lab, 2, [`--queues=${queues}`]);
+    const { hosts, daemons } = await startCluster(lab, 2, [`--queues=${queues}`, '--lane=off']);
     const [a, b] = hosts;
     const file = join(lab.dir, 'wire.pcap');
     const filter = `udp and src host ${a.underlayIp} and dst host ${b.underlayIp}`;

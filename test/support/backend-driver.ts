@@ -84,6 +84,7 @@ async function perform(command: Command): Promise<unknown> {
         offload: NO_OFFLOADS,
         networks: [network],
         holdDevice: () => Promise.resolve(true),
+        lane: 'off' as const,
         vxlanTxChecksum: command.vxlanTxChecksum ?? 'auto',
       };
       backend = await openBackend(context);

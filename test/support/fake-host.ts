@@ -177,7 +177,8 @@ export class FakeBackend implements Backend {
   status(): UdpStatus {
     const { sourceCheck, queues } = this.context;
     const mtuBytes = this.iface.mtuBytes - OVERHEAD_BYTES;
-    return { type: 'udp', device: this.device, port: 8285, mtuBytes, sourceCheck, queues };
+    const lane = { asked: 'auto', mode: 'off', pinned: false } as const;
+    return { type: 'udp', device: this.device, port: 8285, mtuBytes, sourceCheck, queues, lane };
   }
 
   peerStatus(): PeerDetail[] {

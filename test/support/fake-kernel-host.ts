@@ -52,6 +52,7 @@ export async function openHost({
     },
     sourceCheck: 'strict',
     queues: 1,
+    lane: 'auto',
     offload: NO_OFFLOADS,
     networks: [parsed.network],
     holdDevice: () => Promise.resolve(true),

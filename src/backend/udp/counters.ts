@@ -3,14 +3,23 @@
 
 import type { MetricFamily } from '../../core/metric.js';
 import type { CounterSnapshot, DirectionCounters } from '../../dataplane/dataplane.js';
-import { QUEUE_DROP } from '../../native/counters.js';
+import type { LaneTotals } from '../../dataplane/lane.js';
+import { LANE_DROP, LANE_TOTALS, QUEUE_DROP } from '../../native/counters.js';
 
 export function addSnapshots(a: CounterSnapshot, b: CounterSnapshot): CounterSnapshot {
   return {
     outbound: addDirections(a.outbound, b.outbound),
     inbound: addDirections(a.inbound, b.inbound),
     socketDrops: a.socketDrops + b.socketDrops,
+    ...addLanes(a.lane, b.lane),
   };
+}
+
+function addLanes(a: LaneTotals | undefined, b: LaneTotals | undefined): { lane?: LaneTotals } {
+  const lane = a ?? b;
+  if (lane === undefined) return {};
+  if (a === undefined || b === undefined) return { lane };
+  return { lane: Object.fromEntries(LANE_TOTALS.map((name) => [name, a[name] + b[name]])) as LaneTotals };
 }
 
 /** What the device dropped was on its way in too: so packets_in still equals packets_out plus all drops. */
@@ -19,6 +28,36 @@ export function withQueueDrops({ outbound, ...others }: CounterSnapshot, packets
   values.packets_in += packets;
   return { ...others, outbound: { ...outbound, values } };
 }
+
+/**
+ * What the lane carried came in and went out as well, and what it dropped came in: the workers saw none of it. Both
+ * directions have its drops, so that whoever reads them finds them without a lane too.
+ */
+export function withLane({ outbound, inbound, ...others }: CounterSnapshot): CounterSnapshot {
+  const { lane } = others;
+  const out = [lane?.out_packets ?? 0, lane?.out_bytes ?? 0, lane?.out_failed ?? 0] as const;
+  const into = [lane?.in_packets ?? 0, lane?.in_bytes ?? 0, lane?.in_failed ?? 0] as const;
+  return { ...others, outbound: withCarried(outbound, ...out), inbound: withCarried(inbound, ...into) };
+}
+
+/** The counters of a direction of which `packets` were carried elsewhere and `dropped` were dropped there. */
+function withCarried<Name extends string>(
+  { values, ...others }: DirectionCounters<Name | Carried>,
+  packets: number,
+  bytes: number,
+  dropped: number,
+): DirectionCounters<Name | Carried> {
+  const carried = {
+    packets_in: values.packets_in + packets + dropped,
+    packets_out: values.packets_out + packets,
+    bytes_in: values.bytes_in + bytes,
+    bytes_out: values.bytes_out + bytes,
+    [LANE_DROP]: dropped,
+  };
+  return { ...others, values: { ...values, ...carried } };
+}
+
+type Carried = 'packets_in' | 'packets_out' | 'bytes_in' | 'bytes_out';
 
 /** The families of both directions. */
 export function counterFamilies({ outbound, inbound }: CounterSnapshot): readonly MetricFamily[] {

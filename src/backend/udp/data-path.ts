@@ -10,12 +10,14 @@ import type { Logger } from '../../core/log.js';
 import type { MetricFamily } from '../../core/metric.js';
 import { Backoff, type Clock, nap } from '../../core/waiting.js';
 import type { CounterSnapshot, Dataplane, DataplaneOptions } from '../../dataplane/dataplane.js';
+import type { LaneRefusal } from '../../dataplane/lane.js';
 import { formatIpv4, type Ipv4, ipv4 } from '../../net/ipv4.js';
 import { UDP_OVERHEAD_BYTES } from '../../net/mtu.js';
 import type { Prefix } from '../../net/prefix.js';
 import type { ExternalInterface } from '../backend.js';
-import { addSnapshots, withQueueDrops } from './counters.js';
+import { addSnapshots, withLane, withQueueDrops } from './counters.js';
 import type { UdpDevice } from './device.js';
+import type { OpenLane, UdpLane } from './lane.js';
 
 const REOPEN_MIN_MS = 50;
 const REOPEN_MAX_MS = 5_000;
@@ -27,7 +29,7 @@ const REOPEN_MAX_MS = 5_000;
 export const FIRST_OPEN_MS = 5_000;
 
 /** What of a Dataplane is used here. */
-export type OpenDataplane = Pick<
+export interface OpenDataplane extends Pick<
   Dataplane,
   | 'deviceIndex'
   | 'start'
@@ -39,7 +41,9 @@ export type OpenDataplane = Pick<
   | 'readPeers'
   | 'innerPathMtu'
   | 'close'
->;
+> {
+  openLane(options: Parameters<Dataplane['openLane']>[0]): OpenLane | LaneRefusal;
+}
 
 /** Opens the device and the socket, as Dataplane.open does; throws as that does. */
 export type Opener = (options: DataplaneOptions) => OpenDataplane;
@@ -50,6 +54,7 @@ export interface DataPathOptions extends Pick<
 > {
   readonly ownSubnet: Prefix;
   readonly device: UdpDevice;
+  readonly lane: UdpLane;
   readonly open: Opener;
   /** Runs work when all work before it has ended. */
   readonly run: (work: () => Promise<void>) => Promise<void>;
@@ -97,7 +102,7 @@ export class DataPath {
       current === undefined || this.#retired === undefined
         ? (current ?? this.#retired)
         : addSnapshots(this.#retired, current);
-    return both && withQueueDrops(both, this.#options.device.queueDrops());
+    return both && withLane(withQueueDrops(both, this.#options.device.queueDrops()));
   }
 
   /** The four counters of each row since it was opened; none while it is closed. */
@@ -129,14 +134,16 @@ export class DataPath {
     const dataplane = this.#dataplane;
     if (dataplane === undefined) return await this.open();
     const reason = await this.#options.device.whyLost(dataplane.deviceIndex);
-    if (reason === undefined) await this.#configure(dataplane, { isRepair: true });
-    else this.#reopen(dataplane, reason, { forgetDevice: true });
+    if (reason !== undefined) return this.#reopen(dataplane, reason, { forgetDevice: true });
+    await this.#configure(dataplane, { isRepair: true });
+    await this.#options.lane.look();
   }
 
   async underlayChanged(iface: ExternalInterface): Promise<void> {
     const before = this.#iface;
     this.#iface = iface;
     if (before.address !== iface.address || before.publicIp !== iface.publicIp) await this.close();
+    if (before.index !== iface.index) await this.#moveLane(iface);
     if (this.#dataplane === undefined) await this.open();
     else await this.#configure(this.#dataplane);
   }
@@ -155,6 +162,7 @@ export class DataPath {
       this.#log.error(`${worker} does not end: it is left behind, with the device and the socket`);
     };
     const last = await dataplane.close({ ...options, onStuck });
+    this.#options.lane.closed();
     this.#hung = [];
     this.#retired = this.#retired === undefined ? last : addSnapshots(this.#retired, last);
     this.#options.onClosed(last.peers);
@@ -171,6 +179,7 @@ export class DataPath {
       if (!before.includes(worker))
         this.#log.error(`${worker} does not move: nothing flows in its direction`);
     for (const worker of before) if (!this.#hung.includes(worker)) this.#log.info(`${worker} moves again`);
+    this.#options.lane.keepHouse(this.#hung);
   }
 
   isAlive(): boolean {
@@ -237,18 +246,32 @@ export class DataPath {
       await Promise.all([this.#configure(dataplane), dataplane.start()]);
       await device.features.restore(device.name);
       this.#probe(dataplane);
+      await this.#options.lane.open(dataplane, this.#iface);
     } catch (error) {
       // Half a device is worse than none; one that was there before is not ours to take away.
       await dataplane.close({ forgetDevice: isNew });
+      this.#options.lane.closed();
       throw error;
     }
     this.#dataplane = dataplane;
     this.#hasOpened = true;
     this.#failure = undefined;
     this.#log.info(
-      { device: device.name, mtuBytes: this.#mtuBytes, ...dataplane.granted() },
+      {
+        device: device.name,
+        mtuBytes: this.#mtuBytes,
+        ...dataplane.granted(),
+        ...this.#options.lane.words(),
+      },
       `data path open on ${device.name} and UDP ${formatIpv4(address)}:${port}`,
     );
+  }
+
+  /** The socket goes by the address, the lane by the interface: where that has none, all is opened anew. */
+  async #moveLane(iface: ExternalInterface): Promise<void> {
+    const { lane } = this.#options;
+    if (this.#dataplane === undefined || !lane.isOpen) return;
+    if (!(await lane.open(this.#dataplane, iface))) await this.close();
   }
 
   async #configure(dataplane: OpenDataplane, options?: { readonly isRepair: boolean }): Promise<void> {

@@ -8,6 +8,7 @@ import type { Peer, PeerDiff } from '../../lease/lease.js';
 import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
 import { formatPrefix } from '../../net/prefix.js';
 import { PEER_REFUSALS, type PeerDetail, type PeerRefusalCode } from '../../ops/status.js';
+import type { UdpLane } from './lane.js';
 import { PathMtus } from './path-mtus.js';
 import { PeerTraffic, type Traffic } from './traffic.js';
 
@@ -33,6 +34,8 @@ export interface UdpPeersOptions {
   readonly mtuBytes: () => number;
   readonly deviceName: () => string;
   readonly counters: RowCounters;
+  /** The kernel lane, which follows the table. */
+  readonly lane: Pick<UdpLane, 'isBehind' | 'provenRows'>;
   /** Whether each peer's public IP is reached by another way than our own device. */
   readonly areReachable: (peers: readonly Peer[]) => Promise<readonly boolean[]>;
   readonly nowMs: () => number;
@@ -118,8 +121,8 @@ export class UdpPeers {
   }
 
   publish(): void {
-    // A reader stopped in the middle of a lookup holds it up; housekeeping tries again.
-    if (this.#table.publish()) this.#traffic.published();
+    // A reader stopped in the middle of a lookup holds it up, or a lane that has much to do; housekeeping tries again.
+    if (this.#table.publish() && !this.#options.lane.isBehind) this.#traffic.published();
   }
 
   /** A data path was closed; `last` has the counters of every row. */
@@ -144,11 +147,17 @@ export class UdpPeers {
   }
 
   status(): readonly PeerDetail[] {
-    const counts = this.#options.counters.peerCounters(this.#table.rowLimit);
-    return Array.from(this.#peers.values(), (peer) => this.#statusOf(peer, counts));
+    const { counters, lane } = this.#options;
+    const counts = counters.peerCounters(this.#table.rowLimit);
+    const isProven = lane.provenRows(this.#table.rowLimit);
+    return Array.from(this.#peers.values(), (peer) => this.#statusOf(peer, counts, isProven));
   }
 
-  #statusOf({ id, subnets, host }: Peer, counts: ArrayLike<number>): PeerDetail {
+  #statusOf(
+    { id, subnets, host }: Peer,
+    counts: ArrayLike<number>,
+    isProven: ((row: number) => boolean) | undefined,
+  ): PeerDetail {
     const entry = { id, subnet: formatPrefix(subnets.v4), publicIp: formatIpv4(host.publicIp.v4) };
     const refusal = this.#refused.get(id);
     if (refusal !== undefined)
@@ -159,7 +168,8 @@ export class UdpPeers {
     const [packetsOut, bytesOut, packetsIn, bytesIn] = this.#traffic.of(id, counts);
     const { port, mtuBytes } = held;
     const traffic = { packetsOut, bytesOut, packetsIn, bytesIn };
-    return { ...entry, state: 'programmed', row, port, mtuBytes, ...traffic };
+    const lane = isProven && { lane: isProven(row) };
+    return { ...entry, state: 'programmed', row, port, mtuBytes, ...traffic, ...lane };
   }
 
   async #judgeAll(peers: readonly Peer[]): Promise<void> {

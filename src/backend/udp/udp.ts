@@ -23,7 +23,9 @@ import { Serial } from '../../core/serial.js';
 import { type Clock, MONOTONIC_CLOCK } from '../../core/waiting.js';
 import { Dataplane } from '../../dataplane/dataplane.js';
 import { DropLog } from './drop-log.js';
+import { laneFamilies, type PinPlace, UdpLane } from './lane.js';
 import { RouteTable } from '../../dataplane/route-table.js';
+import { lanePinFolder, removeLanePins } from '../../kernel/lane-pins.js';
 import { checkUplinkNetwork } from '../../kernel/network-route.js';
 import { checkPortIsFree } from '../../kernel/udp-port.js';
 import { leaseBackend, type LeaseBackend, type Peer, type PeerDiff } from '../../lease/lease.js';
@@ -52,12 +54,14 @@ export const UDP = backendMode({
 export interface UdpHost {
   readonly openDataplane: Opener;
   readonly checkPortIsFree: typeof checkPortIsFree;
+  readonly lanePins: PinPlace;
   readonly clock: Clock;
 }
 
 const HOST: UdpHost = {
   openDataplane: (options) => Dataplane.open(options),
   checkPortIsFree,
+  lanePins: { folderOf: lanePinFolder, remove: removeLanePins },
   clock: MONOTONIC_CLOCK,
 };
 
@@ -69,6 +73,7 @@ export class UdpBackend implements Backend {
   readonly #table: RouteTable;
   readonly #routes: OverlayRoutes;
   readonly #device: UdpDevice;
+  readonly #lane: UdpLane;
   readonly #peers: UdpPeers;
   readonly #dropLog = new DropLog();
   readonly #work = new Serial();
@@ -90,11 +95,14 @@ export class UdpBackend implements Backend {
     this.#table = new RouteTable(network);
     this.#routes = new OverlayRoutes(kernel, network, log);
     this.#device = new UdpDevice(context, this.#routes);
+    const deviceName = (): string => this.#device.name;
+    this.#lane = new UdpLane({ asked: context.lane, kernel, pins: host.lanePins, deviceName, log });
     this.#peers = new UdpPeers({
       table: this.#table,
       port,
       mtuBytes: () => this.#mtuBytes,
-      deviceName: () => this.#device.name,
+      deviceName,
+      lane: this.#lane,
       counters: {
         rowCounters: (row) => this.#path?.rowCounters(row) ?? [],
         peerCounters: (rows) => this.#path?.peerCounters(rows) ?? [],
@@ -122,6 +130,7 @@ export class UdpBackend implements Backend {
     const { config, queues, offload, sourceCheck, log } = this.#context;
     const path = new DataPath(this.#iface, {
       device: this.#device,
+      lane: this.#lane,
       port: this.#port,
       queues,
       offload,
@@ -210,6 +219,7 @@ export class UdpBackend implements Backend {
       sourceCheck: this.#context.sourceCheck,
       queues: this.#context.queues,
       ...(offloads && { offloads: { ...offloads } }),
+      lane: this.#lane.status(),
       ...(counters && {
         counters: {
           outbound: counters.outbound.values,
@@ -231,6 +241,7 @@ export class UdpBackend implements Backend {
       ...counterFamilies(snapshot),
       ...this.#device.repairs.list(),
       ...this.#path.metrics(snapshot),
+      ...laneFamilies(this.#lane.status(), snapshot.lane),
       {
         name: 'peers',
         help: 'Leases of other hosts in the route table.',

@@ -305,6 +305,15 @@ function checkOffloads(status: StatusDocument): Finding[] {
   ];
 }
 
+function checkLane(status: StatusDocument): Finding[] {
+  const lane = udpOf(status)?.lane;
+  if (lane === undefined) return [];
+  const { asked, mode, why = '' } = lane;
+  if (asked === 'off' || mode !== 'off') return [ok('kernel lane', mode)];
+  const advice = 'the workers carry all packets: round trips are longer, nothing is wrong; docs/lane.md';
+  return [warn('kernel lane', `off: ${why}`, advice)];
+}
+
 function checkMtu({ lease, interface: iface, peers }: StatusDocument): Finding[] {
   if (lease === undefined || iface === undefined) return [];
   const findings: Finding[] = [];
@@ -369,7 +378,7 @@ export async function examine(
     ...(migration?.findings ?? []),
     ...(status === undefined
       ? []
-      : [...checkOffloads(status), ...checkMtu(status), await checkSubnetFile(status)]),
+      : [...checkOffloads(status), ...checkLane(status), ...checkMtu(status), await checkSubnetFile(status)]),
   ];
 }
 

@@ -1,7 +1,7 @@
 // What the commands make of a daemon's status, without a daemon.
 
 import t from 'tap';
-import { captureArguments } from '../../../src/cli/capture.js';
+import { captureArguments, unseenText } from '../../../src/cli/capture.js';
 import {
   formatColumns,
   formatDuration,
@@ -76,6 +76,7 @@ function statusWith(changes: Partial<StatusDocument> = {}, outbound = {}, inboun
       mtuBytes: 1472,
       sourceCheck: 'strict',
       queues: 1,
+      lane: { asked: 'auto', mode: 'sparse', pinned: true },
       counters: {
         outbound: { ...zeroes(OUTBOUND_COUNTERS), ...outbound },
         inbound: { ...zeroes(INBOUND_COUNTERS), ...inbound },
@@ -136,6 +137,7 @@ t.test('rates: differences over time, restarts, busiest peer first', (t) => {
 
 t.test('arguments of tcpdump', (t) => {
   t.same(captureArguments(statusWith(), {}), ['-n', '-i', 'flannel0']);
+  t.match(unseenText(statusWith()), /lane sends \(sparse\).*"tcpdump -i eth0 udp port 8285"/);
   t.same(
     captureArguments(statusWith(), {
       peer: '192.0.2.3',

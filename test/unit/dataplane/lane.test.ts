@@ -122,6 +122,19 @@ t.test('it is attached when it has the whole table, some thousand leases in a tu
   t.strictSame(addon.take(), []);
 });
 
+t.test('a pinned lane takes everything while there are no workers, unless it takes nothing', async (t) => {
+  const addon = new FakeAddon();
+  const lane = await openLane(t, addon, tableOf(1));
+  lane.setMode('off');
+  addon.take();
+  lane.takeOver();
+  t.strictSame(addon.take(), []);
+  lane.setMode('sparse');
+  lane.takeOver();
+  t.strictSame(addon.take(), ['mode sparse', 'mode all']);
+  lane.close();
+});
+
 t.test('with half a table it does not take over', async (t) => {
   const addon = new FakeAddon();
   const table = tableOf(0);

@@ -86,7 +86,7 @@ t.test('kube-twill.yml gives the daemon what it needs, and no more', (t) => {
   t.strictSame(daemon.securityContext, {
     privileged: false,
     allowPrivilegeEscalation: false,
-    capabilities: { drop: ['ALL'], add: ['NET_ADMIN', 'NET_RAW'] },
+    capabilities: { drop: ['ALL'], add: ['NET_ADMIN', 'NET_RAW', 'BPF'] },
   });
   t.strictSame(
     (daemon.env ?? []).map(({ name }) => name),

@@ -2,16 +2,55 @@
 // the heartbeats of the real one.
 
 import type { OpenDataplane, Opener } from '../../../../src/backend/udp/data-path.js';
+import type { OpenLane } from '../../../../src/backend/udp/lane.js';
 import type {
   CounterSnapshot,
   DataplaneOptions,
   DirectionCounters,
   LastCounters,
 } from '../../../../src/dataplane/dataplane.js';
+import type { LaneMode, LaneRefusal, LaneTotals } from '../../../../src/dataplane/lane.js';
 import { Heartbeats } from '../../../../src/dataplane/heartbeats.js';
-import { INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../../../../src/native/counters.js';
+import { INBOUND_COUNTERS, LANE_TOTALS, OUTBOUND_COUNTERS } from '../../../../src/native/counters.js';
 import type { Ipv4 } from '../../../../src/net/ipv4.js';
 import type { FakeKernel } from '../../../support/fake-kernel.js';
+
+type LaneOptions = Parameters<OpenDataplane['openLane']>[0];
+
+/** A lane of which a test says what it carried and from whom it heard. */
+export class FakeLane implements OpenLane {
+  readonly options: LaneOptions;
+  readonly carried: Partial<Record<keyof LaneTotals, number>> = {};
+  readonly proven = new Set<number>();
+  mode: LaneMode;
+  fault: string | undefined;
+  isBehind = false;
+
+  constructor(options: LaneOptions) {
+    this.options = options;
+    this.mode = options.mode;
+  }
+
+  get isPinned(): boolean {
+    return this.options.pinFolder !== '';
+  }
+
+  setMode(mode: LaneMode): void {
+    this.mode = mode;
+  }
+
+  retry(): void {
+    this.fault = undefined;
+  }
+
+  totals(): LaneTotals {
+    return Object.fromEntries(LANE_TOTALS.map((name) => [name, this.carried[name] ?? 0])) as LaneTotals;
+  }
+
+  provenRows(): (row: number) => boolean {
+    return (row) => this.proven.has(row);
+  }
+}
 
 export class FakeDataplane implements OpenDataplane {
   readonly deviceIndex: number;
@@ -29,6 +68,10 @@ export class FakeDataplane implements OpenDataplane {
   pathMtus = new Map<Ipv4, number>();
   closings = 0;
   isBeating = true;
+  /** Every lane that was opened. */
+  readonly lanes: FakeLane[] = [];
+  /** Why there is none. */
+  laneRefusal: string | undefined;
 
   constructor(kernel: FakeKernel, options: DataplaneOptions) {
     this.options = options;
@@ -47,6 +90,13 @@ export class FakeDataplane implements OpenDataplane {
 
   probe(): readonly string[] {
     return [];
+  }
+
+  openLane(options: LaneOptions): FakeLane | LaneRefusal {
+    if (this.laneRefusal !== undefined) return { why: this.laneRefusal };
+    const lane = new FakeLane(options);
+    this.lanes.push(lane);
+    return lane;
   }
 
   granted(): ReturnType<OpenDataplane['granted']> {
@@ -72,7 +122,17 @@ export class FakeDataplane implements OpenDataplane {
   counters(): CounterSnapshot {
     const outbound = zeros(OUTBOUND_COUNTERS);
     const values = { ...outbound.values, packets_in: this.packetsIn };
-    return { outbound: { ...outbound, values }, inbound: zeros(INBOUND_COUNTERS), socketDrops: 0 };
+    return {
+      outbound: { ...outbound, values },
+      inbound: zeros(INBOUND_COUNTERS),
+      socketDrops: 0,
+      ...this.#lane(),
+    };
+  }
+
+  #lane(): { lane?: LaneTotals } {
+    const lane = this.lanes.at(-1);
+    return lane === undefined ? {} : { lane: lane.totals() };
   }
 
   peerCounters(): Float64Array {
@@ -103,6 +163,7 @@ export class FakeOpener {
   refusal: Error | undefined;
   /** Given to each that is opened. */
   ready: Promise<void> = Promise.resolve();
+  laneRefusal: string | undefined;
   readonly #kernel: FakeKernel;
 
   constructor(kernel: FakeKernel) {
@@ -113,6 +174,7 @@ export class FakeOpener {
     if (this.refusal !== undefined) throw this.refusal;
     const dataplane = new FakeDataplane(this.#kernel, options);
     dataplane.ready = this.ready;
+    dataplane.laneRefusal = this.laneRefusal;
     this.opened.push(dataplane);
     return dataplane;
   };

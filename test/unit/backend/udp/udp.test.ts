@@ -37,6 +37,7 @@ async function open(kernel = new FakeKernel(), networks = [NETWORK]) {
   const backend = new UdpBackend({ ...context, kernel, services, networks }, 8285, {
     openDataplane: dataplanes.open,
     checkPortIsFree: () => Promise.resolve(),
+    lanePins: { folderOf: () => '', remove: () => Promise.resolve() },
     clock,
   });
   const apply = async (diff: Partial<PeerDiff>): Promise<void> => {

@@ -28,7 +28,7 @@ for _ in range(${SENT}): s.sendto(b'x' * 100, (sys.argv[1], 9))`;
 t.test('packets lost in the queue of the device are counted', { skip }, async (t) => {
   const lab = Lab.open('cnt-');
   t.teardown(() => lab.close());
-  const { hosts, daemons, staticFile } = await startCluster(lab, 2, ['--path-probes=false']);
+  const { hosts, daemons, staticFile } = await startCluster(lab, 2, ['--path-probes=false', '--lane=off']);
   const [a, b] = hosts;
   const outbound = async () => (await statusOf(lab, a)).backend.counters.outbound;
   const ping = () => lab.run(a.containerNs, 'ping', ['-c', '1', b.containerIp]);
@@ -71,7 +71,7 @@ t.test('packets lost in the queue of the device are counted', { skip }, async (t
     const dropped = (): number =>
       Number(/"dropped":(\d+)/.exec(/"tx":(.*)/.exec(lab.ip(a.ns, '-s -j link show flannel0'))![1])![1]);
     t.ok(dropped() >= SENT);
-    daemons[0] = await startDaemon(lab, a, staticFile, ['--path-probes=false']);
+    daemons[0] = await startDaemon(lab, a, staticFile, ['--path-probes=false', '--lane=off']);
     t.equal((await outbound()).drop_tun_queue, 0);
   });
 });
@@ -79,7 +79,7 @@ t.test('packets lost in the queue of the device are counted', { skip }, async (t
 t.test('counters of a peer are those of one host', { skip }, async (t) => {
   const lab = Lab.open('peer-');
   t.teardown(() => lab.close());
-  const { hosts, daemons, staticFile } = await startCluster(lab, 2, ['--path-probes=false', '--lane=off']);
+  const { hosts, daemons, staticFile } = await startCluster(lab, 2, ['--path-probes=false']);
   const [a, b] = hosts;
   const [own] = tableOf(hosts).leases;
   const peer = async () => (await statusOf(lab, a)).peers[0];

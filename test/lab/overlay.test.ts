@@ -20,7 +20,8 @@ for (const [name, flag] of [
   t.test(`two hosts, ${flag}`, { skip }, async (t) => {
     const lab = Lab.open(`ov-${name}-`);
     t.teardown(() => lab.close());
-    const { hosts, daemons } = await startCluster(lab, 2, [flag]);
+    // Between veth devices a lane leaves inner checksums to the other lane: what is captured is not whole.
+    const { hosts, daemons } = await startCluster(lab, 2, [flag, '--lane=off']);
     const [a, b] = hosts;
 
     await t.test('ICMP echo crosses both ways, four hops below the sender’s TTL', async (t) => {

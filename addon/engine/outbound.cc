@@ -33,10 +33,6 @@ constexpr size_t kBatchBytes = 192 * 1024;
 // A batch also ends here: with pieces of a few bytes, 192 KiB would be some hundred thousand datagrams before the next
 // look at the stop flag, or at anybody else's packets. Full superpackets never get near it (46 pieces at MTU 1500).
 constexpr uint32_t kBatchPieces = 4096;
-// With CAP_NET_RAW a container writes superpackets of any gso_size, 60,000 pieces of one byte in one read. The kernel
-// itself makes at most 128 of UDP (UDP_MAX_SEGMENTS), and 862 of TCP at an MSS of 88 with timestamps. Who offers an
-// MSS below 76 may lose a full superpacket; TCP then sends smaller ones.
-constexpr uint32_t kMaxPieces = 1024;
 constexpr size_t kReadRoom = sizeof(VnetHeader) + kMaxPacket;
 // The virtio_net_hdr is read to an address that is 6 modulo 16, so that the IPv4 header behind it is aligned.
 constexpr size_t kAlign = 64;

@@ -245,6 +245,7 @@ void Decap::Measure() noexcept {
   p_.Apply(Operation::kAdd, kOther, kGso);
   p_.Apply(Operation::kSubtract, kOther, 1);
   p_.Apply32(Operation::kDivide, kOther, kGso);
+  p_.JumpIf(Condition::kAbove, kOther, static_cast<int32_t>(kMaxPieces), unclean_);
   p_.Store(Width::k4, kFrame, TWILL_AT(segments), kOther);
   p_.Bind(measured);
   // A device drops what is longer than its MTU when it is handed over by another; the engine's writes it takes.

@@ -159,12 +159,7 @@ void Encap::WriteExits() noexcept {
   WriteExit(rate_, LaneTotal::k_out_left_rate, note_);
   WriteExit(no_path_, LaneTotal::k_out_left_no_path, note_);
   WriteExit(encapsulated_, LaneTotal::k_out_left_encapsulated, note_);
-  p_.Bind(flow_);
-  CountOne(&p_, kTotals, LaneTotal::k_out_left_flow, kScratch);
-  p_.Load(Width::k8, kOther, kFrame, TWILL_AT(config));
-  p_.Load(Width::k4, kOther, kOther, offsetof(LaneConfig, mode));
-  p_.Say("a full lane has the flow back when the time is over, whether it pauses or not");
-  p_.JumpIf(Condition::kEqual, kOther, static_cast<int32_t>(LaneMode::kAll), pass_);
+  WriteExit(flow_, LaneTotal::k_out_left_flow, note_);
   p_.Bind(note_);
   p_.Load(Width::k4, kOther, kFrame, TWILL_AT(tick));
   p_.Store(Width::k4, kSlot, 0, kOther);

@@ -189,6 +189,8 @@ void Encap::Measure() noexcept {
   p_.Apply(Operation::kAdd, kThird, kOther);
   p_.Apply(Operation::kSubtract, kThird, 1);
   p_.Apply32(Operation::kDivide, kThird, kOther);
+  p_.Say("more of them than the engine cuts: it drops and counts that");
+  p_.JumpIf(Condition::kAbove, kThird, static_cast<int32_t>(kMaxPieces), superpacket_);
   p_.Store(Width::k4, kFrame, TWILL_AT(segments), kThird);
   p_.Apply(Operation::kAdd, kScratch, kOther);
   p_.JumpIf(Condition::kNotBelow, kScratch, kLength, fits);

@@ -8,6 +8,7 @@
 #include "lane/assembler.h"
 #include "lane/layout.h"
 #include "packet/ipv4.h"
+#include "packet/split.h"
 
 namespace twill {
 

@@ -12,6 +12,11 @@
 
 namespace twill {
 
+// With CAP_NET_RAW a container writes superpackets of any gso_size, 60,000 pieces of one byte in one read. The kernel
+// itself makes at most 128 of UDP (UDP_MAX_SEGMENTS), and 862 of TCP at an MSS of 88 with timestamps. Who offers an
+// MSS below 76 may lose a full superpacket; TCP then sends smaller ones.
+inline constexpr uint32_t kMaxPieces = 1024;
+
 inline constexpr size_t kMaxHeaders = 60 + 60;  // IPv4 with options, TCP with options
 
 class SegmentTemplate {

@@ -9,6 +9,7 @@ import t, { type Test } from 'tap';
 import { type Host, Lab, labUnavailable, waitFor } from '../support/lab.js';
 import {
   dropsOf,
+  HEALTH_PORT,
   startDaemon,
   type StaticTable,
   statusOf,
@@ -101,9 +102,22 @@ function expectedEnd(mode: Mode, outer: string, source: SourceName, destination:
   return destination === 'container' || destination === 'ownTun' ? 'packets_out' : 'drop_not_ours';
 }
 
-for (const mode of ['strict', 'loose', 'audit', 'off'] as const) {
-  t.test(`injection matrix, --source-check=${mode}`, { skip }, async (t) => {
-    const { lab, victim, strangerNs } = await openScene(t, `m${mode}-`, [`--source-check=${mode}`]);
+/** Every source check by the workers and by a kernel lane, and what the lane takes by the strictest. */
+const MATRIX: readonly { readonly mode: Mode; readonly lane: 'off' | 'sparse' | 'all' }[] = [
+  ...(['strict', 'loose', 'audit', 'off'] as const).flatMap((mode) =>
+    (['off', 'all'] as const).map((lane) => ({ mode, lane })),
+  ),
+  { mode: 'strict', lane: 'sparse' },
+];
+
+for (const { mode, lane } of MATRIX) {
+  t.test(`injection matrix, --source-check=${mode}, --lane=${lane}`, { skip }, async (t) => {
+    const name = `m${mode[0]}${lane[0]}-`;
+    const { lab, victim, strangerNs } = await openScene(t, name, [
+      `--source-check=${mode}`,
+      `--lane=${lane}`,
+    ]);
+    const isUnchecked = lane !== 'off';
     const items: Injection[] = [];
     const expected = new Map<string, number>();
     let refusable = 0;
@@ -113,6 +127,7 @@ for (const mode of ['strict', 'loose', 'audit', 'off'] as const) {
           items.push({
             from,
             payload: buildPacket({ source: SOURCES[source], destination: DESTINATIONS[destination] }),
+            isUnchecked,
           });
           const end = expectedEnd(mode, from, source, destination);
           expected.set(end, (expected.get(end) ?? 0) + 1);
@@ -128,6 +143,9 @@ for (const mode of ['strict', 'loose', 'audit', 'off'] as const) {
     );
     t.same(Object.fromEntries(ends), Object.fromEntries(expected));
     t.equal(inbound.audit_would_drop, mode === 'audit' ? refusable : 0);
+    // A packet of the peer's to the container, and one to the TUN device: the rest is for the workers to judge.
+    const taken = await laneIn(lab, victim);
+    if (taken !== undefined) t.equal(taken, 2, 'taken by the lane');
     // The container answers what reached it ("port unreachable"); nothing else may leave.
     if (mode === 'strict' || mode === 'loose')
       t.ok(outbound.packets_out <= inbound.packets_out, 'nothing leaves again');
@@ -283,6 +301,13 @@ function underlayPackets(lab: Lab, host: Host): number {
 }
 
 /** Counters once `count` datagrams have come in; checks that they add up. */
+/** Packets that the lane has let in; undefined where there is none, by --lane=off or on an old kernel. */
+async function laneIn(lab: Lab, host: Host): Promise<number | undefined> {
+  if ((await statusOf(lab, host)).backend.lane.mode === 'off') return undefined;
+  const { body } = await lab.get(host.ns, `http://127.0.0.1:${HEALTH_PORT}/metrics`);
+  return Number(/^twill_lane_packets_total\{direction="inbound"\} (\d+)$/m.exec(body)?.[1]);
+}
+
 async function settled(
   lab: Lab,
   host: Host,

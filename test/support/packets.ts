@@ -52,32 +52,27 @@ export interface Injection {
   readonly payload: Buffer;
   /** How often. @default 1 */
   readonly times?: number;
+  /** Without a UDP checksum, as a kernel lane sends it. @default false */
+  readonly isUnchecked?: boolean;
 }
 
 const SENDER = `
-  const { createSocket } = require('node:dgram');
-  const items = JSON.parse(require('node:fs').readFileSync(process.argv[1], 'utf8'));
-  const target = process.argv[2];
-  (async () => {
-    const sockets = new Map();
-    for (const { from, payload, times } of items) {
-      if (!sockets.has(from)) {
-        const s = createSocket('udp4');
-        await new Promise((resolve) => s.bind(0, from, resolve));
-        s.setSendBufferSize(4 << 20);
-        sockets.set(from, s);
-      }
-      const data = Buffer.from(payload, 'base64');
-      let left = times ?? 1;
-      while (left > 0) {
-        const batch = Math.min(left, 256);
-        left -= batch;
-        await Promise.all(Array.from({ length: batch }, () => new Promise((resolve, reject) =>
-          sockets.get(from).send(data, 8285, target, (e) => (e ? reject(e) : resolve())))));
-      }
-    }
-    for (const s of sockets.values()) s.close();
-  })();`;
+import base64, json, socket, sys
+SO_NO_CHECK = 11
+items = json.load(open(sys.argv[1]))
+target = (sys.argv[2], 8285)
+sockets = {}
+for item in items:
+    key = (item['from'], item.get('isUnchecked', False))
+    if key not in sockets:
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        if key[1]: s.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+        s.bind((key[0], 0))
+        sockets[key] = s
+    data = base64.b64decode(item['payload'])
+    for _ in range(item.get('times', 1)): sockets[key].sendto(data, target)
+`;
 
 /** Sends datagrams to port 8285 of a host, in order. */
 export async function inject(
@@ -89,5 +84,5 @@ export async function inject(
   const file = join(lab.dir, 'injections.json');
   const encoded = items.map(({ payload, ...rest }) => ({ ...rest, payload: payload.toString('base64') }));
   writeFileSync(file, JSON.stringify(encoded));
-  await lab.run(ns, process.execPath, ['-e', SENDER, file, target], { timeoutMs: 120_000 });
+  await lab.run(ns, 'python3', ['-c', SENDER, file, target], { timeoutMs: 120_000 });
 }

@@ -34,23 +34,15 @@ inline Napi::Object ToObject(const Napi::Env& env, const Failure& failure) {
 }
 
 // `value` as a typed array of `least` elements or more.
-inline std::optional<Napi::Float64Array> Float64s(const Napi::Value& value, size_t least) {
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_float64_array) return {};
-  auto array = value.As<Napi::Float64Array>();
+template <typename Array, napi_typedarray_type Type>
+std::optional<Array> TypedArray(const Napi::Value& value, size_t least) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != Type) return {};
+  auto array = value.As<Array>();
   if (array.ElementLength() < least) return {};
   return array;
 }
-inline std::optional<Napi::Uint32Array> Uint32s(const Napi::Value& value, size_t least) {
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array) return {};
-  auto array = value.As<Napi::Uint32Array>();
-  if (array.ElementLength() < least) return {};
-  return array;
-}
-inline std::optional<Napi::Int32Array> Int32s(const Napi::Value& value, size_t least) {
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) return {};
-  auto array = value.As<Napi::Int32Array>();
-  if (array.ElementLength() < least) return {};
-  return array;
-}
+inline constexpr auto Float64s = TypedArray<Napi::Float64Array, napi_float64_array>;
+inline constexpr auto Uint32s = TypedArray<Napi::Uint32Array, napi_uint32_array>;
+inline constexpr auto Int32s = TypedArray<Napi::Int32Array, napi_int32_array>;
 
 }  // namespace twill

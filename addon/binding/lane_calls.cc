@@ -97,11 +97,12 @@ int ApplyRecord(Lane* lane, const int32_t* words) noexcept {
 Napi::Value Update(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const auto engine = EngineOf(info, 2, "updateLane(id, records)");
-  if (!engine || engine->lanes().latest() == nullptr) return ToNumber(env, -ENOENT);
+  Lane* lane = engine ? engine->lanes().latest() : nullptr;
+  if (lane == nullptr) return ToNumber(env, -ENOENT);
   const auto records = Int32s(info[1], 0);
   if (!records || records->ElementLength() % record::kWords != 0) return ToNumber(env, -EINVAL);
   for (size_t at = 0; at < records->ElementLength(); at += record::kWords) {
-    const int error = ApplyRecord(engine->lanes().latest(), records->Data() + at);
+    const int error = ApplyRecord(lane, records->Data() + at);
     if (error != 0) return ToNumber(env, error);
   }
   return ToNumber(env, 0);

@@ -1,6 +1,7 @@
 // Owner of one file descriptor: closed exactly once, when the owner goes.
 #pragma once
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <utility>
@@ -25,6 +26,8 @@ class UniqueFd {
 
   int get() const noexcept { return fd_; }
   bool valid() const noexcept { return fd_ >= 0; }
+  // Another descriptor of the same file; not valid, with errno, when there can be none.
+  UniqueFd Duplicate() const noexcept { return UniqueFd(::fcntl(fd_, F_DUPFD_CLOEXEC, 0)); }
   void Reset() noexcept {
     if (fd_ >= 0) ::close(fd_);
     fd_ = -1;

@@ -11,19 +11,13 @@
 // What is left at 2 to 5 goes to the engine's socket, where it is judged anew and counted. Nothing is changed before
 // step 6, and its first call leaves the packet as it was when it fails.
 
-#include "lane/program_parts.h"
-#include "lane/programs.h"
+#include "lane/program_writer.h"
 
 namespace twill {
 
 namespace {
 
-using bpf::Assembler;
-using bpf::Condition;
-using bpf::Label;
-using bpf::Operation;
 using bpf::Register;
-using bpf::Width;
 
 // The program's stack.
 struct Frame {
@@ -48,22 +42,16 @@ constexpr int kOuter = TWILL_AT(outer);
 constexpr int kUdp = TWILL_AT(udp);
 constexpr int kInner = TWILL_AT(inner);
 
-constexpr Register kScratch = Register::k0;
-constexpr Register kOther = Register::k1;
-constexpr Register kThird = Register::k2;
-constexpr Register kPacket = Register::k6;  // the context
 constexpr Register kLength = Register::k7;  // of the inner packet
 constexpr Register kGso = Register::k8;     // payload bytes of each piece of a superpacket, or 0
-constexpr Register kTotals = Register::k9;
-constexpr Register kFrame = Register::kFrame;
 
 // Where it is, seen from the MAC header.
 constexpr int kInnerAt = kEthernetHeader + kOuterBytes;
 
-class Decap {
+class Decap : private ProgramWriter {
  public:
   Decap(Assembler* program, const LaneHost& host, const LaneMapFds& maps) noexcept
-      : p_(*program), host_(host), maps_(maps) {}
+      : ProgramWriter(program, host, maps) {}
 
   void Write() noexcept {
     FindDatagram();
@@ -76,45 +64,20 @@ class Decap {
   }
 
  private:
-  void Lookup(int map, int key) noexcept;
-  void LoadBytes(int from, int to, int length, Label otherwise) noexcept;
   void FindDatagram() noexcept;
   void CheckOuter() noexcept;
   void CheckInner() noexcept;
   void Admit() noexcept;
   void Measure() noexcept;
   void Decapsulate() noexcept;
-  void Count() noexcept;
-  void WriteExit(Label exit, LaneTotal total) noexcept;
   void WriteExits() noexcept;
 
-  Assembler& p_;
-  const LaneHost& host_;
-  const LaneMapFds& maps_;
   const Label pass_ = p_.NewLabel("pass");
   const Label unclean_ = p_.NewLabel("left_unclean");
   const Label not_admitted_ = p_.NewLabel("left_not_admitted");
   const Label too_big_ = p_.NewLabel("left_too_big");
   const Label failed_ = p_.NewLabel("failed");
 };
-
-// kScratch = the entry of `map` whose key lies on the stack, or 0.
-void Decap::Lookup(int map, int key) noexcept {
-  p_.LoadMap(Register::k1, map);
-  p_.Copy(Register::k2, kFrame);
-  p_.Apply(Operation::kAdd, Register::k2, key);
-  p_.Call(bpf::kMapLookup);
-}
-
-void Decap::LoadBytes(int from, int to, int length, Label otherwise) noexcept {
-  p_.Copy(Register::k1, kPacket);
-  p_.Set(Register::k2, from);
-  p_.Copy(Register::k3, kFrame);
-  p_.Apply(Operation::kAdd, Register::k3, to);
-  p_.Set(Register::k4, length);
-  p_.Call(bpf::kSkbLoadBytes);
-  p_.JumpIf(Condition::kNotEqual, kScratch, 0, otherwise);
-}
 
 void Decap::FindDatagram() noexcept {
   p_.Copy(kPacket, Register::k1);
@@ -284,44 +247,19 @@ void Decap::Decapsulate() noexcept {
   p_.Set(Register::k5, 0);
   p_.Call(bpf::kSkbStoreBytes);
   p_.JumpIf(Condition::kNotEqual, kScratch, 0, failed_);
-  Count();
+  Count(kLength, {TWILL_AT(segments), TWILL_AT(headers), TWILL_AT(peer), offsetof(LanePeer, in_packets),
+                  offsetof(LanePeer, in_bytes), LaneTotal::k_in_packets, LaneTotal::k_in_bytes});
   p_.Set(Register::k1, static_cast<int32_t>(host_.tun_index));
   p_.Set(Register::k2, bpf::kRedirectIngress);
   p_.Call(bpf::kRedirect);
   p_.Exit();
 }
 
-// As if each piece had been a packet.
-void Decap::Count() noexcept {
-  p_.Say("packets, and their bytes: each piece has the headers");
-  p_.Load(Width::k4, kOther, kFrame, TWILL_AT(segments));
-  p_.Load(Width::k4, kThird, kFrame, TWILL_AT(headers));
-  p_.Copy(Register::k3, kOther);
-  p_.Apply(Operation::kSubtract, Register::k3, 1);
-  p_.Apply(Operation::kMultiply, kThird, Register::k3);
-  p_.Apply(Operation::kAdd, kThird, kLength);
-  p_.Load(Width::k8, kScratch, kFrame, TWILL_AT(peer));
-  p_.AtomicAdd(kScratch, offsetof(LanePeer, in_packets), kOther);
-  p_.AtomicAdd(kScratch, offsetof(LanePeer, in_bytes), kThird);
-  CountBy(&p_, kTotals, LaneTotal::k_in_packets, kOther, kScratch);
-  CountBy(&p_, kTotals, LaneTotal::k_in_bytes, kThird, kScratch);
-}
-
-void Decap::WriteExit(Label exit, LaneTotal total) noexcept {
-  p_.Bind(exit);
-  CountOne(&p_, kTotals, total, kScratch);
-  p_.Jump(pass_);
-}
-
 void Decap::WriteExits() noexcept {
-  p_.Bind(failed_);
-  p_.Load(Width::k4, kOther, kFrame, TWILL_AT(segments));
-  CountBy(&p_, kTotals, LaneTotal::k_in_failed, kOther, kScratch);
-  p_.Set(kScratch, bpf::kTcxDrop);
-  p_.Exit();
-  WriteExit(unclean_, LaneTotal::k_in_left_unclean);
-  WriteExit(not_admitted_, LaneTotal::k_in_left_not_admitted);
-  WriteExit(too_big_, LaneTotal::k_in_left_too_big);
+  WriteFailed(failed_, LaneTotal::k_in_failed, TWILL_AT(segments));
+  WriteExit(unclean_, LaneTotal::k_in_left_unclean, pass_);
+  WriteExit(not_admitted_, LaneTotal::k_in_left_not_admitted, pass_);
+  WriteExit(too_big_, LaneTotal::k_in_left_too_big, pass_);
   p_.Bind(pass_);
   p_.Set(kScratch, bpf::kTcxNext);
   p_.Exit();
@@ -329,7 +267,7 @@ void Decap::WriteExits() noexcept {
 
 }  // namespace
 
-void WriteDecap(Assembler* program, const LaneHost& host, const LaneMapFds& maps) noexcept {
+void WriteDecap(bpf::Assembler* program, const LaneHost& host, const LaneMapFds& maps) noexcept {
   Decap(program, host, maps).Write();
 }
 

@@ -68,7 +68,8 @@ void Encap::Encapsulate() noexcept {
   p_.Set(Register::k5, 0);
   p_.Call(bpf::kSkbStoreBytes);
   p_.JumpIf(Condition::kNotEqual, kScratch, 0, failed_);
-  Count();
+  Count(kLength, {TWILL_AT(segments), TWILL_AT(headers), TWILL_AT(peer), offsetof(LanePeer, out_packets),
+                  offsetof(LanePeer, out_bytes), LaneTotal::k_out_packets, LaneTotal::k_out_bytes});
   p_.Set(Register::k1, static_cast<int32_t>(host_.uplink_index));
   p_.Copy(Register::k2, kFrame);
   p_.Apply(Operation::kAdd, Register::k2, TWILL_AT(hop));
@@ -122,34 +123,8 @@ void Encap::WriteOuter() noexcept {
   p_.StoreValue(Width::k2, kFrame, TWILL_AT(udp) + udp_at::kChecksum, 0);
 }
 
-// As if each piece had been a packet.
-void Encap::Count() noexcept {
-  p_.Say("packets, and their bytes: each piece has the headers");
-  p_.Load(Width::k4, kOther, kFrame, TWILL_AT(segments));
-  p_.Load(Width::k4, kThird, kFrame, TWILL_AT(headers));
-  p_.Copy(Register::k3, kOther);
-  p_.Apply(Operation::kSubtract, Register::k3, 1);
-  p_.Apply(Operation::kMultiply, kThird, Register::k3);
-  p_.Apply(Operation::kAdd, kThird, kLength);
-  p_.Load(Width::k8, kScratch, kFrame, TWILL_AT(peer));
-  p_.AtomicAdd(kScratch, offsetof(LanePeer, out_packets), kOther);
-  p_.AtomicAdd(kScratch, offsetof(LanePeer, out_bytes), kThird);
-  CountBy(&p_, kTotals, LaneTotal::k_out_packets, kOther, kScratch);
-  CountBy(&p_, kTotals, LaneTotal::k_out_bytes, kThird, kScratch);
-}
-
-void Encap::WriteExit(Label exit, LaneTotal total, Label next) noexcept {
-  p_.Bind(exit);
-  CountOne(&p_, kTotals, total, kScratch);
-  p_.Jump(next);
-}
-
 void Encap::WriteExits() noexcept {
-  p_.Bind(failed_);
-  p_.Load(Width::k4, kOther, kFrame, TWILL_AT(segments));
-  CountBy(&p_, kTotals, LaneTotal::k_out_failed, kOther, kScratch);
-  p_.Set(kScratch, bpf::kTcxDrop);
-  p_.Exit();
+  WriteFailed(failed_, LaneTotal::k_out_failed, TWILL_AT(segments));
   WriteExit(unknown_, LaneTotal::k_out_left_unclean, pass_);
   WriteExit(unclean_, LaneTotal::k_out_left_unclean, note_);
   WriteExit(no_route_, LaneTotal::k_out_left_no_route, note_);

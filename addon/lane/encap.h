@@ -18,17 +18,11 @@
 
 #include <vector>
 
-#include "lane/program_parts.h"
-#include "lane/programs.h"
+#include "lane/program_writer.h"
 
 namespace twill::encap {
 
-using bpf::Assembler;
-using bpf::Condition;
-using bpf::Label;
-using bpf::Operation;
 using bpf::Register;
-using bpf::Width;
 
 // The program's stack.
 struct Frame {
@@ -62,20 +56,14 @@ static_assert(sizeof(Frame) % 8 == 0 && sizeof(Frame) <= 512);
 inline constexpr int kInner = TWILL_AT(inner);
 inline constexpr int kTransport = TWILL_AT(transport);
 
-inline constexpr Register kScratch = Register::k0;
-inline constexpr Register kOther = Register::k1;
-inline constexpr Register kThird = Register::k2;
-inline constexpr Register kPacket = Register::k6;  // the context
 inline constexpr Register kLength = Register::k7;
 inline constexpr Register kSlot = Register::k8;
-inline constexpr Register kTotals = Register::k9;
-inline constexpr Register kFrame = Register::kFrame;
 
 // Writes the program; steps 1 to 6 are in encap_checks.cc, which leave the packet as it is, 7 and 8 in encap.cc.
-class Encap {
+class Encap : private ProgramWriter {
  public:
   Encap(Assembler* program, const LaneHost& host, const LaneMapFds& maps) noexcept
-      : p_(*program), host_(host), maps_(maps) {}
+      : ProgramWriter(program, host, maps) {}
 
   void Write() noexcept {
     ReadConfig();
@@ -91,7 +79,6 @@ class Encap {
   }
 
  private:
-  void Lookup(int map, int key) noexcept;
   void LookupIndex(int map, int32_t index) noexcept;
   void Spill(int at) noexcept { p_.Store(Width::k8, kFrame, at, kScratch); }
   void ReadConfig() noexcept;
@@ -106,13 +93,8 @@ class Encap {
   void FindPath() noexcept;
   void Encapsulate() noexcept;
   void WriteOuter() noexcept;
-  void Count() noexcept;
-  void WriteExit(Label exit, LaneTotal total, Label next) noexcept;
   void WriteExits() noexcept;
 
-  Assembler& p_;
-  const LaneHost& host_;
-  const LaneMapFds& maps_;
   const Label pass_ = p_.NewLabel("pass");
   const Label note_ = p_.NewLabel("note");
   const Label unknown_ = p_.NewLabel("left_unclean_unknown");

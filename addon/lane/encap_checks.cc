@@ -12,14 +12,6 @@ constexpr int32_t kPortFactor = static_cast<int32_t>(0x85ebca6b);
 
 }  // namespace
 
-// kScratch = the entry of `map` whose key lies on the stack, or 0.
-void Encap::Lookup(int map, int key) noexcept {
-  p_.LoadMap(Register::k1, map);
-  p_.Copy(Register::k2, kFrame);
-  p_.Apply(Operation::kAdd, Register::k2, key);
-  p_.Call(bpf::kMapLookup);
-}
-
 void Encap::LookupIndex(int map, int32_t index) noexcept {
   p_.StoreValue(Width::k4, kFrame, TWILL_AT(index), index);
   Lookup(map, TWILL_AT(index));
@@ -43,13 +35,7 @@ void Encap::ReadHeader() noexcept {
   LookupIndex(maps_.totals, 0);
   p_.JumpIf(Condition::kEqual, kScratch, 0, pass_);
   p_.Copy(kTotals, kScratch);
-  p_.Copy(Register::k1, kPacket);
-  p_.Set(Register::k2, 0);
-  p_.Copy(Register::k3, kFrame);
-  p_.Apply(Operation::kAdd, Register::k3, kInner);
-  p_.Set(Register::k4, kMinIpHeader);
-  p_.Call(bpf::kSkbLoadBytes);
-  p_.JumpIf(Condition::kNotEqual, kScratch, 0, unknown_);
+  LoadBytes(0, kInner, kMinIpHeader, unknown_);
   p_.Load(Width::k1, kScratch, kFrame, kInner);
   p_.Apply(Operation::kShiftRight, kScratch, 4);
   p_.JumpIf(Condition::kNotEqual, kScratch, 4, unknown_);

@@ -1,7 +1,6 @@
 #include "lane/lane.h"
 
 #include <arpa/inet.h>
-#include <fcntl.h>
 #include <net/if_arp.h>
 #include <net/if.h>
 #include <sys/ioctl.h>
@@ -24,8 +23,6 @@ constexpr const char* kDecapName = "decap";
 
 uint32_t NowTick() noexcept { return static_cast<uint32_t>(MonotonicNs() >> kTickShift); }
 
-UniqueFd Duplicate(const UniqueFd& fd) noexcept { return UniqueFd(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0)); }
-
 // EPROTOTYPE when the device is no Ethernet: decap looks for the outer header behind 14 bytes.
 std::optional<Failure> CheckEthernet(uint32_t ifindex) noexcept {
   ifreq request{};
@@ -47,7 +44,7 @@ struct FoundLink {
 FoundLink FindLink(const UniqueFd* before, const std::string& folder, const char* name, int program, uint32_t ifindex,
                    uint32_t attach_type) noexcept {
   if (before != nullptr && before->valid() && bpf::IsLinkOf(before->get(), ifindex, attach_type)) {
-    return {Duplicate(*before), false};
+    return {before->Duplicate(), false};
   }
   if (!folder.empty()) {
     UniqueFd pinned = bpf::OpenPin(folder + "/" + name);

@@ -1,6 +1,5 @@
 #include "lane/maps.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
 
 #include <cerrno>
@@ -19,8 +18,6 @@ constexpr uint32_t kRows = 1 << 16;  // kMaxRows of engine/layout.h
 constexpr uint32_t kMaxRoutes = 2 * kRows;
 constexpr size_t kPeerBytes = kRows * sizeof(LanePeer);
 
-UniqueFd Duplicate(const UniqueFd& fd) noexcept { return UniqueFd(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0)); }
-
 }  // namespace
 
 LaneMaps::~LaneMaps() {
@@ -37,9 +34,9 @@ std::optional<Failure> LaneMaps::Make(const LaneMaps* before) noexcept {
                             BPF_F_NO_PREALLOC, "twill_routes"});
   if (!routes_.valid()) return Failure::Of("BPF_MAP_CREATE routes");
   if (before != nullptr) {
-    peers_ = Duplicate(before->peers_);
-    flows_ = Duplicate(before->flows_);
-    totals_ = Duplicate(before->totals_);
+    peers_ = before->peers_.Duplicate();
+    flows_ = before->flows_.Duplicate();
+    totals_ = before->totals_.Duplicate();
     if (!peers_.valid() || !flows_.valid() || !totals_.valid()) return Failure::Of("F_DUPFD_CLOEXEC");
   } else {
     peers_ = bpf::CreateMap({BPF_MAP_TYPE_ARRAY, kIndex, sizeof(LanePeer), kRows, bpf::kMmapable, "twill_peers"});

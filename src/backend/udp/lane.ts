@@ -71,17 +71,12 @@ export class UdpLane {
     const { pins, deviceName } = this.#options;
     const pinFolder = pins.folderOf(deviceName());
     const choice = await this.#choose(uplink);
-    const opened =
-      'why' in choice
-        ? choice
-        : dataplane.openLane({ uplinkIndex: uplink.index, mode: choice.mode, pinFolder });
-    if ('why' in opened) {
-      this.#refusal = opened.why;
-      if (this.#lane === undefined && pinFolder !== '') await this.#forget(pinFolder);
-      return false;
-    }
+    if ('why' in choice) return await this.#refuse(choice.why, pinFolder);
+    const { mode } = choice;
+    const opened = dataplane.openLane({ uplinkIndex: uplink.index, mode, pinFolder });
+    if ('why' in opened) return await this.#refuse(opened.why, pinFolder);
     this.#refusal = undefined;
-    this.#granted = 'why' in choice ? 'off' : choice.mode;
+    this.#granted = mode;
     this.#lane = opened;
     await this.look();
     return true;
@@ -154,6 +149,12 @@ export class UdpLane {
     if (asked !== 'auto') return { mode: asked };
     const isOffloaded = (await kernel.settings.feature(name, TUNNEL_OFFLOAD)) === true;
     return { mode: isOffloaded ? 'all' : 'sparse' };
+  }
+
+  async #refuse(why: string, pinFolder: string): Promise<false> {
+    this.#refusal = why;
+    if (this.#lane === undefined && pinFolder !== '') await this.#forget(pinFolder);
+    return false;
   }
 
   async #forget(pinFolder: string): Promise<void> {

@@ -18,6 +18,7 @@ import {
 import { Lab, labUnavailable, waitFor } from './support/lab.js';
 import { COLLECT } from './support/many-leases.js';
 import { ensurePackages } from './support/packages.js';
+import { randomOf } from './support/random.js';
 
 const STORM = 2_000;
 const MAX_GROWTH = 0.01; // of resident memory in an hour, after the first ten minutes
@@ -49,16 +50,6 @@ function growthAnHour(samples: readonly Sample[]): number {
   const covariance = mean(({ atMs, residentKb }) => (atMs - x) * (residentKb - y));
   const variance = mean(({ atMs }) => (atMs - x) ** 2);
   return variance === 0 ? 0 : ((covariance / variance) * 3_600_000) / y;
-}
-
-/** Numbers in [0, 1) that a seed determines (mulberry32). */
-function randomOf(seed: number): () => number {
-  return () => {
-    seed = (seed + 0x6d2b79f5) | 0;
-    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
 
 async function main(): Promise<number> {

@@ -9,7 +9,7 @@ import t, { type Test } from 'tap';
 import { type Host, Lab, labUnavailable, waitFor } from '../support/lab.js';
 import {
   dropsOf,
-  HEALTH_PORT,
+  laneCount,
   startDaemon,
   type StaticTable,
   statusOf,
@@ -304,8 +304,7 @@ function underlayPackets(lab: Lab, host: Host): number {
 /** Packets that the lane has let in; undefined where there is none, by --lane=off or on an old kernel. */
 async function laneIn(lab: Lab, host: Host): Promise<number | undefined> {
   if ((await statusOf(lab, host)).backend.lane.mode === 'off') return undefined;
-  const { body } = await lab.get(host.ns, `http://127.0.0.1:${HEALTH_PORT}/metrics`);
-  return Number(/^twill_lane_packets_total\{direction="inbound"\} (\d+)$/m.exec(body)?.[1]);
+  return await laneCount(lab, host, 'inbound');
 }
 
 async function settled(

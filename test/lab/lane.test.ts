@@ -5,7 +5,7 @@
 
 import t, { type Test } from 'tap';
 import { type Host, Lab, labUnavailable, waitFor } from '../support/lab.js';
-import { dropsOf, HEALTH_PORT, startCluster, startDaemon, statusOf } from '../support/twill-hosts.js';
+import { dropsOf, laneCount, startCluster, startDaemon, statusOf } from '../support/twill-hosts.js';
 
 const skip = labUnavailable();
 const PORT = '9903';
@@ -16,12 +16,6 @@ const FLOWS = 64;
  */
 const PACKETS = Number(process.env.SEQUENCE_PACKETS ?? 0);
 const skipSequence = skip || (PACKETS === 0 && 'SEQUENCE_PACKETS is not set');
-
-async function laneCount(lab: Lab, host: Host, direction: 'inbound' | 'outbound'): Promise<number> {
-  const { body } = await lab.get(host.ns, `http://127.0.0.1:${HEALTH_PORT}/metrics`);
-  const line = new RegExp(`^twill_lane_packets_total\\{direction="${direction}"\\} (\\d+)$`, 'm');
-  return Number(line.exec(body)?.[1] ?? 0);
-}
 
 async function provenBothWays(lab: Lab, hosts: readonly Host[]): Promise<void> {
   for (const host of hosts)

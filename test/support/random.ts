@@ -1,5 +1,11 @@
 // Numbers that look random and can be had again.
 
+/** Whole numbers below a limit that a seed determines. */
+export function wholesOf(seed: number): (limit: number) => number {
+  const random = randomOf(seed);
+  return (limit) => Math.floor(random() * limit);
+}
+
 /** Numbers in [0, 1) that a seed determines (mulberry32). */
 export function randomOf(seed: number): () => number {
   return () => {

@@ -21,12 +21,14 @@
 #include <random>
 #include <vector>
 
+#include "load_program.h"
+
 namespace {
 
 constexpr int kMaxBytes = 1400;
+constexpr long kMaxFlows = 10'000;
 constexpr int kUdpSegment = 103;
 constexpr int64_t kMaxQuietNs = 150'000'000;
-constexpr int kSocketBufferBytes = 16 << 20;
 
 volatile sig_atomic_t g_stopped = 0;
 
@@ -35,28 +37,9 @@ struct Mark {
   uint32_t place;
 };
 
-[[noreturn]] void Fail(const char* what) {
-  fprintf(stderr, "sequence: %s: %s\n", what, strerror(errno));
-  exit(1);
-}
-
-int64_t NowNs() {
-  timespec ts;
-  clock_gettime(CLOCK_MONOTONIC, &ts);
-  return ts.tv_sec * 1000000000LL + ts.tv_nsec;
-}
-
-sockaddr_in Address(const char* ip, const char* port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(atoi(port)));
-  if (inet_pton(AF_INET, ip, &address.sin_addr) != 1) Fail(ip);
-  return address;
-}
-
 int Sink(const char* port, size_t flows) {
   const int fd = socket(AF_INET, SOCK_DGRAM, 0);
-  setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &kSocketBufferBytes, sizeof kSocketBufferBytes);
+  GrowBuffers(fd);
   const sockaddr_in own = Address("0.0.0.0", port);
   if (bind(fd, reinterpret_cast<const sockaddr*>(&own), sizeof own) != 0) Fail("bind");
   printf("listening\n");
@@ -99,9 +82,9 @@ struct Flow {
 
 int Send(char** argv) {
   const sockaddr_in to = Address(argv[0], argv[1]);
-  std::vector<Flow> flows(static_cast<size_t>(atoi(argv[2])));
-  const uint64_t packets = strtoull(argv[3], nullptr, 10);
-  std::mt19937 random(static_cast<uint32_t>(atoi(argv[4])));
+  std::vector<Flow> flows(static_cast<size_t>(Number(argv[2], 1, kMaxFlows)));
+  const auto packets = static_cast<uint64_t>(Number(argv[3], 1, INT64_MAX));
+  std::mt19937 random(static_cast<uint32_t>(Number(argv[4], 0, UINT32_MAX)));
   const auto below = [&](uint32_t bound) { return static_cast<uint32_t>(random() % bound); };
   for (Flow& flow : flows) {
     flow.fd = socket(AF_INET, SOCK_DGRAM, 0);
@@ -147,7 +130,9 @@ int main(int argc, char** argv) {
   struct sigaction stop {};
   stop.sa_handler = [](int) { g_stopped = 1; };
   sigaction(SIGTERM, &stop, nullptr);
-  if (argc == 4 && strcmp(argv[1], "sink") == 0) return Sink(argv[2], static_cast<size_t>(atoi(argv[3])));
+  if (argc == 4 && strcmp(argv[1], "sink") == 0) {
+    return Sink(argv[2], static_cast<size_t>(Number(argv[3], 1, kMaxFlows)));
+  }
   if (argc == 7 && strcmp(argv[1], "send") == 0) return Send(argv + 2);
   fprintf(stderr, "sequence: expected sink PORT FLOWS, or send IP PORT FLOWS PACKETS SEED\n");
   return 2;

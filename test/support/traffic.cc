@@ -26,51 +26,15 @@
 #include <cstdint>
 #include <vector>
 
+#include "load_program.h"
+
 namespace {
 
 constexpr int kBatch = 64;
 constexpr int kMaxSteps = 256;
 constexpr double kStepFactor = 1.15;
-constexpr int kSocketBufferBytes = 8 << 20;
 
 volatile sig_atomic_t g_stopped = 0;
-
-[[noreturn]] void Fail(const char* what) {
-  fprintf(stderr, "traffic: %s: %s\n", what, strerror(errno));
-  exit(1);
-}
-
-int64_t NowNs() {
-  timespec ts;
-  clock_gettime(CLOCK_MONOTONIC, &ts);
-  return ts.tv_sec * 1000000000LL + ts.tv_nsec;
-}
-
-long Number(const char* text, long low, long high) {
-  char* end;
-  const long value = strtol(text, &end, 10);
-  if (*text == '\0' || *end != '\0' || value < low || value > high) {
-    fprintf(stderr, "traffic: \"%s\": expected a whole number from %ld to %ld\n", text, low, high);
-    exit(2);
-  }
-  return value;
-}
-
-sockaddr_in Address(const char* ip, const char* port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(Number(port, 1, 65535)));
-  if (inet_pton(AF_INET, ip, &address.sin_addr) != 1) {
-    fprintf(stderr, "traffic: \"%s\": expected an IPv4 address\n", ip);
-    exit(2);
-  }
-  return address;
-}
-
-void GrowBuffers(int fd) {
-  setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &kSocketBufferBytes, sizeof kSocketBufferBytes);
-  setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &kSocketBufferBytes, sizeof kSocketBufferBytes);
-}
 
 void SetOption(int fd, int level, int option, int value) {
   if (setsockopt(fd, level, option, &value, sizeof value) != 0) Fail("setsockopt");

@@ -97,3 +97,10 @@ export function dropsOf(counters: Readonly<Record<string, number>>): number {
     0,
   );
 }
+
+/** Packets that the kernel lane of a host has carried in one direction; 0 without one. */
+export async function laneCount(lab: Lab, host: Host, direction: 'inbound' | 'outbound'): Promise<number> {
+  const { body } = await lab.get(host.ns, `http://127.0.0.1:${HEALTH_PORT}/metrics`);
+  const line = new RegExp(`^twill_lane_packets_total\\{direction="${direction}"\\} (\\d+)$`, 'm');
+  return Number(line.exec(body)?.[1] ?? 0);
+}

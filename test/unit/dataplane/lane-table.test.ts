@@ -6,17 +6,7 @@ import { MAX_ROWS, type Peer, RouteTable } from '../../../src/dataplane/route-ta
 import { LANE_RECORD, LANE_RECORD_WORDS } from '../../../src/native/counters.js';
 import { type Ipv4, ipv4 } from '../../../src/net/ipv4.js';
 import { formatPrefix, parsePrefix, type Prefix, prefixContains, prefixOf } from '../../../src/net/prefix.js';
-
-/** Seeded, so that a failure can be repeated (mulberry32). */
-function randomOf(seed: number): (limit: number) => number {
-  let state = seed;
-  return (limit) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let x = Math.imul(state ^ (state >>> 15), 1 | state);
-    x = (x + Math.imul(x ^ (x >>> 7), 61 | x)) ^ x;
-    return ((x ^ (x >>> 14)) >>> 0) % limit;
-  };
-}
+import { wholesOf } from '../../support/random.js';
 
 const peerOf = (number: number, mtuBytes = 1472): Peer => ({
   address: ipv4((0xac140000 + number) >>> 0),
@@ -80,7 +70,7 @@ const recordsOf = (records: Int32Array): string[] =>
 
 t.test('at every record an address has the answer of the table before or after', (t) => {
   for (let seed = 1; seed <= 40; seed++) {
-    const random = randomOf(seed);
+    const random = wholesOf(seed);
     const network = parsePrefix('10.5.0.0/16')!;
     const table = new RouteTable(network);
     const take = follow(table);

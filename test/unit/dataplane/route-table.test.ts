@@ -13,17 +13,7 @@ import {
   prefixContains,
   prefixOf,
 } from '../../../src/net/prefix.js';
-
-/** Seeded, so that a failure can be repeated (mulberry32). */
-function randomOf(seed: number): (limit: number) => number {
-  let state = seed;
-  return (limit) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let x = Math.imul(state ^ (state >>> 15), 1 | state);
-    x = (x + Math.imul(x ^ (x >>> 7), 61 | x)) ^ x;
-    return ((x ^ (x >>> 14)) >>> 0) % limit;
-  };
-}
+import { wholesOf } from '../../support/random.js';
 
 class Model {
   readonly leases = new Map<string, { prefix: Prefix; peer: Peer }>();
@@ -81,7 +71,7 @@ for (const [network, lengths] of [
   ['0.0.0.0/1', [2, 32]],
 ] as const) {
   t.test(`RouteTable in ${network} equals a naive model through 3,000 random changes`, (t) => {
-    const random = randomOf(network.length * 7919);
+    const random = wholesOf(network.length * 7919);
     const whole = parsePrefix(network)!;
     const table = new RouteTable(whole);
     const reader = new RouteReader(table.buffer, 0);

@@ -70,4 +70,6 @@ t.test('E18 a gateway that lacks the Maintenance service is used all the same', 
   await converged(etcd, bench.recorder);
   t.equal(bench.store.status()['sessionsOpened'], 1);
   t.strictSame(bench.store.conditions(), []);
+  front.breakWith({ rst: 2 });
+  await until(() => bench.store.conditions().length > 0, 'a broken one is noticed');
 });

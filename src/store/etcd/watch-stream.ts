@@ -104,7 +104,7 @@ class Watch {
 
   #attach(stream: WatchDuplex): void {
     stream.on('error', (error) => this.#broken(error));
-    if (this.#isEnded) return stream.cancel();
+    if (this.#isEnded) return cancelSoon(stream);
     this.#stream = stream;
     stream.on('end', () => this.#broken(new Error('the server ended the stream')));
     stream.on('data', (answer) => this.#receive(answer));
@@ -227,7 +227,16 @@ class Watch {
     this.#cancelTimer();
     this.#request.signal.removeEventListener('abort', this.#onAbort);
     this.#session.closed.removeEventListener('abort', this.#onClosed);
-    this.#stream?.cancel();
+    if (this.#stream !== undefined) cancelSoon(this.#stream);
     this.#finish(end);
   }
+}
+
+/**
+ * Not at once: what ends a watch may be a reset of another stream, out of whose reading we are called. To close a
+ * stream there that has something left to send makes Node's HTTP/2 (20.20) send empty frames for ever, and nothing else
+ * runs any more (nodejs/node#52952 has the same loop).
+ */
+function cancelSoon(stream: WatchDuplex): void {
+  setImmediate(() => stream.cancel());
 }

@@ -67,6 +67,7 @@ export class ChainKeeper {
       repair: (found) => this.#restore(restoreScript(this.#printed, found, this.#isWanted), signal),
       isDone: (found) => (this.#isWanted ? this.#learnSpelling(found) : !isPresent(this.#chain, found)),
       unseen: (failure) => this.#unseen(failure),
+      signal,
     });
   }
 

@@ -78,6 +78,7 @@ export class TableKeeper {
         failure instanceof Error
           ? failure
           : new OverlayError('E_FIREWALL', `Table ${NFT_TABLE} is not as it was written: changed at once`),
+      signal,
     });
   }
 

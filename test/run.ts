@@ -39,19 +39,11 @@ const PROGRAMS = [
  */
 const WAITING_LABS: ReadonlySet<string> = new Set(
   [
-    ...['api', 'bad-input', 'cli', 'cni', 'counters', 'descriptors', 'docker-opts', 'etcd', 'foreign-routes'],
-    ...[
-      'health',
-      'hosts-in-network',
-      'kube-bad-input',
-      'lease-loss',
-      'modes',
-      'monitor',
-      'options',
-      'probes',
-      'public-ip',
-    ],
-    ...['raw-icmp', 'reach', 'read-only-sys', 'reverse-path', 'service', 'two-daemons', 'underlay'],
+    ...['api', 'bad-input', 'cli', 'cni', 'counters', 'descriptors', 'device-lost', 'docker-opts'],
+    ...['etcd', 'foreign-routes', 'health', 'host-gw', 'hosts-in-network', 'kube', 'kube-bad-input'],
+    ...['kube-memory', 'lease-loss', 'memory', 'migrate', 'modes', 'monitor', 'options', 'probes'],
+    ...['public-ip', 'raw-icmp', 'reach', 'read-only-sys', 'reverse-path', 'service', 'two-daemons'],
+    ...['underlay', 'vxlan'],
   ].map((name) => `test/lab/${name}.test.ts`),
 );
 
@@ -104,7 +96,7 @@ const GROUPS: readonly Group[] = [
     name: 'lab-waiting',
     directories: ['test/lab'],
     holds: (file) => WAITING_LABS.has(file),
-    jobs: 2,
+    jobs: 3,
     timeoutSeconds: 240,
   },
   {

@@ -66,7 +66,7 @@ void Encap::FindSlots() noexcept {
   p_.Copy(kSlot, kScratch);
 
   p_.Load(Width::k1, kScratch, kFrame, kInner);
-  p_.Say("no options, no fragment, the length it says, TTL above 1");
+  p_.Say("no options, no fragment, the length it says");
   p_.JumpIf(Condition::kNotEqual, kScratch, kVersion4NoOptions, unclean_);
   p_.Load(Width::k2, kScratch, kFrame, kInner + ip_at::kTotalLength);
   p_.Swap16(kScratch);
@@ -74,8 +74,6 @@ void Encap::FindSlots() noexcept {
   p_.Load(Width::k2, kScratch, kFrame, kInner + ip_at::kFragment);
   p_.Apply(Operation::kAnd, kScratch, Be16(kMoreFragments | kFragmentOffset));
   p_.JumpIf(Condition::kNotEqual, kScratch, 0, unclean_);
-  p_.Load(Width::k1, kScratch, kFrame, kInner + ip_at::kTtl);
-  p_.JumpIf(Condition::kNotAbove, kScratch, 1, unclean_);
 
   p_.StoreValue(Width::k8, kFrame, kTransport, 0);
   p_.StoreValue(Width::k8, kFrame, kTransport + 8, 0);
@@ -121,6 +119,9 @@ void Encap::FindSlots() noexcept {
   p_.JumpIf(Condition::kEqual, kScratch, 0, pass_);
   p_.Copy(kSlot, kScratch);
   p_.Bind(has_slot);
+  p_.Load(Width::k1, kScratch, kFrame, kInner + ip_at::kTtl);
+  p_.Say("a TTL above 1");
+  p_.JumpIf(Condition::kNotAbove, kScratch, 1, unclean_);
 }
 
 void Encap::FindRoute() noexcept {

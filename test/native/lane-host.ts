@@ -84,6 +84,11 @@ export class LaneHost {
     return lane;
   }
 
+  /** Of the process, which setpriv and ip have become. */
+  get pid(): number {
+    return this.#child.pid!;
+  }
+
   async call(name: string, ...args: unknown[]): Promise<unknown> {
     const line = await new Promise<string>((resolve, reject) => {
       this.#waiting.push(resolve);

@@ -230,6 +230,29 @@ t.test('encap', { skip }, async (t) => {
     );
   });
 
+  await t.test('leaves what a router says that the path does not take', async (t) => {
+    t.match(await world.change(() => inside.send(udp(TO_PEER, 1400))), { out_packets: 1 });
+    // Fragmentation needed, MTU 1300, about a datagram that the lane has sent: its socket is the engine's.
+    const quoted = buildPacket({ source: HOST, destination: PEER, payload: Buffer.alloc(8) });
+    quoted.writeUInt16BE(0x4000, 6);
+    withPorts(quoted, PORT, PORT);
+    const message = Buffer.concat([Buffer.from([3, 4, 0, 0, 0, 0, 1300 >> 8, 1300 & 255]), quoted]);
+    message.writeUInt16BE(checksum(message), 2);
+    await outside.send(
+      world.frameOfIp(buildPacket({ source: PEER, destination: HOST, protocol: 1, payload: message })),
+    );
+    await waitFor(async () => {
+      const changes = await world.change(() => inside.send(udp(TO_PEER, 1400)));
+      return changes.out_left_no_path === 1;
+    }, 'the path to be known as narrow');
+    t.match(
+      await world.change(() => inside.send(udp(TO_PEER, 1272))),
+      { out_packets: 1 },
+      'what fits goes on',
+    );
+    world.lab.ip(lane.host.ns, 'route flush cache');
+  });
+
   await t.test('leaves all when it is off', async (t) => {
     await lane.call('setLaneMode', 0);
     t.same(await world.change(() => inside.send(udp(TO_PEER))), {});

@@ -117,13 +117,13 @@ export class LaneWorld {
     ip[9] = protocol;
     ip.writeUInt16BE(0, 10);
     ip.writeUInt16BE((checksum(ip.subarray(0, headerBytes)) + checksumError) & 0xffff, 10);
-    const ethernet = Buffer.concat([
-      mac,
-      Buffer.from('020000000002', 'hex'),
-      packet.tag ?? Buffer.alloc(0),
-      Buffer.from('0800', 'hex'),
-    ]);
-    return Buffer.concat([ethernet, ip, packet.trailer ?? Buffer.alloc(0)]);
+    return this.frameOfIp(Buffer.concat([ip, packet.trailer ?? Buffer.alloc(0)]), mac, packet.tag);
+  }
+
+  /** The frame of any IPv4 packet to this host; `tag` lies between the addresses and the type. */
+  frameOfIp(packet: Buffer, mac = this.#mac, tag: Buffer = Buffer.alloc(0)): Buffer {
+    const source = Buffer.from('020000000002', 'hex');
+    return Buffer.concat([mac, source, tag, Buffer.from('0800', 'hex'), packet]);
   }
 
   /** The totals that `act` changes, by how much. */

@@ -5,7 +5,7 @@
 //   3 to a lease of another host, not from one               else the engine drops it and answers
 //   4 small enough for the path                              else the engine answers or has it fragmented
 //   5 the peer is proven, or it is ICMP
-//   6 the flow is not the engine's, and no bulk              in a sparse lane
+//   6 the flow is not the engine's, and no bulk              bulk of TCP in a sparse lane only
 //   7 the kernel has a neighbour for it behind the uplink
 //   8 outer header, TTL, off
 //

@@ -218,6 +218,7 @@ void Encap::LeaveIfRecent(int last) noexcept {
 
 void Encap::CheckFlow() noexcept {
   const Label taken = p_.NewLabel("not_the_engines");
+  const Label sparse = p_.NewLabel("sparse");
   p_.Load(Width::k8, Register::k4, kFrame, TWILL_AT(config));
   p_.Load(Width::k4, Register::k3, Register::k4, offsetof(LaneConfig, quiet_ticks));
   p_.Say("6 nothing of the flow, of its pair, or of anybody since the start is with the engine");
@@ -231,7 +232,11 @@ void Encap::CheckFlow() noexcept {
   p_.Apply32(Operation::kSubtract, kThird, kOther);
   p_.JumpIf(Condition::kBelow, kThird, Register::k3, flow_);
   p_.Load(Width::k4, kOther, Register::k4, offsetof(LaneConfig, mode));
-  p_.JumpIf(Condition::kEqual, kOther, static_cast<int32_t>(LaneMode::kAll), taken);
+  p_.Say("a lane for all: TCP at any rate, for its superpackets go as they are; of other bulk the engine makes trains");
+  p_.JumpIf(Condition::kNotEqual, kOther, static_cast<int32_t>(LaneMode::kAll), sparse);
+  p_.Load(Width::k1, kOther, kFrame, kInner + ip_at::kProtocol);
+  p_.JumpIf(Condition::kEqual, kOther, kProtocolTcp, taken);
+  p_.Bind(sparse);
   p_.Load(Width::k4, kOther, kFrame, TWILL_AT(segments));
   p_.Say("a sparse lane: no bulk");
   p_.JumpIf(Condition::kAbove, kOther, 1, superpacket_);

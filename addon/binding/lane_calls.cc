@@ -141,13 +141,6 @@ Napi::Value ReadHeard(const Napi::CallbackInfo& info) {
   return ToNumber(env, 0);
 }
 
-// removeLanePins(folder) → 0 or -errno
-Napi::Value RemovePins(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  if (!CheckArguments(info, 1, "removeLanePins(folder)")) return env.Undefined();
-  return ToNumber(env, RemovePinFolder(info[0].ToString().Utf8Value()));
-}
-
 // A program for a host out of a book, so that a listing of it is the same everywhere.
 void WriteProgram(const std::string& name, const LaneMapFds& maps, bpf::Assembler* program) noexcept {
   const LaneHost host = {0x0a050100, 0xffffff00, 0xac140001, 0xac140001, 8285, 3, 2};
@@ -205,7 +198,6 @@ void AddLaneCalls(Napi::Env env, Napi::Object exports) {
   exports.Set("updateLane", Napi::Function::New(env, Update, "updateLane"));
   exports.Set("readLaneTotals", Napi::Function::New(env, ReadTotals, "readLaneTotals"));
   exports.Set("readLaneHeard", Napi::Function::New(env, ReadHeard, "readLaneHeard"));
-  exports.Set("removeLanePins", Napi::Function::New(env, RemovePins, "removeLanePins"));
   exports.Set("laneProgram", Napi::Function::New(env, Program, "laneProgram"));
   exports.Set("verifyLane", Napi::Function::New(env, Verify, "verifyLane"));
 }

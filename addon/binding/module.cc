@@ -18,6 +18,7 @@
 #include "engine/outbound.h"
 #include "kernel/tun.h"
 #include "kernel/udp_socket.h"
+#include "lane/layout.h"
 
 namespace twill {
 
@@ -44,6 +45,7 @@ Napi::Object Layout(const Napi::Env& env) {
   layout.Set("outboundArenaWords", static_cast<double>(kOutboundArenaWords));
   layout.Set("inboundArenaWords", static_cast<double>(kInboundArenaWords));
   layout.Set("controlWords", static_cast<int32_t>(control::kWords));
+  layout.Set("laneProofMs", static_cast<double>(kProofNs / 1'000'000));
   layout.Set("maxRows", kMaxRows);
   layout.Set("outerHeaderBytes", kOuterHeaders);
   layout.Set("tunUso4", kTunUso4);

@@ -203,7 +203,7 @@ export const FLAGS = {
     lane: choice(
       'lane',
       LANES,
-      'off',
+      'auto',
       'which packets two BPF programs carry past the workers: of quiet flows, or all that they can (udp backend)',
     ),
     vxlanTxChecksum: choice(

@@ -28,7 +28,7 @@ export const RECORDS_A_TURN = 4_096;
 
 /**
  * A peer is sent TCP and UDP by the lane while its own lane was heard within this time: three echoes of the probes, and
- * twice the time in which two may be lost. The programs hold the same number (addon/lane/).
+ * twice the time in which two may be lost. The programs hold the same number (addon/lane/layout.h).
  */
 export const PROVEN_MS = 15_000;
 
@@ -145,11 +145,11 @@ export class Lane {
     return Object.fromEntries(LANE_TOTALS.map((name, i) => [name, values[i]])) as LaneTotals;
   }
 
-  /** For each row below `rows`, whether its peer has a lane of its own and so is sent everything by this one. */
-  provenRows(rows: number): (row: number) => boolean {
-    const agesMs = new Float64Array(rows);
-    native.readLaneHeard(this.#engine, agesMs, 0);
-    return (row) => agesMs[row] >= 0 && agesMs[row] < PROVEN_MS;
+  /** For rows from `first` to below `end`: whether the peer has a lane, and so is sent everything by this one. */
+  provenRows(end: number, first = 0): (row: number) => boolean {
+    const agesMs = new Float64Array(end - first);
+    native.readLaneHeard(this.#engine, agesMs, first);
+    return (row) => agesMs[row - first] >= 0 && agesMs[row - first] < PROVEN_MS;
   }
 
   /**

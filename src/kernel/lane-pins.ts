@@ -7,7 +7,7 @@
 
 import { readdirSync, readlinkSync, statfsSync } from 'node:fs';
 import { readdir, rmdir, unlink } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { checkInterfaceName } from './interface-name.js';
 import { OverlayError } from '../core/errors.js';
 
@@ -47,6 +47,7 @@ export async function removeLanePins(folder: string): Promise<void> {
   try {
     for (const name of await readdir(folder)) await unlink(join(folder, name));
     await rmdir(folder);
+    await rmdir(dirname(folder)).catch(() => undefined); // the folder of all lanes, unless another has pins there
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException;
     if (code === 'ENOENT') return;

@@ -135,6 +135,7 @@ export interface NativeLayout {
   readonly inboundArenaWords: number;
   readonly controlWords: number;
   readonly laneTotals: readonly string[];
+  readonly laneProofMs: number;
   readonly maxRows: number;
   readonly outerHeaderBytes: number;
   readonly tunCsum: number;
@@ -201,8 +202,6 @@ export interface Native {
   readLaneTotals(engine: number, values: Float64Array): number;
   /** Milliseconds since a packet of each row was taken by the lane, from row `first` on; -1 for never. 0 or -errno. */
   readLaneHeard(engine: number, ageMs: Float64Array, first: number): number;
-  /** Ends what a process has left pinned. 0 or -errno: -ENOENT when there is nothing. */
-  removeLanePins(pinFolder: string): number;
   /** A program of the lane as it would be for a host out of a book, with what its source says of it. For tests. */
   laneProgram(name: LaneProgramName): NativeLaneProgram;
   /** What the verifier of this kernel says of it; errno 0 when it accepts. For tests. */

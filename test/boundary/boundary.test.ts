@@ -6,6 +6,7 @@ import * as arena from '../../src/native/arena.js';
 import { OFFLOAD_FEATURES, type OffloadSwitches } from '../../src/config/options.js';
 import { INBOUND_COUNTERS, LANE_TOTALS, OUTBOUND_COUNTERS } from '../../src/native/counters.js';
 import { native, type NativeLaneOptions } from '../../src/native/native.js';
+import { PROVEN_MS } from '../../src/dataplane/lane.js';
 import { MAX_ROWS } from '../../src/dataplane/route-table.js';
 import { UDP_OVERHEAD_BYTES } from '../../src/net/mtu.js';
 import { Lab, labUnavailable } from '../support/lab.js';
@@ -24,6 +25,7 @@ t.test('constants are equal on both sides', (t) => {
   t.equal(layout.outboundArenaWords, arena.OUTBOUND_ARENA_WORDS);
   t.equal(layout.inboundArenaWords, arena.INBOUND_ARENA_WORDS);
   t.equal(layout.controlWords, arena.CONTROL_WORDS);
+  t.equal(layout.laneProofMs, PROVEN_MS);
   t.equal(layout.maxRows, MAX_ROWS);
   t.equal(layout.outerHeaderBytes, UDP_OVERHEAD_BYTES);
   t.end();
@@ -44,7 +46,6 @@ t.test('wrong calls are refused, and do no harm', (t) => {
     ['updateLane()', () => (native.updateLane as () => unknown)()],
     ['readLaneTotals()', () => (native.readLaneTotals as () => unknown)()],
     ['readLaneHeard()', () => (native.readLaneHeard as () => unknown)()],
-    ['removeLanePins()', () => (native.removeLanePins as () => unknown)()],
     ['nameThread()', () => (native.nameThread as () => unknown)()],
     ['exitNow()', () => (native.exitNow as () => unknown)()],
     ['sdNotify()', () => (native.sdNotify as () => unknown)()],
@@ -72,8 +73,6 @@ t.test('wrong calls are refused, and do no harm', (t) => {
   t.equal(native.updateLane(999999, new Int32Array(7)), -2);
   t.equal(native.readLaneTotals(999999, new Float64Array(1)), -2);
   t.equal(native.readLaneHeard(999999, new Float64Array(1), 0), -2);
-  t.equal(native.removeLanePins('/nonexistent/folder'), -2);
-  t.equal(native.removeLanePins('/proc/self/fd'), -22, 'EINVAL: no BPF file system');
   t.doesNotThrow(() => native.close(999999));
   t.equal(native.sdNotify('/nonexistent/socket', 'READY=1'), -2);
   t.equal(native.sdNotify('x'.repeat(200), 'READY=1'), -22);

@@ -11,7 +11,7 @@ const TWILL = join(PROJECT_ROOT, 'dist/cli/main.js');
 t.test('twill', { skip: labUnavailable() }, async (t) => {
   const lab = Lab.open('cli-');
   t.teardown(() => lab.close());
-  const { hosts, daemons, staticFile } = await startCluster(lab, 2, ['--lane=auto']);
+  const { hosts, daemons, staticFile } = await startCluster(lab, 2);
   const [a, b] = hosts;
   const twill = (host: Host, ...args: string[]): Promise<Output> =>
     lab.run(host.ns, process.execPath, [TWILL, ...args], { mustSucceed: false });

@@ -32,7 +32,7 @@ t.test('superpackets of many pieces stall nobody', { skip }, async (t) => {
   const lab = Lab.open('stall-');
   t.teardown(() => lab.close());
   const program = lab.compile('test/lab/superpackets.cc');
-  const { hosts, daemons } = await startCluster(lab, 2, ['--lane=off']);
+  const { hosts, daemons } = await startCluster(lab, 2);
   const [a, b] = hosts;
   const outbound = async (): Promise<Readonly<Record<string, number>>> =>
     (await statusOf(lab, a)).backend.counters.outbound;

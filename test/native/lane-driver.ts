@@ -137,7 +137,6 @@ const CALLS: Readonly<Record<string, (...args: never[]) => unknown>> = {
   left: () => empty(true),
   received: () => empty(false),
   forgetDevice: () => native.forgetDevice(engine),
-  removeLanePins: (folder: string) => native.removeLanePins(folder),
   close: () => native.close(engine),
 };
 

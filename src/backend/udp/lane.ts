@@ -132,9 +132,9 @@ export class UdpLane {
     };
   }
 
-  /** For each row below `rows`, whether everything to its peer may go by the lane; undefined without one. */
-  provenRows(rows: number): ((row: number) => boolean) | undefined {
-    return this.#lane?.provenRows(rows);
+  /** For rows from `first` to below `end`, whether everything to the peer may go by the lane; undefined without one. */
+  provenRows(end: number, first = 0): ((row: number) => boolean) | undefined {
+    return this.#lane?.provenRows(end, first);
   }
 
   get #why(): string | undefined {

@@ -24,6 +24,7 @@ import { type Clock, MONOTONIC_CLOCK } from '../../core/waiting.js';
 import { Dataplane } from '../../dataplane/dataplane.js';
 import { DropLog } from './drop-log.js';
 import { laneFamilies, type PinPlace, UdpLane } from './lane.js';
+import { LanePaths } from './lane-paths.js';
 import { RouteTable } from '../../dataplane/route-table.js';
 import { lanePinFolder, removeLanePins } from '../../kernel/lane-pins.js';
 import { checkUplinkNetwork } from '../../kernel/network-route.js';
@@ -75,6 +76,7 @@ export class UdpBackend implements Backend {
   readonly #device: UdpDevice;
   readonly #lane: UdpLane;
   readonly #peers: UdpPeers;
+  readonly #lanePaths: LanePaths;
   readonly #dropLog = new DropLog();
   readonly #work = new Serial();
   readonly #closing = new AbortController();
@@ -97,6 +99,7 @@ export class UdpBackend implements Backend {
     this.#device = new UdpDevice(context, this.#routes);
     const deviceName = (): string => this.#device.name;
     this.#lane = new UdpLane({ asked: context.lane, kernel, pins: host.lanePins, deviceName, log });
+    this.#lanePaths = new LanePaths(this.#table, this.#lane);
     this.#peers = new UdpPeers({
       table: this.#table,
       port,
@@ -277,6 +280,10 @@ export class UdpBackend implements Backend {
 
   #keepHouse(path: DataPath, nowMs: number): void {
     for (const peer of this.#peers.expiredPaths(nowMs)) this.pathMtuChanged(peer, this.#iface.mtuBytes);
+    for (const { address, mtuBytes } of this.#lanePaths.take()) {
+      const known = path.innerPathMtu(address);
+      if (known !== undefined && known < mtuBytes) this.#peers.narrowPath(address, known);
+    }
     this.#peers.publish();
     this.#table.settle();
     path.keepHouse(nowMs);

@@ -188,3 +188,21 @@ t.test('a peer is on the lane while its own was heard', async (t) => {
   t.match(backend.peerStatus(), [{ lane: true }]);
   await backend.close();
 });
+
+t.test('a route to a proven peer that is given a smaller MTU is noticed', async (t) => {
+  const { backend, clock, current, dataplanes } = await start();
+  const peer = leaseOf({ subnet: '10.5.2.0/24', publicIp: '192.0.2.2' });
+  backend.apply({ added: [peer], changed: [], removed: [] });
+  await backend.reconcile();
+  const mtu = () => backend.peerStatus()[0]?.mtuBytes;
+  dataplanes.current.pathMtus.set(peer.host.publicIp.v4, 1272);
+  await clock.advance(1500);
+  t.equal(mtu(), 1472, 'the socket of the workers notices by itself');
+  current().proven.add(0);
+  await clock.advance(1500);
+  t.equal(mtu(), 1272);
+  backend.pathMtuChanged(peer.host.publicIp.v4, 1200 + 28);
+  await clock.advance(1500);
+  t.equal(mtu(), 1200, 'what the probes found narrower stays');
+  await backend.close();
+});

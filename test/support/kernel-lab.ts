@@ -17,6 +17,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { patient } from './lab.js';
 
 /** Why labs do not run here; false when they do. */
 export const LAB_SKIP: string | false = process.getuid?.() === 0 ? false : 'needs root';
@@ -32,7 +33,7 @@ export function childEnvironment(): NodeJS.ProcessEnv {
 /** Runs a command and resolves with its stdout; rejects with its stderr in the message. */
 export function run(file: string, args: readonly string[], input?: string): Promise<string> {
   return new Promise((resolve, reject) => {
-    const options = { env: childEnvironment(), timeout: 60_000, maxBuffer: 64 << 20 };
+    const options = { env: childEnvironment(), timeout: patient(60_000), maxBuffer: 64 << 20 };
     const child = execFile(file, [...args], options, (error, stdout, stderr) => {
       if (error === null) resolve(stdout);
       else reject(new Error(`${file} ${args.join(' ')}: ${stderr.trim() || error.message}`));
@@ -48,7 +49,7 @@ export async function waitFor<T>(
   condition: () => Promise<T | false | undefined>,
   timeoutMs = 5_000,
 ): Promise<T> {
-  const end = performance.now() + timeoutMs;
+  const end = performance.now() + patient(timeoutMs);
   let last = '';
   for (;;) {
     try {

@@ -24,6 +24,14 @@ export const LAB_PROGRAMS = ['ip', 'ping', 'iperf3', 'setpriv'] as const;
 
 const PREFIX = 'tw-';
 
+/** How many times longer than on a machine of our own things may take, where a lab runs in an emulated one. */
+const SLOWNESS = Number(process.env.LAB_SLOWNESS ?? 1);
+
+/** A bound in milliseconds, as long as this machine needs it. */
+export function patient(timeoutMs: number): number {
+  return timeoutMs * SLOWNESS;
+}
+
 export interface Output {
   readonly stdout: string;
   readonly stderr: string;
@@ -285,7 +293,7 @@ export class Lab {
         'setpriv',
         inNamespace(ns, command, args),
         {
-          timeout: timeoutMs,
+          timeout: patient(timeoutMs),
           killSignal: 'SIGKILL',
           maxBuffer: 256 << 20,
           env: cleanEnvironment({ ...this.#environment(ns), ...env }),
@@ -365,7 +373,7 @@ export class Lab {
   /** Ends a task by a signal and waits for its exit code. */
   async end(task: Task, signal: NodeJS.Signals = 'SIGTERM', timeoutMs = 10_000): Promise<number> {
     task.child.kill(signal);
-    const timer = setTimeout(() => task.child.kill('SIGKILL'), timeoutMs);
+    const timer = setTimeout(() => task.child.kill('SIGKILL'), patient(timeoutMs));
     const code = await task.exited;
     clearTimeout(timer);
     return code;
@@ -395,7 +403,7 @@ export async function waitFor(
   what: string,
   timeoutMs = 10_000,
 ): Promise<void> {
-  const deadline = Date.now() + timeoutMs;
+  const deadline = Date.now() + patient(timeoutMs);
   for (;;) {
     const isLast = Date.now() > deadline; // before the look: we may have been kept from looking for seconds
     if (await isDone()) return;

@@ -12,6 +12,7 @@ import { refusalsMarkdown } from './refusal-docs.js';
 import { statusMarkdown, statusSchema } from './status-docs.js';
 import { layersMarkdown } from './layers.js';
 import { cliSamples } from './cli-samples.js';
+import { kernelsMarkdown, kernelsRun, readResults } from '../kernels/results.js';
 
 function fill(name: string, kind: string, texts: Readonly<Record<string, string>>): void {
   const path = new URL(`../../docs/${name}`, import.meta.url);
@@ -34,7 +35,14 @@ fill('operations.md', 'table', {
 });
 fill('architecture.md', 'table', { layers: layersMarkdown() });
 fill('cli.md', 'sample', cliSamples());
+fill('kernels.md', 'table', { kernels: kernelsMarkdown(readResults()) });
 fill('api.md', 'reference', { exports: apiMarkdown() });
+const readme = new URL('../../README.md', import.meta.url);
+const limits = readFileSync(readme, 'utf8').replace(
+  /\(run on [^)]*\)/,
+  `(run on ${kernelsRun(readResults())})`,
+);
+writeFileSync(readme, limits);
 writeFileSync(new URL('../../docs/install/twilld.bash', import.meta.url), bashCompletion());
 const schemaPath = new URL('../../docs/status.schema.json', import.meta.url).pathname;
 const style = await resolveConfig(schemaPath);

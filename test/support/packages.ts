@@ -27,6 +27,11 @@ const PACKAGES: Readonly<Record<string, string>> = {
   fastd: 'fastd',
   'wireguard-go': 'wireguard-go',
   wg: 'wireguard-tools',
+  'qemu-system-x86_64': 'qemu-system-x86',
+  busybox: 'busybox-static',
+  depmod: 'kmod',
+  xz: 'xz-utils',
+  tc: 'iproute2',
   '/usr/lib/cni/bridge': 'containernetworking-plugins',
 };
 

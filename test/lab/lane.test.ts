@@ -5,7 +5,14 @@
 
 import t, { type Test } from 'tap';
 import { type Host, Lab, labUnavailable, waitFor } from '../support/lab.js';
-import { dropsOf, laneCount, startCluster, startDaemon, statusOf } from '../support/twill-hosts.js';
+import {
+  dropsOf,
+  laneCount,
+  startCluster,
+  startDaemon,
+  statusOf,
+  waitForLane,
+} from '../support/twill-hosts.js';
 
 const skip = labUnavailable();
 const PORT = '9903';
@@ -16,15 +23,6 @@ const FLOWS = 64;
  */
 const PACKETS = Number(process.env.SEQUENCE_PACKETS ?? 0);
 const skipSequence = skip || (PACKETS === 0 && 'SEQUENCE_PACKETS is not set');
-
-async function provenBothWays(lab: Lab, hosts: readonly Host[]): Promise<void> {
-  for (const host of hosts)
-    await waitFor(
-      async () => (await statusOf(lab, host)).peers.every(({ lane }) => lane === true),
-      'the peer to be proven',
-      20_000,
-    );
-}
 
 async function checkSums(t: Test, lab: Lab, host: Host): Promise<void> {
   const { outbound, inbound } = (await statusOf(lab, host)).backend.counters;
@@ -43,7 +41,7 @@ for (const lane of ['sparse', 'all'] as const) {
     const { hosts } = await startCluster(lab, 2, [`--lane=${lane}`]);
     const [a, b] = hosts;
     if ((await statusOf(lab, a)).backend.lane.mode === 'off') return t.comment('this kernel has no lane');
-    await provenBothWays(lab, hosts);
+    await waitForLane(lab, hosts);
     const program = lab.compile('test/support/sequence.cc');
     const sink = await lab.spawnUntil(b.containerNs, program, ['sink', PORT, String(FLOWS)], /listening/);
     const words = ['send', b.containerIp, PORT, String(FLOWS), String(PACKETS), '14'];

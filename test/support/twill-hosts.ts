@@ -90,6 +90,17 @@ export async function statusOf(lab: Lab, host: Host): Promise<Status> {
   return JSON.parse(body) as Status;
 }
 
+/** Waits until every peer of these hosts is sent all packets by the kernel lane; at once for those that have none. */
+export async function waitForLane(lab: Lab, hosts: readonly Host[]): Promise<void> {
+  for (const host of hosts) {
+    const isReady = async (): Promise<boolean> => {
+      const { peers, backend } = await statusOf(lab, host);
+      return backend.lane.mode === 'off' || peers.every(({ lane }) => lane === true);
+    };
+    await waitFor(isReady, `the lane of host ${host.index} to be proven`, 20_000);
+  }
+}
+
 /** Sum of the drop_* counters of one direction. */
 export function dropsOf(counters: Readonly<Record<string, number>>): number {
   return Object.entries(counters).reduce(

@@ -170,6 +170,8 @@ export class UdpBackend implements Backend {
       if (this.#closing.signal.aborted) return;
       await this.#path?.reconcile();
       await this.#peers.recheck();
+      // Most often it was a route that changed.
+      if (this.#path !== undefined) this.#askPaths(this.#path);
       this.#routes.findShadows(this.#peers.list());
       if (this.#peers.hasSnapshot && !this.#isAlone) await this.#removeLeftovers();
     });
@@ -278,12 +280,16 @@ export class UdpBackend implements Backend {
     });
   }
 
-  #keepHouse(path: DataPath, nowMs: number): void {
-    for (const peer of this.#peers.expiredPaths(nowMs)) this.pathMtuChanged(peer, this.#iface.mtuBytes);
+  #askPaths(path: DataPath): void {
     for (const { address, mtuBytes } of this.#lanePaths.take()) {
       const known = path.innerPathMtu(address);
       if (known !== undefined && known < mtuBytes) this.#peers.narrowPath(address, known);
     }
+  }
+
+  #keepHouse(path: DataPath, nowMs: number): void {
+    for (const peer of this.#peers.expiredPaths(nowMs)) this.pathMtuChanged(peer, this.#iface.mtuBytes);
+    this.#askPaths(path);
     this.#peers.publish();
     this.#table.settle();
     path.keepHouse(nowMs);

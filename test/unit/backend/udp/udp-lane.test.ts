@@ -204,5 +204,8 @@ t.test('a route to a proven peer that is given a smaller MTU is noticed', async 
   backend.pathMtuChanged(peer.host.publicIp.v4, 1200 + 28);
   await clock.advance(1500);
   t.equal(mtu(), 1200, 'what the probes found narrower stays');
+  dataplanes.current.pathMtus.set(peer.host.publicIp.v4, 1100);
+  await backend.reconcile();
+  t.equal(mtu(), 1100, 'at once when the kernel tells of a change');
   await backend.close();
 });

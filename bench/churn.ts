@@ -12,7 +12,7 @@ import {
 } from '../test/support/etcd-hosts.js';
 import type { Lab } from '../test/support/lab.js';
 import { startWriter } from './lease-writer.js';
-import type { Peer, PeerKind } from './peers.js';
+import { isThere, type Peer, type PeerKind } from './peers/peer.js';
 
 const EVENTS_PER_SECOND = 1000;
 const CONFIG = {
@@ -36,9 +36,8 @@ export class Churn {
 
   readonly kinds: readonly PeerKind[] = SIDES.map(({ name, prefix }) => ({
     name,
-    note: '',
-    missing: () => undefined,
-    start: async (lab, first) => {
+    missing: isThere,
+    start: async ({ lab, first }) => {
       this.#etcd ??= await startEtcd(lab, CONFIG);
       await etcdctl(lab, this.#etcd, ['put', `${prefix}/config`, JSON.stringify(CONFIG)]);
       const flags = [`--etcd-prefix=${prefix}`];

@@ -1,7 +1,19 @@
-// What the benchmarks are told on the command line, as `--name=value`.
+// What the benchmarks are told on the command line, as `--name=value`, or `--name` for what is or is not.
 
+/** All values of a name, in their order. */
+export function textOptions(name: string): string[] {
+  const start = `--${name}=`;
+  return process.argv.filter((argument) => argument.startsWith(start)).map((one) => one.slice(start.length));
+}
+
+/** The first value of a name. */
 export function textOption(name: string): string | undefined {
-  return process.argv.find((argument) => argument.startsWith(`--${name}=`))?.slice(name.length + 3);
+  return textOptions(name)[0];
+}
+
+/** Whether `--name` was given. */
+export function flagOption(name: string): boolean {
+  return process.argv.includes(`--${name}`);
 }
 
 /** A whole number from 1 to `most`. */

@@ -3,8 +3,9 @@
 // perf samples all cores for three seconds; each sample is counted under the step its call chain belongs to, in per
 // cent of all samples and in microseconds for a superpacket of 45 packets of 1372 bytes, with the part of it that is
 // copying between user and kernel memory. Both hosts, both containers and the acknowledgements on their way back are in
-// it. `--streams=N`; `--segmented` turns the offloads of the links off. The same samples are drawn as a flame graph,
-// bench/results/flame-<N>.svg or flame-<N>-segmented.svg.
+// it. `--streams=N`; `--lane=all` or `sparse`, where the default, `off`, shows the engine; `--segmented` turns the
+// offloads of the links off. The same samples are drawn as a flame graph, bench/results/flame-<N>.svg or
+// flame-<N>-segmented.svg.
 
 import { execFileSync } from 'node:child_process';
 import { cpus } from 'node:os';
@@ -13,7 +14,7 @@ import { LAB_PROGRAMS, Lab, PROJECT_ROOT } from '../test/support/lab.js';
 import { formatTable, measureTcp, startIperfServer } from '../test/support/measure.js';
 import { ensurePackages } from '../test/support/packages.js';
 import { startCluster } from '../test/support/twill-hosts.js';
-import { numberOption } from './options.js';
+import { numberOption, textOption } from './options.js';
 import { type Sample, writeFlameGraph } from './report/flame.js';
 import { RESULTS_DIRECTORY } from './report/results.js';
 
@@ -96,7 +97,7 @@ export async function profile(): Promise<void> {
   const title = `${streams} TCP stream(s)${isSegmented ? ', veth offloads off' : ''}`;
   const lab = Lab.open('profile-');
   try {
-    const { hosts } = await startCluster(lab, 2);
+    const { hosts } = await startCluster(lab, 2, [`--lane=${textOption('lane') ?? 'off'}`]);
     const [a, b] = hosts;
     if (isSegmented) lab.turnOffloadsOff();
     await startIperfServer(lab, b.containerNs);

@@ -22,6 +22,9 @@ export interface Steady {
   readonly samples?: Readonly<Record<string, number>>;
 }
 
+/** What the kernel lane takes no process works for. */
+const LANE_OFF = ['--lane=off'];
+
 /** A worker loads its modules and its loop is compiled. */
 const WARM_UP_MS = 3_000;
 /** It starts at most so long after its process; at its end it may collect. */
@@ -81,9 +84,9 @@ export async function measureSteady(seconds: number): Promise<Steady> {
     const [a, b] = [lab.addHost(1), lab.addHost(2)];
     const file = join(lab.dir, 'static.json');
     writeTable(file, tableOf([a, b]));
-    await startDaemon(lab, b, file);
+    await startDaemon(lab, b, file, LANE_OFF);
     const startedAtMs = performance.now();
-    const args = ['--trace-gc', ...daemonArguments(a, file)];
+    const args = ['--trace-gc', ...daemonArguments(a, file, LANE_OFF)];
     const traced = await lab.spawnUntil(a.ns, process.execPath, args, /ready after/);
     await startIperfServer(lab, b.containerNs);
     await measureTcp(lab, a.containerNs, b.containerIp, seconds / 2);

@@ -1,9 +1,12 @@
 // A suite: peers that are up at the same time and workloads that each of them gets in turn, round after round, so that
-// a slow minute of the machine hits all of them. Values are kept per round; medians are taken by who shows them.
+// a slow minute of the machine hits all of them. Each round has another order, which a seed gives, so that nobody is
+// always the one after the heaviest. Values are kept per round; medians are taken by who shows them.
 
 import { Lab } from '../test/support/lab.js';
-import { type Peer, type PeerKind, startPeers } from './peers.js';
+import { randomOf } from '../test/support/random.js';
 import { Traffic } from '../test/support/traffic.js';
+import type { Pace } from './pace.js';
+import { type Peer, type PeerKind, startPeers } from './peers/peer.js';
 import { type Context, startServers, type Workload } from './workloads.js';
 
 /** All values of one metric of one peer. */
@@ -19,16 +22,28 @@ export interface Row {
 export interface SuiteResult {
   readonly suite: string;
   readonly title: string;
+  readonly rounds: number;
+  readonly pace: Pace;
   readonly rows: readonly Row[];
   readonly missing: readonly { readonly name: string; readonly why: string }[];
+  /** Mode of the kernel lane, of each peer that can have one. */
+  readonly lanes: Readonly<Record<string, string>>;
+}
+
+/** A peer of a suite, and what it gets. */
+export interface Entry {
+  readonly kind: PeerKind;
+  readonly workloads: readonly Workload[];
 }
 
 export interface Suite {
   readonly name: string;
   /** What it varies, for tables. */
   readonly title: string;
-  readonly kinds: readonly PeerKind[];
-  readonly workloads: readonly Workload[];
+  /** In the order in which results are shown. */
+  readonly entries: readonly Entry[];
+  /** Whether the uplinks of the hosts take no superpackets. @default false */
+  readonly isCut?: boolean;
   /** Changes the lab once all peers are up. */
   readonly prepare?: (lab: Lab, peers: readonly Peer[]) => Promise<void> | void;
   /** Runs before each turn of a peer; what it returns runs after it. */
@@ -37,45 +52,70 @@ export interface Suite {
 
 export interface RunOptions {
   readonly rounds: number;
-  readonly seconds: number;
+  readonly pace: Pace;
+  /** Of the orders of the peers. */
+  readonly seed: number;
   readonly say: (text: string) => void;
+}
+
+/** The values in an order that `random` gives (Fisher and Yates). */
+export function shuffled<T>(values: readonly T[], random: () => number): T[] {
+  const out = [...values];
+  for (let i = out.length - 1; i > 0; i--) {
+    const j = Math.floor(random() * (i + 1));
+    [out[i], out[j]] = [out[j], out[i]];
+  }
+  return out;
 }
 
 /** Runs a suite in a lab of its own. */
 export async function runSuite(suite: Suite, options: RunOptions): Promise<SuiteResult> {
+  const { rounds, pace, seed, say } = options;
+  const random = randomOf(seed);
   const lab = Lab.open('bench-');
   try {
-    const context: Context = { lab, traffic: Traffic.build(lab), seconds: options.seconds };
-    const { peers, missing } = await startPeers(lab, suite.kinds);
-    for (const { name, why } of missing) options.say(`${name}: missing: ${why}`);
+    const context: Context = { lab, traffic: Traffic.build(lab), pace };
+    const kinds = suite.entries.map(({ kind }) => kind);
+    const { peers, missing, lanes } = await startPeers(lab, kinds, suite.isCut ?? false);
+    for (const { name, why } of missing) say(`${name}: missing: ${why}`);
     for (const peer of peers) await startServers(context, peer);
     await suite.prepare?.(lab, peers);
-    const rows = new Map<string, Row>();
-    for (let round = 1; round <= options.rounds; round++) {
-      options.say(`${suite.name}: round ${round} of ${options.rounds}`);
-      for (const peer of peers) await measurePeer(suite, context, peer, rows);
+    const rows = new Rows();
+    for (let round = 1; round <= rounds; round++) {
+      say(`${suite.name}: round ${round} of ${rounds}`);
+      for (const peer of shuffled(peers, random)) await measurePeer(suite, context, peer, rows);
     }
-    return { suite: suite.name, title: suite.title, rows: [...rows.values()], missing };
+    const { name, title } = suite;
+    return { suite: name, title, rounds, pace, rows: rows.inOrderOf(kinds), missing, lanes };
   } finally {
     await lab.close();
   }
 }
 
-async function measurePeer(
-  suite: Suite,
-  context: Context,
-  peer: Peer,
-  rows: Map<string, Row>,
-): Promise<void> {
+class Rows {
+  readonly #rows = new Map<string, Row>();
+
+  add(peer: string, metric: string, unit: string): Row {
+    const key = `${metric}\n${peer}`;
+    let row = this.#rows.get(key);
+    if (row === undefined) {
+      row = { peer, metric, unit, samples: [], cores: [], nsPerPacket: [] };
+      this.#rows.set(key, row);
+    }
+    return row;
+  }
+
+  inOrderOf(kinds: readonly PeerKind[]): Row[] {
+    return kinds.flatMap(({ name }) => [...this.#rows.values()].filter(({ peer }) => peer === name));
+  }
+}
+
+async function measurePeer(suite: Suite, context: Context, peer: Peer, rows: Rows): Promise<void> {
   const after = await suite.beside?.(context.lab, peer);
-  for (const workload of suite.workloads) {
+  const { workloads } = suite.entries.find(({ kind }) => kind.name === peer.name)!;
+  for (const workload of workloads) {
     for (const { metric, unit, value, cores, nsPerPacket } of await workload(context, peer)) {
-      const key = `${metric}\n${peer.name}`;
-      let row = rows.get(key);
-      if (row === undefined) {
-        row = { peer: peer.name, metric, unit, samples: [], cores: [], nsPerPacket: [] };
-        rows.set(key, row);
-      }
+      const row = rows.add(peer.name, metric, unit);
       row.samples.push(value);
       if (cores !== undefined) row.cores.push(cores);
       if (nsPerPacket !== undefined) row.nsPerPacket.push(nsPerPacket);

@@ -1,8 +1,13 @@
 // Which peers get which workloads, under which conditions. Everything that docs/performance.md shows comes from here.
 
 import { Churn } from './churn.js';
-import { hostGw, kernelVxlan, PEER_KINDS, TWILL, TWILL_OFFLOAD_OFF, twill } from './peers.js';
-import type { Suite } from './suite.js';
+import { BBR, CUBIC } from './congestion.js';
+import { FLANNELD } from './peers/flanneld.js';
+import { BARE_VETH, hostGw, kernelVxlan } from './peers/kernel.js';
+import type { PeerKind } from './peers/peer.js';
+import { LANE_ALL, LANE_OFF, LANE_SPARSE, PLAIN, TWILL, twill } from './peers/twill.js';
+import { FASTD, PLAIN_LOOP, WIREGUARD_GO } from './peers/userspace.js';
+import type { Entry, Suite } from './suite.js';
 import {
   connections,
   MANY_FLOWS,
@@ -11,67 +16,124 @@ import {
   tcp,
   tcpBothWays,
   udp,
+  under,
   type Workload,
 } from './workloads.js';
 
 const ONE_STREAM = tcp('TCP 1 stream', 1);
 const FOUR_STREAMS = tcp('TCP 4 streams', 4);
+const BULK = [BBR, CUBIC].flatMap((control) => [under(control, ONE_STREAM), under(control, FOUR_STREAMS)]);
+const SMALL_PACKETS = udp(64, MANY_FLOWS);
 
-const ALL: readonly Workload[] = [
-  ONE_STREAM,
-  tcp('TCP 1 stream reverse', 1, true),
-  FOUR_STREAMS,
-  tcp('TCP 16 streams', 16),
-  tcpBothWays,
+/** What decides between ways that are all fast. */
+const FULL: readonly Workload[] = [
+  ...BULK,
   roundTripIdle,
-  roundTripLoaded,
+  ...[BBR, CUBIC].map((control) => under(control, roundTripLoaded)),
   connections,
-  ...[64, 512, 1400].flatMap((bytes) => [udp(bytes, MANY_FLOWS), udp(bytes, 1)]),
+  SMALL_PACKETS,
 ];
 
+/** What shows how far behind the others are. */
+const SCALE: readonly Workload[] = [
+  under(CUBIC, ONE_STREAM),
+  under(CUBIC, FOUR_STREAMS),
+  roundTripIdle,
+  under(CUBIC, roundTripLoaded),
+  connections,
+  SMALL_PACKETS,
+];
+
+const MORE: readonly Workload[] = [
+  under(BBR, tcp('TCP 1 stream reverse', 1, true)),
+  under(BBR, tcpBothWays),
+  udp(1400, MANY_FLOWS),
+];
+
+const ONE_AND_FOUR = [under(BBR, ONE_STREAM), under(BBR, FOUR_STREAMS)];
+
+const LANES = [TWILL, LANE_SPARSE, LANE_ALL, LANE_OFF];
 const JUMBO = 9000;
+
+const each = (kinds: readonly PeerKind[], workloads: readonly Workload[]): Entry[] =>
+  kinds.map((kind) => ({ kind, workloads }));
+
+const CUT_TITLE = 'an uplink without tunnel offload: superpackets are cut before they leave';
+
+/** What fits three minutes in two rounds: twill, the kernel and a plain loop, with and without a cutting uplink. */
+export function makeQuickSuites(): Suite[] {
+  return [
+    {
+      name: 'peers',
+      title: 'veth offloads on, MTU 1500',
+      entries: [
+        // On links that spare the cutting, `auto` is `all`.
+        ...each([TWILL, LANE_SPARSE, LANE_OFF, kernelVxlan()], FULL),
+        ...each([FLANNELD, PLAIN_LOOP], SCALE),
+      ],
+    },
+    {
+      name: 'uplink',
+      title: CUT_TITLE,
+      isCut: true,
+      entries: [
+        // Here it is `sparse`.
+        ...each([TWILL, LANE_ALL, LANE_OFF, kernelVxlan()], BULK),
+      ],
+    },
+  ];
+}
 
 /** A fresh list each time, because a suite may hold what its lab left. */
 export function makeSuites(): Suite[] {
   const churn = new Churn();
   return [
-    { name: 'peers', title: 'veth offloads on, MTU 1500', kinds: PEER_KINDS, workloads: ALL },
+    {
+      name: 'peers',
+      title: 'veth offloads on, MTU 1500',
+      entries: [
+        ...each([...LANES, kernelVxlan(), hostGw(), BARE_VETH], [...FULL, ...MORE]),
+        ...each([PLAIN, FLANNELD, PLAIN_LOOP, FASTD, WIREGUARD_GO], SCALE),
+      ],
+    },
+    {
+      name: 'uplink',
+      title: CUT_TITLE,
+      isCut: true,
+      entries: each([...LANES, kernelVxlan(), hostGw()], [...FULL, udp(1400, MANY_FLOWS)]),
+    },
     {
       name: 'segmented',
-      title: 'veth offloads off: every peer pays for real segmentation',
-      kinds: PEER_KINDS,
-      workloads: [ONE_STREAM, FOUR_STREAMS, udp(64, MANY_FLOWS), udp(1400, MANY_FLOWS)],
+      title: 'the offloads of all links off, those of the containers too',
+      entries: each([...LANES, kernelVxlan(), hostGw(), BARE_VETH], ONE_AND_FOUR),
       prepare: (lab) => lab.turnOffloadsOff(),
     },
     {
       name: 'jumbo',
       title: 'MTU 9000',
-      kinds: [
-        twill('twill', '', { mtuBytes: JUMBO }),
-        kernelVxlan(JUMBO),
-        hostGw(JUMBO),
-        twill(TWILL_OFFLOAD_OFF.name, '', { mtuBytes: JUMBO, flags: ['--offload=off'] }),
-      ],
-      workloads: [ONE_STREAM, FOUR_STREAMS],
+      entries: each([twill('twill', { mtuBytes: JUMBO }), kernelVxlan(JUMBO), hostGw(JUMBO)], ONE_AND_FOUR),
     },
     {
       name: 'leases',
       title: 'leases in the table',
-      kinds: [2, 100, 10_000, 65_536].map((leases) => twill(`${leases} leases`, '', { leases })),
-      workloads: [ONE_STREAM, udp(64, MANY_FLOWS)],
+      entries: each(
+        [2, 100, 10_000, 65_536].map((leases) => twill(`${leases} leases`, { leases })),
+        [under(BBR, ONE_STREAM), SMALL_PACKETS],
+      ),
     },
     {
       name: 'churn',
       title: 'lease events beside traffic',
-      kinds: churn.kinds,
-      workloads: [ONE_STREAM, FOUR_STREAMS],
+      entries: each(churn.kinds, ONE_AND_FOUR),
       beside: churn.beside,
     },
     {
       name: 'queues',
       title: 'queues of the TUN device',
-      kinds: [TWILL, twill('twill --queues=2', '', { flags: ['--queues=2'] })],
-      workloads: [ONE_STREAM, FOUR_STREAMS, roundTripIdle, udp(64, MANY_FLOWS)],
+      entries: each(
+        [LANE_OFF, twill('twill --lane=off --queues=2', { flags: ['--lane=off', '--queues=2'] })],
+        [...ONE_AND_FOUR, roundTripIdle, SMALL_PACKETS],
+      ),
     },
   ];
 }

@@ -1,186 +1,150 @@
-// The charts of a run as SVG, by Vega-Lite: what a user without kernel modules gains, told once in bold. Userspace
-// peers are bars with their values; what the kernel reaches by itself is a row of grey marks, for scale. Each panel has
-// the same size and the same rows; one file for light pages, one for dark ones.
+// The picture of a run for somebody who knows neither tunnels nor this program: what containers get, a panel for each
+// question in plain words, a bar for each way with its value. One file for light pages, one for dark ones; both are
+// text that the results determine, so that a test can tell whether they are up to date.
 
-import { writeFileSync } from 'node:fs';
-import * as vega from 'vega';
-import { compile, type TopLevelSpec } from 'vega-lite';
-import { type Results, findRow, medianOf } from './results.js';
+import { findRow, medianOf, type Results } from './results.js';
+import { ENGINE } from './targets.js';
+import { shownNumber } from './words.js';
 
-const PANELS = [
-  { suite: 'peers', metric: 'TCP 1 stream', title: 'TCP, one stream', unit: 'Gbit/s' },
-  { suite: 'peers', metric: 'TCP 4 streams', title: 'TCP, four streams', unit: 'Gbit/s' },
-  { suite: 'segmented', metric: 'TCP 1 stream', title: 'TCP, veth offloads off', unit: 'Gbit/s' },
-  { suite: 'peers', metric: 'UDP 64 B, many flows', title: 'UDP 64 B, loss ≤ 0.5 %', unit: 'kpps' },
-  { suite: 'peers', metric: 'UDP 1400 B, many flows', title: 'UDP 1400 B, loss ≤ 0.5 %', unit: 'kpps' },
-  { suite: 'peers', metric: 'round trip idle p50', title: 'round trip, idle (less is better)', unit: 'µs' },
-] as const;
+export interface Theme {
+  readonly text: string;
+  readonly muted: string;
+  readonly ours: string;
+  readonly engine: string;
+  readonly other: string;
+}
 
-/** Peers whose packets a process carries, ours first; all others are the kernel's. */
-const USERSPACE = [
-  'twill',
-  'flanneld',
-  'plain packet loop',
-  'fastd, method null',
-  'wireguard-go',
-  'twill --offload=off',
+/** No background of their own: the page shows through. */
+export const THEMES: Readonly<Record<'light' | 'dark', Theme>> = {
+  light: { text: '#1f2328', muted: '#59636e', ours: '#d9480f', engine: '#f2a67f', other: '#afb8c1' },
+  dark: { text: '#e6edf3', muted: '#9198a1', ours: '#ff8a4c', engine: '#9c5531', other: '#57606a' },
+};
+
+interface Panel {
+  readonly suite: string;
+  readonly metric: string;
+  readonly title: string;
+  readonly unit: string;
+  readonly isLessBetter?: true;
+}
+
+const PANELS: readonly Panel[] = [
+  { suite: 'peers', metric: 'TCP 1 stream, Cubic', title: 'One download', unit: 'Gbit/s' },
+  {
+    suite: 'peers',
+    metric: 'round trip idle p50',
+    title: 'Answer to a small request',
+    unit: 'microseconds',
+    isLessBetter: true,
+  },
+  { suite: 'peers', metric: 'TCP 4 streams, Cubic', title: 'Four downloads at once', unit: 'Gbit/s' },
+  {
+    suite: 'peers',
+    metric: 'round trip beside bulk p99, Cubic',
+    title: 'The same beside a download: 99 of 100 within',
+    unit: 'microseconds',
+    isLessBetter: true,
+  },
+  {
+    suite: 'uplink',
+    metric: 'TCP 4 streams, Cubic',
+    title: 'Four downloads, network card without tunnel offload',
+    unit: 'Gbit/s',
+  },
+  { suite: 'peers', metric: 'connections', title: 'New connections', unit: 'a second' },
 ];
 
-/** How each theme is drawn; no background, so that the page shows through. */
-const THEMES = {
-  light: {
-    text: '#1f2328',
-    muted: '#6e7781',
-    grid: '#d0d7de',
-    ours: '#d9480f',
-    loop: '#57606a',
-    other: '#afb8c1',
-  },
-  dark: {
-    text: '#e6edf3',
-    muted: '#8d96a0',
-    grid: '#30363d',
-    ours: '#ff8a4c',
-    loop: '#9198a1',
-    other: '#484f58',
-  },
-} as const;
-type Theme = keyof typeof THEMES;
+/** The ways that are shown, and in whose words. A real flanneld where there was one, what stands for it elsewhere. */
+const WAYS = [
+  { peer: 'twill', name: 'twill' },
+  { peer: ENGINE, name: 'twill, older kernels' },
+  { peer: 'kernel vxlan', name: 'the kernel’s VXLAN' },
+  { peer: 'flanneld udp', name: 'flanneld, udp' },
+  { peer: 'plain packet loop', name: 'a plain tunnel' },
+] as const;
 
-/** `path` of the chart for dark pages. */
-export function darkChartPath(path: string): string {
-  return path.replace(/\.svg$/, '-dark.svg');
+const WIDTH = 860;
+const COLUMNS = 2;
+const GAP = 40;
+const NAME_WIDTH = 130;
+const VALUE_WIDTH = 56;
+const ROW = 20;
+const BAR = 13;
+const PANEL_HEAD = 40;
+const HEAD = 62;
+const PANEL_WIDTH = (WIDTH - GAP) / COLUMNS;
+const PANEL_HEIGHT = PANEL_HEAD + WAYS.length * ROW + 12;
+
+const round = (value: number): string => value.toFixed(1).replace(/\.0$/, '');
+const escaped = (text: string): string => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
+
+function text(x: number, y: number, words: string, fill: string, more = ''): string {
+  return `<text x="${round(x)}" y="${round(y)}" fill="${fill}"${more}>${escaped(words)}</text>`;
 }
 
-/** The message: how many times the next best way without the kernel. The real flanneld where it was measured. */
-function headline(results: Results): string {
-  const value = (peer: string): number => medianOf(findRow(results, 'peers', peer, 'TCP 1 stream'));
-  const flanneld = value('flanneld');
-  const [name, theirs] = Number.isNaN(flanneld)
-    ? ['a plain packet loop', value('plain packet loop')]
-    : ['flanneld', flanneld];
-  return `One TCP stream through userspace UDP: ${(value('twill') / theirs).toFixed(0)} × ${name}`;
+/** Medians of a panel, of the ways that were measured. */
+function barsOf(results: Results, { suite, metric }: Panel): { peer: string; name: string; value: number }[] {
+  return WAYS.map(({ peer, name }) => ({
+    peer,
+    name,
+    value: medianOf(findRow(results, suite, peer, metric)),
+  })).filter(({ value }) => !Number.isNaN(value));
 }
 
-const shown = (value: number): string => value.toFixed(value >= 100 ? 0 : value >= 10 ? 1 : 2);
-
-function panel(
-  results: Results,
-  { suite, metric, title, unit }: (typeof PANELS)[number],
-  theme: Theme,
-): object {
-  const colours = THEMES[theme];
-  const measured = [
-    ...new Set(results.suites.find((one) => one.suite === 'peers')?.rows.map((row) => row.peer)),
+function drawPanel(results: Results, panel: Panel, theme: Theme, x: number, y: number): string[] {
+  const bars = barsOf(results, panel);
+  const most = Math.max(...bars.map(({ value }) => value));
+  const room = PANEL_WIDTH - NAME_WIDTH - VALUE_WIDTH;
+  const hint = `${panel.unit}, ${panel.isLessBetter === true ? 'shorter' : 'longer'} is better`;
+  const parts = [
+    text(x, y + 14, panel.title, theme.text, ' font-weight="600"'),
+    text(x, y + 30, hint, theme.muted, ' font-size="11"'),
   ];
-  const bars = USERSPACE.filter((peer) => measured.includes(peer));
-  const order = [...bars, ...measured.filter((peer) => !bars.includes(peer))];
-  const values = order.flatMap((peer) => {
-    const row = findRow(results, suite, peer, metric);
-    if (row === undefined) return [];
-    const value = medianOf(row);
-    const kind = !bars.includes(peer)
-      ? 'kernel'
-      : peer === 'twill'
-        ? 'ours'
-        : peer === bars[1]
-          ? 'loop'
-          : 'other';
-    return [{ peer, value, label: shown(value), kind }];
-  });
-  const y = {
-    field: 'peer',
-    type: 'nominal',
-    sort: order,
-    scale: { domain: order },
-    title: null,
-    axis: { labelLimit: 220 },
-  };
-  const top = 1.25 * Math.max(...values.map(({ value }) => value)); // room for the value beside the longest bar
-  const x = {
-    field: 'value',
-    type: 'quantitative',
-    title: null,
-    scale: { domain: [0, top], nice: false },
-    axis: { tickCount: 4, grid: true, format: '~r' },
-  };
-  const domain = ['ours', 'loop', 'other', 'kernel'];
-  const range = [colours.ours, colours.loop, colours.other, colours.muted];
-  const color = { field: 'kind', type: 'nominal', legend: null, scale: { domain, range } };
-  const label = (filter: string, weight: string, tone: string): object => ({
-    transform: [{ filter }],
-    mark: { type: 'text', align: 'left', dx: 7, fontWeight: weight, fontSize: 11, color: tone },
-    encoding: { x, y, text: { field: 'label', type: 'nominal' } },
-  });
-  return {
-    title: {
-      text: `${title}, ${unit}`,
-      anchor: 'start',
-      fontSize: 12,
-      fontWeight: 'normal',
-      color: colours.text,
-    },
-    width: 210,
-    height: { step: 19 },
-    data: { values },
-    layer: [
-      {
-        transform: [{ filter: 'datum.kind !== "kernel"' }],
-        mark: { type: 'bar', height: 13 },
-        encoding: { x, y, color },
-      },
-      {
-        transform: [{ filter: 'datum.kind === "kernel"' }],
-        mark: { type: 'tick', thickness: 3, height: 11 },
-        encoding: { x, y, color },
-      },
-      label('datum.kind === "ours"', 'bold', colours.ours),
-      label('datum.kind !== "ours" && datum.kind !== "kernel"', 'normal', colours.text),
-      label('datum.kind === "kernel"', 'normal', colours.muted),
-    ],
-  };
+  for (const [i, { peer, name, value }] of bars.entries()) {
+    const top = y + PANEL_HEAD + i * ROW;
+    const length = Math.max(1, (value / most) * room);
+    const isOurs = peer === 'twill';
+    const fill = isOurs ? theme.ours : peer === ENGINE ? theme.engine : theme.other;
+    const weight = isOurs ? ' font-weight="600"' : '';
+    const left = x + NAME_WIDTH;
+    parts.push(
+      text(left - 8, top + BAR - 2, name, theme.text, ` text-anchor="end"${weight}`),
+      `<rect x="${round(left)}" y="${round(top)}" width="${round(length)}" height="${BAR}" rx="2" fill="${fill}"/>`,
+      text(left + length + 6, top + BAR - 2, shownNumber(value), isOurs ? theme.ours : theme.text, weight),
+    );
+  }
+  return parts;
 }
 
-async function drawChart(results: Results, theme: Theme): Promise<string> {
-  const colours = THEMES[theme];
-  const spec = {
-    $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
-    title: {
-      text: headline(results),
-      subtitle: 'bars: carried by a process, medians; grey marks: the kernel’s own ways, for scale',
-      anchor: 'start',
-      fontSize: 18,
-      fontWeight: 'bold',
-      color: colours.text,
-      subtitleColor: colours.muted,
-      offset: 14,
-    },
-    concat: PANELS.map((one) => panel(results, one, theme)),
-    columns: 3,
-    align: 'all',
-    spacing: 24,
-    resolve: { scale: { x: 'independent' } },
-    config: {
-      background: null,
-      font: 'sans-serif',
-      view: { stroke: null },
-      axis: {
-        labelColor: colours.text,
-        gridColor: colours.grid,
-        domainColor: colours.grid,
-        tickColor: colours.grid,
-      },
-      axisX: { labelColor: colours.muted },
-    },
-  } as unknown as TopLevelSpec;
-  const view = new vega.View(vega.parse(compile(spec).spec), { renderer: 'none' });
-  const svg = await view.toSVG();
-  view.finalize();
-  return svg;
+/** The picture as SVG. */
+export function drawChart(results: Results, theme: Theme): string {
+  const { machine, suites } = results;
+  const panels = PANELS.filter((panel) => barsOf(results, panel).length > 0);
+  const rounds = suites.find(({ suite }) => suite === 'peers')?.rounds ?? 0;
+  const height = HEAD + Math.ceil(panels.length / COLUMNS) * PANEL_HEIGHT;
+  const subtitle = `two hosts on one machine with ${machine.cores} cores, medians of ${rounds} rounds, TCP with Cubic`;
+  return [
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}"` +
+      ' font-family="system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif" font-size="12.5">',
+    text(0, 20, 'What containers on two hosts get', theme.text, ' font-size="18" font-weight="700"'),
+    text(0, 40, subtitle, theme.muted),
+    ...panels.flatMap((panel, i) =>
+      drawPanel(
+        results,
+        panel,
+        theme,
+        (i % COLUMNS) * (PANEL_WIDTH + GAP),
+        HEAD + Math.floor(i / COLUMNS) * PANEL_HEIGHT,
+      ),
+    ),
+    '</svg>',
+    '',
+  ].join('\n');
 }
 
-/** Writes the chart to `path`, and the one for dark pages beside it. */
-export async function writeChart(results: Results, path: string): Promise<void> {
-  writeFileSync(path, `${await drawChart(results, 'light')}\n`);
-  writeFileSync(darkChartPath(path), `${await drawChart(results, 'dark')}\n`);
+/** What the picture shows, for those who do not see it. */
+export function describeChart(results: Results): string {
+  const first = PANELS[0];
+  const bars = barsOf(results, first).map(({ name, value }) => `${name} ${shownNumber(value)}`);
+  return `${first.title}, ${first.unit}: ${bars.join(', ')}`;
 }

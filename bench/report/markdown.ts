@@ -1,29 +1,14 @@
 // The tables that README.md and docs/performance.md show, between <!-- bench:NAME --> and <!-- /bench:NAME -->.
 
-import { readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { PROJECT_ROOT } from '../../test/support/lab.js';
 import { median } from '../../test/support/measure.js';
 import type { Row, SuiteResult } from '../suite.js';
-import { darkChartPath } from './chart.js';
-import { type Results, findRow, medianOf } from './results.js';
-import { isMet, TARGETS } from './targets.js';
-
-function number(value: number): string {
-  if (Number.isNaN(value)) return '–';
-  if (value >= 100) return value.toFixed(0);
-  return value.toFixed(value >= 10 ? 1 : 2);
-}
-
-function table(heading: readonly string[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
-  return [line(heading), line(heading.map((_, i) => (i === 0 ? '---' : '--:'))), ...rows.map(line)].join(
-    '\n',
-  );
-}
+import { describeChart } from './chart.js';
+import { findRow, medianOf, type Results } from './results.js';
+import { ENGINE, isMet, TARGETS } from './targets.js';
+import { markdownTable, shownNumber } from './words.js';
 
 const range = (values: readonly number[]): string =>
-  `${number(median(values))} (${number(Math.min(...values))}–${number(Math.max(...values))})`;
+  `${shownNumber(median(values))} (${shownNumber(Math.min(...values))}–${shownNumber(Math.max(...values))})`;
 
 function cell(row: Row | undefined): string {
   return row === undefined ? '–' : range(row.samples);
@@ -31,7 +16,7 @@ function cell(row: Row | undefined): string {
 
 function cost(row: Row | undefined): string {
   if (row === undefined || row.cores.length === 0) return '–';
-  return `${median(row.cores).toFixed(2)} / ${number(median(row.nsPerPacket))}`;
+  return `${median(row.cores).toFixed(2)} / ${shownNumber(median(row.nsPerPacket))}`;
 }
 
 const unique = (values: readonly string[]): string[] => [...new Set(values)];
@@ -49,57 +34,78 @@ function suiteTables(suite: SuiteResult): string {
       (metric) => `${metric}, ${suite.rows.find((row) => row.metric === metric)!.unit}`,
     );
     const hasCost = i === 0 && suite.rows.some((row) => row.cores.length > 0);
-    const rows = peers.map((peer) => [
-      peer,
-      ...shown.map((metric) => cell(find(peer, metric))),
-      ...(hasCost ? [cost(find(peer, shown[0]))] : []),
-    ]);
-    parts.push(table(['peer', ...heading, ...(hasCost ? ['cores / ns a packet'] : [])], rows));
+    const rows = peers
+      .filter((peer) => shown.some((metric) => find(peer, metric) !== undefined))
+      .map((peer) => [
+        peer,
+        ...shown.map((metric) => cell(find(peer, metric))),
+        ...(hasCost ? [cost(find(peer, shown[0]))] : []),
+      ]);
+    parts.push(markdownTable(['peer', ...heading, ...(hasCost ? ['cores / ns a packet'] : [])], rows));
   }
   const missing = suite.missing.map(({ name, why }) => `${name} is missing: ${why}.`);
-  return [...parts, ...missing].join('\n\n');
+  const lane = suite.lanes['twill'];
+  const chosen = lane === undefined ? [] : [`The lane of \`twill\`, as it chose: \`${lane}\`.`];
+  return [...parts, ...chosen, ...missing].join('\n\n');
 }
 
-function machineLine({ machine, date, rounds, seconds }: Results): string {
+/** How a suite was run. */
+function paceLine({ rounds, pace }: SuiteResult): string {
+  const { tcpSeconds, tcpSkipSeconds } = pace;
+  const skip = tcpSkipSeconds === 0 ? '' : ` after ${tcpSkipSeconds} s that do not count`;
+  return `${rounds} interleaved rounds, TCP runs of ${tcpSeconds} s${skip}; medians (lowest–highest).`;
+}
+
+function machineLine({ machine, date, notes }: Results): string {
   const programs = Object.entries(machine.programs).map(([name, version]) => `${name} ${version}`);
-  return (
+  return [
     `${date.slice(0, 10)}, ${machine.cores} × ${machine.cpu}, Linux ${machine.kernel}, ${machine.system}, ` +
-    `Node ${machine.node}, twill ${machine.twill} at ${machine.commit}; ${programs.join(', ')}; ` +
-    `TCP ${machine.congestionControl}. Both hosts on the same cores; ${rounds} interleaved rounds, ` +
-    `TCP runs of ${seconds} s; medians (lowest–highest).`
-  );
+      `Node ${machine.node}, twill ${machine.twill} at ${machine.commit}; ${programs.join(', ')}. ` +
+      'Both hosts on the same cores.',
+    ...notes.map((note) => `${note[0].toUpperCase()}${note.slice(1).replace(/\.$/, '')}.`),
+  ].join(' ');
 }
 
 function targetTable(results: Results): string {
   const rows = TARGETS.map((target) => {
     const value = target.value(results);
     const met = isMet(target, value);
-    const bound = `${target.better === 'more' ? '≥' : '≤'} ${target.limit} ${target.unit}`.trim();
+    const shown = (measured: number): string =>
+      Number.isNaN(measured) ? '–' : `${shownNumber(measured)} ${target.unit}`.trim();
     return [
       target.what,
-      bound,
-      Number.isNaN(value) ? 'not measured' : `${number(value)} ${target.unit}`.trim(),
-      met === undefined ? '–' : met ? 'yes' : 'no',
+      `${target.better === 'more' ? '≥' : '≤'} ${target.limit} ${target.unit}`.trim(),
+      shown(value),
+      met === undefined ? 'not measured' : met ? 'yes' : 'no',
+      shown(target.engine?.(results) ?? NaN),
     ];
   });
-  return table(['what', 'target', 'measured', 'met'], rows);
+  return markdownTable(['what', 'target', 'measured', 'met', `with \`--lane=off\``], rows);
 }
 
 /** The chart, in the colours of the reader's page. */
-function picture(chart: string): string {
+function picture(results: Results, chart: ChartPaths): string {
   return [
     '<picture>',
-    `  <source media="(prefers-color-scheme: dark)" srcset="${darkChartPath(chart)}">`,
-    `  <img alt="Throughput by peer" src="${chart}">`,
+    `  <source media="(prefers-color-scheme: dark)" srcset="${chart.dark}">`,
+    `  <img alt="${describeChart(results)}" src="${chart.light}">`,
     '</picture>',
   ].join('\n');
 }
 
+/** Where the pictures lie, as seen from the page. */
+export interface ChartPaths {
+  readonly light: string;
+  readonly dark: string;
+}
+
 /** docs/performance.md: everything. */
-export function fullReport(results: Results, chart: string): string {
-  const parts = [machineLine(results), picture(chart), '### Targets', targetTable(results)];
-  for (const suite of results.suites)
-    parts.push(`### ${suite.title[0].toUpperCase()}${suite.title.slice(1)}`, suiteTables(suite));
+export function fullReport(results: Results, chart: ChartPaths): string {
+  const parts = [machineLine(results), picture(results, chart), '### Targets', targetTable(results)];
+  for (const suite of results.suites) {
+    parts.push(`### ${suite.title[0].toUpperCase()}${suite.title.slice(1)}`);
+    parts.push(paceLine(suite), suiteTables(suite));
+  }
   if (results.steady !== undefined) parts.push('### A minute of steady traffic', steadyText(results));
   return parts.join('\n\n');
 }
@@ -112,46 +118,75 @@ function steadyText({ steady }: Results): string {
     .map(([name, share]) => `${name} ${(share * 100).toFixed(1)} %`);
   const where = shares.length === 0 ? 'perf is not installed' : shares.join(', ');
   return (
-    `After ${seconds} s: ${number(residentMb)} MB resident, ${workerCollections} garbage collections in the workers. ` +
-    `CPU samples of the process: ${where}.`
+    `After ${seconds} s: ${shownNumber(residentMb)} MB resident, ${workerCollections} garbage collections in the ` +
+    `workers. CPU samples of the process: ${where}.`
   );
 }
 
-const README_METRICS = [
-  'TCP 1 stream',
-  'TCP 4 streams',
-  'UDP 64 B, many flows',
-  'round trip idle p50',
+const README_PEERS = [
+  { peer: 'twill', name: '**twill**' },
+  { peer: ENGINE, name: 'twill, kernels before 6.6' },
+  { peer: 'kernel vxlan', name: 'kernel vxlan' },
+  { peer: 'flanneld udp', name: 'flanneld udp' },
+  { peer: 'plain packet loop', name: 'plain packet loop' },
 ] as const;
 
-/** README.md: the table that says it all. */
-export function shortReport(results: Results, chart: string): string {
-  const suite = results.suites.find((one) => one.suite === 'peers');
-  const peers = unique(suite?.rows.map((row) => row.peer) ?? []);
-  const off = (peer: string): string => number(medianOf(findRow(results, 'segmented', peer, 'TCP 1 stream')));
-  const rows = peers.map((peer) => [
-    peer,
-    ...README_METRICS.map((metric) => number(medianOf(findRow(results, 'peers', peer, metric)))),
-    off(peer),
-  ]);
-  const heading = [
-    'peer',
-    'TCP, Gbit/s',
-    '4 streams',
-    'UDP 64 B, kpps',
-    'round trip, µs',
-    'TCP, veth offloads off',
-  ];
-  return [picture(chart), table(heading, rows), machineLine(results)].join('\n\n');
+interface Column {
+  readonly heading: string;
+  /** Medians side by side in a cell. */
+  readonly sides: readonly (readonly [suite: string, metric: string])[];
 }
 
-/** Puts a report between its two marks. */
-export function replaceBetweenMarks(file: string, name: string, text: string): void {
-  const path = join(PROJECT_ROOT, file);
-  const before = readFileSync(path, 'utf8');
+const README_COLUMNS: readonly Column[] = [
+  {
+    heading: 'TCP, 1 / 4 streams, Gbit/s',
+    sides: [
+      ['peers', 'TCP 1 stream, Cubic'],
+      ['peers', 'TCP 4 streams, Cubic'],
+    ],
+  },
+  {
+    heading: 'the same, uplink without tunnel offload',
+    sides: [
+      ['uplink', 'TCP 1 stream, Cubic'],
+      ['uplink', 'TCP 4 streams, Cubic'],
+    ],
+  },
+  {
+    heading: 'round trip, p50 / p99, µs',
+    sides: [
+      ['peers', 'round trip idle p50'],
+      ['peers', 'round trip idle p99'],
+    ],
+  },
+  {
+    heading: 'beside a stream',
+    sides: [
+      ['peers', 'round trip beside bulk p50, Cubic'],
+      ['peers', 'round trip beside bulk p99, Cubic'],
+    ],
+  },
+  { heading: 'connections/s', sides: [['peers', 'connections']] },
+  { heading: 'UDP 64 B, kpps', sides: [['peers', 'UDP 64 B, many flows']] },
+];
+
+/** README.md: the picture and the table that say it all. */
+export function shortReport(results: Results, chart: ChartPaths): string {
+  const rows = README_PEERS.map(({ peer, name }) => [
+    name,
+    ...README_COLUMNS.map(({ sides }) => {
+      const values = sides.map(([suite, metric]) => medianOf(findRow(results, suite, peer, metric)));
+      return values.every(Number.isNaN) ? '–' : values.map(shownNumber).join(' / ');
+    }),
+  ]).filter((cells) => cells.slice(1).some((one) => one !== '–'));
+  const table = markdownTable(['', ...README_COLUMNS.map(({ heading }) => heading)], rows);
+  return [picture(results, chart), table, machineLine(results)].join('\n\n');
+}
+
+/** `page` with a report between its two marks; `file` names it in the error when they are missing. */
+export function replaceBetweenMarks(file: string, page: string, name: string, text: string): string {
   const marks = [`<!-- bench:${name} -->`, `<!-- /bench:${name} -->`];
-  const [start, end] = marks.map((mark) => before.indexOf(mark));
+  const [start, end] = marks.map((mark) => page.indexOf(mark));
   if (start < 0 || end < start) throw new Error(`${file}: expected the marks ${marks.join(' and ')}`);
-  const after = `${before.slice(0, start + marks[0].length)}\n\n${text}\n\n${before.slice(end)}`;
-  if (after !== before) writeFileSync(path, after);
+  return `${page.slice(0, start + marks[0].length)}\n\n${text}\n\n${page.slice(end)}`;
 }

@@ -17,7 +17,7 @@ export interface Machine {
   readonly kernel: string;
   readonly node: string;
   readonly system: string;
-  /** Of the machine, and so of every TCP stream. */
+  /** Of the machine; what names no other has it. */
   readonly congestionControl: string;
   /** Version of each program that took part; "missing" when it is not installed. */
   readonly programs: Readonly<Record<string, string>>;
@@ -28,8 +28,12 @@ export interface Machine {
 export interface Results {
   readonly date: string;
   readonly machine: Machine;
-  readonly rounds: number;
-  readonly seconds: number;
+  /** As on the command line. */
+  readonly options: readonly string[];
+  /** What else the machine did meanwhile, as whoever ran it says. */
+  readonly notes: readonly string[];
+  /** Of the orders of the peers, one for each run that is in here. */
+  readonly seeds: readonly number[];
   readonly suites: readonly SuiteResult[];
   readonly steady?: Steady;
 }

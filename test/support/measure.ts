@@ -22,7 +22,14 @@ export function startIperfServer(lab: Lab, ns: string): Promise<Task> {
   return lab.spawnUntil(ns, 'iperf3', ['-s', '--forceflush'], /Server listening/);
 }
 
-/** Bulk TCP; `isReverse` lets the server send. The first second does not count. */
+export interface BulkOptions {
+  /** How much of the beginning does not count. @default 1 */
+  readonly skipSeconds?: number;
+  /** Congestion control of both ends. @default as their namespaces have it */
+  readonly control?: string;
+}
+
+/** Bulk TCP; `isReverse` lets the server send. */
 export async function measureTcp(
   lab: Lab,
   clientNs: string,
@@ -30,8 +37,11 @@ export async function measureTcp(
   seconds: number,
   streams = 1,
   isReverse = false,
+  { skipSeconds = 1, control }: BulkOptions = {},
 ): Promise<TcpResult> {
-  const args = ['-c', serverIp, '-t', String(seconds), '-O', '1', '-P', String(streams), '-J'];
+  const length = ['-t', String(seconds), '-O', String(skipSeconds)];
+  const args = ['-c', serverIp, ...length, '-P', String(streams), '-J'];
+  if (control !== undefined) args.push('-C', control);
   const { stdout } = await lab.run(clientNs, 'iperf3', isReverse ? [...args, '-R'] : args, {
     timeoutMs: (seconds + 20) * 1000,
   });

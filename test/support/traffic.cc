@@ -3,8 +3,8 @@
 //   traffic sink PORT                                   counts datagrams by the step in them; prints on SIGTERM
 //   traffic ramp IP PORT BYTES FLOWS STEP_MS LOW HIGH   sends LOW … HIGH packets/s, each step 15 % above the last
 //   traffic echo PORT                                   TCP: sends back what comes
-//   traffic rr IP PORT BYTES SECONDS                    one request at a time; round trips in nanoseconds
-//   traffic connect IP PORT SECONDS                     connect, one byte there and back, reset; again
+//   traffic rr IP PORT BYTES MS                         one request at a time; round trips in nanoseconds
+//   traffic connect IP PORT MS                          connect, one byte there and back, reset; again
 //
 // Results are one line of JSON each on stdout. The sender makes one datagram per packet with sendmmsg(2), never UDP
 // segmentation offload, so that a path is not flattered by what real senders of small packets do not do.
@@ -185,7 +185,7 @@ void RoundTrip(int fd, std::vector<uint8_t>& payload) {
 int RequestResponse(char** arguments) {
   const int fd = Connect(Address(arguments[0], arguments[1]));
   std::vector<uint8_t> payload(static_cast<size_t>(Number(arguments[2], 1, 65536)));
-  const int64_t end = NowNs() + Number(arguments[3], 1, 3600) * 1000000000LL;
+  const int64_t end = NowNs() + Number(arguments[3], 1, 3600000) * 1000000LL;
   std::vector<int64_t> times;
   for (int64_t started = NowNs(); started < end;) {
     RoundTrip(fd, payload);
@@ -205,7 +205,7 @@ int RequestResponse(char** arguments) {
 int Connections(char** arguments) {
   const sockaddr_in address = Address(arguments[0], arguments[1]);
   const int64_t started = NowNs();
-  const int64_t end = started + Number(arguments[2], 1, 3600) * 1000000000LL;
+  const int64_t end = started + Number(arguments[2], 1, 3600000) * 1000000LL;
   std::vector<uint8_t> payload(1);
   uint64_t count = 0;
   for (; NowNs() < end; count++) {

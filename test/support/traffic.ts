@@ -68,8 +68,9 @@ export class Traffic {
     }));
   }
 
-  async roundTrips(from: string, ip: string, bytes: number, seconds: number): Promise<RoundTrips> {
-    const args = ['rr', ip, String(ECHO_PORT), String(bytes), String(seconds)];
+  /** Requests of `bytes`, one at a time, for `ms`. */
+  async roundTrips(from: string, ip: string, bytes: number, ms: number): Promise<RoundTrips> {
+    const args = ['rr', ip, String(ECHO_PORT), String(bytes), String(ms)];
     const { stdout } = await this.#lab.run(from, this.#program, args);
     const times = JSON.parse(stdout) as Record<'count' | 'p50' | 'p99' | 'p999', number>;
     return {
@@ -80,9 +81,9 @@ export class Traffic {
     };
   }
 
-  /** Connections a second, one at a time: connect, a byte there and back, reset. */
-  async connections(from: string, ip: string, seconds: number): Promise<number> {
-    const args = ['connect', ip, String(ECHO_PORT), String(seconds)];
+  /** Connections a second, one at a time, for `ms`: connect, a byte there and back, reset. */
+  async connections(from: string, ip: string, ms: number): Promise<number> {
+    const args = ['connect', ip, String(ECHO_PORT), String(ms)];
     const { stdout } = await this.#lab.run(from, this.#program, args);
     const { count, ns } = JSON.parse(stdout) as { count: number; ns: number };
     return (count * 1e9) / ns;

@@ -1,6 +1,6 @@
-// Changes to leases beside traffic. Two pairs of hosts on one etcd, each under a prefix of its own: while the first is
-// measured, the same writes go to a prefix that nobody watches, so that etcd and the writer cost both the same, and the
-// difference is what a change costs the daemons.
+// Changes to leases beside traffic. Pairs of hosts on one etcd, each under a prefix of its own: while one is measured
+// without changes, the same writes go to a prefix that nobody watches, so that etcd and the writer cost all the same:
+// the difference is what a change costs the daemons.
 
 import {
   ETCD_PREFIX,
@@ -13,6 +13,7 @@ import {
 import type { Lab } from '../test/support/lab.js';
 import { startWriter } from './lease-writer.js';
 import { isThere, type Peer, type PeerKind } from './peers/peer.js';
+import { LANE_FLAGS, laneOf, named } from './peers/twill.js';
 
 const EVENTS_PER_SECOND = 1000;
 const CONFIG = {
@@ -22,29 +23,45 @@ const CONFIG = {
   Backend: { Type: 'udp' },
 };
 
-const WITHOUT = { name: 'events elsewhere', prefix: ETCD_PREFIX, written: '/unwatched/network' };
-const WITH = {
-  name: `${EVENTS_PER_SECOND} lease events/s`,
-  prefix: '/second/network',
-  written: '/second/network',
-};
-const SIDES = [WITHOUT, WITH];
+interface Side {
+  readonly name: string;
+  readonly lane: (typeof LANE_FLAGS)[number];
+  /** What its daemons watch, and what is written meanwhile. */
+  readonly prefix: string;
+  readonly written: string;
+}
 
-/** The two pairs as peers, and what runs beside each. */
+const SIDES: readonly Side[] = LANE_FLAGS.flatMap((lane, i) => [
+  {
+    name: named('events elsewhere', lane),
+    lane,
+    prefix: i === 0 ? ETCD_PREFIX : `/still-${i}/network`,
+    written: '/unwatched/network',
+  },
+  {
+    name: named(`${EVENTS_PER_SECOND} lease events/s`, lane),
+    lane,
+    prefix: `/moving-${i}/network`,
+    written: `/moving-${i}/network`,
+  },
+]);
+
+/** The pairs as peers, and what runs beside each. */
 export class Churn {
   #etcd: LabEtcd | undefined;
 
-  readonly kinds: readonly PeerKind[] = SIDES.map(({ name, prefix }) => ({
+  readonly kinds: readonly PeerKind[] = SIDES.map(({ name, prefix, lane }) => ({
     name,
     missing: isThere,
     start: async ({ lab, first }) => {
       this.#etcd ??= await startEtcd(lab, CONFIG);
       await etcdctl(lab, this.#etcd, ['put', `${prefix}/config`, JSON.stringify(CONFIG)]);
-      const flags = [`--etcd-prefix=${prefix}`];
+      const flags = [`--etcd-prefix=${prefix}`, lane];
       const a = await joinHost(lab, first, flags);
       const b = await joinHost(lab, first + 1, flags);
       const end = ({ host }: typeof a): Peer['ends'][0] => ({ ns: host.containerNs, ip: host.containerIp });
-      return { ends: [end(a), end(b)], hosts: [a.host, b.host], daemons: [a.daemon, b.daemon] };
+      const hosts = [a.host, b.host];
+      return { ends: [end(a), end(b)], hosts, daemons: [a.daemon, b.daemon], ...laneOf(lab, hosts) };
     },
   }));
 

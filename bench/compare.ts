@@ -1,11 +1,12 @@
 // Question: what do containers get through twill, next to the other ways on this machine?
 //
-// `npm run bench` runs every suite of suites.ts and a minute of steady traffic, keeps the results as
-// bench/results/<date>-<cpu>.json, and writes the pictures and the tables of README.md and docs/performance.md from
-// them. Nothing else may run on the machine meanwhile.
+// `npm run bench` runs the suites of suites.ts that the targets are about and a minute of steady traffic, in twenty
+// minutes, keeps the results as bench/results/<date>-<cpu>.json, and writes the pictures and tables of README.md and
+// docs/performance.md from them. Nothing else may run on the machine meanwhile.
 //
 //   --quick           what README.md shows, in three minutes: fewer peers, shorter runs, two rounds
-//   --rounds=N        @default 5
+//   --all             other tunnels, MTUs, queues and all offloads off too: an hour
+//   --rounds=N        @default 3, with --quick 2
 //   --only=peers,…    some suites, or `steady`; the figures are then only shown
 //   --add             adds the figures to the newest results, of the same commit, and keeps them
 //   --dry-run         keeps nothing
@@ -42,11 +43,14 @@ function show({ title, rows }: SuiteResult): void {
     row.unit,
     row.cores.length === 0 ? '' : median(row.cores).toFixed(2),
     row.nsPerPacket.length === 0 ? '' : median(row.nsPerPacket).toFixed(0),
+    row.laneShare.length === 0 ? '' : (median(row.laneShare) * 100).toFixed(1),
   ]);
   // Peers that are compared stand under each other.
   cells.sort((a, b) => (a[0] < b[0] ? -1 : a[0] > b[0] ? 1 : 0));
   console.log(`\n# ${title}`);
-  console.log(formatTable([['metric', 'peer', 'median', 'range', 'unit', 'cores', 'ns/packet'], ...cells]));
+  console.log(
+    formatTable([['metric', 'peer', 'median', 'range', 'unit', 'cores', 'ns/packet', 'lane %'], ...cells]),
+  );
 }
 
 function showTargets(results: Results): void {
@@ -83,7 +87,13 @@ export function report(): Promise<void> {
 
 function chooseSuites(suites: readonly Suite[]): { suites: readonly Suite[]; isSteady: boolean } {
   const wanted = textOption('only')?.split(',');
-  if (wanted === undefined) return { suites, isSteady: !flagOption('quick') };
+  if (wanted === undefined) {
+    const isAll = flagOption('all');
+    return {
+      suites: suites.filter(({ isExtra }) => isAll || isExtra !== true),
+      isSteady: !flagOption('quick'),
+    };
+  }
   const known = [...suites.map(({ name }) => name), 'steady'];
   const strange = wanted.find((name) => !known.includes(name));
   if (strange !== undefined)
@@ -123,7 +133,7 @@ export async function compare(): Promise<void> {
   ensurePackages([...LAB_PROGRAMS, ...Churn.programs, 'ethtool', 'fastd', 'wireguard-go', 'wg']);
   requireControls();
   const fresh = await measure(suites, isSteady, {
-    rounds: numberOption('rounds', isQuick ? 2 : 5),
+    rounds: numberOption('rounds', isQuick ? 2 : 3),
     pace: isQuick ? QUICK : WHOLE,
     seed: numberOption('seed', Date.now() % 1_000_000, 1_000_000),
     say: (text) => console.error(text),

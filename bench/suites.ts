@@ -5,7 +5,17 @@ import { BBR, CUBIC } from './congestion.js';
 import { FLANNELD } from './peers/flanneld.js';
 import { BARE_VETH, hostGw, kernelVxlan } from './peers/kernel.js';
 import type { PeerKind } from './peers/peer.js';
-import { LANE_ALL, LANE_OFF, LANE_SPARSE, PLAIN, TWILL, twill } from './peers/twill.js';
+import {
+  LANE_ALL,
+  LANE_FLAGS,
+  LANE_OFF,
+  LANE_SPARSE,
+  named,
+  PLAIN,
+  TWILL,
+  twill,
+  type TwillOptions,
+} from './peers/twill.js';
 import { FASTD, PLAIN_LOOP, WIREGUARD_GO } from './peers/userspace.js';
 import type { Entry, Suite } from './suite.js';
 import {
@@ -44,6 +54,15 @@ const SCALE: readonly Workload[] = [
   SMALL_PACKETS,
 ];
 
+/** What cutting superpackets changes. */
+const UPLINK: readonly Workload[] = [
+  ...BULK,
+  roundTripIdle,
+  under(CUBIC, roundTripLoaded),
+  connections,
+  SMALL_PACKETS,
+];
+
 const MORE: readonly Workload[] = [
   under(BBR, tcp('TCP 1 stream reverse', 1, true)),
   under(BBR, tcpBothWays),
@@ -65,7 +84,7 @@ export function makeQuickSuites(): Suite[] {
   return [
     {
       name: 'peers',
-      title: 'veth offloads on, MTU 1500',
+      title: 'links that hand superpackets over whole, MTU 1500',
       entries: [
         // On links that spare the cutting, `auto` is `all`.
         ...each([TWILL, LANE_SPARSE, LANE_OFF, kernelVxlan()], FULL),
@@ -84,23 +103,56 @@ export function makeQuickSuites(): Suite[] {
   ];
 }
 
+/** twill as it chooses, and with the engine alone, by a name and flags. */
+const withAndWithoutLane = (name: string, options: TwillOptions = {}): PeerKind[] =>
+  LANE_FLAGS.map((lane) => twill(named(name, lane), { ...options, flags: [lane, ...(options.flags ?? [])] }));
+
 /** A fresh list each time, because a suite may hold what its lab left. */
 export function makeSuites(): Suite[] {
+  return [...makeMainSuites(), ...makeExtraSuites()];
+}
+
+/** What the targets are about: three rounds of it fit twenty minutes. */
+function makeMainSuites(): Suite[] {
   const churn = new Churn();
   return [
     {
       name: 'peers',
-      title: 'veth offloads on, MTU 1500',
-      entries: [
-        ...each([...LANES, kernelVxlan(), hostGw(), BARE_VETH], [...FULL, ...MORE]),
-        ...each([PLAIN, FLANNELD, PLAIN_LOOP, FASTD, WIREGUARD_GO], SCALE),
-      ],
+      title: 'links that hand superpackets over whole, MTU 1500',
+      entries: [...each([...LANES, kernelVxlan(), hostGw()], FULL), ...each([FLANNELD, PLAIN_LOOP], SCALE)],
     },
     {
       name: 'uplink',
       title: CUT_TITLE,
       isCut: true,
-      entries: each([...LANES, kernelVxlan(), hostGw()], [...FULL, udp(1400, MANY_FLOWS)]),
+      entries: each([...LANES, kernelVxlan(), hostGw()], UPLINK),
+    },
+    {
+      name: 'leases',
+      title: 'leases in the table',
+      entries: each(
+        [2, 65_536].flatMap((leases) => withAndWithoutLane(`${leases} leases`, { leases })),
+        [under(BBR, ONE_STREAM), SMALL_PACKETS],
+      ),
+    },
+    {
+      name: 'churn',
+      title: 'lease events beside traffic',
+      entries: each(churn.kinds, ONE_AND_FOUR),
+      beside: churn.beside,
+    },
+  ];
+}
+
+function makeExtraSuites(): Suite[] {
+  const suites: Omit<Suite, 'isExtra'>[] = [
+    {
+      name: 'others',
+      title: 'other tunnels, links that hand superpackets over whole, MTU 1500',
+      entries: each(
+        [TWILL, LANE_OFF, kernelVxlan(), BARE_VETH, PLAIN, PLAIN_LOOP, FASTD, WIREGUARD_GO],
+        [...SCALE, ...MORE],
+      ),
     },
     {
       name: 'segmented',
@@ -111,21 +163,10 @@ export function makeSuites(): Suite[] {
     {
       name: 'jumbo',
       title: 'MTU 9000',
-      entries: each([twill('twill', { mtuBytes: JUMBO }), kernelVxlan(JUMBO), hostGw(JUMBO)], ONE_AND_FOUR),
-    },
-    {
-      name: 'leases',
-      title: 'leases in the table',
       entries: each(
-        [2, 100, 10_000, 65_536].map((leases) => twill(`${leases} leases`, { leases })),
-        [under(BBR, ONE_STREAM), SMALL_PACKETS],
+        [...withAndWithoutLane('twill', { mtuBytes: JUMBO }), kernelVxlan(JUMBO), hostGw(JUMBO)],
+        ONE_AND_FOUR,
       ),
-    },
-    {
-      name: 'churn',
-      title: 'lease events beside traffic',
-      entries: each(churn.kinds, ONE_AND_FOUR),
-      beside: churn.beside,
     },
     {
       name: 'queues',
@@ -136,4 +177,5 @@ export function makeSuites(): Suite[] {
       ),
     },
   ];
+  return suites.map((suite) => ({ ...suite, isExtra: true }));
 }

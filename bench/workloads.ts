@@ -106,10 +106,12 @@ export const roundTripLoaded: Workload = async (context, { ends }) => {
   const bulk = measureTcp(lab, ends[0].ns, ends[1].ip, bulkSeconds, 1, false, bulkOptions(context, 0));
   await new Promise((resolve) => setTimeout(resolve, loadedAfterMs));
   const times = await traffic.roundTrips(ends[0].ns, ends[1].ip, 64, loadedMs);
-  await bulk;
+  const { gigabitsPerSecond } = await bulk;
   return [
     { metric: 'round trip beside bulk p50', unit: 'µs', value: times.p50Us },
     { metric: 'round trip beside bulk p99', unit: 'µs', value: times.p99Us },
+    // Next to little bulk a short wait says little.
+    { metric: 'bulk beside round trips', unit: 'Gbit/s', value: gigabitsPerSecond },
   ];
 };
 

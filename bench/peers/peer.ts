@@ -11,6 +11,13 @@ export interface End {
   readonly ip: string;
 }
 
+/** Packets that the hosts of a peer sent to each other so far. */
+export interface Carried {
+  readonly all: number;
+  /** Of them, those of the kernel lane. */
+  readonly byLane: number;
+}
+
 /** A way between two containers. */
 export interface Peer {
   readonly name: string;
@@ -21,6 +28,8 @@ export interface Peer {
   readonly hosts: readonly Host[];
   /** Waits until its kernel lane carries packets, and says the lane's mode; absent where there is none. */
   readonly settleLane?: () => Promise<string>;
+  /** What it carried, after splitting; absent where there is no lane. */
+  readonly carried?: () => Promise<Carried>;
 }
 
 /** Where a peer is set up. */

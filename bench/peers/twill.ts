@@ -2,8 +2,8 @@
 
 import { join } from 'node:path';
 import { type Host, type Lab, waitFor } from '../../test/support/lab.js';
-import { startDaemon, statusOf, tableOf, writeTable } from '../../test/support/twill-hosts.js';
-import { betweenHosts, isThere, pair, type PeerKind } from './peer.js';
+import { HEALTH_PORT, startDaemon, statusOf, tableOf, writeTable } from '../../test/support/twill-hosts.js';
+import { betweenHosts, type Carried, isThere, pair, type Peer, type PeerKind } from './peer.js';
 
 export interface TwillOptions {
   readonly flags?: readonly string[];
@@ -26,6 +26,26 @@ function tableWith(hosts: readonly Host[], leases: number): ReturnType<typeof ta
     config: { ...table.config, Network: '10.0.0.0/8' },
     leases: [...table.leases, ...others],
   };
+}
+
+const METRICS = `http://127.0.0.1:${HEALTH_PORT}/metrics`;
+
+/** What the hosts have sent to each other, by their own counters. */
+async function carriedBy(lab: Lab, hosts: readonly Host[]): Promise<Carried> {
+  let [all, byLane] = [0, 0];
+  for (const host of hosts) {
+    const { body } = await lab.get(host.ns, METRICS);
+    const read = (name: string): number =>
+      Number(new RegExp(`^twill_${name}\\{direction="outbound"\\} (\\d+)$`, 'm').exec(body)?.[1] ?? 0);
+    all += read('dataplane_packets_out_total');
+    byLane += read('lane_packets_total');
+  }
+  return { all, byLane };
+}
+
+/** What a lab asks of a pair of daemons about its lane. */
+export function laneOf(lab: Lab, hosts: readonly Host[]): Pick<Peer, 'settleLane' | 'carried'> {
+  return { settleLane: () => settleLane(lab, hosts), carried: () => carriedBy(lab, hosts) };
 }
 
 /** TCP goes by the lane once each host has heard the other's: a moment after the first echo. */
@@ -53,13 +73,20 @@ export function twill(name: string, options: TwillOptions = {}): PeerKind {
       writeTable(file, options.leases === undefined ? tableOf(hosts) : tableWith(hosts, options.leases));
       const daemons = [];
       for (const host of hosts) daemons.push(await startDaemon(lab, host, file, options.flags));
-      return { ...betweenHosts(hosts, daemons), settleLane: () => settleLane(lab, hosts) };
+      return { ...betweenHosts(hosts, daemons), ...laneOf(lab, hosts) };
     },
   };
 }
 
-/** As it comes: the lane as `auto` chooses. */
-export const TWILL = twill('twill');
+/** What most users have, and what kernels without tcx give them. */
+export const LANE_FLAGS = ['--lane=auto', '--lane=off'] as const;
+
+/** The name of a peer with the flag: the lane off is said. */
+export const named = (name: string, lane: (typeof LANE_FLAGS)[number]): string =>
+  lane === '--lane=off' ? `${name}, lane off` : name;
+
+/** The lane as `auto` chooses. */
+export const TWILL = twill('twill', { flags: ['--lane=auto'] });
 
 /** The engine alone, as on kernels without tcx. */
 export const LANE_OFF = twill('twill --lane=off', { flags: ['--lane=off'] });

@@ -6,7 +6,7 @@ import type { Results } from './results.js';
 
 /** A row of one peer. */
 export function rowOf(peer: string, metric: string, samples: readonly number[]): Row {
-  return { peer, metric, unit: 'Gbit/s', samples: [...samples], cores: [], nsPerPacket: [] };
+  return { peer, metric, unit: 'Gbit/s', samples: [...samples], cores: [], nsPerPacket: [], laneShare: [] };
 }
 
 /** A suite with as many rounds as its first row has samples. */
@@ -19,6 +19,7 @@ export function suiteOf(suite: string, rows: readonly Row[]): SuiteResult {
     rows,
     missing: [],
     lanes: {},
+    idleCores: 0.05,
   };
 }
 

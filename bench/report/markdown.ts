@@ -46,14 +46,29 @@ function suiteTables(suite: SuiteResult): string {
   const missing = suite.missing.map(({ name, why }) => `${name} is missing: ${why}.`);
   const lane = suite.lanes['twill'];
   const chosen = lane === undefined ? [] : [`The lane of \`twill\`, as it chose: \`${lane}\`.`];
-  return [...parts, ...chosen, ...missing].join('\n\n');
+  return [...parts, ...chosen, ...shareTable(suite), ...missing].join('\n\n');
+}
+
+/** What the lane carried, of each workload whose peers have one. */
+function shareTable({ rows, lanes }: SuiteResult): string[] {
+  const withLane = Object.keys(lanes).filter((peer) => lanes[peer] !== 'off');
+  const shares = rows.filter((row) => withLane.includes(row.peer) && row.laneShare.length > 0);
+  if (shares.length === 0) return [];
+  const percent = (row: Row | undefined): string =>
+    row === undefined ? '–' : (median(row.laneShare) * 100).toFixed(1);
+  const cells = unique(shares.map(({ metric }) => metric)).map((metric) => [
+    metric,
+    ...withLane.map((peer) => percent(shares.find((row) => row.peer === peer && row.metric === metric))),
+  ]);
+  return [markdownTable(['packets that the lane carried, %', ...withLane], cells)];
 }
 
 /** How a suite was run. */
-function paceLine({ rounds, pace }: SuiteResult): string {
+function paceLine({ rounds, pace, idleCores }: SuiteResult): string {
   const { tcpSeconds, tcpSkipSeconds } = pace;
   const skip = tcpSkipSeconds === 0 ? '' : ` after ${tcpSkipSeconds} s that do not count`;
-  return `${rounds} interleaved rounds, TCP runs of ${tcpSeconds} s${skip}; medians (lowest–highest).`;
+  const idle = `All peers up and idle took ${idleCores.toFixed(2)} cores.`;
+  return `${rounds} interleaved rounds, TCP runs of ${tcpSeconds} s${skip}; medians (lowest–highest). ${idle}`;
 }
 
 function machineLine({ machine, date, notes }: Results): string {

@@ -54,5 +54,6 @@ function poolRows(kept: Row, added: Row): Row {
     samples: [...kept.samples, ...added.samples],
     cores: [...kept.cores, ...added.cores],
     nsPerPacket: [...kept.nsPerPacket, ...added.nsPerPacket],
+    laneShare: [...kept.laneShare, ...added.laneShare],
   };
 }

@@ -47,6 +47,13 @@ function engineAgainst(other: string, metric: string, bound: Bound): Target {
   return { what: `engine alone: ${metric}, of ${other}`, ...bound, unit: '×', value };
 }
 
+/** One stream of a suite's peer of that of another, and of the two with the lane off. */
+function withAndWithout(suite: string, ours: string, other: string): Pick<Target, 'value' | 'engine'> {
+  const of = (more: string): ((results: Results) => number) =>
+    ratio([suite, `${ours}${more}`, 'TCP 1 stream, BBR'], [suite, `${other}${more}`, 'TCP 1 stream, BBR']);
+  return { value: of(''), engine: of(', lane off') };
+}
+
 const BULK = ['BBR', 'Cubic'].flatMap((control) => [`TCP 1 stream, ${control}`, `TCP 4 streams, ${control}`]);
 const SMALL_PACKETS = 'UDP 64 B, many flows';
 
@@ -70,19 +77,13 @@ export const TARGETS: readonly Target[] = [
     what: 'TCP 1 stream with 65,536 leases, of the same with 2',
     ...atLeast(0.97),
     unit: '×',
-    value: ratio(
-      ['leases', '65536 leases', 'TCP 1 stream, BBR'],
-      ['leases', '2 leases', 'TCP 1 stream, BBR'],
-    ),
+    ...withAndWithout('leases', '65536 leases', '2 leases'),
   },
   {
     what: 'TCP 1 stream beside 1,000 lease events/s, of the same without',
     ...atLeast(0.95),
     unit: '×',
-    value: ratio(
-      ['churn', '1000 lease events/s', 'TCP 1 stream, BBR'],
-      ['churn', 'events elsewhere', 'TCP 1 stream, BBR'],
-    ),
+    ...withAndWithout('churn', '1000 lease events/s', 'events elsewhere'),
   },
   {
     what: "TypeScript's share of the process's CPU time, lane off",

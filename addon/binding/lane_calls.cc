@@ -52,7 +52,7 @@ Napi::Value Open(const Napi::CallbackInfo& info) {
   options.quiet_ms = Word(from, "quietMs");
   options.packets_per_ms = Word(from, "packetsPerMs");
   options.pin_folder = from.Get("pinFolder").ToString().Utf8Value();
-  if (options.mode > LaneMode::kAll || options.host.listen_address == 0) {
+  if (options.mode > LaneMode::kAlone || options.host.listen_address == 0) {
     return ToObject(env, Failure{EINVAL, "openLane"});
   }
   if (const auto failure = engine->lanes().Open(std::move(options))) return ToObject(env, *failure);
@@ -75,7 +75,7 @@ Napi::Value SetMode(const Napi::CallbackInfo& info) {
   const auto engine = EngineOf(info, 2, "setLaneMode(id, mode)");
   if (!engine) return ToNumber(info.Env(), -ENOENT);
   const auto mode = static_cast<LaneMode>(info[1].ToNumber().Uint32Value());
-  return ToNumber(info.Env(), mode > LaneMode::kAll ? -EINVAL : engine->lanes().SetMode(mode));
+  return ToNumber(info.Env(), mode > LaneMode::kAlone ? -EINVAL : engine->lanes().SetMode(mode));
 }
 
 int ApplyRecord(Lane* lane, const int32_t* words) noexcept {

@@ -220,8 +220,11 @@ void Encap::CheckFlow() noexcept {
   const Label taken = p_.NewLabel("not_the_engines");
   const Label sparse = p_.NewLabel("sparse");
   p_.Load(Width::k8, Register::k4, kFrame, TWILL_AT(config));
+  p_.Load(Width::k4, kOther, Register::k4, offsetof(LaneConfig, mode));
+  p_.Say("6 there is no engine");
+  p_.JumpIf(Condition::kEqual, kOther, static_cast<int32_t>(LaneMode::kAlone), taken);
   p_.Load(Width::k4, Register::k3, Register::k4, offsetof(LaneConfig, quiet_ticks));
-  p_.Say("6 nothing of the flow, of its pair, or of anybody since the start is with the engine");
+  p_.Say("nothing of the flow, of its pair, or of anybody since the start is with the engine");
   p_.Load(Width::k4, kThird, kFrame, TWILL_AT(tick));
   p_.Load(Width::k4, kOther, kSlot, 0);
   p_.Apply32(Operation::kSubtract, kThird, kOther);

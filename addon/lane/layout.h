@@ -16,7 +16,8 @@
 
 namespace twill {
 
-enum class LaneMode : uint32_t { kOff, kSparse, kAll };
+// Alone: there is no engine, so nothing is left to it for what flow it belongs to.
+enum class LaneMode : uint32_t { kOff, kSparse, kAll, kAlone };
 
 // The programs' time: CLOCK_MONOTONIC in units of 2^20 ns, 1.05 ms, for a shift is cheaper than a division.
 inline constexpr int32_t kTickShift = 20;

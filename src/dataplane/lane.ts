@@ -21,7 +21,7 @@ import type { TableChanges } from './table-changes.js';
 /** Which packets the lane takes of those it may: none, those of flows that are quiet, all. */
 export type LaneMode = 'off' | 'sparse' | 'all';
 
-const MODE_NUMBERS = { off: 0, sparse: 1, all: 2 } as const;
+const MODE_NUMBERS = { off: 0, sparse: 1, all: 2, alone: 3 } as const;
 
 /** Records in one turn of the event loop: some 4 ms of it. */
 export const RECORDS_A_TURN = 4_096;
@@ -156,7 +156,7 @@ export class Lane {
    * The workers are gone: while the next daemon is awaited, a lane that is pinned takes what would wait for them too.
    */
   takeOver(): void {
-    if (this.isPinned && this.mode !== 'off') this.setMode('all');
+    if (this.isPinned && this.mode !== 'off') this.#tell('alone');
   }
 
   /** Follows the table no more. The engine that is closed then detaches it, unless it is pinned. */
@@ -216,7 +216,7 @@ export class Lane {
     this.#tell('off');
   }
 
-  #tell(mode: LaneMode): void {
+  #tell(mode: keyof typeof MODE_NUMBERS): void {
     const result = native.setLaneMode(this.#engine, MODE_NUMBERS[mode]);
     if (result < 0) this.#fault = `its mode cannot be set: ${getSystemErrorName(result)}`;
   }

@@ -98,8 +98,8 @@ export interface NativeLaneOptions {
   readonly pinFolder: string;
 }
 
-/** Off, sparse, all. */
-export type LaneModeNumber = 0 | 1 | 2;
+/** Off, sparse, all; alone, which is all while no engine reads the device. */
+export type LaneModeNumber = 0 | 1 | 2 | 3;
 
 export interface NativeLane {
   /** Whether the lane will go on without the process. */

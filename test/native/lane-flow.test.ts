@@ -103,6 +103,19 @@ for (const [name, mode] of [
   });
 }
 
+t.test('a lane that is alone leaves nothing to an engine for its flow or rate', { skip }, async (t) => {
+  const world = await openProven({ mode: 1, quietMs: 10_000, packetsPerMs: 0 });
+  t.teardown(() => world.close());
+  const bulk = segment({ source: '10.5.1.2', destination: '10.5.2.5' }, 3000);
+  const send = async (): Promise<void> => {
+    await world.inside.send(flow(1));
+    await world.inside.send(bulk, superpacket(1, 40, 1000));
+  };
+  t.same(await world.change(send), { out_left_flow: 2 });
+  await world.lane.call('setLaneMode', 3);
+  t.match(await world.change(send), { out_packets: 4 });
+});
+
 t.test('a lane takes no more than its rate, but for TCP in a full one', { skip }, async (t) => {
   const world = await openProven({ mode: 1, quietMs: 0, packetsPerMs: 0 });
   t.teardown(() => world.close());

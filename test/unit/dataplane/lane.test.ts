@@ -10,7 +10,7 @@ import { parsePrefix } from '../../../src/net/prefix.js';
 const EPERM = 1;
 const ENOMEM = 12;
 const NETWORK = parsePrefix('10.0.0.0/8')!;
-const MODES = ['off', 'sparse', 'all'];
+const MODES = ['off', 'sparse', 'all', 'alone'];
 
 /** Keeps what it is told in words; `refusals` are -errno by the name of the call. */
 class FakeAddon {
@@ -131,7 +131,7 @@ t.test('a pinned lane takes everything while there are no workers, unless it tak
   t.strictSame(addon.take(), []);
   lane.setMode('sparse');
   lane.takeOver();
-  t.strictSame(addon.take(), ['mode sparse', 'mode all']);
+  t.strictSame(addon.take(), ['mode sparse', 'mode alone']);
   lane.close();
 });
 

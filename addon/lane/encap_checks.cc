@@ -234,11 +234,13 @@ void Encap::CheckFlow() noexcept {
   p_.Load(Width::k4, kOther, Register::k4, offsetof(LaneConfig, since_tick));
   p_.Apply32(Operation::kSubtract, kThird, kOther);
   p_.JumpIf(Condition::kBelow, kThird, Register::k3, flow_);
+  p_.Load(Width::k1, kScratch, kFrame, kInner + ip_at::kProtocol);
+  p_.Say("echoes at any rate: they prove the peers");
+  p_.JumpIf(Condition::kEqual, kScratch, kProtocolIcmp, taken);
   p_.Load(Width::k4, kOther, Register::k4, offsetof(LaneConfig, mode));
   p_.Say("a lane for all: TCP at any rate, for its superpackets go as they are; of other bulk the engine makes trains");
   p_.JumpIf(Condition::kNotEqual, kOther, static_cast<int32_t>(LaneMode::kAll), sparse);
-  p_.Load(Width::k1, kOther, kFrame, kInner + ip_at::kProtocol);
-  p_.JumpIf(Condition::kEqual, kOther, kProtocolTcp, taken);
+  p_.JumpIf(Condition::kEqual, kScratch, kProtocolTcp, taken);
   p_.Bind(sparse);
   p_.Load(Width::k4, kOther, kFrame, TWILL_AT(segments));
   p_.Say("a sparse lane: no bulk");

@@ -25,7 +25,7 @@ inline constexpr int32_t kTickShift = 20;
 struct LaneConfig {
   uint32_t mode;
   uint32_t quiet_ticks;       // how long a flow stays with the engine after the packet that took it there
-  uint32_t packets_per_tick;  // on one CPU, of a sparse lane
+  uint32_t packets_per_tick;  // on one CPU: not counting ICMP, and in a full lane TCP
   uint32_t since_tick;        // when the lane began to send: until it has been quiet_ticks, all flows are the engine's
 };
 
@@ -59,7 +59,7 @@ inline constexpr uint32_t kLaneFlows = 1 << 16;  // the hash is 16 bits
 struct LaneCpu {
   uint64_t totals[kLaneTotals];
   uint32_t tick;   // the one that `count` belongs to
-  uint32_t count;  // packets a sparse lane has taken in it
+  uint32_t count;  // packets that the lane has taken in it, of those that have a rate
 };
 
 }  // namespace twill

@@ -24,7 +24,7 @@ namespace twill {
   X(out_left_unproven)     /* the peer has not been heard by a lane */ \
   X(out_left_flow)         /* the flow has been with the engine of late */ \
   X(out_left_superpacket)  /* in a sparse lane, not of TCP, or of too many pieces */ \
-  X(out_left_rate)         /* above what one CPU may send by a sparse lane */ \
+  X(out_left_rate)         /* above what one CPU may send by the lane */ \
   X(out_left_no_path)      /* the kernel knows no neighbour or no route, or is told not to forward */ \
   X(out_left_encapsulated) /* a packet in a tunnel already, or there was no memory for the outer header */ \
   X(in_left_unclean)       /* sent by a lane, and not one clean packet */ \

@@ -98,7 +98,7 @@ export const LANE_TOTALS = [
   'out_left_unproven', // the peer has not been heard by a lane
   'out_left_flow', // the flow has been with the engine of late
   'out_left_superpacket', // in a sparse lane, not of TCP, or of too many pieces
-  'out_left_rate', // above what one CPU may send by a sparse lane
+  'out_left_rate', // above what one CPU may send by the lane
   'out_left_no_path', // the kernel knows no neighbour or no route, or is told not to forward
   'out_left_encapsulated', // a packet in a tunnel already, or there was no memory for the outer header
   'in_left_unclean', // sent by a lane, and not one clean packet

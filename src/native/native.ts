@@ -92,7 +92,7 @@ export interface NativeLaneOptions {
   readonly mode: LaneModeNumber;
   /** How long a flow stays with the engine after the packet that took it there. */
   readonly quietMs: number;
-  /** What one CPU may send by a sparse lane in about a millisecond. */
+  /** What one CPU may send by the lane in about a millisecond: not ICMP, and when it is for all, not TCP. */
   readonly packetsPerMs: number;
   /** Below a mounted BPF file system, made when it is missing; '' when the lane shall end with the process. */
   readonly pinFolder: string;

@@ -6,7 +6,7 @@ import { LANE_RECORD, type LaneTotal } from '../../src/native/counters.js';
 import { buildPacket } from '../support/packets.js';
 import { labUnavailable, waitFor } from '../support/lab.js';
 import { type LaneSettings, record } from './lane-host.js';
-import { LaneWorld, PEER, segment } from './lane-world.js';
+import { echo, LaneWorld, PEER, segment } from './lane-world.js';
 import { superpacket } from './raw-frames.js';
 
 const skip = labUnavailable();
@@ -126,6 +126,11 @@ t.test('a lane takes no more than its rate, but for TCP in a full one', { skip }
   await world.lane.call('setLaneMode', 2);
   t.same(await counted(flow(1)), { out_left_rate: 1 }, 'of UDP the engine makes trains');
   t.match(await counted(tcp), { out_packets: 1 });
+  for (const mode of [1, 2]) {
+    await world.lane.call('setLaneMode', mode);
+    const ping = echo({ source: '10.5.1.2', destination: '10.5.2.2' });
+    t.match(await counted(ping), { out_packets: 1 }, 'an echo proves us to the peer');
+  }
 });
 
 t.test('a peer is proven for fifteen seconds, and by its own lease', { skip }, async (t) => {

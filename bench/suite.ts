@@ -9,6 +9,7 @@ import { randomOf } from '../test/support/random.js';
 import { Traffic } from '../test/support/traffic.js';
 import type { Pace } from './pace.js';
 import { type Peer, type PeerKind, startPeers } from './peers/peer.js';
+import { bareSwitch } from './peers/uplink.js';
 import { type Context, startServers, type Workload } from './workloads.js';
 
 /** How long the lab is watched before the first round. */
@@ -85,6 +86,7 @@ export async function runSuite(suite: Suite, options: RunOptions): Promise<Suite
   const random = randomOf(seed);
   const lab = Lab.open('bench-');
   try {
+    bareSwitch(lab);
     const context: Context = { lab, traffic: Traffic.build(lab), pace };
     const kinds = suite.entries.map(({ kind }) => kind);
     const { peers, missing, lanes } = await startPeers(lab, kinds, suite.isCut ?? false);

@@ -65,7 +65,7 @@ export function addHost(
   options: Parameters<Lab['addHost']>[1] = {},
 ): Host {
   const host = lab.addHost(index, options);
-  if (isCut) cutOnUplink(host);
+  if (isCut) cutOnUplink(lab, host);
   return host;
 }
 

@@ -16,7 +16,7 @@ import { traceCommands } from './kernel/command.js';
 import { HeldNames } from './kernel/held-names.js';
 import { reversePathMetrics } from './kernel/netstat.js';
 import { formatPrefix } from './net/prefix.js';
-import { openControlSocket } from './ops/control-socket.js';
+import { CAPTURE_PATH, openControlSocket } from './ops/control-socket.js';
 import { Health } from './ops/health.js';
 import { logHealth } from './ops/health-log.js';
 import { healthMetrics } from './ops/health-metrics.js';
@@ -199,7 +199,8 @@ class Daemon {
     }
     if (controlSocket === 'off') return;
     try {
-      this.#closing.add('control socket', await openControlSocket(controlSocket, served));
+      const held = new Map([[CAPTURE_PATH, () => this.#overlay.backend?.showAll?.() ?? (() => undefined)]]);
+      this.#closing.add('control socket', await openControlSocket(controlSocket, { ...served, held }));
     } catch (error) {
       // An operator's view is no reason not to forward.
       const why = messageOf(error);

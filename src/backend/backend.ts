@@ -90,6 +90,8 @@ export interface Backend extends Part<ModeStatus> {
   peerPackets?(peer: Peer): readonly [number, number];
   /** False while a thread of it is hung, which only a restart mends: the service manager's watchdog is not fed then. */
   isAlive?(): boolean;
+  /** Until the result is called, all packets that leave are seen on the device, whatever that costs. */
+  showAll?(): () => void;
   /** For /status: what the backend holds for each peer. */
   peerStatus(): readonly PeerDetail[];
   /** Idempotent; leaves in the kernel what the mode promises to keep (see docs/lifecycle.md). */

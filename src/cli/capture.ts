@@ -2,12 +2,12 @@
 //
 // Outbound they are seen before they are split, inbound after they were merged: with offloads on, a packet may be up to
 // 64 KB long and its checksum not filled in yet, as on any device with segmentation offload. What the kernel lane sends
-// leaves the device before it is seen: that is said.
+// leaves the device before it is seen, so the daemon gives it nothing meanwhile.
 
 import { spawn } from 'node:child_process';
 import { type Command, countOption, UsageError } from './command.js';
 import type { StatusDocument } from '../ops/status.js';
-import { deviceOf, fetchStatus, udpOf } from './daemon-client.js';
+import { askToShowAll, deviceOf, fetchStatus, udpOf } from './daemon-client.js';
 
 /** Arguments of tcpdump for a daemon in this state. Throws UsageError for a peer that is none. */
 export function captureArguments(
@@ -45,7 +45,7 @@ export function captureArguments(
   return filter.length === 0 ? args : [...args, filter.map((part) => `(${part})`).join(' and ')];
 }
 
-/** What is not seen, if something is not. */
+/** What is not seen on the device of a daemon that cannot be asked to show it, if something is not. */
 export function unseenText(status: StatusDocument): string | undefined {
   const udp = udpOf(status);
   if (udp?.lane === undefined || udp.lane.mode === 'off') return undefined;
@@ -75,8 +75,6 @@ export const CAPTURE: Command = {
     const { options, rest } = context;
     const status = await fetchStatus(context.socketPath);
     const [count, snaplen] = [countOption(options, 'count'), countOption(options, 'snaplen')];
-    const unseen = unseenText(status);
-    if (unseen !== undefined) process.stderr.write(`twill: ${unseen}\n`);
     const args = captureArguments(status, {
       ...(typeof options['peer'] === 'string' ? { peer: options['peer'] } : {}),
       ...(typeof options['write'] === 'string' ? { file: options['write'] } : {}),
@@ -84,7 +82,15 @@ export const CAPTURE: Command = {
       ...(snaplen === undefined ? {} : { snaplen }),
       ...(rest.length === 0 ? {} : { condition: rest.join(' ') }),
     });
-    return runTcpdump(args);
+    const unseen = unseenText(status);
+    if (unseen === undefined) return await runTcpdump(args);
+    const showNoLonger = await askToShowAll(context.socketPath);
+    if (showNoLonger === undefined) process.stderr.write(`twill: ${unseen}\n`);
+    try {
+      return await runTcpdump(args);
+    } finally {
+      showNoLonger?.();
+    }
   },
 };
 

@@ -1,6 +1,7 @@
 // Asks the daemon of this host on its control socket.
 
 import { request } from 'node:http';
+import { CAPTURE_PATH } from '../ops/control-socket.js';
 import { STATUS_VERSION, type StatusDocument, type UdpStatus } from '../ops/status.js';
 
 /** The daemon cannot be asked; the message says why and what to do. */
@@ -68,6 +69,28 @@ export function fetchStatus(socketPath: string): Promise<StatusDocument> {
     });
     asked.on('timeout', () => asked.destroy(new Error(`no answer within ${ANSWER_MS} ms`)));
     asked.on('error', (error: NodeJS.ErrnoException) => fail(error.code ?? error.message, hintFor(error)));
+    asked.end();
+  });
+}
+
+/**
+ * Has the daemon show all packets on its device until the result is called, or this process ends. Resolves with
+ * undefined where it does not: it is of an earlier release, or has ended.
+ */
+export function askToShowAll(socketPath: string): Promise<(() => void) | undefined> {
+  return new Promise((resolve) => {
+    const asked = request({ socketPath, path: CAPTURE_PATH, timeout: ANSWER_MS, agent: false });
+    const giveUp = (): void => {
+      asked.destroy();
+      resolve(undefined);
+    };
+    asked.once('response', (response) => {
+      if (response.statusCode !== 200) return giveUp();
+      asked.setTimeout(0);
+      response.on('error', () => undefined).resume();
+      resolve(() => asked.destroy());
+    });
+    asked.once('timeout', giveUp).on('error', giveUp);
     asked.end();
   });
 }

@@ -9,6 +9,9 @@ import { OverlayError } from '../core/errors.js';
 import { makeFolder } from '../core/files.js';
 import { type HttpOptions, type HttpServer, openHttpServer } from './http.js';
 
+/** While an answer of this path lasts, a capture on the overlay's device sees all packets: see Backend.showAll(). */
+export const CAPTURE_PATH = '/capture';
+
 // sun_path of unix(7), its terminating zero left out.
 const MAX_PATH_BYTES = 107;
 const ANSWER_MS = 1_000;

@@ -40,6 +40,8 @@ export interface HttpOptions {
   readonly log: Logger;
   /** Only these are served; others are 404. @default all */
   readonly paths?: ReadonlySet<string>;
+  /** Paths whose answer lasts until who asked goes away: what begins then, and returns its end. @default none */
+  readonly held?: ReadonlyMap<string, () => () => void>;
 }
 
 export interface HttpServer {
@@ -65,6 +67,8 @@ export async function openHttpServer(options: HttpOptions): Promise<HttpServer> 
     connectionsCheckingInterval: 500,
   };
   const server = createServer(limits, (request, response) => {
+    const begin = request.method === 'GET' ? options.held?.get(pathOf(request)) : undefined;
+    if (begin !== undefined) return hold(response, begin());
     handle(request, options).then(
       (answer) => send(request, response, answer),
       (error: unknown) => {
@@ -134,10 +138,21 @@ function describeListen(listen: ListenAddress): string {
   return 'path' in listen ? listen.path : `${listen.ip}:${listen.port} for health checks`;
 }
 
+function pathOf({ url = '/' }: IncomingMessage): string {
+  return url.split('?', 1)[0];
+}
+
+/** Answers that it has begun, and ends it with the connection. */
+function hold(response: ServerResponse, end: () => void): void {
+  response.once('close', end);
+  response.writeHead(200, { 'Content-Type': TEXT, 'Cache-Control': 'no-store' });
+  response.flushHeaders();
+}
+
 async function handle(request: IncomingMessage, options: HttpOptions): Promise<Answer> {
   if (request.method !== 'GET' && request.method !== 'HEAD')
     return { code: 405, type: TEXT, body: 'only GET and HEAD\n' };
-  const [path] = (request.url ?? '/').split('?', 1);
+  const path = pathOf(request);
   switch (options.paths?.has(path) === false ? undefined : path) {
     case '/healthz':
       return { code: 200, type: TEXT, body: 'flanneld is running' };

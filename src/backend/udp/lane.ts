@@ -1,8 +1,8 @@
 // The kernel lane of the udp mode: whether there is one, and what it is to take at the moment.
 //
 //   asked    --lane                                granted   what of it this host can have, when the data path opens
-//   paused   nothing is given to it for a while: packets are not forwarded, or a worker hangs, and a flow must not
-//            overtake what waits for that one
+//   paused   nothing is given to it for a while: packets are not forwarded, a worker hangs, and a flow must not
+//            overtake what waits for that one, or somebody captures packets on the device
 //
 // Its pins outlive the process. Where there is no lane, those of an earlier run go: they have its table.
 
@@ -56,6 +56,8 @@ export class UdpLane {
   #refusal: string | undefined;
   #pauses: readonly string[] = [];
   #hung: readonly string[] = [];
+  /** Programs that look at the device. */
+  #captures = 0;
   /** The fault that was told last. */
   #told: string | undefined;
 
@@ -100,6 +102,19 @@ export class UdpLane {
     this.#told = fault;
   }
 
+  /** Gives it nothing until the result is called, so that a capture on the device sees what leaves. */
+  pauseForCapture(): () => void {
+    this.#captures++;
+    this.#apply();
+    let isOver = false;
+    return () => {
+      if (isOver) return;
+      isOver = true;
+      this.#captures--;
+      this.#apply();
+    };
+  }
+
   /** The data path is closed, and the lane with it unless it is pinned. */
   closed(): void {
     this.#lane = undefined;
@@ -138,7 +153,13 @@ export class UdpLane {
   }
 
   get #why(): string | undefined {
-    return this.#refusal ?? [...this.#pauses, ...this.#hung].at(0) ?? this.#lane?.fault;
+    return this.#refusal ?? this.#reasons.at(0) ?? this.#lane?.fault;
+  }
+
+  /** Why nothing is given to it for now. */
+  get #reasons(): readonly string[] {
+    const captured = this.#captures > 0 ? ['twill capture looks at the device'] : [];
+    return [...this.#pauses, ...this.#hung, ...captured];
   }
 
   async #choose({ name }: ExternalInterface): Promise<{ mode: LaneMode } | { why: string }> {
@@ -166,7 +187,7 @@ export class UdpLane {
   }
 
   #apply(): void {
-    this.#lane?.setMode(this.#pauses.length + this.#hung.length > 0 ? 'off' : this.#granted);
+    this.#lane?.setMode(this.#reasons.length > 0 ? 'off' : this.#granted);
   }
 }
 

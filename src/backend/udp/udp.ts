@@ -235,6 +235,10 @@ export class UdpBackend implements Backend {
     };
   }
 
+  showAll(): () => void {
+    return this.#lane.pauseForCapture();
+  }
+
   peerStatus(): readonly PeerDetail[] {
     return this.#peers.status();
   }

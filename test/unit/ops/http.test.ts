@@ -6,7 +6,10 @@ import { Health } from '../../../src/ops/health.js';
 import { type HttpServer, openHttpServer } from '../../../src/ops/http.js';
 import { Metrics } from '../../../src/ops/metrics.js';
 
-async function open(health: Health): Promise<HttpServer & { url: string }> {
+async function open(
+  health: Health,
+  held?: ReadonlyMap<string, () => () => void>,
+): Promise<HttpServer & { url: string }> {
   const family = (
     direction: string,
   ): {
@@ -31,6 +34,7 @@ async function open(health: Health): Promise<HttpServer & { url: string }> {
     metrics,
     status: () => ({ hello: 1 }),
     log,
+    ...(held !== undefined && { held }),
   });
   return { ...server, url: `http://127.0.0.1:${server.port}` };
 }
@@ -72,6 +76,33 @@ t.test('the endpoints', async (t) => {
   t.match(metrics, /twill_dropped_packets_total\{direction="inbound",reason="no_route"\} 7/);
   t.match(metrics, /twill_build_info\{version="1\.2\.3"\} 1/);
   t.equal(metrics.match(/# TYPE twill_dropped_packets_total/g)!.length, 1, 'one family');
+});
+
+t.test('what is held ends with its connection, or with the server', async (t) => {
+  let holders = 0;
+  let onEnd = () => undefined as void;
+  const begin = () => {
+    holders++;
+    return () => {
+      holders--;
+      onEnd();
+    };
+  };
+  const server = await open(new Health(), new Map([['/capture', begin]]));
+  const url = `${server.url}/capture`;
+  const ask = new AbortController();
+  t.equal((await fetch(url, { signal: ask.signal })).status, 200);
+  t.equal((await fetch(url, { method: 'HEAD' })).status, 404, 'it has to be asked for');
+  await fetch(url);
+  t.equal(holders, 2);
+  await new Promise<void>((resolve) => {
+    onEnd = resolve;
+    ask.abort();
+  });
+  t.equal(holders, 1);
+  const last = new Promise<void>((resolve) => (onEnd = resolve));
+  await Promise.all([last, server.close()]);
+  t.equal(holders, 0);
 });
 
 t.test('a client that sends nothing is cut off, and close() waits for nobody', async (t) => {

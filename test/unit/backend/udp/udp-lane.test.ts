@@ -209,3 +209,16 @@ t.test('a route to a proven peer that is given a smaller MTU is noticed', async 
   t.equal(mtu(), 1100, 'at once when the kernel tells of a change');
   await backend.close();
 });
+
+t.test('it is given nothing while somebody captures packets on the device', async (t) => {
+  const { backend, current, status } = await start();
+  t.equal(current().mode, 'sparse');
+  const [first, second] = [backend.showAll(), backend.showAll()];
+  t.match(status(), { mode: 'off', why: 'twill capture looks at the device' });
+  first();
+  first();
+  t.match(status(), { mode: 'off' }, 'another one still does');
+  second();
+  t.match(status(), { mode: 'sparse' });
+  await backend.close();
+});

@@ -8,6 +8,7 @@
 //   --all             other tunnels, MTUs, queues and all offloads off too: an hour
 //   --rounds=N        @default 3, with --quick 2
 //   --only=peers,…    some suites, or `steady`; the figures are then only shown
+//   --keep            keeps them all the same, as the first of several runs with --only and --add
 //   --add             adds the figures to the newest results, of the same commit, and keeps them
 //   --dry-run         keeps nothing
 //   --seed=N          of the orders of the peers @default the time
@@ -140,7 +141,8 @@ export async function compare(): Promise<void> {
   });
   showTargets(fresh);
   const isAdded = flagOption('add');
-  if (flagOption('dry-run') || (textOption('only') !== undefined && !isAdded)) return;
+  const isPart = textOption('only') !== undefined && !isAdded && !flagOption('keep');
+  if (flagOption('dry-run') || isPart) return;
   const kept = isAdded ? readNewestResults() : undefined;
   const path = writeResults(kept === undefined ? fresh : poolResults(kept.results, fresh));
   const newest = readNewestResults();

@@ -50,11 +50,15 @@ function outputOf(command: string, args: readonly string[]): string {
   }
 }
 
+/** All but what a run writes. */
+const CODE = ['.', ':!README.md', ':!docs/performance.md', ':!bench/results'];
+
 /** What the figures depend on. */
 export function describeMachine(): Machine {
   const program = (name: string, args: readonly string[]): string =>
     /\d[\w.~+-]*/.exec(outputOf(name, args))?.[0] ?? 'missing';
-  const isChanged = outputOf('git', ['status', '--porcelain', '--untracked-files=no']).trim() !== '';
+  const isChanged =
+    outputOf('git', ['status', '--porcelain', '--untracked-files=no', '--', ...CODE]).trim() !== '';
   const osRelease = readFileSync('/etc/os-release', 'utf8');
   return {
     cpu: cpus()[0].model.trim(),

@@ -18,6 +18,7 @@ import {
   nameOfLink,
   setLink,
 } from './link.js';
+import { countIpsecPolicies } from './ipsec.js';
 import { readInterfaceSysctl, readSysctl, writeInterfaceSysctl } from './sysctl.js';
 import { listNeighbours, type Neighbour } from './neigh.js';
 import {
@@ -67,12 +68,13 @@ export interface Kernel {
     addAddress(name: string, address: Prefix, signal?: AbortSignal): Promise<void>;
     deleteAddress(name: string, address: Prefix, signal?: AbortSignal): Promise<void>;
   };
-  /** What ethtool and sysctl tell and set; see there. */
+  /** What ethtool, sysctl and ipsec.ts tell and set; see there. */
   readonly settings: {
     features(name: string, signal?: AbortSignal): Promise<Features | undefined>;
     feature(name: string, feature: string, signal?: AbortSignal): Promise<boolean | undefined>;
     setFeatures(name: string, features: Features, signal?: AbortSignal): Promise<void>;
     sysctl(key: string): Promise<string | undefined>;
+    ipsecPolicies: typeof countIpsecPolicies;
     interfaceSysctl: typeof readInterfaceSysctl;
     setInterfaceSysctl: typeof writeInterfaceSysctl;
   };
@@ -99,6 +101,7 @@ export const KERNEL: Kernel = {
     feature: readFeature,
     setFeatures,
     sysctl: readSysctl,
+    ipsecPolicies: countIpsecPolicies,
     interfaceSysctl: readInterfaceSysctl,
     setInterfaceSysctl: writeInterfaceSysctl,
   },

@@ -38,7 +38,8 @@ export class FakeKernel implements Kernel {
   readonly #links: Link[] = [];
   readonly #neighbours = new Map<string, Neighbour[]>();
   readonly #fdb = new Map<string, FdbEntry[]>();
-  readonly #sysctls = new Map<string, string>();
+  /** By path below /proc/sys, or for an interface's by "<family>/<interface>/<key>". */
+  readonly sysctls = new Map<string, string>();
   #nextIndex = 1;
 
   readonly list: Kernel['list'] = {
@@ -80,15 +81,21 @@ export class FakeKernel implements Kernel {
 
   /** Whether a feature of a device is on, by "<device>/<feature>". */
   readonly features = new Map<string, boolean>();
+  /** How many there are, or why they cannot be counted. */
+  ipsecPolicies: number | string = 0;
 
   readonly settings: Kernel['settings'] = {
     features: () => Promise.resolve(undefined), // no ethtool on this host
     feature: (name, feature) => Promise.resolve(this.features.get(`${name}/${feature}`)),
     setFeatures: () => Promise.resolve(),
-    sysctl: (key) => Promise.resolve(this.#sysctls.get(key)),
-    interfaceSysctl: (family, name, key) => Promise.resolve(this.#sysctls.get(`${family}/${name}/${key}`)),
+    sysctl: (key) => Promise.resolve(this.sysctls.get(key)),
+    ipsecPolicies: () =>
+      typeof this.ipsecPolicies === 'number'
+        ? Promise.resolve(this.ipsecPolicies)
+        : Promise.reject(new Error(this.ipsecPolicies)),
+    interfaceSysctl: (family, name, key) => Promise.resolve(this.sysctls.get(`${family}/${name}/${key}`)),
     setInterfaceSysctl: (family, name, key, value) => {
-      this.#sysctls.set(`${family}/${name}/${key}`, value);
+      this.sysctls.set(`${family}/${name}/${key}`, value);
       return Promise.resolve(true);
     },
   };

@@ -136,7 +136,10 @@ export class DataPath {
     const reason = await this.#options.device.whyLost(dataplane.deviceIndex);
     if (reason !== undefined) return this.#reopen(dataplane, reason, { forgetDevice: true });
     await this.#configure(dataplane, { isRepair: true });
-    await this.#options.lane.look();
+    if (await this.#options.lane.look()) return;
+    this.#log.info('IPsec policies came or went: opening the data path anew, for its kernel lane');
+    await this.close();
+    await this.open();
   }
 
   async underlayChanged(iface: ExternalInterface): Promise<void> {

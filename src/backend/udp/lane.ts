@@ -1,8 +1,11 @@
 // The kernel lane of the udp mode: whether there is one, and what it is to take at the moment.
 //
 //   asked    --lane                                granted   what of it this host can have, when the data path opens
-//   paused   nothing is given to it for a while: packets are not forwarded, a worker hangs, and a flow must not
-//            overtake what waits for that one, or somebody captures packets on the device
+//   paused   nothing is given to it for a while: packets are not forwarded, datagrams are to go without DF, somebody
+//            captures packets on the device, or a worker hangs, and a flow must not overtake what waits for that one
+//
+// There is none while the host has IPsec policies: what the lane sends and takes passes by them, so it would send in
+// clear what they have encrypted, and let in what they refuse. Which of them means the datagrams is not asked.
 //
 // Its pins outlive the process. Where there is no lane, those of an earlier run go: they have its table.
 
@@ -54,6 +57,8 @@ export class UdpLane {
   #granted: LaneMode = 'off';
   /** Why there is no lane. */
   #refusal: string | undefined;
+  /** Whether the host had IPsec policies when it was opened. */
+  #hasIpsec = false;
   #pauses: readonly string[] = [];
   #hung: readonly string[] = [];
   /** Programs that look at the device. */
@@ -84,12 +89,24 @@ export class UdpLane {
     return true;
   }
 
-  /** Compares the host with what the lane needs of it. */
-  async look(): Promise<void> {
-    const device = this.#options.deviceName();
-    const key = await this.#options.kernel.settings.interfaceSysctl('ipv4', device, 'forwarding');
-    this.#pauses = key === '0' ? [`net.ipv4.conf.${device}.forwarding is 0: packets are not forwarded`] : [];
+  /**
+   * Compares the host with what the lane needs of it. Resolves with false when it must be no more, or may be there
+   * again: the data path is to be opened anew.
+   */
+  async look(): Promise<boolean> {
+    const { asked, kernel, deviceName } = this.#options;
+    if (asked === 'off') return true;
+    const { settings } = kernel;
+    const device = deviceName();
+    const forwarding = await settings.interfaceSysctl('ipv4', device, 'forwarding');
+    const withoutDf = (await settings.sysctl('net/ipv4/ip_no_pmtu_disc')) ?? '0';
+    this.#pauses = [
+      ...(forwarding === '0' ? [`net.ipv4.conf.${device}.forwarding is 0: packets are not forwarded`] : []),
+      ...(withoutDf === '0' ? [] : [`net.ipv4.ip_no_pmtu_disc is ${withoutDf}: datagrams go without DF`]),
+    ];
     this.#apply();
+    const ipsec = await this.#askIpsec();
+    return typeof ipsec === 'string' || ipsec === this.#hasIpsec;
   }
 
   /** About once a second, with the workers that hang. */
@@ -165,11 +182,24 @@ export class UdpLane {
   async #choose({ name }: ExternalInterface): Promise<{ mode: LaneMode } | { why: string }> {
     const { asked, kernel } = this.#options;
     if (asked === 'off') return { why: 'switched off by --lane=off' };
+    const ipsec = await this.#askIpsec();
+    if (typeof ipsec === 'string') return { why: ipsec };
+    this.#hasIpsec = ipsec;
+    if (ipsec) return { why: 'the host has IPsec policies, and the packets of a lane would pass by them' };
     if ((await kernel.links.find(name))?.isEthernet !== true)
       return { why: `interface ${name} is no Ethernet device` };
     if (asked !== 'auto') return { mode: asked };
     const isOffloaded = (await kernel.settings.feature(name, TUNNEL_OFFLOAD)) === true;
     return { mode: isOffloaded ? 'all' : 'sparse' };
+  }
+
+  /** Whether the host has such policies; in words why that cannot be told. */
+  async #askIpsec(): Promise<boolean | string> {
+    try {
+      return (await this.#options.kernel.settings.ipsecPolicies()) > 0;
+    } catch (error) {
+      return messageOf(error);
+    }
   }
 
   async #refuse(why: string, pinFolder: string): Promise<false> {

@@ -21,10 +21,11 @@ interface HostWords {
   readonly isEthernet?: boolean;
   readonly tunnelOffload?: boolean;
   readonly refusal?: string;
+  readonly kernel?: FakeKernel;
 }
 
-async function start({ lane = 'auto', isEthernet = true, tunnelOffload, refusal }: HostWords = {}) {
-  const kernel = new FakeKernel();
+async function start(words: HostWords = {}) {
+  const { lane = 'auto', isEthernet = true, tunnelOffload, refusal, kernel = new FakeKernel() } = words;
   kernel.addLink('eth0', '192.0.2.1/24', { isEthernet });
   if (tunnelOffload !== undefined) kernel.features.set('eth0/tx-udp_tnl-segmentation', tunnelOffload);
   const { context, log } = await openHost({ config: CONFIG, kernel });
@@ -101,6 +102,43 @@ t.test('nothing is given to it while packets are not forwarded', async (t) => {
   await kernel.settings.setInterfaceSysctl(...FORWARDING, '1');
   await backend.reconcile();
   t.strictSame(status(), { asked: 'auto', mode: 'sparse', pinned: true });
+  await backend.close();
+});
+
+t.test('nor while datagrams are to go without DF', async (t) => {
+  const { backend, kernel, status } = await start();
+  kernel.sysctls.set('net/ipv4/ip_no_pmtu_disc', '1');
+  await backend.reconcile();
+  t.match(status(), { mode: 'off', why: 'net.ipv4.ip_no_pmtu_disc is 1: datagrams go without DF' });
+  kernel.sysctls.set('net/ipv4/ip_no_pmtu_disc', '0');
+  await backend.reconcile();
+  t.match(status(), { mode: 'sparse' });
+  await backend.close();
+});
+
+t.test('there is none while the host has IPsec policies', async (t) => {
+  const { backend, kernel, dataplanes, status, unpinned } = await start();
+  kernel.ipsecPolicies = 2;
+  await backend.reconcile();
+  t.match(status(), { mode: 'off', why: /IPsec/ });
+  t.equal(dataplanes.opened.length, 2, 'what was attached is gone with the data path');
+  t.equal(dataplanes.current.lanes.length, 0);
+  t.strictSame(unpinned, ['/pins/flannel0']);
+  await backend.reconcile();
+  t.equal(dataplanes.opened.length, 2);
+  kernel.ipsecPolicies = 0;
+  await backend.reconcile();
+  t.match(status(), { mode: 'sparse' });
+  await backend.close();
+});
+
+t.test('there is none when it cannot be told whether the host has IPsec policies', async (t) => {
+  const kernel = new FakeKernel();
+  kernel.ipsecPolicies = 'ip: unknown object xfrm';
+  const { backend, dataplanes, status } = await start({ kernel });
+  t.match(status(), { mode: 'off', why: 'ip: unknown object xfrm' });
+  await backend.reconcile();
+  t.equal(dataplanes.opened.length, 1);
   await backend.close();
 });
 

@@ -4,10 +4,11 @@ import t from 'tap';
 import type { LaneTotal } from '../../src/native/counters.js';
 import { buildPacket } from '../support/packets.js';
 import { checksum } from '../support/pcap.js';
-import { labUnavailable, waitFor } from '../support/lab.js';
+import { waitFor } from '../support/lab.js';
+import { laneUnavailable } from './lane-host.js';
 import { echo, HOST, LaneWorld, NESTED_PEER, type OuterPacket, PEER, segment } from './lane-world.js';
 
-const skip = labUnavailable();
+const skip = laneUnavailable();
 
 const TO_US = { source: '10.5.2.2', destination: '10.5.1.2' };
 const INNER = buildPacket({ ...TO_US, payload: Buffer.alloc(30, 7) });

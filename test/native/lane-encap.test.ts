@@ -4,12 +4,12 @@ import t from 'tap';
 import type { LaneTotal } from '../../src/native/counters.js';
 import { buildPacket, type InnerPacket } from '../support/packets.js';
 import { checkInner, checksum } from '../support/pcap.js';
-import { labUnavailable, waitFor } from '../support/lab.js';
-import { PORT } from './lane-host.js';
+import { waitFor } from '../support/lab.js';
+import { laneUnavailable, PORT } from './lane-host.js';
 import { echo, HOST, LaneWorld, NESTED_PEER, PEER, segment, SMALL_PEER } from './lane-world.js';
 import { superpacket } from './raw-frames.js';
 
-const skip = labUnavailable();
+const skip = laneUnavailable();
 
 const TO_PEER = { source: '10.5.1.2', destination: '10.5.2.2' };
 const MTU = 1472;

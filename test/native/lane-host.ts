@@ -5,15 +5,23 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { parseIpv4 } from '../../src/net/ipv4.js';
 import { LANE_RECORD, type LaneTotal } from '../../src/native/counters.js';
-import type { NativeLane, NativeLaneOptions } from '../../src/native/native.js';
+import { native, type NativeLane, type NativeLaneOptions } from '../../src/native/native.js';
 import type { EngineTake, LaneCall } from './lane-driver.js';
-import { cleanEnvironment, type Host, type Lab } from '../support/lab.js';
+import { cleanEnvironment, type Host, type Lab, labUnavailable } from '../support/lab.js';
 
 const TSX = import.meta.resolve('tsx');
 const DRIVER = fileURLToPath(new URL('./lane-driver.ts', import.meta.url));
 
 export const DEVICE = 'flannel0';
 export const PORT = 8285;
+
+/** Why no lane can run here, or false: for the `skip` of a test. */
+export function laneUnavailable(): string | false {
+  const unavailable = labUnavailable();
+  if (unavailable !== false) return unavailable;
+  const probed = native.probeLane();
+  return 'tcx' in probed && !probed.tcx ? 'the kernel has no tcx, which came with 6.6' : false;
+}
 
 /** One lease in the table of a lane. */
 export interface LaneLease {

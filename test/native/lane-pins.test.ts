@@ -6,10 +6,10 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import t from 'tap';
 import { removeLanePins } from '../../src/kernel/lane-pins.js';
-import { type Host, Lab, labUnavailable, waitFor } from '../support/lab.js';
-import { LaneHost, type LaneSettings } from './lane-host.js';
+import { type Host, Lab, waitFor } from '../support/lab.js';
+import { LaneHost, type LaneSettings, laneUnavailable } from './lane-host.js';
 
-const skip = labUnavailable();
+const skip = laneUnavailable();
 
 /** A BPF file system of the lab's own. */
 function mountBpf(lab: Lab): string {

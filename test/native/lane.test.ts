@@ -1,10 +1,10 @@
 // The lane with real packets: two hosts, each with a container, joined by a switch of veth links.
 
 import t from 'tap';
-import { Lab, labUnavailable, waitFor } from '../support/lab.js';
-import { LaneHost, type LaneSettings } from './lane-host.js';
+import { Lab, waitFor } from '../support/lab.js';
+import { LaneHost, type LaneSettings, laneUnavailable } from './lane-host.js';
 
-const skip = labUnavailable();
+const skip = laneUnavailable();
 
 /** Two hosts whose lanes know each other, with neighbours that are known. */
 async function startPair(lab: Lab, settings: LaneSettings): Promise<readonly [LaneHost, LaneHost]> {

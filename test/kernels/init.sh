@@ -20,6 +20,11 @@ mount -t overlay -o lowerdir=/lower,upperdir=/upper/files,workdir=/upper/work ov
 
 for folder in proc sys dev; do mount -o move "/$folder" "/root/$folder"; done
 for folder in tmp run; do mount -t tmpfs -o mode=1777 "$folder" "/root/$folder"; done
+cache=/tmp/tsx-0 # what tsx has compiled on the machine: to do it again takes longer than many a test
+if [ -d "/lower$cache" ]; then
+  mkdir "/root$cache" /upper/cache /upper/cache-work
+  mount -t overlay -o "lowerdir=/lower$cache,upperdir=/upper/cache,workdir=/upper/cache-work" overlay "/root$cache"
+fi
 mkdir -p /root/dev/pts /root/dev/shm /root/run/results "/root/lib/modules/$(uname -r)"
 mount -t devpts pts /root/dev/pts
 mount -t tmpfs shm /root/dev/shm

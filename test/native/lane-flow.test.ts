@@ -47,7 +47,6 @@ for (const [name, mode] of [
 ] as const) {
   t.test(name, { skip }, async (t) => {
     const world = await openProven({ mode, quietMs: QUIET_MS, packetsPerMs: 1_000_000 });
-    const { inside } = world;
     t.teardown(() => world.close());
     /** What becomes of one packet: the name of what it is counted by. */
     const fate = async (packet: Buffer, offload?: Buffer<ArrayBuffer>): Promise<readonly string[]> =>

@@ -71,13 +71,22 @@ function paceLine({ rounds, pace, idleCores }: SuiteResult): string {
   return `${rounds} interleaved rounds, TCP runs of ${tcpSeconds} s${skip}; medians (lowest–highest). ${idle}`;
 }
 
+/** The notes, those of the load at the start of each piece of a run in one. */
+function withOneLoad(notes: readonly string[]): string[] {
+  const loads = notes.flatMap((note) => /^load average ([\d.]+) at the start$/.exec(note)?.[1] ?? []);
+  const others = notes.filter((note) => !note.startsWith('load average '));
+  if (loads.length < 2) return [...notes];
+  const sorted = loads.map(Number).sort((a, b) => a - b);
+  return [...others, `load average ${sorted[0]} to ${sorted[sorted.length - 1]} at the start of each piece`];
+}
+
 function machineLine({ machine, date, notes }: Results): string {
   const programs = Object.entries(machine.programs).map(([name, version]) => `${name} ${version}`);
   return [
     `${date.slice(0, 10)}, ${machine.cores} × ${machine.cpu}, Linux ${machine.kernel}, ${machine.system}, ` +
       `Node ${machine.node}, twill ${machine.twill} at ${machine.commit}; ${programs.join(', ')}. ` +
       'Both hosts on the same cores.',
-    ...notes.map((note) => `${note[0].toUpperCase()}${note.slice(1).replace(/\.$/, '')}.`),
+    ...withOneLoad(notes).map((note) => `${note[0].toUpperCase()}${note.slice(1).replace(/\.$/, '')}.`),
   ].join(' ');
 }
 

@@ -8,13 +8,17 @@ import { ETCD_PROGRAMS, joinHost, startEtcd } from '../test/support/etcd-hosts.j
 import { DAEMON, type Host, LAB_PROGRAMS, Lab } from '../test/support/lab.js';
 import { formatTable, measurePing, measureTcp, startIperfServer } from '../test/support/measure.js';
 import { ensurePackages } from '../test/support/packages.js';
-import { dropsOf, startCluster, statusOf } from '../test/support/twill-hosts.js';
+import { dropsOf, laneCount, startCluster, statusOf } from '../test/support/twill-hosts.js';
 
 const SECONDS = 5;
 
 function drops(counters: Readonly<Record<string, number>>): string {
   const found = Object.entries(counters).filter(([name, value]) => name.startsWith('drop_') && value > 0);
   return found.map(([name, value]) => `${name.slice('drop_'.length)} ${value}`).join(', ') || 'none';
+}
+
+function percent(part: number, whole: number): string {
+  return whole === 0 ? '–' : `${((100 * part) / whole).toFixed(1)} %`;
 }
 
 /** The store that is asked for: `--store static`, `--store=static`, `--store etcd`. */
@@ -61,20 +65,22 @@ async function show(lab: Lab, store: 'etcd' | 'static'): Promise<void> {
 
   const hostRows = [];
   for (const host of hosts) {
-    const { outbound, inbound } = (await statusOf(lab, host)).backend.counters;
+    const { lane, counters } = (await statusOf(lab, host)).backend;
+    const { outbound, inbound } = counters;
+    const byLane = (await laneCount(lab, host, 'outbound')) + (await laneCount(lab, host, 'inbound'));
     hostRows.push([
       host.underlayIp,
-      (outbound.packets_out / outbound.messages).toFixed(1),
-      (inbound.packets_out / inbound.writes).toFixed(1),
+      lane.mode,
+      percent(byLane, outbound.packets_out + inbound.packets_out),
       drops(outbound),
       drops(inbound),
     ]);
-    for (const [name, counters] of Object.entries({ outbound, inbound })) {
-      const missing = counters.packets_in - counters.packets_out - dropsOf(counters);
+    for (const [name, found] of Object.entries({ outbound, inbound })) {
+      const missing = found.packets_in - found.packets_out - dropsOf(found);
       if (missing !== 0) throw new Error(`${host.underlayIp}: ${missing} ${name} packets are in no counter`);
     }
   }
-  const heading = ['host', 'packets per train', 'packets per TUN write', 'drops outbound', 'drops inbound'];
+  const heading = ['host', 'kernel lane', 'packets it carried', 'drops outbound', 'drops inbound'];
   console.log(`${formatTable([heading, ...hostRows])}\n`);
   if (pings.some((ping) => ping.received === 0)) throw new Error('the containers do not reach each other');
 }

@@ -88,6 +88,11 @@ export interface Backend extends Part<ModeStatus> {
   echoTarget(peer: Peer): Ipv4 | undefined;
   /** Packets outbound and inbound of a host so far, where this process carries them. */
   peerPackets?(peer: Peer): readonly [number, number];
+  /**
+   * Ids of hosts with which packets were exchanged lately, beyond the echoes of the probes, where this process carries
+   * them. To be called ten times a second: each host is looked at once a second, and named then while it has traffic.
+   */
+  takeBusyPeers?(): readonly string[];
   /** False while a thread of it is hung, which only a restart mends: the service manager's watchdog is not fed then. */
   isAlive?(): boolean;
   /** Until the result is called, all packets that leave are seen on the device, whatever that costs. */

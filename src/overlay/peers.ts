@@ -50,6 +50,7 @@ export class Peers {
       onPathMtu: (publicIp, mtuBytes) => backend.pathMtuChanged?.(publicIp, mtuBytes),
       targetOf: (peer) => backend.echoTarget(peer),
       packetsOf: (peer) => backend.peerPackets?.(peer),
+      takeBusy: () => backend.takeBusyPeers?.() ?? [],
       nameOf,
     });
   }

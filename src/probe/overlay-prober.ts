@@ -5,6 +5,10 @@
 // over. A tick every 100 ms asks ten at most, so that 10,000 peers have a turn every 100 s. A peer that did not answer
 // is asked again after a second, three times in all, from the same limit.
 //
+// Peers with traffic come first, for it is their state that matters, and to be sent to by the kernel lane they must be
+// heard every 15 s. One whose traffic begins is asked at once. It keeps its place for a while when its traffic ends:
+// connections that come again find the lane open, and bulk that begins without it stays without it (docs/lane.md).
+//
 // An answer counts under the same rules as a path probe's: it comes from the address that was asked, with our
 // identifier, a sequence number that is waited for, and its token. An answer that comes late takes the loss back.
 
@@ -18,7 +22,16 @@ const TICK_MS = 100;
 const ECHOES_PER_TICK = 10;
 /** Echoes of a tick that may be out of turn: hosts that are dead must not keep the others from their turns. */
 const SOON_PER_TICK = 5;
+/** Of those with traffic. */
+const BUSY_PER_TICK = 6;
+/** What those at rest have in any case, beside those that are asked out of turn: some quarter of all. */
+const REST_PER_TICK = 3;
 const CYCLE_MS = 5_000;
+/** As many peers with traffic as have their turns in time. */
+const MAX_BUSY = (BUSY_PER_TICK * CYCLE_MS) / TICK_MS;
+/** How long a peer counts as one with traffic after it had any; and when there are more than have turns in time. */
+const BUSY_MS = 600_000;
+const BUSY_AMONG_MANY_MS = 10_000;
 const SOON_MS = 1_000;
 const ANSWER_MS = 900;
 /** How long an answer that comes late is still recognized. */
@@ -37,6 +50,8 @@ export interface OverlayProberOptions<Lease> {
   readonly targetOf: (lease: Lease) => Ipv4 | undefined;
   /** Packets outbound and inbound that the data path has counted for a peer; undefined where it counts none. */
   readonly packetsOf: (lease: Lease) => readonly [number, number] | undefined;
+  /** Ids of peers with traffic, each about once a second while it has any; called with each tick. */
+  readonly takeBusy: () => readonly string[];
   readonly hostAnswer: (publicIp: Ipv4) => HostAnswer;
   /** Milliseconds, monotonic. */
   readonly now: () => number;
@@ -81,6 +96,10 @@ export class OverlayProber<Lease> {
   readonly #peers = new Map<string, Peer<Lease>>();
   /** Those that are asked before their turn. */
   readonly #soon = new Set<Peer<Lease>>();
+  /** Those whose traffic began, until they are asked. */
+  readonly #begun = new Set<Peer<Lease>>();
+  /** Those with traffic and when they last had any, by the time they were asked last. */
+  readonly #busy = new Map<Peer<Lease>, number>();
   /** By sequence number, in the order of sending. */
   readonly #asked = new Map<number, Asked<Lease>>();
   readonly #late = new Map<number, Asked<Lease>>();
@@ -171,9 +190,11 @@ export class OverlayProber<Lease> {
   tick(): void {
     const nowMs = this.#options.now();
     this.#expire(nowMs);
-    let left = ECHOES_PER_TICK;
+    this.#noteBusy(nowMs);
+    let left = ECHOES_PER_TICK - this.#askBusy(nowMs);
+    const leave = Math.max(left - SOON_PER_TICK, REST_PER_TICK);
     for (const peer of this.#soon) {
-      if (left <= ECHOES_PER_TICK - SOON_PER_TICK || nowMs - peer.askedMs < SOON_MS) break;
+      if (left <= leave || nowMs - peer.askedMs < SOON_MS) break;
       this.#ask(peer, nowMs);
       left--;
     }
@@ -182,6 +203,38 @@ export class OverlayProber<Lease> {
       this.#ask(peer, nowMs);
       left--;
     }
+  }
+
+  #noteBusy(nowMs: number): void {
+    for (const id of this.#options.takeBusy()) {
+      const peer = this.#peers.get(id);
+      if (peer === undefined) continue;
+      if (this.#busy.has(peer)) this.#busy.set(peer, Math.round(nowMs));
+      else this.#begun.add(peer);
+    }
+  }
+
+  /** How many of those with traffic were asked. */
+  #askBusy(nowMs: number): number {
+    let asked = 0;
+    for (const peer of this.#begun) {
+      if (asked === BUSY_PER_TICK) break;
+      this.#begun.delete(peer);
+      this.#busy.set(peer, Math.round(nowMs));
+      this.#ask(peer, nowMs);
+      asked++;
+    }
+    for (const [peer, busyMs] of this.#busy) {
+      if (asked === BUSY_PER_TICK || nowMs - peer.askedMs < CYCLE_MS) break;
+      const keptMs = this.#busy.size > MAX_BUSY ? BUSY_AMONG_MANY_MS : BUSY_MS;
+      if (nowMs - busyMs > keptMs) {
+        this.#busy.delete(peer);
+        continue;
+      }
+      this.#ask(peer, nowMs);
+      asked++;
+    }
+    return asked;
   }
 
   /** Takes what the socket received. */
@@ -238,6 +291,8 @@ export class OverlayProber<Lease> {
     if (peer === undefined) return undefined;
     this.#peers.delete(id);
     this.#soon.delete(peer);
+    this.#begun.delete(peer);
+    this.#busy.delete(peer);
     return peer.address;
   }
 
@@ -245,6 +300,11 @@ export class OverlayProber<Lease> {
     this.#soon.delete(peer);
     this.#peers.delete(peer.id);
     this.#peers.set(peer.id, peer);
+    const busyMs = this.#busy.get(peer);
+    if (busyMs !== undefined) {
+      this.#busy.delete(peer);
+      this.#busy.set(peer, busyMs);
+    }
     peer.askedMs = Math.round(nowMs);
     const target = this.#options.targetOf(peer.lease);
     if (target === undefined) {

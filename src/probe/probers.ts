@@ -26,6 +26,8 @@ export interface ProbersOptions<Lease> {
   readonly targetOf: (lease: Lease) => Ipv4 | undefined;
   /** Packets outbound and inbound of a peer so far; undefined where they are not counted. */
   readonly packetsOf: (lease: Lease) => readonly [number, number] | undefined;
+  /** Ids of peers with traffic, each about once a second while it has any; called with each tick. */
+  readonly takeBusy: () => readonly string[];
   /** What messages and metrics call a peer. */
   readonly nameOf: (lease: Lease) => string;
 }
@@ -64,11 +66,12 @@ export class Probers<Lease> {
         this.#running?.overlay.receive(received);
       });
       if (this.#isClosed) return sender.close();
-      const { fullBytes, onPathMtu, targetOf, packetsOf } = this.#options;
+      const { fullBytes, onPathMtu, targetOf, packetsOf, takeBusy } = this.#options;
       const now = (): number => performance.now();
       const path = new PathProber({ sender, fullBytes, onPathMtu, now, random: Math.random, randomBytes });
       const hostAnswer = path.hostAnswer.bind(path);
-      const overlay = new OverlayProber<Lease>({ sender, targetOf, packetsOf, hostAnswer, now, randomBytes });
+      const asked = { targetOf, packetsOf, takeBusy, hostAnswer };
+      const overlay = new OverlayProber<Lease>({ sender, ...asked, now, randomBytes });
       this.#running = { path, overlay, by };
       path.setPeers(publicIps(this.#options.peers()));
       overlay.setPeers(this.#options.peers());

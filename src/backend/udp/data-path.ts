@@ -115,6 +115,11 @@ export class DataPath {
     return this.#dataplane?.readPeers(this.#row, row) ?? [];
   }
 
+  /** Those of the rows from `first` on that `values` has room for; false while it is closed. */
+  readRows(values: Float64Array, first: number): boolean {
+    return this.#dataplane?.readPeers(values, first) !== undefined;
+  }
+
   /** See Dataplane.innerPathMtu(). */
   innerPathMtu(peer: Ipv4): number | undefined {
     return this.#dataplane?.innerPathMtu(peer);

@@ -8,6 +8,7 @@ import type { Peer, PeerDiff } from '../../lease/lease.js';
 import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
 import { formatPrefix } from '../../net/prefix.js';
 import { PEER_REFUSALS, type PeerDetail, type PeerRefusalCode } from '../../ops/status.js';
+import { BusyRows } from './busy-rows.js';
 import type { UdpLane } from './lane.js';
 import { PathMtus } from './path-mtus.js';
 import { PeerTraffic, type Traffic } from './traffic.js';
@@ -18,6 +19,8 @@ export interface RowCounters {
   rowCounters(row: number): ArrayLike<number>;
   /** Of every row below `rows`, four each. */
   peerCounters(rows: number): ArrayLike<number>;
+  /** Of the rows from `first` on that `values` has room for; false when there is no data path. */
+  readRows(values: Float64Array, first: number): boolean;
 }
 
 interface PeerRefusal {
@@ -51,6 +54,7 @@ export class UdpPeers {
   readonly #refused = new Map<string, PeerRefusal>();
   readonly #pathMtus = new PathMtus();
   readonly #traffic: PeerTraffic<string>;
+  readonly #busyRows: BusyRows;
   #hasSnapshot = false;
   /** The table has been told that these are all. */
   #isComplete = false;
@@ -60,6 +64,7 @@ export class UdpPeers {
     this.#table = options.table;
     this.#log = options.log;
     this.#traffic = new PeerTraffic((row) => options.counters.rowCounters(row));
+    this.#busyRows = new BusyRows((values, first) => options.counters.readRows(values, first));
     this.#table.setPartial();
   }
 
@@ -136,6 +141,12 @@ export class UdpPeers {
 
   trafficOf({ id }: Peer): Traffic {
     return this.#traffic.current(id);
+  }
+
+  /** Ids of the next peers with traffic; each is looked at with every tenth call. */
+  takeBusy(): readonly string[] {
+    const rows = this.#busyRows.take(this.#table.rowLimit);
+    return rows.map((row) => this.#traffic.keyOf(row)).filter((id) => id !== undefined);
   }
 
   conditions(): readonly Condition[] {

@@ -33,6 +33,8 @@ interface Entry {
 export class PeerTraffic<Key> {
   readonly #readRow: (row: number) => ArrayLike<number>;
   readonly #entries = new Map<Key, Entry>();
+  /** Who got each row last, and may have it no more. */
+  readonly #lastKeys: Key[] = [];
   /** Entries whose row is not published yet. */
   #fresh: Entry[] = [];
 
@@ -50,6 +52,7 @@ export class PeerTraffic<Key> {
     if (entry.row === row) return;
     entry.row = row;
     entry.base = undefined;
+    this.#lastKeys[row] = key;
     this.#fresh.push(entry);
   }
 
@@ -64,6 +67,13 @@ export class PeerTraffic<Key> {
   /** The lease is gone. */
   forget(key: Key): void {
     this.#entries.delete(key);
+  }
+
+  /** The lease that has this row. */
+  keyOf(row: number): Key | undefined {
+    if (row >= this.#lastKeys.length) return undefined;
+    const key = this.#lastKeys[row];
+    return this.#entries.get(key)?.row === row ? key : undefined;
   }
 
   /** All rows given so far are in force. */

@@ -109,6 +109,7 @@ export class UdpBackend implements Backend {
       counters: {
         rowCounters: (row) => this.#path?.rowCounters(row) ?? [],
         peerCounters: (rows) => this.#path?.peerCounters(rows) ?? [],
+        readRows: (values, first) => this.#path?.readRows(values, first) ?? false,
       },
       areReachable: (peers) =>
         this.#routes.areReachable(peers, this.#device.name, { address: this.#iface.address, port }),
@@ -203,6 +204,10 @@ export class UdpBackend implements Backend {
   peerPackets(peer: Peer): readonly [number, number] {
     const [packetsOut, , packetsIn] = this.#peers.trafficOf(peer);
     return [packetsOut, packetsIn];
+  }
+
+  takeBusyPeers(): readonly string[] {
+    return this.#peers.takeBusy();
   }
 
   conditions(): readonly Condition[] {

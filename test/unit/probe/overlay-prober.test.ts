@@ -37,6 +37,8 @@ function replyOf(from: Ipv4, request: Buffer): Buffer {
 class Simulation {
   nowMs = 0;
   readonly hosts: Host[] = [];
+  /** Numbers of those with traffic. */
+  busy: number[] = [];
   readonly sent: { atMs: number; to: Ipv4 }[] = [];
   readonly prober: OverlayProber<Host>;
   #replies: { atMs: number; packet: Buffer }[] = [];
@@ -47,6 +49,7 @@ class Simulation {
       sender: { send: (to, packet) => this.#carry(to, packet) },
       targetOf: ({ isUsed, target }) => (isUsed ? target : undefined),
       packetsOf: ({ packets }) => packets,
+      takeBusy: () => (this.nowMs % 1000 === 0 ? this.busy.map((number) => `peer ${number}`) : []),
       hostAnswer: (publicIp) => (this.hosts[publicIp].isGone ? 'gone' : 'none'),
       now: () => this.nowMs,
       randomBytes: (bytes) => Buffer.alloc(bytes, ++this.#number),
@@ -172,6 +175,83 @@ t.test('10,000 peers: at most 100 echoes a second, all in turn, and one dead is 
   net.run(100_000);
   t.match(net.prober.summary(), { ok: 5_000, 'silent since': 5_000 });
   t.ok(net.sent.length <= 10_000, 'half of them dead: not more');
+  t.end();
+});
+
+/** For each host of these, the longest time in which it was not asked, from `fromMs` on. */
+function longestPauses(net: Simulation, numbers: readonly number[], fromMs: number): number[] {
+  return numbers.map((number) => {
+    const { target } = net.hosts[number];
+    const times = net.sent.filter(({ to, atMs }) => to === target && atMs >= fromMs).map(({ atMs }) => atMs);
+    return Math.max(...[...times, net.nowMs].map((atMs, i) => atMs - (i === 0 ? fromMs : times[i - 1])));
+  });
+}
+
+const numbers = (first: number, count: number): number[] =>
+  Array.from({ length: count }, (_, i) => first + i);
+
+t.test('peers with traffic: asked at once, then every 5 s, and the others still have turns', (t) => {
+  const net = new Simulation(20_000);
+  net.run(10_000);
+  net.sent.length = 0;
+  net.busy = [15_000];
+  net.run(1_000);
+  t.ok(
+    net.sent.some(({ to }) => to === net.hosts[15_000].target),
+    'within a second',
+  );
+  net.busy = numbers(15_000, 300);
+  net.run(6_000);
+  net.sent.length = 0;
+  const startMs = net.nowMs;
+  net.run(60_000);
+  t.ok(Math.max(...longestPauses(net, net.busy, startMs)) <= 5_500);
+  t.ok(net.sent.length <= 6_000, 'all within the limit');
+  const ofOthers = net.sent.filter(({ to }) => !net.busy.includes((to - 0x0a050000) / 16));
+  t.ok(ofOthers.length >= 1_500, 'a quarter for the others');
+
+  for (const number of numbers(0, 10_000)) net.hosts[number].isAlive = false;
+  net.run(60_000);
+  net.sent.length = 0;
+  const deadMs = net.nowMs;
+  net.run(30_000);
+  t.ok(Math.max(...longestPauses(net, net.busy, deadMs)) <= 5_500, 'whoever else is dead');
+  t.end();
+});
+
+t.test('a peer keeps its place for a while without traffic, unless others need it', (t) => {
+  const net = new Simulation(20_000);
+  net.run(1_000);
+  net.busy = [15_000];
+  net.run(1_000);
+  net.busy = [];
+  const endMs = net.nowMs;
+  net.run(590_000);
+  t.ok(longestPauses(net, [15_000], endMs)[0] <= 5_500);
+  const pastMs = net.nowMs + 20_000;
+  net.run(120_000);
+  t.equal(longestPauses(net, [15_000], pastMs)[0], net.nowMs - pastMs, 'not for ever');
+
+  // 100 new ones every 10 s, 900 in all, and those that were first have traffic throughout.
+  net.sent.length = 0;
+  const startMs = net.nowMs + 10_000;
+  for (let i = 0; i < 9; i++) {
+    net.busy = [...numbers(0, 100), ...numbers(1_000 + 100 * i, 100)];
+    net.run(10_000);
+  }
+  t.ok(Math.max(...longestPauses(net, numbers(0, 100), startMs)) <= 7_000);
+  t.end();
+});
+
+t.test('a peer with traffic that is forgotten is asked no more', (t) => {
+  const net = new Simulation(3);
+  net.busy = [0, 1, 2];
+  net.run(500);
+  net.busy = [];
+  net.prober.changePeers(['peer 1'], []);
+  net.sent.length = 0;
+  net.run(60_000);
+  t.notOk(net.sent.some(({ to }) => to === net.hosts[1].target));
   t.end();
 });
 

@@ -21,6 +21,7 @@ function setUp() {
     onPathMtu: () => undefined,
     targetOf: () => ipv4(0x0a050700),
     packetsOf: () => undefined,
+    takeBusy: () => [],
     nameOf: (lease) => lease,
   };
   const sender = { send: () => undefined, close: () => (host.isClosed = true) };

@@ -38,6 +38,10 @@ t.test('PeerTraffic', (t) => {
   reuse.count(1, 2);
   reuse.check(2, 'and its own', '10.5.3.0/24');
   reuse.check(0, 'a lease that is gone');
+  t.equal(reuse.traffic.keyOf(1), '10.5.3.0/24');
+  t.equal(reuse.traffic.keyOf(2), undefined);
+  reuse.traffic.release('10.5.3.0/24');
+  t.equal(reuse.traffic.keyOf(1), undefined, 'a row that nobody has');
 
   const moved = start();
   moved.traffic.assign('10.5.2.0/24', B, 1);

@@ -252,6 +252,20 @@ t.test('a device that is deleted is made again, and no counter falls', async (t)
   t.equal(packetsIn(), 9, 'closed');
 });
 
+t.test('peers with traffic are named, by the leases that have their rows', async (t) => {
+  const { backend, dataplanes, apply } = await start();
+  await apply({ added: [peer(2), peer(3)] });
+  const second = (): string[] => Array.from({ length: 10 }, () => backend.takeBusyPeers()).flat();
+  t.strictSame(second(), []);
+  const row = backend.peerStatus().find(({ id }) => id === peer(3).id)!.row!;
+  dataplanes.current.rows.set([50, 5000, 50, 5000], 4 * row);
+  t.strictSame(second(), [peer(3).id]);
+  await apply({ removed: [peer(3)] });
+  t.strictSame(second(), [], 'nobody has the row');
+  await backend.close();
+  t.strictSame(second(), [], 'closed');
+});
+
 t.test('a data path that fails is opened again until that succeeds', async (t) => {
   const { backend, clock, dataplanes } = await start();
   dataplanes.refusal = new OverlayError('E_SOCKET', 'Cannot open UDP socket');

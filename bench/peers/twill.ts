@@ -48,9 +48,13 @@ export function laneOf(lab: Lab, hosts: readonly Host[]): Pick<Peer, 'settleLane
   return { settleLane: () => settleLane(lab, hosts), carried: () => carriedBy(lab, hosts) };
 }
 
-/** TCP goes by the lane once each host has heard the other's: a moment after the first echo. */
+/** Enough that the hosts count as ones with traffic, which hear each other's lane every few seconds. */
+const PINGS = ['-c', '10', '-i', '0.05'];
+
+/** TCP goes by the lane once each host has heard the other's: among thousands, a moment after the first packets. */
 async function settleLane(lab: Lab, hosts: readonly Host[]): Promise<string> {
   let mode = 'off';
+  await lab.run(hosts[0].containerNs, 'ping', ['-q', ...PINGS, hosts[1].containerIp]);
   for (const host of hosts) {
     await waitFor(async () => {
       const { backend, peers } = await statusOf(lab, host);

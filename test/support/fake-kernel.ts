@@ -83,16 +83,20 @@ export class FakeKernel implements Kernel {
   readonly features = new Map<string, boolean>();
   /** How many there are, or why they cannot be counted. */
   ipsecPolicies: number | string = 0;
+  /** How often they were asked for. */
+  ipsecQuestions = 0;
 
   readonly settings: Kernel['settings'] = {
     features: () => Promise.resolve(undefined), // no ethtool on this host
     feature: (name, feature) => Promise.resolve(this.features.get(`${name}/${feature}`)),
     setFeatures: () => Promise.resolve(),
     sysctl: (key) => Promise.resolve(this.sysctls.get(key)),
-    ipsecPolicies: () =>
-      typeof this.ipsecPolicies === 'number'
+    ipsecPolicies: () => {
+      this.ipsecQuestions++;
+      return typeof this.ipsecPolicies === 'number'
         ? Promise.resolve(this.ipsecPolicies)
-        : Promise.reject(new Error(this.ipsecPolicies)),
+        : Promise.reject(new Error(this.ipsecPolicies));
+    },
     interfaceSysctl: (family, name, key) => Promise.resolve(this.sysctls.get(`${family}/${name}/${key}`)),
     setInterfaceSysctl: (family, name, key, value) => {
       this.sysctls.set(`${family}/${name}/${key}`, value);

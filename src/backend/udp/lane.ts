@@ -51,14 +51,17 @@ export interface UdpLaneOptions {
   readonly log: Logger;
 }
 
+/** The mode for a host, or why it has none: `isForIpsec` when that may end while the data path is open. */
+type Choice = { readonly mode: LaneMode } | { readonly why: string; readonly isForIpsec?: true };
+
 export class UdpLane {
   readonly #options: UdpLaneOptions;
   #lane: OpenLane | undefined;
   #granted: LaneMode = 'off';
   /** Why there is no lane. */
   #refusal: string | undefined;
-  /** Whether the host had IPsec policies when it was opened. */
-  #hasIpsec = false;
+  /** There is none for the IPsec policies of the host, or because nobody can tell whether it has any. */
+  #waitsForIpsec = false;
   #pauses: readonly string[] = [];
   #hung: readonly string[] = [];
   /** Programs that look at the device. */
@@ -78,6 +81,7 @@ export class UdpLane {
     const { pins, deviceName } = this.#options;
     const pinFolder = pins.folderOf(deviceName());
     const choice = await this.#choose(uplink);
+    this.#waitsForIpsec = 'isForIpsec' in choice;
     if ('why' in choice) return await this.#refuse(choice.why, pinFolder);
     const { mode } = choice;
     const opened = dataplane.openLane({ uplinkIndex: uplink.index, mode, pinFolder });
@@ -85,7 +89,7 @@ export class UdpLane {
     this.#refusal = undefined;
     this.#granted = mode;
     this.#lane = opened;
-    await this.look();
+    await this.#findPauses();
     return true;
   }
 
@@ -94,19 +98,11 @@ export class UdpLane {
    * again: the data path is to be opened anew.
    */
   async look(): Promise<boolean> {
-    const { asked, kernel, deviceName } = this.#options;
-    if (asked === 'off') return true;
-    const { settings } = kernel;
-    const device = deviceName();
-    const forwarding = await settings.interfaceSysctl('ipv4', device, 'forwarding');
-    const withoutDf = (await settings.sysctl('net/ipv4/ip_no_pmtu_disc')) ?? '0';
-    this.#pauses = [
-      ...(forwarding === '0' ? [`net.ipv4.conf.${device}.forwarding is 0: packets are not forwarded`] : []),
-      ...(withoutDf === '0' ? [] : [`net.ipv4.ip_no_pmtu_disc is ${withoutDf}: datagrams go without DF`]),
-    ];
-    this.#apply();
+    const isThere = this.#lane !== undefined;
+    if (isThere) await this.#findPauses();
+    else if (!this.#waitsForIpsec) return true;
     const ipsec = await this.#askIpsec();
-    return typeof ipsec === 'string' || ipsec === this.#hasIpsec;
+    return ipsec !== isThere;
   }
 
   /** About once a second, with the workers that hang. */
@@ -179,18 +175,34 @@ export class UdpLane {
     return [...this.#pauses, ...this.#hung, ...captured];
   }
 
-  async #choose({ name }: ExternalInterface): Promise<{ mode: LaneMode } | { why: string }> {
+  async #choose({ name }: ExternalInterface): Promise<Choice> {
     const { asked, kernel } = this.#options;
     if (asked === 'off') return { why: 'switched off by --lane=off' };
-    const ipsec = await this.#askIpsec();
-    if (typeof ipsec === 'string') return { why: ipsec };
-    this.#hasIpsec = ipsec;
-    if (ipsec) return { why: 'the host has IPsec policies, and the packets of a lane would pass by them' };
     if ((await kernel.links.find(name))?.isEthernet !== true)
       return { why: `interface ${name} is no Ethernet device` };
+    const ipsec = await this.#askIpsec();
+    if (typeof ipsec === 'string') return { why: ipsec, isForIpsec: true };
+    if (ipsec)
+      return {
+        why: 'the host has IPsec policies, and the packets of a lane would pass by them',
+        isForIpsec: true,
+      };
     if (asked !== 'auto') return { mode: asked };
     const isOffloaded = (await kernel.settings.feature(name, TUNNEL_OFFLOAD)) === true;
     return { mode: isOffloaded ? 'all' : 'sparse' };
+  }
+
+  async #findPauses(): Promise<void> {
+    const { kernel, deviceName } = this.#options;
+    const { settings } = kernel;
+    const device = deviceName();
+    const forwarding = await settings.interfaceSysctl('ipv4', device, 'forwarding');
+    const withoutDf = (await settings.sysctl('net/ipv4/ip_no_pmtu_disc')) ?? '0';
+    this.#pauses = [
+      ...(forwarding === '0' ? [`net.ipv4.conf.${device}.forwarding is 0: packets are not forwarded`] : []),
+      ...(withoutDf === '0' ? [] : [`net.ipv4.ip_no_pmtu_disc is ${withoutDf}: datagrams go without DF`]),
+    ];
+    this.#apply();
   }
 
   /** Whether the host has such policies; in words why that cannot be told. */

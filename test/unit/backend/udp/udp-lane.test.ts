@@ -139,7 +139,39 @@ t.test('there is none when it cannot be told whether the host has IPsec policies
   t.match(status(), { mode: 'off', why: 'ip: unknown object xfrm' });
   await backend.reconcile();
   t.equal(dataplanes.opened.length, 1);
+  kernel.ipsecPolicies = 0;
+  await backend.reconcile();
+  t.match(status(), { mode: 'sparse' });
+  kernel.ipsecPolicies = 'ip: cannot allocate memory';
+  await backend.reconcile();
+  t.match(status(), { mode: 'sparse' }, 'one that is there stays');
   await backend.close();
+});
+
+t.test('IPsec policies are asked for once at each look, and not where they change nothing', async (t) => {
+  const { backend, kernel } = await start();
+  t.equal(kernel.ipsecQuestions, 1, 'when it is opened');
+  await backend.reconcile();
+  t.equal(kernel.ipsecQuestions, 2);
+  await backend.close();
+  const without: readonly HostWords[] = [
+    { lane: 'off' },
+    { isEthernet: false },
+    { refusal: 'BPF_PROG_LOAD: EPERM' },
+  ];
+  for (const words of without) {
+    const { backend, kernel, dataplanes, status } = await start(words);
+    const { why = '' } = status();
+    const questions = kernel.ipsecQuestions;
+    for (const policies of [2, 0]) {
+      kernel.ipsecPolicies = policies;
+      await backend.reconcile();
+      t.equal(dataplanes.opened.length, 1, `${why}: the data path stays as it is`);
+    }
+    t.equal(kernel.ipsecQuestions, questions, why);
+    t.match(status(), { mode: 'off', why });
+    await backend.close();
+  }
 });
 
 t.test('nothing is given to it while a worker hangs', async (t) => {

@@ -35,20 +35,17 @@ const NEVER = new AbortController().signal;
 export async function settle<Found>(settling: Settling<Found>): Promise<boolean> {
   const { list, isRight, repair, isDone, unseen, signal = NEVER } = settling;
   const backoff = new Backoff(MIN_PAUSE_MS, MAX_PAUSE_MS, Math.random);
-  let found = await list();
-  if (isRight(found)) return false;
   for (let tries = 1, idleTries = 0; ; tries++) {
+    const found = await list();
+    if (isRight(found)) return tries > 1;
     const failure: unknown = await repair(found).then(
       () => undefined,
       (error: unknown) => error,
     );
-    let now = await list();
+    const now = await list();
     if (failure === undefined && isDone(now)) return true;
     idleTries = JSON.stringify(now) === JSON.stringify(found) ? idleTries + 1 : 0;
     if (tries === TRIES || idleTries === IDLE_TRIES || signal.aborted) throw unseen(failure);
     await nap(backoff.next(), signal, MONOTONIC_CLOCK);
-    now = await list();
-    if (isRight(now)) return true;
-    found = now;
   }
 }

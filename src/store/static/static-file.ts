@@ -2,7 +2,8 @@
 //
 //   { "config": <network config>, "leases": [{ "subnet": "10.5.1.0/24", "publicIP": "172.20.0.1" }, …] }
 
-import { readFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { type FileHandle, open } from 'node:fs/promises';
 import { field, parseJson } from '../../config/go-json.js';
 import { type NetworkConfig, networkConfigFromValue } from '../../config/network-config.js';
 import { OverlayError } from '../../core/errors.js';
@@ -13,27 +14,39 @@ import { formatPrefix, parsePrefix, prefixCovers, prefixesOverlap } from '../../
 // 65,536 leases of some 60 bytes.
 const MAX_FILE_BYTES = 16 << 20;
 
+/** A file that was changed less than so long ago may change again within the tick of its file system's clock. */
+const FRESH_MS = 10_000;
+
 export interface StaticTable {
-  readonly text: string;
+  /** What the file was known by; undefined while it was fresh. */
+  readonly version: string | undefined;
+  readonly digest: string;
   readonly config: NetworkConfig;
   readonly leases: readonly Ipv4Lease[];
 }
 
+export interface ReadOptions {
+  /** Of leases that name no type. @default the config's */
+  readonly typeInForce?: string;
+  /** What was read before. A file that is as it was then is not read again, and one that says the same not parsed. */
+  readonly known?: StaticTable;
+  /** Wall clock. @default now */
+  readonly nowMs?: number;
+}
+
 /**
- * The file at `path`. `typeInForce` is that of leases that name none; by default the config's. Rejects with
- * OverlayError E_FILE when it cannot be read, E_CONFIG naming the place that is wrong.
+ * The file at `path`. Rejects with OverlayError E_FILE when it cannot be read, E_CONFIG naming the place that is wrong.
  */
-export async function readTable(path: string, typeInForce?: string): Promise<StaticTable> {
-  let text: string;
-  try {
-    text = await readFile(path, 'utf8');
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    throw new OverlayError('E_FILE', `Cannot read static file ${path}: ${code}`, { cause: error });
-  }
+export async function readTable(path: string, options: ReadOptions = {}): Promise<StaticTable> {
+  const { typeInForce, known, nowMs = Date.now() } = options;
+  const read = await readVersion(path, known, nowMs);
+  if ('table' in read) return read.table;
+  const { version, text } = read;
   if (text.length > MAX_FILE_BYTES) {
     throw new OverlayError('E_FILE', `${path}: ${text.length} bytes: expected at most ${MAX_FILE_BYTES}`);
   }
+  const digest = createHash('sha256').update(text).digest('base64');
+  if (known?.digest === digest) return { ...known, version };
   let value: unknown;
   try {
     value = parseJson(text, { maxBytes: MAX_FILE_BYTES });
@@ -42,7 +55,35 @@ export async function readTable(path: string, typeInForce?: string): Promise<Sta
   }
   const config = networkConfigFromValue(field(value, 'config'), `${path}: config`);
   const defaultType = typeInForce ?? config.backendType;
-  return { text, config, leases: readLeases(field(value, 'leases'), config, defaultType, path) };
+  return { version, digest, config, leases: readLeases(field(value, 'leases'), config, defaultType, path) };
+}
+
+/** The text of the file, or `known` when the file is as it was then. */
+async function readVersion(
+  path: string,
+  known: StaticTable | undefined,
+  nowMs: number,
+): Promise<
+  { readonly version: string | undefined; readonly text: string } | { readonly table: StaticTable }
+> {
+  let file: FileHandle | undefined;
+  try {
+    // Opened first: that asks a file server how the file is, where stat(2) may give what it said a minute ago.
+    file = await open(path);
+    const version = await versionOf(file, nowMs);
+    if (known !== undefined && version !== undefined && known.version === version) return { table: known };
+    return { version, text: await file.readFile('utf8') };
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new OverlayError('E_FILE', `Cannot read static file ${path}: ${code}`, { cause: error });
+  } finally {
+    await file?.close();
+  }
+}
+
+async function versionOf(file: FileHandle, nowMs: number): Promise<string | undefined> {
+  const { dev, ino, size, mtimeNs, ctimeNs, ctimeMs } = await file.stat({ bigint: true });
+  return nowMs - Number(ctimeMs) < FRESH_MS ? undefined : [dev, ino, size, mtimeNs, ctimeNs].join(' ');
 }
 
 function readLeases(value: unknown, config: NetworkConfig, defaultType: string, path: string): Ipv4Lease[] {

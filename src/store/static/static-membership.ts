@@ -99,7 +99,7 @@ export class StaticMembership implements Membership {
     const { path, log } = this.#options;
     let table: StaticTable;
     try {
-      table = await readTable(path, this.#inForce.backendType);
+      table = await readTable(path, { typeInForce: this.#inForce.backendType, known: this.#table });
     } catch (error) {
       if (!this.#isClosed) this.#note(`${(error as Error).message}; the last good table stays in force`);
       return;
@@ -107,9 +107,10 @@ export class StaticMembership implements Membership {
     if (this.#isClosed) return;
     if (this.#conditions.textOf('store-file') !== undefined) log.info(`${path} is good again`);
     this.#conditions.release('store-file');
-    if (table.text === this.#table.text) return;
-    const isConfigEqual = JSON.stringify(table.config) === JSON.stringify(this.#table.config);
+    const before = this.#table;
     this.#table = table;
+    if (table.digest === before.digest) return;
+    const isConfigEqual = JSON.stringify(table.config) === JSON.stringify(before.config);
     if (!isConfigEqual) listener.onConfig(table.config);
     if (!prefixCovers(table.config.network, this.#inForce.network)) return;
     this.#checkOwn(table);

@@ -10,6 +10,7 @@ import t from 'tap';
 import { firstOf } from '../../../../src/net/dual.js';
 import { formatAddress, formatPrefix } from '../../../../src/net/prefix.js';
 import { openLogger } from '../../../../src/core/log.js';
+import { readTable } from '../../../../src/store/static/static-file.js';
 import { StaticStore } from '../../../../src/store/static/static-store.js';
 import type { Membership } from '../../../../src/store/store.js';
 import { textsOf } from '../../../support/conditions.js';
@@ -155,6 +156,22 @@ void t.test('StaticMembership.watch() follows writes and replacement by rename',
   await writeFile(path, JSON.stringify({ config: { Network: '10.4.0.0/15' }, leases: LEASES }));
   await until(() => heard.length === 5);
   t.strictSame(heard, [BOTH, AFTER_SWAP, BOTH, 'config 10.4.0.0/15', BOTH]);
+});
+
+void t.test('readTable() reads a file again only when it may have changed', async (t) => {
+  const { path } = await opened(t, GOOD);
+  const fresh = await readTable(path);
+  const laterMs = Date.now() + 60_000;
+  const later = await readTable(path, { known: fresh, nowMs: laterMs });
+  t.not(later, fresh, 'it was too fresh to be known again');
+  t.equal(later.leases, fresh.leases, 'it says the same');
+  t.equal(await readTable(path, { known: later, nowMs: laterMs }), later);
+  await writeFile(path, SWAPPED);
+  const swapped = await readTable(path, { known: later, nowMs: laterMs });
+  t.not(swapped.leases, later.leases);
+  t.equal(swapped.leases[1].id, '10.5.3.0/24');
+  await rm(path);
+  await t.rejects(readTable(path, { known: swapped, nowMs: laterMs }), { code: 'E_FILE' });
 });
 
 void t.test('StaticMembership: what hangs on a changed config waits for a restart, too', async (t) => {

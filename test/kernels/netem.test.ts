@@ -3,7 +3,7 @@
 
 import { execFileSync } from 'node:child_process';
 import t, { type Test } from 'tap';
-import { type Host, Lab, labUnavailable, waitFor } from '../support/lab.js';
+import { type Host, Lab, labUnavailable, patient, waitFor } from '../support/lab.js';
 import { sendStream } from '../support/stream.js';
 import { dropsOf, startCluster, statusOf } from '../support/twill-hosts.js';
 
@@ -27,12 +27,12 @@ const SINK = `
   s.bind(7001, () => { s.setRecvBufferSize(200_000); console.log('listening'); });`;
 const SOURCE = `
   const s = require('node:dgram').createSocket('udp4');
-  const [ip, count] = [process.argv[1], Number(process.argv[2])]; let n = 0;
+  const [ip, count, pauseMs] = [process.argv[1], ...process.argv.slice(2).map(Number)]; let n = 0;
   const send = () => {
     for (let i = 0; i < 20 && n < count; i++, n++) {
       const m = Buffer.alloc(100 + n % 1300, n & 255); m.writeUInt32BE(n, 0); s.send(m, 7001, ip);
     }
-    if (n < count) setTimeout(send, 5); else s.close();
+    if (n < count) setTimeout(send, pauseMs); else s.close();
   };
   send();`;
 
@@ -71,9 +71,16 @@ function netemOf(lab: Lab, port: string): { readonly drops: number; readonly qle
 }
 
 /** Datagrams from one container to the other, and what became of them. */
-async function sendDatagrams(lab: Lab, from: Host, to: Host, ports: readonly string[]): Promise<Counted> {
+async function sendDatagrams(
+  t: Test,
+  lab: Lab,
+  from: Host,
+  to: Host,
+  ports: readonly string[],
+): Promise<Counted> {
   const sink = await lab.spawnUntil(to.containerNs, process.execPath, ['-e', SINK], /listening/);
-  const args = ['-e', SOURCE, to.containerIp, String(DATAGRAMS)];
+  // No faster than the sink reads: what its socket has no room for is lost there, and not on the links.
+  const args = ['-e', SOURCE, to.containerIp, ...[DATAGRAMS, patient(5)].map(String)];
   await lab.run(from.containerNs, process.execPath, args);
   await waitFor(() => ports.every((port) => netemOf(lab, port).qlen === 0), 'the links to be empty');
   for (const port of ports) tc(lab.switchNs, `qdisc del dev ${port} root`);
@@ -81,6 +88,8 @@ async function sendDatagrams(lab: Lab, from: Host, to: Host, ports: readonly str
   const end = `require('node:dgram').createSocket('udp4').send('end', 7001, process.argv[1], () => process.exit())`;
   await lab.run(from.containerNs, process.execPath, ['-e', end, to.containerIp]);
   await waitFor(() => /counted/.test(sink.log()), 'the sink to count');
+  const { stdout } = await lab.run(to.containerNs, 'nstat', ['-asz', 'UdpRcvbufErrors']);
+  t.equal(Number(/UdpRcvbufErrors\s+(\d+)/.exec(stdout)?.[1]), 0, 'the sink keeps up');
   return JSON.parse(/counted (.*)/.exec(sink.log())![1]) as Counted;
 }
 
@@ -119,7 +128,7 @@ for (const links of ['with', 'without']) {
       t.ok(drops > 0, `${drops} frames lost`);
       t.comment(`${stream.seconds.toFixed(1)} s`);
 
-      const { distinct, duplicates, late, bad } = await sendDatagrams(lab, a, b, ports);
+      const { distinct, duplicates, late, bad } = await sendDatagrams(t, lab, a, b, ports);
       t.comment(`${distinct} of ${DATAGRAMS} arrived, ${duplicates} twice, ${late} late`);
       t.equal(bad, 0, 'each datagram arrives as it was sent, or not');
       t.ok(distinct > DATAGRAMS * 0.95 && distinct < DATAGRAMS, 'what the link loses is lost');

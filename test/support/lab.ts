@@ -27,6 +27,9 @@ const PREFIX = 'tw-';
 /** How many times longer than on a machine of our own things may take, where a lab runs in an emulated one. */
 const SLOWNESS = Number(process.env.LAB_SLOWNESS ?? 1);
 
+/** Whether it is such a machine. */
+export const IS_SLOW = SLOWNESS > 1;
+
 /** A bound in milliseconds, as long as this machine needs it. */
 export function patient(timeoutMs: number): number {
   return timeoutMs * SLOWNESS;

@@ -3,7 +3,7 @@
 import type { CountersStatus, StatusDocument, UdpStatus } from '../../src/ops/status.js';
 import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { DAEMON, type Host, type HostOptions, type Lab, type Task, waitFor } from './lab.js';
+import { DAEMON, type Host, type HostOptions, IS_SLOW, type Lab, type Task, waitFor } from './lab.js';
 
 export const HEALTH_PORT = 9180;
 
@@ -54,14 +54,24 @@ export function daemonArguments(host: Host, staticFile: string, extra: readonly 
   ];
 }
 
-/** Starts a daemon and waits until it is ready. */
+let turn: Promise<unknown> = Promise.resolve();
+
+/**
+ * Starts a daemon and waits until it is ready. On a slow machine the daemons of a process start one after another: to
+ * start together takes each longer than the 10 s that it gives its workers.
+ */
 export function startDaemon(
   lab: Lab,
   host: Host,
   staticFile: string,
   extra: readonly string[] = [],
 ): Promise<Task> {
-  return lab.spawnUntil(host.ns, process.execPath, daemonArguments(host, staticFile, extra), /ready after/);
+  const args = daemonArguments(host, staticFile, extra);
+  const start = (): Promise<Task> => lab.spawnUntil(host.ns, process.execPath, args, /ready after/);
+  if (!IS_SLOW) return start();
+  const started = turn.then(start);
+  turn = started.catch(() => undefined);
+  return started;
 }
 
 /** Two or more hosts with running daemons on one static table. */

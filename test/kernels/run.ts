@@ -83,8 +83,8 @@ async function runKernel(
   const accelerator = chooseAccelerator();
   const slowness = SLOWNESS[accelerator];
   const folder = mkdtempSync(join(tmpdir(), 'twill-kernel-'));
-  // Who asks for a suite by its name does not ask for the grants again.
-  let grants = wanted.length > 0 ? before?.grants : undefined;
+  // Who asks for a suite by its name does not ask for the grants again, unless by name as well.
+  let grants = wanted.length > 0 && !wanted.includes('grants') ? before?.grants : undefined;
   const jobs = [...(grants === undefined ? [GRANTS] : []), ...findJobs(PROJECT_ROOT, wanted)].map(
     ({ file, seconds }) => ({
       file,

@@ -48,6 +48,13 @@ t.test('mergeResult() puts suites in the place of older ones of the same kernel'
   t.end();
 });
 
+t.test('mergeResult() keeps nothing of a suite that failed, and not what it showed before', (t) => {
+  const old = [result('6.1.0-1', '6.1.1-1', suite('a', 1), suite('b', 1))];
+  const merged = mergeResult(old, result('6.1.0-1', '6.1.1-1', { ...suite('b', 3), failed: 1 }));
+  t.same(merged, [result('6.1.0-1', '6.1.1-1', suite('a', 1))]);
+  t.end();
+});
+
 t.test('mergeResult() forgets what another version of the series showed, and sorts by series', (t) => {
   const old = [result('6.1.0-1', '6.1.1-1', suite('a', 1)), result('6.12.1', '6.12.1-1')];
   const merged = mergeResult(old, result('6.1.0-2', '6.1.2-1', suite('b', 1)));

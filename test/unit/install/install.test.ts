@@ -129,6 +129,14 @@ t.test('the unit may load the program that bounds the queue', (t) => {
   t.end();
 });
 
+t.test('the unit leaves /sys/fs/bpf writable, for the pins of the kernel lane', (t) => {
+  const unit = readFileSync(join(INSTALL, 'twilld.service'), 'utf8');
+  // ProtectSystem=strict spares /dev, /proc and /sys (systemd.exec(5)); these would not.
+  t.notMatch(unit, /^(?:ProtectKernelTunables|PrivateBPF)=(?!no$)/m);
+  t.notMatch(unit, /^(?:ReadOnly|Inaccessible)Paths=/m);
+  t.end();
+});
+
 t.test('the unit waits and tries for as long as it is right to', (t) => {
   const unit = readFileSync(join(INSTALL, 'twilld.service'), 'utf8');
   const [head, service] = unit.split('[Service]');

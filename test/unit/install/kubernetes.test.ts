@@ -101,6 +101,7 @@ t.test('kube-twill.yml gives the daemon what it needs, and no more', (t) => {
       ['/etc/kube-flannel', undefined],
       ['/run/xtables.lock', '/run/xtables.lock'],
       ['/dev/net', '/dev/net'],
+      ['/sys/fs/bpf', '/sys/fs/bpf'],
     ]),
   );
   t.end();

@@ -39,11 +39,16 @@ export function trimEntry(layout: KeyLayout, entry: KvEntry): KvEntry {
   if (entry.value === undefined) {
     return { ...entry, problem: `value of ${entry.valueBytes} bytes (at most ${MAX_VALUE_BYTES})` };
   }
-  if (entry.valueBytes <= MAX_LEASE_BYTES) return entry;
+  if (isShort(entry)) return entry;
   const decoded = parseLeaseValue(entry.value);
   return decoded.ok
     ? { ...entry, value: formatLeaseValue(decoded.value) }
     : { ...entry, value: undefined, problem: decoded.problem };
+}
+
+/** Whether the value is no longer than a lease may be. */
+export function isShort({ value, valueBytes }: KvEntry): boolean {
+  return value !== undefined && valueBytes <= MAX_LEASE_BYTES;
 }
 
 function nameProblem(layout: KeyLayout, key: string): string | undefined {

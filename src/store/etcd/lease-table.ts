@@ -17,7 +17,7 @@ import { BadKeyWarner } from '../warner.js';
 import type { KvEntry } from './etcd-kv.js';
 import { showKey } from './keys.js';
 import type { KeyLayout } from './keys.js';
-import { leaseKeyId, trimEntry } from './lease-entry.js';
+import { isShort, leaseKeyId, trimEntry } from './lease-entry.js';
 import type { MirrorEvent } from './mirror-diff.js';
 
 export interface LeaseTableOptions {
@@ -114,14 +114,15 @@ export class LeaseTable {
 
   #decode(id: string, given: KvEntry): Ipv4Lease | undefined {
     const { layout } = this.#options;
-    const entry = given.problem === undefined ? trimEntry(layout, given) : given;
+    const subnet = parseLeaseKey(id);
+    const isTrimmed = given.problem !== undefined || (subnet.ok && isShort(given));
+    const entry = isTrimmed ? given : trimEntry(layout, given);
     const { value, problem, createRevision, modRevision } = entry;
     if (problem !== undefined || value === undefined) return this.#bad(id, entry, problem ?? 'no value');
     const host = parseLeaseValue(value);
     if (!host.ok) return this.#bad(id, entry, host.problem);
     if (!this.#held.hasRoomFor(id)) return undefined;
     this.#warner.forget(id);
-    const subnet = parseLeaseKey(id);
     if (!subnet.ok) throw new TypeError('a trimmed entry has a good name');
     // The mirror holds the revision of the last write, too: one object for both, and for a lease never renewed.
     const created = createRevision === modRevision ? modRevision : createRevision;

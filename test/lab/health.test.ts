@@ -4,7 +4,15 @@ import { existsSync, mkdirSync, readFileSync, rmdirSync, rmSync, writeFileSync }
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { DAEMON, type Host, Lab, labUnavailable, waitFor } from '../support/lab.js';
-import { HEALTH_PORT, startCluster, statusOf, tableOf, writeTable } from '../support/twill-hosts.js';
+import {
+  countIn,
+  HEALTH_PORT,
+  metricsOf,
+  startCluster,
+  statusOf,
+  tableOf,
+  writeTable,
+} from '../support/twill-hosts.js';
 
 const skip = labUnavailable();
 
@@ -20,10 +28,10 @@ async function told(lab: Lab, host: Host): Promise<Told> {
   const url = `http://127.0.0.1:${HEALTH_PORT}`;
   const [readyz, metrics, { ready }] = await Promise.all([
     lab.get(host.ns, `${url}/readyz`),
-    lab.get(host.ns, `${url}/metrics`),
+    metricsOf(lab, host),
     statusOf(lab, host),
   ]);
-  const gauge = Number(/^twill_ready (\d)$/m.exec(metrics.body)?.[1]);
+  const gauge = countIn(metrics, 'ready');
   return { code: readyz.status, body: readyz.body, gauge, isReady: ready };
 }
 
@@ -101,12 +109,10 @@ t.test('health is true, and one', { skip }, async (t) => {
     writeFileSync(path, 'FLANNEL_MTU=9000\n');
     await waitFor(isBack, 'the right text', 1_000);
     // The file is back before its folder is synced, and what is done is counted after that.
-    const repairs = async (): Promise<string | undefined> => {
-      const { body } = await lab.get(a.ns, `http://127.0.0.1:${HEALTH_PORT}/metrics`);
-      return /^twill_subnet_file_repairs_total (\d+)$/m.exec(body)?.[1];
-    };
-    await waitFor(async () => (await repairs()) !== '5', 'the last one to be counted', 1_000);
-    t.equal(await repairs(), '6');
+    const repairs = async (): Promise<number> =>
+      countIn(await metricsOf(lab, a), 'subnet_file_repairs_total');
+    await waitFor(async () => (await repairs()) !== 5, 'the last one to be counted', 1_000);
+    t.equal(await repairs(), 6);
     rmSync(path);
     mkdirSync(path);
     expectUnready(t, await says(/error node subnet-file since \S+Z: Cannot write subnet file/));

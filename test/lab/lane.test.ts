@@ -3,10 +3,10 @@
 //
 //   container a (10.5.1.2) ─ twilld ═══ UDP 8285 ═══ twilld ─ container b (10.5.2.2)
 
-import t, { type Test } from 'tap';
-import { type Host, Lab, labUnavailable, waitFor } from '../support/lab.js';
+import t from 'tap';
+import { Lab, labUnavailable, waitFor } from '../support/lab.js';
 import {
-  dropsOf,
+  checkSums,
   laneCount,
   startCluster,
   startDaemon,
@@ -23,16 +23,6 @@ const FLOWS = 64;
  */
 const PACKETS = Number(process.env.SEQUENCE_PACKETS ?? 0);
 const skipSequence = skip || (PACKETS === 0 && 'SEQUENCE_PACKETS is not set');
-
-async function checkSums(t: Test, lab: Lab, host: Host): Promise<void> {
-  const { outbound, inbound } = (await statusOf(lab, host)).backend.counters;
-  for (const counters of [outbound, inbound])
-    t.equal(
-      counters.packets_in,
-      counters.packets_out + dropsOf(counters),
-      `host ${host.index}: each ends once`,
-    );
-}
 
 for (const lane of ['sparse', 'all'] as const) {
   t.test(`--lane=${lane}: a flow keeps its order`, { skip: skipSequence, timeout: 600_000 }, async (t) => {

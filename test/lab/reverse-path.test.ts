@@ -13,7 +13,7 @@
 import { join } from 'node:path';
 import t from 'tap';
 import { type Host, Lab, labUnavailable, waitFor } from '../support/lab.js';
-import { HEALTH_PORT, startDaemon, statusOf, tableOf, writeTable } from '../support/twill-hosts.js';
+import { countIn, metricsOf, startDaemon, statusOf, tableOf, writeTable } from '../support/twill-hosts.js';
 
 const skip = labUnavailable();
 
@@ -28,8 +28,7 @@ async function answers(lab: Lab, ns: string, ...words: string[]): Promise<number
 }
 
 async function kernelDrops(lab: Lab, host: Host): Promise<number> {
-  const { body } = await lab.get(host.ns, `http://127.0.0.1:${HEALTH_PORT}/metrics`);
-  return Number(/^twill_kernel_reverse_path_drops_total (\d+)/m.exec(body)?.[1]);
+  return countIn(await metricsOf(lab, host), 'kernel_reverse_path_drops_total');
 }
 
 t.jobs = 3; // they only wait

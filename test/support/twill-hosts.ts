@@ -3,6 +3,7 @@
 import type { CountersStatus, StatusDocument, UdpStatus } from '../../src/ops/status.js';
 import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Test } from 'tap';
 import { DAEMON, type Host, type HostOptions, IS_SLOW, type Lab, type Task, waitFor } from './lab.js';
 
 export const HEALTH_PORT = 9180;
@@ -111,6 +112,30 @@ export async function waitForLane(lab: Lab, hosts: readonly Host[]): Promise<voi
   }
 }
 
+/** What a daemon says on /metrics. */
+export async function metricsOf(lab: Lab, { ns }: Pick<Host, 'ns'>): Promise<string> {
+  return (await lab.get(ns, `http://127.0.0.1:${HEALTH_PORT}/metrics`)).body;
+}
+
+/** A value of /metrics; `name` is without "twill_", with its labels as they stand there. NaN when it is not there. */
+export function countIn(metrics: string, name: string): number {
+  const start = `twill_${name} `;
+  const line = metrics.split('\n').find((text) => text.startsWith(start));
+  return line === undefined ? NaN : Number(line.slice(start.length));
+}
+
+/** Packets of one direction that ended in no counter. */
+export function uncountedOf(counters: CountersStatus['outbound' | 'inbound']): number {
+  return counters.packets_in - counters.packets_out - dropsOf(counters);
+}
+
+/** Every packet of a host ends in exactly one counter. */
+export async function checkSums(t: Test, lab: Lab, host: Host): Promise<void> {
+  const { outbound, inbound } = (await statusOf(lab, host)).backend.counters;
+  t.equal(uncountedOf(outbound), 0, `host ${host.index}: outbound, a counter each`);
+  t.equal(uncountedOf(inbound), 0, `host ${host.index}: inbound, a counter each`);
+}
+
 /** Sum of the drop_* counters of one direction. */
 export function dropsOf(counters: Readonly<Record<string, number>>): number {
   return Object.entries(counters).reduce(
@@ -121,7 +146,5 @@ export function dropsOf(counters: Readonly<Record<string, number>>): number {
 
 /** Packets that the kernel lane of a host has carried in one direction; 0 without one. */
 export async function laneCount(lab: Lab, host: Host, direction: 'inbound' | 'outbound'): Promise<number> {
-  const { body } = await lab.get(host.ns, `http://127.0.0.1:${HEALTH_PORT}/metrics`);
-  const line = new RegExp(`^twill_lane_packets_total\\{direction="${direction}"\\} (\\d+)$`, 'm');
-  return Number(line.exec(body)?.[1] ?? 0);
+  return countIn(await metricsOf(lab, host), `lane_packets_total{direction="${direction}"}`) || 0;
 }

@@ -29,6 +29,7 @@
         "addon/lane/lane.cc",
         "addon/lane/maps.cc",
         "addon/lane/pins.cc",
+        "addon/lane/worker_board.cc",
         "addon/kernel/queue_bound.cc",
         "addon/engine/sender.cc",
         "addon/packet/split.cc",

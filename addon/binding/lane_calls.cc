@@ -152,7 +152,7 @@ Napi::Value Program(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (!CheckArguments(info, 1, "laneProgram(name)")) return env.Undefined();
   bpf::Assembler program;
-  WriteProgram(info[0].ToString().Utf8Value(), {1, 2, 3, 4, 5}, &program);
+  WriteProgram(info[0].ToString().Utf8Value(), {1, 2, 3, 4, 5, 6}, &program);
   const auto& instructions = program.Finish();
   const size_t bytes = instructions.size() * sizeof instructions[0];
   auto code = Napi::Uint8Array::New(env, bytes);
@@ -177,7 +177,9 @@ Napi::Value Verify(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (!CheckArguments(info, 1, "verifyLane(name)")) return env.Undefined();
   LaneMaps maps;
-  if (const auto failure = maps.Make(nullptr)) return ToObject(env, *failure);
+  WorkerBoard board(1);
+  if (const auto failure = board.Make()) return ToObject(env, *failure);
+  if (const auto failure = maps.Make(nullptr, board.map())) return ToObject(env, *failure);
   bpf::Assembler program;
   WriteProgram(info[0].ToString().Utf8Value(), maps.fds(), &program);
   std::string log;

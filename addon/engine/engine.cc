@@ -86,9 +86,9 @@ int Engine::ProbeMerging() noexcept {
   return result;
 }
 
-int Engine::Wait(int fd) const noexcept {
+int Engine::Wait(int fd, int most_ms) const noexcept {
   pollfd wait[2] = {{stop_.get(), POLLIN, 0}, {fd, POLLIN, 0}};
-  if (::poll(wait, 2, kMaxWaitMs) < 0) return errno == EINTR ? 0 : -errno;
+  if (::poll(wait, 2, most_ms) < 0) return errno == EINTR ? 0 : -errno;
   return (wait[0].revents & POLLIN) != 0 ? -ECANCELED : wait[1].revents;
 }
 

@@ -114,13 +114,13 @@ class Engine {
   }
   size_t queue_count() const noexcept { return queues_.size(); }
   Queue& queue(size_t index) noexcept { return *queues_[index]; }
-  // The main thread's.
+  // The main thread's, but for its board.
   Lanes& lanes() noexcept { return lanes_; }
   int stop_fd() const noexcept { return stop_.get(); }
 
-  // Sleeps until there is something about `fd`, kMaxWaitMs at most: what poll(2) says of it, 0 for nothing. -ECANCELED
+  // Sleeps until there is something about `fd`, `most_ms` at most: what poll(2) says of it, 0 for nothing. -ECANCELED
   // when stopped, else -errno.
-  int Wait(int fd) const noexcept;
+  int Wait(int fd, int most_ms) const noexcept;
 
   bool stopping() const noexcept { return stopping_.load(std::memory_order_relaxed); }
   // Wakes every worker at once and for good: the eventfd is never read again.
@@ -138,7 +138,8 @@ class Engine {
   int ProbeMerging() noexcept;
 
  private:
-  Engine(EngineOptions options, int32_t id) : options_(std::move(options)), id_(id) {}
+  Engine(EngineOptions options, int32_t id)
+      : options_(std::move(options)), id_(id), lanes_(static_cast<size_t>(options_.queues)) {}
   std::optional<Failure> OpenQueue(int32_t index) noexcept;
   void JoinQueues() noexcept;
 

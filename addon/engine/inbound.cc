@@ -6,7 +6,8 @@
 //   3 (JavaScript) src/dataplane/inbound.ts judges the run by its outer and inner source and writes the verdict
 //   4 DeliverRun   verdict and TTL: dropped, answered with an ICMP error, or on to 5
 //   5 Coalescer    packets of one flow joined to a chain (packet/coalesce.h)
-//   6 WriteChain   TTL lowered, written into the TUN device: as a superpacket, or each by itself
+//   6 WriteChain   TTL lowered, written into the TUN device: as a superpacket, or each by itself, with its checksum left
+//                  to the kernel where the sender's lane left it unfinished
 //
 // Each ends in packets_out or in exactly one drop counter: in 2, 4 or 6, or in drop_stopped when it never got to 4.
 
@@ -80,7 +81,8 @@ InboundPort::InboundPort(std::shared_ptr<Engine> engine, size_t queue, int32_t* 
       memory_(new uint8_t[kMessageStride * kMaxMessages]),
       packets_(new InnerPacket[kPackets]),
       runs_(new Run[kInboundCapacity]),
-      coalescer_(packets_.get(), kPackets) {
+      coalescer_(packets_.get(), kPackets),
+      progress_(&engine_->lanes().board(), WorkerKind::kDelivers, queue) {
   for (uint32_t i = 0; i < kMaxMessages; i++) {
     parts_[i] = {memory_.get() + i * kMessageStride, kMessageBytes};
     msghdr& header = messages_[i].msg_hdr;
@@ -116,9 +118,14 @@ int32_t InboundPort::Step() noexcept {
   while (run_count_ == 0) {
     Beat(queue_.inbound_beats);  // malformed datagrams alone never leave this loop
     if (next_message_ == message_count_) {
+      progress_.Done();
       if (engine_->stopping()) return -ECANCELED;
       const int error = Receive();
-      if (error != 0) return error == -EAGAIN ? 0 : error;
+      if (error == -EAGAIN) {
+        progress_.Done();
+        return 0;
+      }
+      if (error != 0) return error;
     }
     ReadMessages();
   }
@@ -127,7 +134,7 @@ int32_t InboundPort::Step() noexcept {
 
 int InboundPort::Wait() const noexcept {
   // A socket error wakes it too, and is gone once the step has received.
-  return std::min(engine_->Wait(queue_.udp.get()), 0);
+  return std::min(engine_->Wait(queue_.udp.get(), progress_.SleepMs(kMaxWaitMs)), 0);
 }
 
 // HOT
@@ -135,6 +142,7 @@ int InboundPort::Wait() const noexcept {
 int InboundPort::Receive() noexcept {
   message_count_ = next_message_ = 0;
   size_t bytes = 0;
+  progress_.Look(MonotonicMs());
   while (message_count_ < kMaxMessages && bytes < kBatchBytes) {
     const uint32_t first = message_count_;
     const uint32_t wanted = std::min(vlen_, kMaxMessages - first);
@@ -157,7 +165,9 @@ int InboundPort::Receive() noexcept {
           return -errno;
         default:
           // EAGAIN, or an error left on the socket (by `ss -K`, not by ICMP: udp_socket.h): receiving has cleared it.
-          return errno == EAGAIN ? -EAGAIN : 0;
+          if (errno != EAGAIN) return 0;
+          progress_.Empty();
+          return -EAGAIN;
       }
     }
     queue_.inbound.Add(Inbound::k_receive_calls, 1);
@@ -166,7 +176,11 @@ int InboundPort::Receive() noexcept {
     for (uint32_t i = first; i < message_count_; i++) got += messages_[i].msg_len;
     vlen_ = got > static_cast<size_t>(received) * kTrainBytes ? kFewMessages : kMoreMessages;
     bytes += got;
-    if (static_cast<uint32_t>(received) < wanted) break;
+    progress_.Took();
+    if (static_cast<uint32_t>(received) < wanted) {
+      progress_.Empty();
+      break;
+    }
   }
   return 0;
 }
@@ -334,9 +348,14 @@ int InboundPort::WriteSuperpacket(const Chain& chain) noexcept {
 
 // HOT
 int InboundPort::WriteSingle(const InnerPacket& packet) noexcept {
-  static VnetHeader none{};
+  VnetHeader vnet{};
+  if (IsChecksumPartial(packet.data, packet.header)) {
+    vnet.flags = kVnetNeedsCsum;
+    vnet.csum_start = packet.header.header_length;
+    vnet.csum_offset = static_cast<uint16_t>(TransportChecksumOffset(packet.header));
+  }
   DecrementTtl(packet.data);
-  const iovec pieces[2] = {{&none, sizeof none}, {packet.data, packet.header.total_length}};
+  const iovec pieces[2] = {{&vnet, sizeof vnet}, {packet.data, packet.header.total_length}};
   ssize_t written;
   do {
     written = ::writev(queue_.tun.get(), pieces, 2);

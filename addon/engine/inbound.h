@@ -79,6 +79,7 @@ class InboundPort {
   std::unique_ptr<InnerPacket[]> packets_;
   std::unique_ptr<Run[]> runs_;
   Coalescer coalescer_;
+  WorkerProgress progress_;
   std::array<mmsghdr, kMaxMessages> messages_{};
   std::array<iovec, kMaxMessages> parts_{};
   std::array<sockaddr_in, kMaxMessages> names_{};

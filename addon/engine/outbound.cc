@@ -55,6 +55,7 @@ OutboundPort::OutboundPort(std::shared_ptr<Engine> engine, size_t queue, int32_t
       arena_(arena, kOutboundCapacity, outbound_field::kCount),
       sender_(*engine_, queue_, arena_),
       waiting_(engine_->load(queue)),
+      progress_(&engine_->lanes().board(), WorkerKind::kSends, queue),
       memory_(new uint8_t[kMemoryBytes + kAlign]),
       packets_(new Packet[kOutboundCapacity]) {}
 
@@ -67,13 +68,16 @@ int32_t OutboundPort::Step() noexcept {
   Beat(queue_.outbound_beats);
   if (count_ > 0) SendBatch();
   count_ = 0;
+  progress_.Done();
   if (engine_->stopping()) return -ECANCELED;
   const int32_t error = ReadBatch();
-  return count_ > 0 ? count_ : error;
+  if (count_ > 0) return count_;
+  progress_.Done();
+  return error;
 }
 
 int OutboundPort::Wait() const noexcept {
-  const int events = engine_->Wait(queue_.tun.get());
+  const int events = engine_->Wait(queue_.tun.get(), progress_.SleepMs(kMaxWaitMs));
   if (events < 0) return events;
   // A deleted device polls as an error for ever.
   return (events & (POLLERR | POLLHUP | POLLNVAL)) != 0 ? -EBADFD : 0;
@@ -88,7 +92,9 @@ int32_t OutboundPort::ReadBatch() noexcept {
   size_t at = kLead;
   int32_t reads = 0;
   uint32_t pieces = 0;
-  waiting_.Look(MonotonicMs() * 1'000'000);
+  const uint64_t now_ms = MonotonicMs();
+  waiting_.Look(now_ms * 1'000'000);
+  progress_.Look(now_ms);
   while (reads < kOutboundCapacity && at < kBatchBytes && pieces < kBatchPieces) {
     waiting_.Note();
     const ssize_t length = ::read(queue_.tun.get(), base + at, kReadRoom);
@@ -96,9 +102,11 @@ int32_t OutboundPort::ReadBatch() noexcept {
       if (errno == EINTR) continue;
       if (errno != EAGAIN) return -errno;
       waiting_.Empty();
+      progress_.Empty();
       return 0;
     }
     reads++;
+    progress_.Took();
     waiting_.Read(SuperpacketBytes(base + at, static_cast<size_t>(length)));
     queue_.outbound.Add(Outbound::k_reads, 1);
     if (Describe(base + at, static_cast<size_t>(length))) {

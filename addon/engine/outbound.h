@@ -66,6 +66,7 @@ class OutboundPort {
   ArenaView arena_;
   Sender sender_;
   QueueReader waiting_;
+  WorkerProgress progress_;
   TrainSet trains_;
   FlowOrder flows_;
   IcmpLimiter limiter_;

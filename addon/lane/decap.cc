@@ -6,10 +6,14 @@
 //   4 admitted, as the engine's strict check does it: the source belongs to a lease of the outer source, and the
 //     destination is in our subnet
 //   5 the TUN device takes the size
-//   6 the peer is proven, for it has a lane; outer headers off, TTL, in
+//   6 the peer is proven, for it has a lane
+//   7 nothing of before waits in the socket for a worker that is late   else it would be overtaken
+//   8 outer headers off, TTL, in
 //
-// What is left at 2 to 5 goes to the engine's socket, where it is judged anew and counted. Nothing is changed before
-// step 6, and its first call leaves the packet as it was when it fails.
+// What is left at 2 to 7 goes to the engine's socket, where it is judged anew and counted; that this happened is noted,
+// for step 7. Nothing is changed before step 8, and its first call leaves the packet as it was when it fails.
+//
+// A superpacket is not held back at 7: it would come to the socket as one packet, which no path takes.
 
 #include "lane/program_writer.h"
 
@@ -24,6 +28,7 @@ struct Frame {
   uint32_t index;
   LaneRouteKey key;
   uint32_t row;
+  uint32_t tick;
   uint32_t mtu;  // in: the length to be checked; out: the device's
   uint32_t segments;
   uint32_t inner_length;
@@ -59,6 +64,7 @@ class Decap : private ProgramWriter {
     CheckInner();
     Admit();
     Measure();
+    CheckOrder();
     Decapsulate();
     WriteExits();
   }
@@ -69,13 +75,17 @@ class Decap : private ProgramWriter {
   void CheckInner() noexcept;
   void Admit() noexcept;
   void Measure() noexcept;
+  void FindWorkers() noexcept;
+  void CheckOrder() noexcept;
   void Decapsulate() noexcept;
   void WriteExits() noexcept;
 
   const Label pass_ = p_.NewLabel("pass");
+  const Label note_ = p_.NewLabel("note");
   const Label unclean_ = p_.NewLabel("left_unclean");
   const Label not_admitted_ = p_.NewLabel("left_not_admitted");
   const Label too_big_ = p_.NewLabel("left_too_big");
+  const Label behind_ = p_.NewLabel("left_behind");
   const Label failed_ = p_.NewLabel("failed");
 };
 
@@ -102,7 +112,7 @@ void Decap::FindDatagram() noexcept {
   p_.JumpIf(Condition::kNotEqual, kScratch, 0, pass_);
   p_.Load(Width::k2, kScratch, kFrame, kUdp + udp_at::kChecksum);
   p_.Say("with a checksum: an engine or flanneld sent it");
-  p_.JumpIf(Condition::kNotEqual, kScratch, 0, pass_);
+  p_.JumpIf(Condition::kNotEqual, kScratch, 0, note_);
   p_.StoreValue(Width::k4, kFrame, TWILL_AT(index), 0);
   Lookup(maps_.totals, TWILL_AT(index));
   p_.JumpIf(Condition::kEqual, kScratch, 0, pass_);
@@ -224,11 +234,38 @@ void Decap::Measure() noexcept {
   p_.JumpIf(Condition::kNotEqual, kScratch, 0, too_big_);
 }
 
-void Decap::Decapsulate() noexcept {
+void Decap::FindWorkers() noexcept {
+  p_.StoreValue(Width::k4, kFrame, TWILL_AT(index), 0);
+  Lookup(maps_.workers, TWILL_AT(index));
+}
+
+void Decap::CheckOrder() noexcept {
+  const Label in_order = p_.NewLabel("in_order");
   p_.Say("6 the peer is proven");
   p_.Call(bpf::kKtimeGetNs);
   p_.Load(Width::k8, kOther, kFrame, TWILL_AT(peer));
   p_.Store(Width::k8, kOther, offsetof(LanePeer, heard_ns), kScratch);
+  p_.Apply(Operation::kShiftRight, kScratch, kTickShift);
+  p_.Store(Width::k4, kFrame, TWILL_AT(tick), kScratch);
+  p_.Say("7 a superpacket, or no worker is late, or it is dead");
+  p_.JumpIf(Condition::kNotEqual, kGso, 0, in_order);
+  FindWorkers();
+  p_.JumpIf(Condition::kEqual, kScratch, 0, in_order);
+  p_.Load(Width::k4, kOther, kFrame, TWILL_AT(tick));
+  p_.Load(Width::k4, kThird, kScratch, offsetof(LaneWorkers, delivered));
+  p_.Apply32(Operation::kSubtract, kOther, kThird);
+  p_.JumpIf(Condition::kNotAbove, kOther, kLateTicks, in_order);
+  p_.JumpIf(Condition::kNotBelow, kOther, kDeadTicks, in_order);
+  p_.Say("or all that went to the socket has been delivered");
+  p_.Load(Width::k4, Register::k3, kFrame, TWILL_AT(tick));
+  p_.Load(Width::k4, kThird, kScratch, offsetof(LaneWorkers, passed));
+  p_.Apply32(Operation::kSubtract, Register::k3, kThird);
+  p_.JumpIf(Condition::kNotAbove, Register::k3, kOther, behind_);
+  p_.Bind(in_order);
+}
+
+void Decap::Decapsulate() noexcept {
+  p_.Say("8 the outer headers off");
   p_.Copy(Register::k1, kPacket);
   p_.Set(Register::k2, -kOuterBytes);
   p_.Set(Register::k3, bpf::kRoomMac);
@@ -257,9 +294,18 @@ void Decap::Decapsulate() noexcept {
 
 void Decap::WriteExits() noexcept {
   WriteFailed(failed_, LaneTotal::k_in_failed, TWILL_AT(segments));
-  WriteExit(unclean_, LaneTotal::k_in_left_unclean, pass_);
-  WriteExit(not_admitted_, LaneTotal::k_in_left_not_admitted, pass_);
-  WriteExit(too_big_, LaneTotal::k_in_left_too_big, pass_);
+  WriteExit(unclean_, LaneTotal::k_in_left_unclean, note_);
+  WriteExit(not_admitted_, LaneTotal::k_in_left_not_admitted, note_);
+  WriteExit(too_big_, LaneTotal::k_in_left_too_big, note_);
+  WriteExit(behind_, LaneTotal::k_in_left_behind, note_);
+  p_.Bind(note_);
+  p_.Say("a datagram for the socket");
+  FindWorkers();
+  p_.JumpIf(Condition::kEqual, kScratch, 0, pass_);
+  p_.Copy(kLength, kScratch);
+  p_.Call(bpf::kKtimeGetNs);
+  p_.Apply(Operation::kShiftRight, kScratch, kTickShift);
+  p_.Store(Width::k4, kLength, offsetof(LaneWorkers, passed), kScratch);
   p_.Bind(pass_);
   p_.Set(kScratch, bpf::kTcxNext);
   p_.Exit();

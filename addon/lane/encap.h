@@ -10,7 +10,7 @@
 //   8 outer header, TTL, off
 //
 // Noted: the slot of the flow, or of the pair of addresses where there are no ports to be read, gets the time. Flows
-// that have one keep to the engine until it is quiet, so that none overtakes itself.
+// that have one keep to the engine until it is quiet and the workers are through, so that none overtakes itself.
 //
 // Nothing is changed before step 8, and its first call leaves the packet as it was when it fails.
 
@@ -87,6 +87,7 @@ class Encap : private ProgramWriter {
   void FindRoute() noexcept;
   void Measure() noexcept;
   void CheckProof() noexcept;
+  void FindLimit() noexcept;
   void CheckFlow() noexcept;
   void LeaveIfRecent(int last) noexcept;
   void CheckRate() noexcept;

@@ -216,14 +216,32 @@ void Encap::LeaveIfRecent(int last) noexcept {
   p_.JumpIf(Condition::kBelow, kThird, Register::k3, flow_);
 }
 
+// k3 = how many ticks back a flow's last packet with the engine may have been for it to be there still. Its workers
+// are through with what is older than `sent`, unless they are dead.
+void Encap::FindLimit() noexcept {
+  const Label known = p_.NewLabel("limit_known");
+  LookupIndex(maps_.workers, 0);
+  p_.JumpIf(Condition::kEqual, kScratch, 0, pass_);
+  p_.Load(Width::k8, Register::k4, kFrame, TWILL_AT(config));
+  p_.Load(Width::k4, Register::k3, Register::k4, offsetof(LaneConfig, quiet_ticks));
+  p_.Load(Width::k4, kThird, kFrame, TWILL_AT(tick));
+  p_.Load(Width::k4, kOther, kScratch, offsetof(LaneWorkers, sent));
+  p_.Apply32(Operation::kSubtract, kThird, kOther);
+  p_.Say("quiet for a while, or since the workers have been through if that is longer ago");
+  p_.JumpIf(Condition::kBelow, kThird, Register::k3, known);
+  p_.JumpIf(Condition::kNotBelow, kThird, kDeadTicks, known);
+  p_.Copy(Register::k3, kThird);
+  p_.Apply(Operation::kAdd, Register::k3, 1);
+  p_.Bind(known);
+}
+
 void Encap::CheckFlow() noexcept {
   const Label taken = p_.NewLabel("not_the_engines");
   const Label sparse = p_.NewLabel("sparse");
-  p_.Load(Width::k8, Register::k4, kFrame, TWILL_AT(config));
+  FindLimit();
   p_.Load(Width::k4, kOther, Register::k4, offsetof(LaneConfig, mode));
   p_.Say("6 there is no engine");
   p_.JumpIf(Condition::kEqual, kOther, static_cast<int32_t>(LaneMode::kAlone), taken);
-  p_.Load(Width::k4, Register::k3, Register::k4, offsetof(LaneConfig, quiet_ticks));
   p_.Say("nothing of the flow, of its pair, or of anybody since the start is with the engine");
   p_.Load(Width::k4, kThird, kFrame, TWILL_AT(tick));
   p_.Load(Width::k4, kOther, kSlot, 0);

@@ -55,10 +55,10 @@ FoundLink FindLink(const UniqueFd* before, const std::string& folder, const char
 
 }  // namespace
 
-Result<std::unique_ptr<Lane>> Lane::Open(LaneOptions options, const Lane* before) noexcept {
+Result<std::unique_ptr<Lane>> Lane::Open(LaneOptions options, const Lane* before, int workers) noexcept {
   std::unique_ptr<Lane> lane(new Lane(std::move(options)));
   if (const auto failure = CheckEthernet(lane->options_.host.uplink_index)) return *failure;
-  if (const auto failure = lane->maps_.Make(before != nullptr ? &before->maps_ : nullptr)) return *failure;
+  if (const auto failure = lane->maps_.Make(before != nullptr ? &before->maps_ : nullptr, workers)) return *failure;
   if (const auto failure = lane->LoadPrograms()) return *failure;
   std::string& folder = lane->options_.pin_folder;
   if (!folder.empty() && MakePinFolder(folder) != 0) folder.clear();

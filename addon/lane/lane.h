@@ -47,8 +47,9 @@ struct LaneChange {
 
 class Lane {
  public:
-  // Maps and loaded programs. Counters, and which peers are proven, go on from `before`, when that is not null.
-  static Result<std::unique_ptr<Lane>> Open(LaneOptions options, const Lane* before) noexcept;
+  // Maps and loaded programs. Counters, and which peers are proven, go on from `before`, when that is not null;
+  // `workers` is the map of the engine's WorkerBoard.
+  static Result<std::unique_ptr<Lane>> Open(LaneOptions options, const Lane* before, int workers) noexcept;
 
   bool pinned() const noexcept { return !options_.pin_folder.empty(); }
   size_t encap_instructions() const noexcept { return encap_instructions_; }

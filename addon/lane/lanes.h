@@ -4,14 +4,21 @@
 #include <memory>
 
 #include "lane/lane.h"
+#include "lane/worker_board.h"
 
 namespace twill {
 
 class Lanes {
  public:
+  explicit Lanes(size_t queues) : board_(queues) {}
+
+  // Where the workers say how far they are.
+  WorkerBoard& board() noexcept { return board_; }
+
   // 0, or why not: what there is stays.
   std::optional<Failure> Open(LaneOptions options) noexcept {
-    Result<std::unique_ptr<Lane>> opened = Lane::Open(std::move(options), latest());
+    if (const auto failure = board_.Make()) return failure;
+    Result<std::unique_ptr<Lane>> opened = Lane::Open(std::move(options), latest(), board_.map());
     if (!opened.ok()) return opened.failure();
     next_ = std::move(opened.value());
     return std::nullopt;
@@ -42,6 +49,7 @@ class Lanes {
   }
 
  private:
+  WorkerBoard board_;
   std::unique_ptr<Lane> current_;
   std::unique_ptr<Lane> next_;
 };

@@ -4,6 +4,7 @@
 //   routes  the leases, by longest prefix: where to, and which row of the table
 //   peers   one entry a row, mapped into the process: packets, bytes, and when a lane was heard there
 //   flows   one slot for the flows of one hash: when the engine had a packet of theirs
+//   workers one entry, mapped into the process: how far the engine's workers are
 //   totals  one entry for each CPU: what the lane did, and its rate
 //
 // Addresses and ports are in network order, as packets have them; the rest is in the host's.
@@ -53,6 +54,20 @@ struct alignas(64) LanePeer {
   uint64_t heard_ns;  // CLOCK_MONOTONIC; 0 for never
 };
 static_assert(sizeof(LanePeer) == 64);
+
+// How far the workers are, in ticks: the oldest of all queues. The programs go by it when a worker was kept from the
+// CPU, and what waits for it is older than the time that a flow has to be quiet (engine/progress.h).
+struct LaneWorkers {
+  alignas(64) uint32_t sent;       // what came to the TUN device before it was sent 50 ms ago or earlier
+  alignas(64) uint32_t delivered;  // what came to the socket before it has been delivered
+  alignas(64) uint32_t passed;     // by decap: when it last left a datagram to the socket
+};
+static_assert(sizeof(LaneWorkers) == 192);
+
+// A worker that has something to do looks every 10 ms at least. One that is later than the first of these is behind;
+// from the second on it is taken to be dead, so that a lane goes on without it.
+inline constexpr int32_t kLateTicks = 24;     // 25 ms
+inline constexpr int32_t kDeadTicks = 1 << 10;  // 1.07 s
 
 inline constexpr uint32_t kLaneFlows = 1 << 16;  // the hash is 16 bits
 

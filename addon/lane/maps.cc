@@ -24,7 +24,7 @@ LaneMaps::~LaneMaps() {
   if (rows_ != nullptr) ::munmap(rows_, kPeerBytes);
 }
 
-std::optional<Failure> LaneMaps::Make(const LaneMaps* before) noexcept {
+std::optional<Failure> LaneMaps::Make(const LaneMaps* before, int workers) noexcept {
   constexpr uint32_t kIndex = sizeof(uint32_t);
   cpus_ = bpf::PossibleCpus();
   if (cpus_ == 0) return Failure{ENOENT, "/sys/devices/system/cpu/possible"};
@@ -33,6 +33,8 @@ std::optional<Failure> LaneMaps::Make(const LaneMaps* before) noexcept {
   routes_ = bpf::CreateMap({BPF_MAP_TYPE_LPM_TRIE, sizeof(LaneRouteKey), sizeof(LaneRoute), kMaxRoutes,
                             BPF_F_NO_PREALLOC, "twill_routes"});
   if (!routes_.valid()) return Failure::Of("BPF_MAP_CREATE routes");
+  workers_ = UniqueFd(::fcntl(workers, F_DUPFD_CLOEXEC, 0));
+  if (!workers_.valid()) return Failure::Of("F_DUPFD_CLOEXEC");
   if (before != nullptr) {
     peers_ = before->peers_.Duplicate();
     flows_ = before->flows_.Duplicate();
@@ -82,6 +84,7 @@ int LaneMaps::PinIn(const std::string& folder) const noexcept {
                                               {routes_.get(), "routes"},
                                               {peers_.get(), "peers"},
                                               {flows_.get(), "flows"},
+                                              {workers_.get(), "workers"},
                                               {totals_.get(), "totals"}};
   for (const auto& [map, name] : maps) {
     const int error = PinAs(map, folder, name);

@@ -20,10 +20,11 @@ class LaneMaps {
   LaneMaps(const LaneMaps&) = delete;
   LaneMaps& operator=(const LaneMaps&) = delete;
 
-  // An empty table; the counters, proofs and slots of `before`, or none when that is null. Once.
-  std::optional<Failure> Make(const LaneMaps* before) noexcept;
+  // An empty table; the counters, proofs and slots of `before`, or none when that is null; the map that the workers
+  // write to. Once.
+  std::optional<Failure> Make(const LaneMaps* before, int workers) noexcept;
   LaneMapFds fds() const noexcept {
-    return {config_.get(), routes_.get(), peers_.get(), flows_.get(), totals_.get()};
+    return {config_.get(), routes_.get(), peers_.get(), flows_.get(), workers_.get(), totals_.get()};
   }
 
   // 0 or -errno, all of them.
@@ -40,7 +41,7 @@ class LaneMaps {
   void ForgetPeer(size_t row) noexcept;
 
  private:
-  UniqueFd config_, routes_, peers_, flows_, totals_;
+  UniqueFd config_, routes_, peers_, flows_, workers_, totals_;
   LanePeer* rows_ = nullptr;  // the entries of peers_
   size_t cpus_ = 0;           // possible ones
 };

@@ -16,6 +16,7 @@ struct LaneMapFds {
   int routes;
   int peers;
   int flows;
+  int workers;
   int totals;
 };
 

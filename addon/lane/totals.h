@@ -29,7 +29,8 @@ namespace twill {
   X(out_left_encapsulated) /* a packet in a tunnel already, or there was no memory for the outer header */ \
   X(in_left_unclean)       /* sent by a lane, and not one clean packet */ \
   X(in_left_not_admitted)  /* sent by a lane, and not from the host that owns its source, or not to our subnet */ \
-  X(in_left_too_big)       /* larger than the TUN device takes */
+  X(in_left_too_big)       /* larger than the TUN device takes */ \
+  X(in_left_behind)        /* not to overtake what waits in the socket for a worker that is late */
 // clang-format on
 
 #define TWILL_ENUM_MEMBER(name) k_##name,

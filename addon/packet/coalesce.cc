@@ -70,13 +70,13 @@ bool Coalescer::CanMerge(const InnerPacket& packet, bool merge_tcp, bool merge_u
     if (tcp < 20 || transport <= tcp) return false;
     if ((at[13] & ~(kTcpPsh | kTcpEce)) != kTcpAck || (at[12] & 15) != 0) return false;
     *transport_length = static_cast<uint16_t>(tcp);
-    return true;
+    return !IsChecksumPartial(packet.data, header);
   }
   if (header.protocol != kProtocolUdp || !merge_udp) return false;
   if (transport <= kUdpHeader || LoadBe16(at + 4) != transport) return false;
   if (LoadWord(at + kUdpCsumOffset) == 0 || IsTunnelPort(LoadBe16(at + 2))) return false;
   *transport_length = kUdpHeader;
-  return true;
+  return !IsChecksumPartial(packet.data, header);
 }
 
 // HOT

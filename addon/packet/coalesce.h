@@ -11,7 +11,8 @@
 // DF is set (RFC 6864 section 4). A piece shorter than the first ends the chain, and so does PSH.
 //
 // Both checksums of every merged packet are verified first: a superpacket gets a fresh IPv4 header and is handed to the
-// kernel as "checksum to be completed", and a packet that was corrupt on its way here must stay so.
+// kernel as "checksum to be completed", and a packet that was corrupt on its way here must stay so. One whose checksum
+// is still to be completed has none to verify, and is not merged.
 #pragma once
 
 #include <array>

@@ -154,6 +154,25 @@ inline bool HeaderChecksumValid(const uint8_t* packet, const Ipv4Header& header)
   return Fold(Sum(packet, header.header_length)) == 0xffff;
 }
 
+// Where the checksum of an unfragmented TCP or UDP packet is, from the transport header on; 0 when there is none.
+inline size_t TransportChecksumOffset(const Ipv4Header& header) noexcept {
+  const size_t length = header.total_length - size_t{header.header_length};
+  if (header.IsFragment()) return 0;
+  if (header.protocol == kProtocolTcp) return length < 20 ? 0 : kTcpCsumOffset;
+  return header.protocol == kProtocolUdp && length >= kUdpHeader ? kUdpCsumOffset : 0;
+}
+
+// Whether that checksum is the sum of the pseudo header alone, not inverted: the kernel left the rest to a card, and a
+// lane brought the packet here without one (CHECKSUM_PARTIAL of linux/skbuff.h). A whole checksum looks like that once
+// in 65,536 times, and is the same when it is computed anew.
+inline bool IsChecksumPartial(const uint8_t* packet, const Ipv4Header& header) noexcept {
+  const size_t offset = TransportChecksumOffset(header);
+  if (offset == 0) return false;
+  const uint32_t length = header.total_length - uint32_t{header.header_length};
+  return LoadWord(packet + header.header_length + offset) ==
+         Fold(PseudoSum(packet, header.protocol) + Be16AsSum(length));
+}
+
 // Whether the TCP or UDP checksum of an unfragmented packet is right. `header` was parsed from `packet`.
 bool TransportChecksumValid(const uint8_t* packet, const Ipv4Header& header) noexcept;
 

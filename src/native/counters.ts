@@ -104,6 +104,7 @@ export const LANE_TOTALS = [
   'in_left_unclean', // sent by a lane, and not one clean packet
   'in_left_not_admitted', // sent by a lane, and not from the host that owns its source, or not to our subnet
   'in_left_too_big', // larger than the TUN device takes
+  'in_left_behind', // not to overtake what waits in the socket for a worker that is late
 ] as const;
 
 /** The kinds of a record for updateLane(), which may be added: a row that another lease has now is no longer proven. */

@@ -219,7 +219,7 @@ t.test('encap', { skip }, async (t) => {
 
   await t.test('leaves', async (t) => {
     world.lab.ip(lane.host.ns, 'link set flannel0 mtu 9000');
-    const before = (await lane.left()).counters['reads'];
+    const before = (await lane.left()).counters['reads'] ?? 0;
     outside.seen.length = 0;
     for (const { name, packet, counted, offload } of LEFT) {
       const changes = await world.change(() => inside.send(packet, offload));

@@ -2,6 +2,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
+import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseIpv4 } from '../../src/net/ipv4.js';
 import { LANE_RECORD, type LaneTotal } from '../../src/native/counters.js';
@@ -11,6 +12,9 @@ import { cleanEnvironment, type Host, type Lab, labUnavailable } from '../suppor
 
 const TSX = import.meta.resolve('tsx');
 const DRIVER = fileURLToPath(new URL('./lane-driver.ts', import.meta.url));
+
+/** A worker that has not moved for so long is taken for dead: kDeadTicks of addon/lane/layout.h. */
+export const DEAD_MS = 1_100;
 
 export const DEVICE = 'flannel0';
 export const PORT = 8285;
@@ -86,6 +90,8 @@ export class LaneHost {
     const own = host.subnet.replace('/24', '');
     const opened = await lane.call('open', DEVICE, address(host.underlayIp), PORT, address(own));
     if ('errno' in (opened as object)) throw new Error(JSON.stringify(opened));
+    // As the daemon does: IPv6 has much to say on a link that has just come up.
+    await lab.run(host.ns, 'sysctl', ['-qew', `net.ipv6.conf.${DEVICE}.disable_ipv6=1`]);
     lab.ip(host.ns, `address replace ${own}/32 dev ${DEVICE}`);
     lab.ip(host.ns, `link set ${DEVICE} mtu 1472 up`);
     lab.ip(host.ns, `route replace 10.5.0.0/16 dev ${DEVICE}`);
@@ -145,14 +151,21 @@ export class LaneHost {
     return (await this.call('totals')) as Partial<Record<LaneTotal, number>>;
   }
 
-  /** What the lane left of outgoing packets since the last call: the engine has dropped it. */
+  /**
+   * What the lane left of outgoing packets since the last call: the engine has dropped it. Resolves when the worker is
+   * dead for the lane, whose programs wait for nothing then.
+   */
   async left(): Promise<EngineTake> {
-    return (await this.call('left')) as EngineTake;
+    const take = (await this.call('left')) as EngineTake;
+    await setTimeout(DEAD_MS);
+    return take;
   }
 
-  /** What the lane left of incoming packets since the last call. */
+  /** What the lane left of incoming packets since the last call; as left(). */
   async received(): Promise<EngineTake> {
-    return (await this.call('received')) as EngineTake;
+    const take = (await this.call('received')) as EngineTake;
+    await setTimeout(DEAD_MS);
+    return take;
   }
 
   /** Ends the process at once, as a crash would. */

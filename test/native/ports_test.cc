@@ -461,6 +461,37 @@ int main() {
     CHECK_EQUAL(bench.kernel.tun_output[0].size(), sizeof(VnetHeader) + 40 + 40 * 1000);
   });
 
+  for (const uint8_t protocol : {kProtocolTcp, kProtocolUdp}) {
+    for (const bool partial : {false, true}) {
+      const std::string name = std::string(partial ? "half a" : "a whole") + " checksum of protocol ";
+      test::Case((name + std::to_string(protocol)).c_str(), [protocol, partial] {
+        InboundBench bench;
+        test::PacketSpec spec;
+        spec.protocol = protocol;
+        spec.payload.assign(1000, 9);
+        const size_t field = protocol == kProtocolTcp ? kTcpCsumOffset : kUdpCsumOffset;
+        for (int i = 0; i < 2; i++) {
+          Bytes packet = test::MakePacket(spec);
+          const auto length = static_cast<uint32_t>(packet.size() - kMinIpHeader);
+          const uint16_t half = Fold(PseudoSum(packet.data(), protocol) + Be16AsSum(length));
+          if (partial) StoreWord(packet.data() + kMinIpHeader + field, half);
+          bench.Add(packet);
+          spec.sequence += 1000;
+          spec.id++;
+        }
+        bench.Run();
+        const bool merged = !partial;
+        CHECK_EQUAL(bench.kernel.tun_output.size(), merged ? 1 : 2);
+        CHECK_EQUAL(Count(bench.queue, Inbound::k_checksum_bad), 0);
+        VnetHeader vnet;
+        std::memcpy(&vnet, bench.kernel.tun_output.at(0).data(), sizeof vnet);
+        CHECK_EQUAL(vnet.flags, kVnetNeedsCsum);
+        CHECK_EQUAL(vnet.csum_start, kMinIpHeader);
+        CHECK_EQUAL(vnet.csum_offset, field);
+      });
+    }
+  }
+
   test::Case("a refused superpacket is written packet by packet; after eight in a row none is made", [] {
     InboundBench bench;
     bench.kernel.refuse_superpackets = EINVAL;

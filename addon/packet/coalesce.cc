@@ -70,13 +70,13 @@ bool Coalescer::CanMerge(const InnerPacket& packet, bool merge_tcp, bool merge_u
     if (tcp < 20 || transport <= tcp) return false;
     if ((at[13] & ~(kTcpPsh | kTcpEce)) != kTcpAck || (at[12] & 15) != 0) return false;
     *transport_length = static_cast<uint16_t>(tcp);
-    return !IsChecksumPartial(packet.data, header);
+    return true;
   }
   if (header.protocol != kProtocolUdp || !merge_udp) return false;
   if (transport <= kUdpHeader || LoadBe16(at + 4) != transport) return false;
   if (LoadWord(at + kUdpCsumOffset) == 0 || IsTunnelPort(LoadBe16(at + 2))) return false;
   *transport_length = kUdpHeader;
-  return !IsChecksumPartial(packet.data, header);
+  return true;
 }
 
 // HOT
@@ -147,9 +147,12 @@ bool Coalescer::Add(uint32_t index, bool merge_tcp, bool merge_udp) noexcept {
       return false;
     }
   }
+  const InnerPacket* wrong = nullptr;
+  if (!first_is_good) wrong = &packets_[chains_[*youngest].first];
+  if (!is_good) wrong = &packet;
   youngest_.Put(key.flow, count_);
   Start(index, is_good);  // a packet known to be wrong is counted once: nothing is compared with it
-  return !(first_is_good && is_good);
+  return wrong != nullptr && !IsChecksumPartial(wrong->data, wrong->header);
 }
 
 // HOT

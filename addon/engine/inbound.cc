@@ -6,8 +6,8 @@
 //   3 (JavaScript) src/dataplane/inbound.ts judges the run by its outer and inner source and writes the verdict
 //   4 DeliverRun   verdict and TTL: dropped, answered with an ICMP error, or on to 5
 //   5 Coalescer    packets of one flow joined to a chain (packet/coalesce.h)
-//   6 WriteChain   TTL lowered, written into the TUN device: as a superpacket, or each by itself, with its checksum left
-//                  to the kernel where the sender's lane left it unfinished
+//   6 WriteChain   TTL lowered, written into the TUN device: as a superpacket, or each by itself, its checksum left to
+//                  the kernel where the sender's lane left it unfinished
 //
 // Each ends in packets_out or in exactly one drop counter: in 2, 4 or 6, or in drop_stopped when it never got to 4.
 

@@ -62,7 +62,16 @@ t.test('a pinned lane goes on, and the next takes its place without a gap', { sk
   const { a, b, lane, pinned, other } = await openPair(lab, folder);
   lanes.push(lane, other);
   t.ok(pinned);
-  t.same(readdirSync(folder).sort(), ['config', 'decap', 'encap', 'flows', 'peers', 'routes', 'totals', 'workers']);
+  t.same(readdirSync(folder).sort(), [
+    'config',
+    'decap',
+    'encap',
+    'flows',
+    'peers',
+    'routes',
+    'totals',
+    'workers',
+  ]);
 
   const ping = lab.spawn(a.containerNs, 'ping', ['-q', '-i', '0.001', '-c', '6000', b.containerIp]);
   await waitFor(async () => ((await lane.totals()).out_packets ?? 0) > 500, 'echoes at 1 kHz');

@@ -82,7 +82,8 @@ InboundPort::InboundPort(std::shared_ptr<Engine> engine, size_t queue, int32_t* 
       packets_(new InnerPacket[kPackets]),
       runs_(new Run[kInboundCapacity]),
       coalescer_(packets_.get(), kPackets),
-      progress_(&engine_->lanes().board(), WorkerKind::kDelivers, queue) {
+      progress_(&engine_->lanes().board(), WorkerKind::kDelivers, queue,
+                static_cast<size_t>(engine_->granted().receive_bytes)) {
   for (uint32_t i = 0; i < kMaxMessages; i++) {
     parts_[i] = {memory_.get() + i * kMessageStride, kMessageBytes};
     msghdr& header = messages_[i].msg_hdr;
@@ -176,7 +177,7 @@ int InboundPort::Receive() noexcept {
     for (uint32_t i = first; i < message_count_; i++) got += messages_[i].msg_len;
     vlen_ = got > static_cast<size_t>(received) * kTrainBytes ? kFewMessages : kMoreMessages;
     bytes += got;
-    progress_.Took();
+    progress_.Took(got);
     if (static_cast<uint32_t>(received) < wanted) {
       progress_.Empty();
       break;

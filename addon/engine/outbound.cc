@@ -47,6 +47,14 @@ size_t SuperpacketBytes(const uint8_t* buffer, size_t length) noexcept {
   return vnet.gso_type == kVnetGsoNone ? 0 : length - sizeof(VnetHeader);
 }
 
+// Bytes that the queue of the device can hold: TX_QUEUE_LENGTH of src/backend/udp/udp.ts packets, where there is no
+// other bound.
+size_t RoomOf(const Engine& engine) noexcept {
+  constexpr size_t kQueuePackets = 2000;
+  const uint32_t bound = engine.granted().queue_bytes;
+  return bound != 0 ? bound : kQueuePackets * kMaxPacket;
+}
+
 }  // namespace
 
 OutboundPort::OutboundPort(std::shared_ptr<Engine> engine, size_t queue, int32_t* arena)
@@ -55,7 +63,7 @@ OutboundPort::OutboundPort(std::shared_ptr<Engine> engine, size_t queue, int32_t
       arena_(arena, kOutboundCapacity, outbound_field::kCount),
       sender_(*engine_, queue_, arena_),
       waiting_(engine_->load(queue)),
-      progress_(&engine_->lanes().board(), WorkerKind::kSends, queue),
+      progress_(&engine_->lanes().board(), WorkerKind::kSends, queue, RoomOf(*engine_)),
       memory_(new uint8_t[kMemoryBytes + kAlign]),
       packets_(new Packet[kOutboundCapacity]) {}
 
@@ -106,7 +114,7 @@ int32_t OutboundPort::ReadBatch() noexcept {
       return 0;
     }
     reads++;
-    progress_.Took();
+    progress_.Took(static_cast<size_t>(length));
     waiting_.Read(SuperpacketBytes(base + at, static_cast<size_t>(length)));
     queue_.outbound.Add(Outbound::k_reads, 1);
     if (Describe(base + at, static_cast<size_t>(length))) {

@@ -56,17 +56,17 @@ struct alignas(64) LanePeer {
 static_assert(sizeof(LanePeer) == 64);
 
 // How far the workers are, in ticks: the oldest of all queues. The programs go by it when a worker was kept from the
-// CPU, and what waits for it is older than the time that a flow has to be quiet (engine/progress.h).
+// CPU, and what waits for it is older than the time that a flow has to be quiet (worker_board.h).
 struct LaneWorkers {
-  alignas(64) uint32_t sent;       // what came to the TUN device before it was sent 50 ms ago or earlier
-  alignas(64) uint32_t delivered;  // what came to the socket before it has been delivered
+  alignas(64) uint32_t sent;       // what came to the TUN device before it was sent 100 ms ago or earlier
+  alignas(64) uint32_t delivered;  // what came to the socket before it was delivered 20 ms ago or earlier
   alignas(64) uint32_t passed;     // by decap: when it last left a datagram to the socket
 };
 static_assert(sizeof(LaneWorkers) == 192);
 
 // A worker that has something to do looks every 10 ms at least. One that is later than the first of these is behind;
 // from the second on it is taken to be dead, so that a lane goes on without it.
-inline constexpr int32_t kLateTicks = 24;     // 25 ms
+inline constexpr int32_t kLateTicks = 76;       // 80 ms: less than a sender waits
 inline constexpr int32_t kDeadTicks = 1 << 10;  // 1.07 s
 
 inline constexpr uint32_t kLaneFlows = 1 << 16;  // the hash is 16 bits

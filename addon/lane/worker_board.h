@@ -1,15 +1,14 @@
 // Where the workers say how far they are, for the lane's programs: a packet that takes the lane must not overtake one
 // of its flow that still waits for a worker.
 //
-// A worker that gets its share of the CPU has sent what it finds within milliseconds, however much that is, and a flow
-// is quiet for longer before it may come back to the lane. One that was kept waiting itself may find older packets.
-// So each round of a worker begins with a look at the clock, and everything from before is done when the round is; but
-// after a look that came late, only once the queue was found empty.
+// A flow is quiet for a while before it may come back to the lane, but a worker may be kept from the CPU for longer, or
+// have a full queue before it. So each round of a worker begins with a look at the clock. What had come by then is done
+// with when the queue was found empty, or when as much was taken since as it can hold.
 //
 //   Look ─► packets are taken ─► Empty, if there are no more ─► (sent, delivered) ─► Done
 //
-// What was sent late may still be on its way to the other host's container, so what a sender is done with is said 50 ms
-// later.
+// What leaves a worker is not at its end yet: it may be queued for a CPU that has no time, and after a pause of the
+// worker a packet of the lane may come right behind it. So what is done with is said a while later.
 //
 // The board is a map of BPF with one entry, LaneWorkers in layout.h: made with the first lane of an engine, mapped for
 // as long as the engine is there. Until then a worker writes nothing.
@@ -59,30 +58,34 @@ class WorkerBoard {
 // One worker's account of its rounds.
 class WorkerProgress {
  public:
-  WorkerProgress(WorkerBoard* board, WorkerKind kind, size_t queue) noexcept
-      : board_(board), kind_(kind), queue_(queue) {}
+  // `room` is how many bytes may wait for the worker.
+  WorkerProgress(WorkerBoard* board, WorkerKind kind, size_t queue, size_t room) noexcept
+      : board_(board), kind_(kind), queue_(queue), room_(room), left_(room) {}
 
   // HOT
   // A round begins.
   void Look(uint64_t now_ms) noexcept {
-    if (now_ms - looked_ms_ > kLateMs) is_late_ = true;
     looked_ms_ = now_ms;
+    is_empty_ = false;
   }
-  // Something was taken in this round.
-  void Took() noexcept { took_ms_ = looked_ms_; }
+  // HOT
+  void Took(size_t bytes) noexcept {
+    took_ms_ = looked_ms_;
+    left_ -= bytes < left_ ? bytes : left_;
+  }
   // Nothing waits any more.
-  void Empty() noexcept { is_late_ = false; }
+  void Empty() noexcept { is_empty_ = true; }
   // HOT
   // What was taken in the round is gone.
   void Done() noexcept {
-    if (is_late_ || !board_->is_made()) return;
-    if (kind_ == WorkerKind::kSends) {
-      if (looked_ms_ - done_ms_ < kOnTheWayMs) return;
-      board_->Note(kind_, queue_, TickOf(done_ms_));
-      done_ms_ = looked_ms_;
-    } else {
-      board_->Note(kind_, queue_, TickOf(looked_ms_));
-    }
+    if (!board_->is_made() || (!is_empty_ && left_ > 0)) return;
+    const uint64_t done_ms = is_empty_ ? looked_ms_ : mark_ms_;
+    mark_ms_ = looked_ms_;
+    left_ = room_;
+    if (looked_ms_ - done_at_ms_ < (kind_ == WorkerKind::kSends ? kSentMs : kDeliveredMs)) return;
+    board_->Note(kind_, queue_, TickOf(done_ms_));
+    done_ms_ = done_ms;
+    done_at_ms_ = looked_ms_;
   }
   // How long the worker may sleep, `most_ms` at most: while there is something to do now and then, the lane goes by
   // when it looked last.
@@ -93,21 +96,24 @@ class WorkerProgress {
  private:
   static uint32_t TickOf(uint64_t ms) noexcept { return static_cast<uint32_t>((ms * 1'000'000) >> kTickShift); }
 
-  // Longer than a round takes, and shorter than a flow has to be quiet.
-  static constexpr uint64_t kLateMs = 20;
-  // What was sent is given so long to be delivered by the other host before a packet may follow it by the lane.
-  static constexpr uint64_t kOnTheWayMs = 50;
+  // To another host's socket, and to a container.
+  static constexpr uint64_t kSentMs = 100;
+  static constexpr uint64_t kDeliveredMs = 20;
   static constexpr uint64_t kBusyMs = 1000;
-  // Below kLateMs, less the 4 ms that the coarse clock may be behind (kernel/clock.h).
+  // With the time above below kLateTicks, less the 4 ms that the coarse clock may be behind (kernel/clock.h).
   static constexpr int kBusySleepMs = 10;
 
   WorkerBoard* board_;
   WorkerKind kind_;
   size_t queue_;
+  size_t room_;
+  size_t left_;               // to be taken until what had come at mark_ms_ is done with
+  uint64_t mark_ms_ = 0;      // an earlier look
   uint64_t looked_ms_ = 0;
   uint64_t took_ms_ = 0;
-  uint64_t done_ms_ = 0;  // look of a round that is done, and was so at the next one noted
-  bool is_late_ = true;
+  uint64_t done_ms_ = 0;      // what had come by then was done with at done_at_ms_
+  uint64_t done_at_ms_ = 0;
+  bool is_empty_ = false;
 };
 
 }  // namespace twill

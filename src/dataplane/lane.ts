@@ -33,9 +33,9 @@ export const RECORDS_A_TURN = 4_096;
 export const PROVEN_MS = 15_000;
 
 // How long a flow must have been quiet, and how many packets a millisecond all flows together may be, to count as
-// sparse: docs/adr/0011-kernel-lane.md.
+// sparse: docs/adr/0011-kernel-lane.md. One exchange of requests and answers is up to 60 packets a millisecond.
 const QUIET_MS = 50;
-const PACKETS_PER_MS = 50;
+const PACKETS_PER_MS = 100;
 
 const EPERM = 1;
 const EACCES = 13;

@@ -14,8 +14,8 @@ const skip = laneUnavailable();
 const QUIET_MS = 50;
 /** Longer than a worker on time needs, and shorter than one that is taken for dead. */
 const LATE_MS = 200;
-/** What was sent is taken to have arrived. */
-const SETTLE_MS = 60;
+/** What has left a worker is taken to have arrived. */
+const ARRIVED_MS = 120;
 
 const OUT = { source: '10.5.1.2', destination: '10.5.2.2' };
 const IN = { source: '10.5.2.2', destination: '10.5.1.2' };
@@ -42,11 +42,13 @@ async function openProven(): Promise<LaneWorld> {
   return world;
 }
 
-/** A worker takes all that waits, and looks once more. */
+/** A worker takes all that waits, and looks again when that has arrived. */
 async function work(world: LaneWorld, what: 'left' | 'received'): Promise<EngineTake> {
   const take = (await world.lane.call(what)) as EngineTake;
-  await setTimeout(SETTLE_MS);
-  await world.lane.call(what);
+  for (let look = 0; look < 2; look++) {
+    await setTimeout(ARRIVED_MS);
+    await world.lane.call(what);
+  }
   return take;
 }
 

@@ -3,7 +3,7 @@
 // What etcd3 does of its own accord is switched off: it would retry writes, open a circuit breaker for 5 s, and share
 // connections. It is loaded on first use: a start from the saved table must not wait for it.
 
-import type { CallInvocationTransformer, Interceptor } from '@grpc/grpc-js';
+import type { CallInvocationTransformer } from '@grpc/grpc-js';
 import type {
   IDuplexStream,
   ILeaseGrantRequest,
@@ -71,35 +71,34 @@ export interface ClientSettings {
 export type OpenClient = (settings: ClientSettings) => Promise<EtcdClient>;
 
 export const openEtcd3: OpenClient = async (settings) => {
-  const [{ Etcd3 }, { InterceptingCall }] = await Promise.all([import('etcd3'), import('@grpc/grpc-js')]);
-  // Clients that set this metadata are told of a lost leader; others are left waiting for its return.
-  const requireLeader: Interceptor = (options, nextCall) =>
-    new InterceptingCall(nextCall(options), {
-      start: (metadata, listener, next) => {
-        metadata.set('hasleader', 'true');
-        next(metadata, listener);
-      },
-    });
+  const { Etcd3 } = await import('etcd3');
   const client = new Etcd3(optionsOf(settings));
   return {
     kv: client.kv,
     leases: client.leaseClient,
     maintenance: client.maintenance,
     openWatch: async () => {
-      // Its type does not know of readWatchOurselves().
-      const stream: unknown = await client.watchClient.watch({ interceptors: [requireLeader] });
+      // Its type does not know of asWatch().
+      const stream: unknown = await client.watchClient.watch();
       return stream as WatchDuplex;
     },
     close: () => client.close(),
   };
 };
 
-/** The answers of a watch are not read by etcd3, which takes longer for each event than all that is done with it. */
-const readWatchOurselves: CallInvocationTransformer = (properties) => {
+/**
+ * The answers of a watch are not read by etcd3, which takes longer for each event than all that is done with it. The
+ * metadata is set here, not by an interceptor: each message would pass through that.
+ */
+const asWatch: CallInvocationTransformer = (properties) => {
   const { methodDefinition } = properties;
   if (methodDefinition.path !== '/etcdserverpb.Watch/Watch') return properties;
+  const metadata = properties.metadata.clone(); // etcd3 gives all calls the same
+  // Clients that set this are told of a lost leader; others are left waiting for its return.
+  metadata.set('hasleader', 'true');
   return {
     ...properties,
+    metadata,
     methodDefinition: { ...methodDefinition, responseDeserialize: decodeWatchAnswer },
   };
 };
@@ -113,7 +112,7 @@ function optionsOf({ endpoint, user, tls, usesProxy }: ClientSettings): IOptions
     defaultCallOptions: (context) => (context.isStream ? {} : { deadline: Date.now() + CALL_TIMEOUT_MS }),
     faultHandling: { host: () => PASS_THROUGH, global: PASS_THROUGH },
     grpcOptions: {
-      callInvocationTransformer: readWatchOurselves,
+      callInvocationTransformer: asWatch,
       'grpc.max_receive_message_length': MAX_RECEIVE_BYTES,
       'grpc.keepalive_time_ms': 10_000,
       'grpc.keepalive_timeout_ms': 3000,

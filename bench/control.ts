@@ -11,7 +11,7 @@
 
 import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { leasableRange } from '../src/config/network-config.js';
+import { leasableRange, prefixesOf } from '../src/config/network-config.js';
 import { openLogger } from '../src/core/log.js';
 import type { Lease, LeaseUpdate } from '../src/lease/lease.js';
 import { LeaseView } from '../src/lease/lease-view.js';
@@ -60,10 +60,10 @@ function quantile(values: readonly number[], q: number): number {
 /** Microseconds per put event in a table of `size` leases. */
 function workPerEvent(size: number): number {
   const view = new LeaseView({
-    network: parsePrefix('10.0.0.0/8')!,
-    leasable: { first: parseIpv4('10.0.1.0')!, last: parseIpv4('10.255.255.255')! },
-    ownSubnet: parsePrefix('10.255.0.0/24')!,
-    ownPublicIp: OWN_IP,
+    networks: { v4: parsePrefix('10.0.0.0/8')! },
+    leasable: { v4: { first: parseIpv4('10.0.1.0')!, last: parseIpv4('10.255.255.255')! } },
+    own: { v4: parsePrefix('10.255.0.0/24')! },
+    ownPublicIp: { v4: OWN_IP },
   });
   const lease = (i: number, publicIp: Ipv4): Lease =>
     leaseOf({ subnet: `${subnetOf(i)}/24`, publicIp, created: 1n });
@@ -107,14 +107,14 @@ async function openStore(url: string, publicIp: Ipv4): Promise<Opened> {
   const signal = AbortSignal.timeout(60_000);
   const network = await store.readConfig(signal);
   const { config } = network;
-  const member = await network.join({ host: hostOf({ publicIp }), previousSubnet: undefined }, signal);
+  const member = await network.join({ host: hostOf({ publicIp }), previousSubnets: undefined }, signal);
   return {
     member,
     view: new LeaseView({
-      network: config.network,
+      networks: prefixesOf(config),
       leasable: leasableRange(config),
-      ownSubnet: member.own,
-      ownPublicIp: publicIp,
+      own: member.own,
+      ownPublicIp: { v4: publicIp },
     }),
     close: async () => {
       await member.close();
@@ -173,7 +173,7 @@ async function main(): Promise<void> {
       onLeases: (update) => {
         const { diff } = view.apply(update);
         for (const { subnets, host } of [...diff.added, ...diff.changed]) {
-          addresses.set(subnets.v4.address, host.publicIp.v4);
+          addresses.set(subnets.v4!.address, host.publicIp.v4!);
         }
         notify();
       },

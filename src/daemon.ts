@@ -15,7 +15,7 @@ import { aborted, orAbortAfter } from './core/waiting.js';
 import { traceCommands } from './kernel/command.js';
 import { HeldNames } from './kernel/held-names.js';
 import { reversePathMetrics } from './kernel/netstat.js';
-import { formatPrefix } from './net/prefix.js';
+import { formatPrefixes } from './net/prefix.js';
 import { CAPTURE_PATH, openControlSocket } from './ops/control-socket.js';
 import { Health } from './ops/health.js';
 import { logHealth } from './ops/health-log.js';
@@ -155,7 +155,7 @@ class Daemon {
     const onProgress = (progress: OverlayProgress): void => void (this.#overlay = progress);
     const overlay = await openOverlay({ ...this.#overlayOptions, onProgress });
     this.#closing.add('overlay', overlay);
-    this.#duty = `forwarding for ${formatPrefix(overlay.subnet)} (${overlay.backendType})`;
+    this.#duty = `forwarding for ${formatPrefixes(overlay.subnets)} (${overlay.backendType})`;
     notifier.ready();
     notifier.startWatchdog(() => overlay.isAlive());
     const afterMs = Math.round(performance.now() - this.#startedMs);

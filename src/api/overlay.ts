@@ -14,7 +14,7 @@ import { valuesOf } from './options.js';
 export { type ErrorCode, OverlayError } from '../core/errors.js';
 export type { Condition, ConditionCode } from '../core/conditions.js';
 export type { MetricFamily } from '../core/metric.js';
-export { formatPrefix, type Prefix } from '../net/prefix.js';
+export { type DualPrefix, formatPrefix, formatPrefixes, type Prefix } from '../net/prefix.js';
 export type { Overlay } from '../overlay/overlay.js';
 export type { OverlayEnd } from '../overlay/options.js';
 export type { OverlayStatus } from '../overlay/parts.js';

@@ -13,8 +13,9 @@ import type { LeftoverOptions } from '../cleanup/leftovers.js';
 import type { MemberGuard, MemberGuardOptions } from '../firewall/member-guard.js';
 import type { Kernel } from '../kernel/kernel.js';
 import type { ExternalInterface } from '../kernel/underlay.js';
+import type { FamilyName } from '../net/dual.js';
 import type { Ipv4 } from '../net/ipv4.js';
-import type { Prefix } from '../net/prefix.js';
+import type { DualPrefix, Prefix } from '../net/prefix.js';
 import type { Logger } from '../core/log.js';
 import type { Part } from '../core/part.js';
 import type { ModeStatus, PeerDetail } from '../ops/status.js';
@@ -61,8 +62,8 @@ export interface Backend extends Part<ModeStatus> {
   readonly device: string | undefined;
   /** What the lease must publish. May create what it takes to know that (vxlan: the device and its MAC). */
   publish(): Promise<LeaseBackend>;
-  /** Makes the device and routes for the own subnet. Resolves when packets can flow. */
-  start(ownSubnet: Prefix): Promise<{ readonly mtuBytes: number }>;
+  /** Makes the device and routes for the own subnets. Resolves when packets can flow. */
+  start(own: DualPrefix): Promise<{ readonly mtuBytes: number }>;
   /**
    * Peers changed. All are judged fit (lease/judge.ts), and none is this host: a backend refuses only for reasons of
    * its own. Returns at once; work is queued inside. The first call brings the first snapshot and is made even when
@@ -105,16 +106,20 @@ export interface Backend extends Part<ModeStatus> {
 
 /** What a mode's folder exports. */
 export interface BackendMode {
+  /** Families of networks that it can carry. */
+  readonly families: readonly FamilyName[];
   /** Throws OverlayError E_CONFIG or E_BACKEND when the settings are wrong, or cannot work on this host. */
   open(context: BackendContext): Backend;
 }
 
 /** A mode with its own config parser, which has the Backend object of the network config to itself. */
 export function backendMode<Config extends { readonly unknownKeys: readonly string[] }>(mode: {
+  readonly families: readonly FamilyName[];
   parseConfig(backend: RawBackend): Config;
   open(context: BackendContext, config: Config): Backend;
 }): BackendMode {
   return {
+    families: mode.families,
     open: (context) => {
       const config = parsed(mode.parseConfig.bind(mode), context.config);
       const { unknownKeys } = config;

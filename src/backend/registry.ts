@@ -2,8 +2,10 @@
 
 import { removeLeftovers } from '../cleanup/leftovers.js';
 import { OverlayError } from '../core/errors.js';
+import type { NetworkConfig } from '../config/network-config.js';
 import { MemberGuard } from '../firewall/member-guard.js';
 import { KERNEL } from '../kernel/kernel.js';
+import { familiesOf } from '../net/dual.js';
 import type { Backend, BackendContext, BackendMode, HostServices } from './backend.js';
 
 const MODES: Readonly<Record<string, () => Promise<BackendMode>>> = {
@@ -20,6 +22,14 @@ const SERVICES: HostServices = {
   openGuard: (options) => new MemberGuard(options),
 };
 
+function checkFamilies({ families }: BackendMode, { backendType, networks, source }: NetworkConfig): void {
+  const missing = familiesOf(networks).find((family) => !families.includes(family));
+  if (missing === undefined) return;
+  const [key, name] = missing === 'v4' ? ['EnableIPv4', 'IPv4'] : ['EnableIPv6', 'IPv6'];
+  const text = `${source}: ${key} is true: expected false, because Backend.Type "${backendType}" carries no ${name}`;
+  throw new OverlayError('E_CONFIG', text);
+}
+
 /** The backend that the network config names. Rejects with OverlayError E_BACKEND or E_CONFIG. */
 export async function openBackend(
   context: Omit<BackendContext, 'kernel' | 'services'>,
@@ -32,5 +42,7 @@ export async function openBackend(
     const text = `${source}: Unknown backend type "${backendType}": expected one of ${known}`;
     throw new OverlayError('E_BACKEND', text);
   }
-  return (await load()).open({ ...context, kernel, services });
+  const mode = await load();
+  checkFamilies(mode, context.config);
+  return mode.open({ ...context, kernel, services });
 }

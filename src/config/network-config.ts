@@ -6,8 +6,14 @@
 
 import { OverlayError } from '../core/errors.js';
 import { NEVER_UNICAST } from '../net/bogons.js';
+import { type Dual, dualOf, mapDual } from '../net/dual.js';
 import { formatIpv4, type Ipv4, ipv4, parseIpv4 } from '../net/ipv4.js';
+import { type Ipv6, ipv6 } from '../net/ipv6.js';
 import {
+  type Address,
+  type AddressRange,
+  type DualPrefix,
+  type DualRange,
   formatPrefix,
   lastOf,
   parseCidr,
@@ -18,12 +24,18 @@ import {
 } from '../net/prefix.js';
 import { field, fieldKey, parseJson } from './go-json.js';
 
-export interface NetworkConfig {
-  readonly network: Prefix;
+/** The network in one address family. */
+export interface FamilyNetwork<A extends Address = Ipv4> {
+  readonly network: Prefix<A>;
   readonly subnetLength: number;
   /** First and last subnet that may be leased: network addresses, both included. */
-  readonly subnetMin: Ipv4;
-  readonly subnetMax: Ipv4;
+  readonly subnetMin: A;
+  readonly subnetMax: A;
+}
+
+export interface NetworkConfig {
+  /** What it has of each family; one at least. */
+  readonly networks: Dual<FamilyNetwork, FamilyNetwork<Ipv6>>;
   /** Who cuts the Network into subnets: this host, within the three limits, or the store, whatever they say. */
   readonly subnetsFrom: SubnetsFrom;
   readonly enableNftables: boolean;
@@ -54,14 +66,33 @@ const KEYS = [
   'Backend',
 ];
 
-/** First and last address of the range that may be leased. No host may have an address of its own in it. */
-export function leasableRange(config: NetworkConfig): { readonly first: Ipv4; readonly last: Ipv4 } {
-  // Only the store knows: no address is out of the question.
-  if (config.subnetsFrom === 'store') return { first: ipv4(0xffff_ffff), last: ipv4(0) };
-  return {
-    first: config.subnetMin,
-    last: lastOf({ address: config.subnetMax, length: config.subnetLength }),
+/** The whole network, by family. */
+export function prefixesOf({ networks }: Pick<NetworkConfig, 'networks'>): DualPrefix {
+  return mapDual<FamilyNetwork, FamilyNetwork<Ipv6>, unknown>(
+    networks,
+    ({ network }) => network,
+  ) as DualPrefix;
+}
+
+/** The range that may be leased, by family. No host may have an address of its own in it. */
+export function leasableRange({ networks, subnetsFrom }: NetworkConfig): DualRange {
+  const { v4, v6 } = networks;
+  const all = {
+    v4: v4 && rangeOf(v4, subnetsFrom, ipv4(0xffff_ffff), ipv4(0)),
+    v6: v6 && rangeOf(v6, subnetsFrom, ipv6(2n ** 128n - 1n), ipv6(0n)),
   };
+  return dualOf(all.v4, all.v6);
+}
+
+function rangeOf<A extends Address>(
+  { subnetMin, subnetMax, subnetLength }: FamilyNetwork<A>,
+  subnetsFrom: SubnetsFrom,
+  highest: A,
+  lowest: A,
+): AddressRange<A> {
+  // Only the store knows: no address is out of the question.
+  if (subnetsFrom === 'store') return { first: highest, last: lowest };
+  return { first: subnetMin, last: lastOf({ address: subnetMax, length: subnetLength }) };
 }
 
 /** Parses and checks a config. `source` says where it came from. Throws OverlayError E_CONFIG. */
@@ -110,10 +141,7 @@ export function networkConfigFromValue(
     );
   }
   return {
-    network,
-    subnetLength,
-    subnetMin,
-    subnetMax,
+    networks: { v4: { network, subnetLength, subnetMin, subnetMax } },
     subnetsFrom,
     enableNftables: read.flag('EnableNFTables', false),
     ...read.backend(),
@@ -122,7 +150,7 @@ export function networkConfigFromValue(
   };
 }
 
-type Limits = Pick<NetworkConfig, 'subnetLength' | 'subnetMin' | 'subnetMax'>;
+type Limits = Omit<FamilyNetwork, 'network'>;
 
 function wholeOf({ address, length }: Prefix): Limits {
   return { subnetLength: length, subnetMin: address, subnetMax: address };

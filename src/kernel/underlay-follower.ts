@@ -4,7 +4,7 @@
 import { messageOf } from '../core/errors.js';
 import { type Condition, condition } from '../core/conditions.js';
 import type { Logger } from '../core/log.js';
-import { formatIpv4 } from '../net/ipv4.js';
+import { formatAddresses } from '../net/prefix.js';
 import { type Link, listLinks } from './link.js';
 import type { ExternalInterface } from './underlay.js';
 import { UnderlayWatch } from './underlay-watch.js';
@@ -89,5 +89,5 @@ export class UnderlayFollower {
 
 /** For the log and /status. */
 export function describeInterface({ address, publicIp, name, index, mtuBytes }: ExternalInterface) {
-  return { name, index, mtuBytes, address: formatIpv4(address), publicIp: formatIpv4(publicIp) };
+  return { name, index, mtuBytes, address: formatAddresses(address), publicIp: formatAddresses(publicIp) };
 }

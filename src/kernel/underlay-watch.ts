@@ -7,7 +7,7 @@
 
 import type { ExternalInterface } from './underlay.js';
 import type { Link } from './link.js';
-import { formatIpv4 } from '../net/ipv4.js';
+import { formatAddresses } from '../net/prefix.js';
 
 /** How long an address may be away before another one is taken. */
 export const GONE_MS = 5_000;
@@ -27,7 +27,7 @@ export class UnderlayWatch {
   /** Compares `chosen` with the links of this moment. `nowMs` is monotonic. */
   observe(chosen: ExternalInterface, links: readonly Link[], nowMs: number): UnderlayState {
     const hasAddress = (link: Link): boolean =>
-      link.addresses.some(({ address }) => address === chosen.address);
+      link.addresses.some(({ address }) => address === chosen.address.v4);
     const link =
       links.find((known) => known.index === chosen.index && hasAddress(known)) ??
       links.find((known) => known.name === chosen.name && hasAddress(known));
@@ -35,7 +35,7 @@ export class UnderlayWatch {
       this.#awaySinceMs ??= nowMs;
       const isThere = links.some(({ index }) => index === chosen.index);
       const fault = isThere
-        ? `external interface ${chosen.name} has lost its address ${formatIpv4(chosen.address)}`
+        ? `external interface ${chosen.name} has lost its address ${formatAddresses(chosen.address)}`
         : `external interface ${chosen.name} is gone`;
       const goneInMs = this.#awaySinceMs + GONE_MS - nowMs;
       return goneInMs <= 0 ? { kind: 'gone', fault } : { kind: 'faulty', fault, goneInMs };

@@ -11,6 +11,7 @@
 import { OverlayError } from '../core/errors.js';
 import { isBogon } from '../net/bogons.js';
 import { formatIpv4, type Ipv4, ipv4, parseIpv4 } from '../net/ipv4.js';
+import type { AddressRange, DualAddress, DualRange } from '../net/prefix.js';
 import { type Link, type LinkAddress, listLinks } from './link.js';
 import { listRoutes, lookupRoute } from './route.js';
 
@@ -20,9 +21,9 @@ export interface ExternalInterface {
   readonly index: number;
   readonly mtuBytes: number;
   /** Address on the interface: what sockets bind to. */
-  readonly address: Ipv4;
+  readonly address: DualAddress;
   /** Address published to the peers; equal to `address` unless --public-ip says otherwise. */
-  readonly publicIp: Ipv4;
+  readonly publicIp: DualAddress;
 }
 
 export interface InterfaceOptions {
@@ -38,15 +39,9 @@ export interface InterfaceOptions {
   readonly publicIpFrom?: string | undefined;
 }
 
-/** Addresses that leases may hold, first and last. */
-export interface LeasableRange {
-  readonly first: Ipv4;
-  readonly last: Ipv4;
-}
-
 export interface ChoiceOptions {
   /** Address of the last run: of an interface with several it is taken, unless the options name another. */
-  readonly former?: Ipv4 | undefined;
+  readonly former?: DualAddress | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -61,12 +56,16 @@ interface Choice {
 
 const PUBLIC_IP = '--public-ip';
 
-/** Chooses. Rejects with OverlayError E_INTERFACE saying what was tried and what there is. */
+/**
+ * Chooses, for the families of `dual`, which says what leases may hold. Rejects with OverlayError E_INTERFACE saying
+ * what was tried and what there is.
+ */
 export async function chooseExternalInterface(
   options: InterfaceOptions,
-  leasable: LeasableRange,
+  dual: DualRange,
   { former, signal }: ChoiceOptions = {},
 ): Promise<ExternalInterface> {
+  const leasable = dual.v4!;
   const { publicIpFrom: origin = PUBLIC_IP } = options;
   const publicIp = options.publicIp === '' ? undefined : parseIpv4(options.publicIp);
   if (options.publicIp !== '' && (publicIp === undefined || isBogon(publicIp))) {
@@ -82,7 +81,11 @@ export async function chooseExternalInterface(
       `${origin} is "${options.publicIp}": expected an address that no lease may hold (${range})`,
     );
   }
-  const links = candidates(await listLinks(signal), leasable, publicIp === undefined ? former : undefined);
+  const links = candidates(
+    await listLinks(signal),
+    leasable,
+    publicIp === undefined ? former?.v4 : undefined,
+  );
   const { link, address } = await choose(links, options, signal);
   if (link.mtuBytes <= 0) {
     throw new OverlayError(
@@ -94,8 +97,8 @@ export async function chooseExternalInterface(
     name: link.name,
     index: link.index,
     mtuBytes: link.mtuBytes,
-    address,
-    publicIp: publicIp ?? address,
+    address: { v4: address },
+    publicIp: { v4: publicIp ?? address },
   };
 }
 
@@ -202,7 +205,7 @@ function withAddress(link: Candidate, origin: string): Choice {
 }
 
 /** Links without those of an overlay, and their addresses without those that a lease may hold. */
-function candidates(links: readonly Link[], leasable: LeasableRange, former: Ipv4 | undefined): Candidate[] {
+function candidates(links: readonly Link[], leasable: AddressRange, former: Ipv4 | undefined): Candidate[] {
   return links
     .filter(({ name, kind }) => !(/^flannel[-.\d]/.test(name) && (kind === 'tun' || kind === 'vxlan')))
     .map((link) => ({
@@ -212,7 +215,7 @@ function candidates(links: readonly Link[], leasable: LeasableRange, former: Ipv
     }));
 }
 
-function isWithin({ first, last }: LeasableRange, address: Ipv4): boolean {
+function isWithin({ first, last }: AddressRange, address: Ipv4): boolean {
   return address >= first && address <= last;
 }
 

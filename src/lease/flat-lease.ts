@@ -3,11 +3,11 @@
 // As nested objects a lease is seven of them, some 200 bytes more than what it says. A flat one keeps the values and
 // makes subnets and host anew for whoever asks: they are read seldom, and equal by value, not by identity.
 
-import { ipv4 } from '../net/ipv4.js';
-import type { Prefix } from '../net/prefix.js';
-import { type Ipv4Lease, type Ipv4LeaseHost, leaseBackend, type Seniority } from './lease.js';
+import { type Ipv4, ipv4 } from '../net/ipv4.js';
+import type { DualPrefix, Prefix } from '../net/prefix.js';
+import { type Lease, type LeaseHost, type LeaseBackend, leaseBackend, type Seniority } from './lease.js';
 
-class FlatLease implements Ipv4Lease {
+class FlatLease implements Lease {
   readonly id: string;
   // Addresses are signed here: V8 keeps those without an object of their own.
   readonly #address: number;
@@ -18,22 +18,28 @@ class FlatLease implements Ipv4Lease {
   #created: bigint;
   #written: bigint;
 
-  constructor(id: string, { address, length }: Prefix, host: Ipv4LeaseHost, seniority: Seniority) {
+  constructor(
+    id: string,
+    { address, length }: Prefix,
+    publicIp: Ipv4,
+    backend: LeaseBackend,
+    seniority: Seniority,
+  ) {
     this.id = id;
     this.#address = address | 0;
     this.#length = length;
-    this.#publicIp = host.publicIp.v4 | 0;
-    this.#backendType = host.backend.type;
-    this.#backendData = host.backend.data.v4;
+    this.#publicIp = publicIp | 0;
+    this.#backendType = backend.type;
+    this.#backendData = backend.data.v4;
     this.#created = seniority.created;
     this.#written = seniority.written;
   }
 
-  get subnets(): Ipv4Lease['subnets'] {
+  get subnets(): Lease['subnets'] {
     return { v4: { address: ipv4(this.#address >>> 0), length: this.#length } };
   }
 
-  get host(): Ipv4LeaseHost {
+  get host(): LeaseHost {
     return {
       publicIp: { v4: ipv4(this.#publicIp >>> 0) },
       backend: leaseBackend(this.#backendType, this.#backendData),
@@ -51,7 +57,11 @@ class FlatLease implements Ipv4Lease {
   }
 }
 
-/** A lease with these parts, of which IPv4 is kept. */
-export function flatLease(id: string, subnet: Prefix, host: Ipv4LeaseHost, seniority: Seniority): Ipv4Lease {
-  return new FlatLease(id, subnet, host, seniority);
+/** A lease with these parts: flat where all of it is IPv4. */
+export function flatLease(id: string, subnets: DualPrefix, host: LeaseHost, seniority: Seniority): Lease {
+  const { publicIp, backend } = host;
+  const hasIpv6 = [subnets.v6, publicIp.v6, backend.data.v6].some((part) => part !== undefined);
+  if (hasIpv6 || subnets.v4 === undefined || publicIp.v4 === undefined)
+    return { id, subnets, host, seniority };
+  return new FlatLease(id, subnets.v4, publicIp.v4, backend, seniority);
 }

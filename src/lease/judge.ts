@@ -10,21 +10,24 @@
 import { isBogon } from '../net/bogons.js';
 import { formatIpv4, type Ipv4, ipv4 } from '../net/ipv4.js';
 import {
+  type DualAddress,
+  type DualPrefix,
+  type DualRange,
   formatAddress,
   formatPrefix,
   hasHostBits,
   lastOf,
-  type Prefix,
   prefixContains,
   prefixCovers,
   prefixEquals,
   prefixesOverlap,
 } from '../net/prefix.js';
 import { firstOf } from '../net/dual.js';
-import type { Ipv4Lease, Lease } from './lease.js';
+import type { Lease } from './lease.js';
 
 /** Why a lease in the store is used by nobody on this host. */
 export const LEASE_REFUSALS = {
+  'no-common-family': 'it has nothing of an address family that the network has',
   'host-bits': 'its subnet has bits set behind its length',
   'outside-network': 'its subnet is not inside the Network',
   'not-longer-than-network': 'its subnet is the whole Network, or more',
@@ -45,11 +48,12 @@ export interface Refusal {
 }
 
 export interface JudgeOptions {
-  readonly network: Prefix;
-  /** Addresses that subnets which may be leased hold, first and last. */
-  readonly leasable: { readonly first: Ipv4; readonly last: Ipv4 };
-  readonly ownSubnet: Prefix;
-  readonly ownPublicIp: Ipv4;
+  readonly networks: DualPrefix;
+  /** Addresses that subnets which may be leased hold. */
+  readonly leasable: DualRange;
+  /** The own subnets. */
+  readonly own: DualPrefix;
+  readonly ownPublicIp: DualAddress;
 }
 
 const NONE: readonly Ipv4[] = [];
@@ -57,7 +61,7 @@ const NONE: readonly Ipv4[] = [];
 /** Judges leases by what this host is, and by where the other hosts are. */
 export class Judge {
   readonly #options: JudgeOptions;
-  #ownPublicIp: Ipv4;
+  #ownPublicIp: DualAddress;
   /** Addresses we had: the own lease names the last of them until the new one is published. */
   readonly #formerPublicIps = new Set<Ipv4>();
   /** Hosts inside the Network, by the id of their lease, undefined for this host; in nearly every cluster none. */
@@ -68,31 +72,32 @@ export class Judge {
   constructor(options: JudgeOptions) {
     this.#options = options;
     this.#ownPublicIp = options.ownPublicIp;
-    this.noteHost(undefined, options.ownPublicIp);
+    this.noteHost(undefined, options.ownPublicIp.v4);
   }
 
-  get ownPublicIp(): Ipv4 {
+  get ownPublicIp(): DualAddress {
     return this.#ownPublicIp;
   }
 
   /** This host has another public IP, which every lease has to be judged by. Returns as noteHost(). */
-  ownPublicIpChanged(publicIp: Ipv4): readonly Ipv4[] {
-    this.#formerPublicIps.add(this.#ownPublicIp);
+  ownPublicIpChanged(publicIp: DualAddress): readonly Ipv4[] {
+    this.#formerPublicIps.add(this.#ownPublicIp.v4!);
     this.#ownPublicIp = publicIp;
-    return this.noteHost(undefined, publicIp);
+    return this.noteHost(undefined, publicIp.v4);
   }
 
-  isOwn({ subnets, host }: Ipv4Lease): boolean {
-    const publicIp = host.publicIp.v4;
-    const isOwnIp = publicIp === this.#ownPublicIp || this.#formerPublicIps.has(publicIp);
-    return isOwnIp && prefixEquals(subnets.v4, this.#options.ownSubnet);
+  isOwn({ subnets, host }: Lease): boolean {
+    const publicIp = host.publicIp.v4!;
+    const isOwnIp = publicIp === this.#ownPublicIp.v4 || this.#formerPublicIps.has(publicIp);
+    return isOwnIp && prefixEquals(subnets.v4!, this.#options.own.v4!);
   }
 
   /** What is wrong with a lease whatever else there is. */
-  judge(lease: Ipv4Lease): Refusal | undefined {
-    const { network, ownSubnet, leasable } = this.#options;
-    const subnet = lease.subnets.v4;
-    const publicIp = lease.host.publicIp.v4;
+  judge(lease: Lease): Refusal | undefined {
+    const network = this.#options.networks.v4!;
+    const ownSubnet = this.#options.own.v4!;
+    const subnet = lease.subnets.v4!;
+    const publicIp = lease.host.publicIp.v4!;
     const refuse = (code: RefusalCode, text: string): Refusal => refusalOf(lease, code, text);
     if (hasHostBits(subnet)) return refuse('host-bits', 'has host bits set');
     if (subnet.length <= network.length && prefixesOverlap(network, subnet)) {
@@ -104,8 +109,8 @@ export class Judge {
       return refuse('overlaps-own', `overlaps our own subnet ${formatPrefix(ownSubnet)}`);
     }
     if (isBogon(publicIp)) return refuse('bad-public-ip', 'public IP cannot be a host’s');
-    if (publicIp === this.#ownPublicIp) return refuse('own-public-ip', 'public IP is our own');
-    const { first, last } = leasable;
+    if (publicIp === this.#ownPublicIp.v4) return refuse('own-public-ip', 'public IP is our own');
+    const { first, last } = this.#options.leasable.v4!;
     if (publicIp >= first && publicIp <= last) {
       const range = `${formatIpv4(first)} to ${formatIpv4(last)}`;
       return refuse('public-ip-in-overlay', `public IP lies where the subnets of the Network are (${range})`);
@@ -114,12 +119,12 @@ export class Judge {
   }
 
   /** Whether a lease covers a host, which makes the way to that host lead into the overlay. */
-  judgeCover(lease: Ipv4Lease): Refusal | undefined {
+  judgeCover(lease: Lease): Refusal | undefined {
     // No host is where leases may be, so nearly every lease is done here.
     if (this.#hostCounts.size === 0) return undefined;
-    const { leasable } = this.#options;
-    const first = lease.subnets.v4.address;
-    const last = lastOf(lease.subnets.v4);
+    const leasable = this.#options.leasable.v4!;
+    const first = lease.subnets.v4!.address;
+    const last = lastOf(lease.subnets.v4!);
     if (first >= leasable.first && last <= leasable.last) return undefined;
     const host = this.#firstHostIn(first, last);
     return host === undefined
@@ -133,7 +138,7 @@ export class Judge {
    */
   noteHost(id: string | undefined, publicIp: Ipv4 | undefined): readonly Ipv4[] {
     const host =
-      publicIp !== undefined && prefixContains(this.#options.network, publicIp) ? publicIp : undefined;
+      publicIp !== undefined && prefixContains(this.#options.networks.v4!, publicIp) ? publicIp : undefined;
     const before = this.#hosts.get(id);
     if (host === before) return NONE;
     if (host === undefined) this.#hosts.delete(id);

@@ -13,8 +13,8 @@
 import { field, parseJson } from '../config/go-json.js';
 import { isBogon } from '../net/bogons.js';
 import { formatIpv4, type Ipv4, parseIpv4 } from '../net/ipv4.js';
-import { maskOf, type Prefix, prefixOf } from '../net/prefix.js';
-import { type Ipv4LeaseHost, leaseBackend } from './lease.js';
+import { type DualPrefix, maskOf, type Prefix, prefixOf } from '../net/prefix.js';
+import { type LeaseHost, leaseBackend } from './lease.js';
 
 /** Longest key name looked at; the longest valid one is 18 bytes, dual-stack ones are below 64. */
 export const MAX_KEY_BYTES = 128;
@@ -35,9 +35,9 @@ const KEY_NAME = /^([\d.]+)-(\d{1,2})$/;
 const DUAL_STACK_KEY = /^[\d.]+-\d{1,2}&/;
 
 /** The subnet named by a key below "<prefix>/subnets/". */
-export function parseLeaseKey(name: string): Decoded<Prefix> {
+export function parseLeaseKey(name: string): Decoded<DualPrefix> {
   const plain = plainKey(name);
-  if (plain !== undefined) return { ok: true, value: plain };
+  if (plain !== undefined) return { ok: true, value: { v4: plain } };
   if (name.length > MAX_KEY_BYTES) return bad(`key of ${name.length} bytes (at most ${MAX_KEY_BYTES})`);
   if (DUAL_STACK_KEY.test(name)) return bad('dual-stack key; only IPv4 leases are used');
   const match = KEY_NAME.exec(name);
@@ -48,7 +48,7 @@ export function parseLeaseKey(name: string): Decoded<Prefix> {
   if (length < 1 || length > 31 || String(length) !== match[2])
     return bad(`prefix length "${match[2]}" is not 1 to 31`);
   if ((address & ~maskOf(length)) !== 0) return bad('address has host bits set');
-  return { ok: true, value: { address, length } };
+  return { ok: true, value: { v4: { address, length } } };
 }
 
 /** What nearly every key names, found without a regular expression; undefined where a closer look is needed. */
@@ -77,12 +77,13 @@ export function blockedRange(name: string): Prefix | undefined {
 }
 
 /** "10.5.1.0-24". */
-export function formatLeaseKey(subnet: Prefix): string {
+export function formatLeaseKey(subnets: DualPrefix): string {
+  const subnet = subnets.v4!;
   return `${formatIpv4(subnet.address)}-${subnet.length}`;
 }
 
 /** What a host published under its key. */
-export function parseLeaseValue(text: string): Decoded<Ipv4LeaseHost> {
+export function parseLeaseValue(text: string): Decoded<LeaseHost> {
   const plain = plainAddress(text);
   if (plain !== undefined) {
     return checkHost({ publicIp: plain, backendType: '', backendData: undefined, isLong: false });
@@ -118,12 +119,7 @@ export interface HostFields {
 }
 
 /** What a host published, whatever the store keeps it in. */
-export function checkHost({
-  publicIp,
-  backendType,
-  backendData,
-  isLong,
-}: HostFields): Decoded<Ipv4LeaseHost> {
+export function checkHost({ publicIp, backendType, backendData, isLong }: HostFields): Decoded<LeaseHost> {
   const address = parsePublicIp(publicIp);
   if (!address.ok) return address;
   if (typeof backendType !== 'string') return bad(`BackendType is not a string: ${show(backendType)}`);
@@ -152,8 +148,8 @@ export function parseData(text: string, what: string): Decoded<unknown> {
 }
 
 /** The value that flanneld would write for `host`, byte for byte. IPv4 only, as what is read. */
-export function formatLeaseValue({ publicIp, backend }: Ipv4LeaseHost): string {
-  let text = `{"PublicIP":"${formatIpv4(publicIp.v4)}","PublicIPv6":null`;
+export function formatLeaseValue({ publicIp, backend }: LeaseHost): string {
+  let text = `{"PublicIP":"${formatIpv4(publicIp.v4!)}","PublicIPv6":null`;
   if (backend.type !== '') text += `,"BackendType":${goJson(backend.type)}`;
   if (backend.data.v4 !== undefined) text += `,"BackendData":${goJson(backend.data.v4)}`;
   return `${text}}`;

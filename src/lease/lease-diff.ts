@@ -1,7 +1,6 @@
 // Diffs of the peers, one after the other, as one. Pure.
 
-import { prefixEquals } from '../net/prefix.js';
-import type { Peer, PeerDiff } from './lease.js';
+import { type Peer, type PeerDiff, sameSubnets } from './lease.js';
 
 /** What happened to one id since the last take(): what a backend has of it, and what it is to have. */
 interface Change {
@@ -43,7 +42,7 @@ export function addChange(
   after: Peer | undefined,
 ): void {
   const isSamePlace =
-    before !== undefined && after !== undefined && prefixEquals(before.subnets.v4, after.subnets.v4);
+    before !== undefined && after !== undefined && sameSubnets(before.subnets, after.subnets);
   if (isSamePlace) {
     diff.changed.push(after);
     return;

@@ -8,17 +8,16 @@
 // take away are found by their subnet.
 
 import type { Ipv4 } from '../net/ipv4.js';
-import { type Prefix, prefixEquals, prefixKey, prefixOf } from '../net/prefix.js';
+import { type DualAddress, type Prefix, prefixKey, prefixOf } from '../net/prefix.js';
 import { Judge, type JudgeOptions, type Refusal, refusalOf } from './judge.js';
 import {
   compareAge,
-  hasIpv4,
-  type Ipv4Lease,
   type Lease,
   type LeaseUpdate,
   type Peer,
   type PeerDiff,
   sameHost,
+  sameSubnets,
 } from './lease.js';
 import { addChange } from './lease-diff.js';
 import { Nesting } from './nesting.js';
@@ -44,19 +43,19 @@ export class LeaseView {
   /** The accepted ones by subnet. */
   readonly #nesting = new Nesting();
   /** Refused for what other leases are, by the key of their subnet: they may be fit when those go. */
-  readonly #waiting = new Map<number, Map<string, Ipv4Lease>>();
+  readonly #waiting = new Map<number, Map<string, Lease>>();
 
   constructor(options: JudgeOptions) {
-    this.#network = options.network;
+    this.#network = options.networks.v4!;
     this.#judge = new Judge(options);
   }
 
-  get ownPublicIp(): Ipv4 {
+  get ownPublicIp(): DualAddress {
     return this.#judge.ownPublicIp;
   }
 
   /** This host has another public IP: every lease is judged anew. O(leases). */
-  ownPublicIpChanged(publicIp: Ipv4): LeaseChange {
+  ownPublicIpChanged(publicIp: DualAddress): LeaseChange {
     const work: Update = { before: new Map(), refusals: [] };
     this.#judgeAgain(this.#judge.ownPublicIpChanged(publicIp), work);
     for (const lease of [...this.#accepted.values()]) this.#put(lease, work);
@@ -105,9 +104,9 @@ export class LeaseView {
   }
 
   #put(lease: Lease, work: Update): void {
-    if (!hasIpv4(lease)) {
+    if (lease.subnets.v4 === undefined || lease.host.publicIp.v4 === undefined) {
       this.#judgeAgain(this.#judge.noteHost(lease.id, undefined), work);
-      this.#refuse(refusalOf(lease, 'outside-network', 'has no subnet and public IP in IPv4'), work);
+      this.#refuse(refusalOf(lease, 'no-common-family', 'has no subnet and public IP in IPv4'), work);
       return;
     }
     if (this.#judge.isOwn(lease)) {
@@ -128,15 +127,15 @@ export class LeaseView {
   }
 
   /** Uses a lease with which nothing is wrong by itself, or refuses it for what other leases are. */
-  #settle(lease: Ipv4Lease, work: Update): void {
-    const holder = this.#nesting.at(lease.subnets.v4);
+  #settle(lease: Lease, work: Update): void {
+    const holder = this.#nesting.at(lease.subnets.v4!);
     const isRival = holder !== undefined && holder.id !== lease.id;
     const refusal = this.#judge.judgeCover(lease) ?? (isRival ? rivalRefusal(lease, holder) : undefined);
     if (refusal === undefined) this.#accept(lease, work);
     else this.#refuse(refusal, work, lease);
   }
 
-  #accept(lease: Ipv4Lease, work: Update): void {
+  #accept(lease: Lease, work: Update): void {
     const before = this.#accepted.get(lease.id);
     this.#forgetRefusal(lease.id);
     if (before !== undefined && isSame(before, lease)) {
@@ -144,12 +143,12 @@ export class LeaseView {
       before.seniority = lease.seniority; // a renewal: the backend, which holds the same object, learns of it so
       if (isAsOld) return;
       // It was made anew, and may be the younger one now.
-      for (const rival of this.#waitingFor(before.subnets.v4))
+      for (const rival of this.#waitingFor(before.subnets.v4!))
         if (compareAge(rival, before) < 0) this.#settle(rival, work);
       return;
     }
-    const holder = this.#nesting.at(lease.subnets.v4);
-    const isMoved = before !== undefined && !prefixEquals(before.subnets.v4, lease.subnets.v4);
+    const holder = this.#nesting.at(lease.subnets.v4!);
+    const isMoved = before !== undefined && !sameSubnets(before.subnets, lease.subnets);
     if (isMoved) this.#withdraw(lease.id, work);
     if (!work.before.has(lease.id)) work.before.set(lease.id, before);
     this.#accepted.set(lease.id, lease);
@@ -159,7 +158,7 @@ export class LeaseView {
   }
 
   /** `waiting` is the lease when it may be fit once other leases are gone. */
-  #refuse(refusal: Refusal, work: Update, waiting?: Ipv4Lease): void {
+  #refuse(refusal: Refusal, work: Update, waiting?: Lease): void {
     const { id } = refusal.lease;
     const known = this.#refused.get(id);
     this.#forgetRefusal(id);
@@ -175,7 +174,7 @@ export class LeaseView {
     if (before === undefined) return;
     if (!work.before.has(id)) work.before.set(id, before);
     this.#accepted.delete(id);
-    const subnet = before.subnets.v4;
+    const subnet = before.subnets.v4!;
     if (this.#nesting.at(subnet) !== before) return; // an elder lease has its place already
     this.#nesting.delete(subnet);
     for (const lease of this.#waitingFor(subnet)) if (lease.id !== id) this.#settle(lease, work);
@@ -193,14 +192,14 @@ export class LeaseView {
     }
   }
 
-  #wait(lease: Ipv4Lease): void {
-    const key = prefixKey(lease.subnets.v4);
-    const leases = this.#waiting.get(key) ?? new Map<string, Ipv4Lease>();
+  #wait(lease: Lease): void {
+    const key = prefixKey(lease.subnets.v4!);
+    const leases = this.#waiting.get(key) ?? new Map<string, Lease>();
     this.#waiting.set(key, leases.set(lease.id, lease));
   }
 
   /** The eldest first. */
-  #waitingFor(subnet: Prefix): readonly Ipv4Lease[] {
+  #waitingFor(subnet: Prefix): readonly Lease[] {
     return [...(this.#waiting.get(prefixKey(subnet))?.values() ?? [])].sort(compareAge);
   }
 
@@ -215,11 +214,11 @@ export class LeaseView {
   }
 }
 
-function rivalRefusal(lease: Ipv4Lease, holder: Peer): Refusal | undefined {
+function rivalRefusal(lease: Lease, holder: Peer): Refusal | undefined {
   if (compareAge(lease, holder) < 0) return undefined;
   return refusalOf(lease, 'same-subnet', `lease ${holder.id}, which is older, has the same subnet`);
 }
 
 function isSame(a: Peer, b: Peer): boolean {
-  return prefixEquals(a.subnets.v4, b.subnets.v4) && sameHost(a.host, b.host);
+  return sameSubnets(a.subnets, b.subnets) && sameHost(a.host, b.host);
 }

@@ -4,10 +4,8 @@
 // Sixty-five thousand of them are held at once: a lease is as many objects as its shape has, and no more. What is the
 // same for many, such as the backend of hosts that publish no data, is one object for all of them.
 
-import { type Dual, sameDual, type WithV4 } from '../net/dual.js';
-import type { Ipv4 } from '../net/ipv4.js';
-import type { Prefix } from '../net/prefix.js';
-import type { Ipv6 } from '../net/ipv6.js';
+import { type Dual, dualOf, sameDual } from '../net/dual.js';
+import { type DualAddress, type DualPrefix, prefixEquals } from '../net/prefix.js';
 
 /** What a host publishes of its backend. */
 export interface LeaseBackend {
@@ -20,7 +18,7 @@ export interface LeaseBackend {
 /** What a host publishes with its subnets. */
 export interface LeaseHost {
   /** Addresses the other hosts send to. */
-  readonly publicIp: Dual<Ipv4, Ipv6>;
+  readonly publicIp: DualAddress;
   readonly backend: LeaseBackend;
 }
 
@@ -36,25 +34,17 @@ export interface Seniority {
 export interface Lease {
   /** The store's own text for it, opaque to all others; no two leases of a store have the same. */
   readonly id: string;
-  readonly subnets: Dual<Prefix, Prefix<Ipv6>>;
+  readonly subnets: DualPrefix;
   readonly host: LeaseHost;
   /** Moves in place, since a renewal changes nothing else. Undefined where the store knows no order. */
   seniority: Seniority | undefined;
 }
 
-/** A host with a public IP in IPv4. */
-export interface Ipv4LeaseHost extends LeaseHost {
-  readonly publicIp: WithV4<Ipv4, Ipv6>;
-}
-
-/** A lease with a subnet and a public IP in IPv4. */
-export interface Ipv4Lease extends Lease {
-  readonly subnets: WithV4<Prefix, Prefix<Ipv6>>;
-  readonly host: Ipv4LeaseHost;
-}
-
-/** The lease of another host that was judged fit for use (judge.ts). */
-export type Peer = Ipv4Lease;
+/**
+ * The lease of another host that was judged fit for use (judge.ts). It has subnets and public IPs of no other families
+ * than the network has, of each at least one; which of them a mode can join to a path is the mode's to say.
+ */
+export type Peer = Lease;
 
 /** What the store says happened. A snapshot replaces everything known; events amend it, in order. */
 export type LeaseUpdate =
@@ -78,16 +68,22 @@ const NO_DATA: Dual<unknown> = { v4: undefined };
 // In a network nearly all hosts run one backend: the last one without data serves the next.
 let withoutData: LeaseBackend = { type: '', data: NO_DATA };
 
-/** A backend of this type whose data for IPv4 is `data`; undefined for none. */
-export function leaseBackend(type: string, data?: unknown): LeaseBackend {
-  if (data !== undefined) return { type, data: { v4: data } };
+/** A backend of this type with its data for each family; undefined for none. */
+export function leaseBackend(type: string, v4?: unknown, v6?: unknown): LeaseBackend {
+  if (v4 !== undefined || v6 !== undefined) return { type, data: dualOf(v4, v6) };
   if (withoutData.type !== type) withoutData = { type, data: NO_DATA };
   return withoutData;
 }
 
-/** Whether a lease can be used where subnets and public IPs are IPv4. */
-export function hasIpv4(lease: Lease): lease is Ipv4Lease {
-  return lease.subnets.v4 !== undefined && lease.host.publicIp.v4 !== undefined;
+/** Whether two public IPs are one host's: by IPv4 where both have it, as flannel has it, else by IPv6. */
+export function isOneHost(a: DualAddress, b: DualAddress): boolean {
+  if (a.v4 !== undefined && b.v4 !== undefined) return a.v4 === b.v4;
+  return a.v6 !== undefined && a.v6 === b.v6;
+}
+
+/** Whether both are the same subnets. */
+export function sameSubnets(a: DualPrefix, b: DualPrefix): boolean {
+  return sameDual(a, b, prefixEquals);
 }
 
 /** Whether both publish the same, however it is spelt: the order of fields in a backend's data does not matter. */

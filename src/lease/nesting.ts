@@ -29,12 +29,12 @@ export class Nesting {
 
   /** Adds a peer, or puts it in the place of the one with its subnet. */
   put(peer: Peer): void {
-    const { address, length } = peer.subnets.v4;
+    const { address, length } = peer.subnets.v4!;
     let peers = this.#byLength.get(length);
     if (peers === undefined) this.#byLength.set(length, (peers = new Map<Ipv4, Peer>()));
     const before = peers.get(address);
     peers.set(address, peer);
-    if (before?.host.publicIp.v4 !== peer.host.publicIp.v4) this.#note(peer.subnets.v4);
+    if (before?.host.publicIp.v4 !== peer.host.publicIp.v4) this.#note(peer.subnets.v4!);
   }
 
   delete(subnet: Prefix): void {
@@ -52,8 +52,8 @@ export class Nesting {
       const holder = this.at(outer);
       if (inner === undefined || holder === undefined) continue;
       alarms.push(
-        `lease ${formatPrefix(inner.subnets.v4)} of ${formatIpv4(inner.host.publicIp.v4)} lies inside ` +
-          `${formatPrefix(outer)} of ${formatIpv4(holder.host.publicIp.v4)}: the longer one is used`,
+        `lease ${formatPrefix(inner.subnets.v4!)} of ${formatIpv4(inner.host.publicIp.v4!)} lies inside ` +
+          `${formatPrefix(outer)} of ${formatIpv4(holder.host.publicIp.v4!)}: the longer one is used`,
       );
     }
     return alarms;
@@ -77,7 +77,7 @@ export class Nesting {
     for (let length = subnet.length - 1; length >= 0; length--) {
       const outer = this.#byLength.get(length)?.get(((subnet.address & maskOf(length)) >>> 0) as Ipv4);
       if (outer === undefined) continue;
-      if (outer.host.publicIp.v4 !== inner.host.publicIp.v4) this.#outer.set(key, outer.subnets.v4);
+      if (outer.host.publicIp.v4 !== inner.host.publicIp.v4!) this.#outer.set(key, outer.subnets.v4!);
       return;
     }
   }
@@ -89,7 +89,7 @@ export class Nesting {
         this.#noteOuter({ address: ipv4(outer.address + i * sizeOf(length)), length });
     } else {
       for (const { subnets } of peers.values())
-        if (prefixCovers(outer, subnets.v4)) this.#noteOuter(subnets.v4);
+        if (prefixCovers(outer, subnets.v4!)) this.#noteOuter(subnets.v4!);
     }
   }
 }

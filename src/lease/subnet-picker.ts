@@ -5,11 +5,9 @@
 // millions of slots costs no more than the number of leases in it. flanneld looks at the first 100 free slots only and
 // so crowds the low end; any free one is compatible.
 
-import type { NetworkConfig } from '../config/network-config.js';
+import type { FamilyNetwork } from '../config/network-config.js';
 import { ipv4 } from '../net/ipv4.js';
 import { type Prefix, prefixCovers, sizeOf } from '../net/prefix.js';
-
-type Range = Pick<NetworkConfig, 'network' | 'subnetLength' | 'subnetMin' | 'subnetMax'>;
 
 /** Slots `first` to `last`, inclusive. */
 interface Run {
@@ -18,7 +16,7 @@ interface Run {
 }
 
 /** Whether flannel would keep `subnet` under this config: the right length, and from SubnetMin to SubnetMax. */
-export function fitsConfig(config: Range, subnet: Prefix): boolean {
+export function fitsConfig(config: FamilyNetwork, subnet: Prefix): boolean {
   return (
     subnet.length === config.subnetLength &&
     subnet.address >= config.subnetMin &&
@@ -27,7 +25,7 @@ export function fitsConfig(config: Range, subnet: Prefix): boolean {
 }
 
 /** Number of slots in the config's range; 0 when SubnetMin is above SubnetMax. */
-export function countSlots(config: Range): number {
+export function countSlots(config: FamilyNetwork): number {
   const size = sizeOf(config.subnetLength);
   return Math.max(0, Math.floor((config.subnetMax - config.subnetMin) / size) + 1);
 }
@@ -38,7 +36,7 @@ export function countSlots(config: Range): number {
  * otherwise keep every new host out. O(n log n) in `taken`.
  */
 export function pickFreeSubnet(
-  config: Range,
+  config: FamilyNetwork,
   taken: readonly Prefix[],
   random: () => number,
 ): Prefix | undefined {
@@ -59,7 +57,7 @@ export function pickFreeSubnet(
 }
 
 /** The slots in use as sorted runs that do not touch each other's slots. */
-function takenRuns(config: Range, taken: readonly Prefix[], slots: number): Run[] {
+function takenRuns(config: FamilyNetwork, taken: readonly Prefix[], slots: number): Run[] {
   const size = sizeOf(config.subnetLength);
   const runs: Run[] = [];
   for (const range of taken) {

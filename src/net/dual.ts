@@ -27,6 +27,13 @@ export function firstOf<V4, V6>(dual: Dual<V4, V6>): V4 | V6 {
   return (dual.v4 ?? dual.v6) as V4 | V6;
 }
 
+/** The pair of two values, of which one at least is there. Throws TypeError without. */
+export function dualOf<V4, V6>(v4: V4 | undefined, v6: V6 | undefined): Dual<V4, V6> {
+  if (v6 === undefined && v4 === undefined) throw new TypeError('a pair of nothing');
+  if (v6 === undefined) return { v4: v4 as V4 };
+  return v4 === undefined ? { v6 } : { v4, v6 };
+}
+
 /** The pair of what `change` makes of each value that is there. */
 export function mapDual<V4, V6, To>(
   dual: Dual<V4, V6>,

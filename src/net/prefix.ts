@@ -3,6 +3,7 @@
 // A prefix holds its address as the number that the family has (ipv4.ts, ipv6.ts), so that IPv4 ones cost no more than
 // two numbers. No prefix of one family contains or overlaps anything of the other: ::ffff:10.0.0.0/104 is IPv6.
 
+import { type Dual, familiesOf } from './dual.js';
 import { formatIpv4, type Ipv4, ipv4, parseIpv4 } from './ipv4.js';
 import { formatIpv6, type Ipv6, parseIpv6 } from './ipv6.js';
 
@@ -15,6 +16,21 @@ export interface Prefix<A extends Address = Ipv4> {
   /** 0 to 32, or 0 to 128. */
   readonly length: number;
 }
+
+/** A prefix for each family that a network or a host has. */
+export type DualPrefix = Dual<Prefix, Prefix<Ipv6>>;
+
+/** An address for each family that a host has. */
+export type DualAddress = Dual<Ipv4, Ipv6>;
+
+/** First and last address; none when the first is above the last. */
+export interface AddressRange<A extends Address = Ipv4> {
+  readonly first: A;
+  readonly last: A;
+}
+
+/** A range for each family that a network has. */
+export type DualRange = Dual<AddressRange, AddressRange<Ipv6>>;
 
 /** The address families by number. */
 export interface AddressOf {
@@ -93,6 +109,20 @@ export function parsePrefix(text: string, family: Family = 4): Prefix<Address> |
 /** "address/length". */
 export function formatPrefix(prefix: Prefix<Address>): string {
   return `${formatAddress(prefix.address)}/${prefix.length}`;
+}
+
+/** "10.5.1.0/24", "fd00:1::/64" or "10.5.1.0/24 and fd00:1::/64". */
+export function formatPrefixes(prefixes: DualPrefix): string {
+  return familiesOf(prefixes)
+    .map((family) => formatPrefix(prefixes[family]!))
+    .join(' and ');
+}
+
+/** "172.20.0.1", "fd00::1" or "172.20.0.1 and fd00::1". */
+export function formatAddresses(addresses: DualAddress): string {
+  return familiesOf(addresses)
+    .map((family) => formatAddress(addresses[family]!))
+    .join(' and ');
 }
 
 export function prefixEquals(a: Prefix<Address>, b: Prefix<Address>): boolean {

@@ -1,18 +1,20 @@
 // What of a network config the device, the lease and the rules are made of. Pure.
 
-import type { NetworkConfig } from '../config/network-config.js';
+import { type NetworkConfig, prefixesOf } from '../config/network-config.js';
+import { sameSubnets } from '../lease/lease.js';
 import { fitsConfig } from '../lease/subnet-picker.js';
-import { type Prefix, prefixCovers, prefixEquals } from '../net/prefix.js';
+import { type DualPrefix, prefixCovers } from '../net/prefix.js';
 
 /**
- * Fields in which `after` shapes another overlay than `before`, for a host that holds `ownSubnet`; empty when what was
+ * Fields in which `after` shapes another overlay than `before`, for a host that holds `own`; empty when what was
  * made from `before` serves `after` as it is. Other limits for subnets do not matter while the own one is within them.
  */
-export function shapeChanges(before: NetworkConfig, after: NetworkConfig, ownSubnet: Prefix): string[] {
+export function shapeChanges(before: NetworkConfig, after: NetworkConfig, own: DualPrefix): string[] {
+  const [network, subnet] = [after.networks.v4!, own.v4!];
   const fits =
-    after.subnetsFrom === 'store' ? prefixCovers(after.network, ownSubnet) : fitsConfig(after, ownSubnet);
+    after.subnetsFrom === 'store' ? prefixCovers(network.network, subnet) : fitsConfig(network, subnet);
   const differs = {
-    Network: !prefixEquals(before.network, after.network),
+    Network: !sameSubnets(prefixesOf(before), prefixesOf(after)),
     'SubnetLen, SubnetMin or SubnetMax': !fits,
     'Backend.Type': before.backendType !== after.backendType,
     Backend: canonical(before.backend) !== canonical(after.backend),

@@ -15,7 +15,8 @@ import type { NetworkConfig } from '../config/network-config.js';
 import { OverlayError } from '../core/errors.js';
 import { MONOTONIC_CLOCK, sleep, withinTime } from '../core/waiting.js';
 import type { Logger } from '../core/log.js';
-import type { Ipv4 } from '../net/ipv4.js';
+import { sameDual } from '../net/dual.js';
+import type { DualAddress } from '../net/prefix.js';
 import type { CachedTable, HostHints, LeaseStore, StoredNetwork } from '../store/store.js';
 import { RejoinedMembership } from './rejoined.js';
 
@@ -31,7 +32,7 @@ export interface FirstConfig {
    * The network to join, for a host of this public IP. Of the saved table, a later config of the store that is invalid
    * is logged and asked for again; else it rejects as LeaseStore.readConfig() does.
    */
-  network(publicIp: Ipv4): Promise<StoredNetwork>;
+  network(publicIp: DualAddress): Promise<StoredNetwork>;
 }
 
 /**
@@ -90,7 +91,7 @@ function fromTable(table: CachedTable, asking: Asking): FirstConfig {
     hints: table.hints ?? {},
     join: ({ host }) => Promise.resolve(new RejoinedMembership({ table, host, store, stored, signal, log })),
   };
-  const isOurs = (publicIp: Ipv4): boolean => table.ownHost.publicIp.v4 === publicIp;
+  const isOurs = (publicIp: DualAddress): boolean => sameDual(table.ownHost.publicIp, publicIp);
   return {
     config: table.config,
     hints: table.hints ?? {},

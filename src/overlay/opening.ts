@@ -1,15 +1,15 @@
 // The steps by which an overlay is opened. Each has what the steps before it have made, and adds its own part.
 
 import type { Backend } from '../backend/backend.js';
-import { leasableRange, type NetworkConfig } from '../config/network-config.js';
+import { leasableRange, type NetworkConfig, prefixesOf } from '../config/network-config.js';
 import { offloadSwitches } from '../config/options.js';
 import type { ClosingStack } from '../core/closing.js';
 import { abandonedNetwork, type HeldNames } from '../kernel/held-names.js';
 import type { ExternalInterface } from '../kernel/underlay.js';
 import { UnderlayFollower } from '../kernel/underlay-follower.js';
-import type { Ipv4LeaseHost } from '../lease/lease.js';
+import type { LeaseHost } from '../lease/lease.js';
 import { formatIpv4 } from '../net/ipv4.js';
-import { formatPrefix, type Prefix } from '../net/prefix.js';
+import { type DualPrefix, formatAddresses, formatPrefixes, type Prefix } from '../net/prefix.js';
 import type { Membership, MembershipListener, StoredNetwork } from '../store/store.js';
 import { ConfigInForce } from './config-in-force.js';
 import { firstConfig } from './first-config.js';
@@ -45,7 +45,7 @@ interface Entry {
 
 /** What the run before has left, as far as it is this host's to take over. */
 interface Former {
-  readonly subnet: Prefix | undefined;
+  readonly subnets: DualPrefix | undefined;
   readonly network: Prefix | undefined;
 }
 
@@ -74,7 +74,7 @@ export class OverlayOpening {
     const former = await this.#claim(entry.config);
     this.#options.closing.add('membership', { close: () => this.#membership?.close() });
     const backend = await this.#openBackend(entry, former);
-    const host = { publicIp: { v4: entry.iface.publicIp }, backend: await backend.publish() };
+    const host = { publicIp: entry.iface.publicIp, backend: await backend.publish() };
     const membership = await this.#join(entry, host, former);
     const own = await this.#openDataPath(entry, backend, membership);
     const peers = this.#watch(entry, backend, membership);
@@ -106,7 +106,8 @@ export class OverlayOpening {
     const former = store.savedStart?.formerPublicIp();
     const { chooseInterface, listLinks, now } = surroundings;
     const { publicIp: hinted, publicIpFrom } = first.hints;
-    const wanted = hinted === undefined ? flags : { ...flags, publicIp: formatIpv4(hinted), publicIpFrom };
+    const wanted =
+      hinted === undefined ? flags : { ...flags, publicIp: formatIpv4(hinted.v4!), publicIpFrom };
     const iface = await chooseInterface(wanted, leasableRange(first.config), { former, signal });
     this.#phase('waiting for the network config');
     const network = await first.network(iface.publicIp);
@@ -125,7 +126,7 @@ export class OverlayOpening {
     for (const warning of config.warnings) log.warn(warning);
     const { name, address, publicIp } = iface;
     log.info(
-      `using interface ${name} with address ${formatIpv4(address)}, public IP ${formatIpv4(publicIp)}`,
+      `using interface ${name} with address ${formatAddresses(address)}, public IP ${formatAddresses(publicIp)}`,
     );
     return { network, config, iface, underlay, inForce };
   }
@@ -133,11 +134,12 @@ export class OverlayOpening {
   /** Before anything is acquired or touched: two daemons would take each other's lease, routes and rules. */
   async #claim(config: NetworkConfig): Promise<Former> {
     const { names, subnetFile, log } = this.#options;
-    await names.holdNetwork(config.network);
+    const { v4: held } = prefixesOf(config);
+    await names.holdNetwork(held!);
     this.#phase(`waiting for the ${config.backendType} device`);
-    const { subnet, network, warnings } = await readSubnetFile(subnetFile);
+    const { subnets, networks, warnings } = await readSubnetFile(subnetFile);
     for (const warning of warnings) log.warn(warning);
-    return { subnet, network: await abandonedNetwork(network, config.network) };
+    return { subnets, network: await abandonedNetwork(networks?.v4, held!) };
   }
 
   async #openBackend({ network, config, iface }: Entry, former: Former): Promise<Backend> {
@@ -153,7 +155,7 @@ export class OverlayOpening {
       formerBackend: network.hints?.backend,
       log,
       offload: offloadSwitches(offloads),
-      networks: [config.network, ...(former.network === undefined ? [] : [former.network])],
+      networks: [prefixesOf(config).v4!, ...(former.network === undefined ? [] : [former.network])],
       holdDevice: (name) => names.holdDevice(name),
     });
     this.#options.closing.add('backend', backend);
@@ -161,16 +163,16 @@ export class OverlayOpening {
     return backend;
   }
 
-  async #join({ network }: Entry, host: Ipv4LeaseHost, former: Former): Promise<Membership> {
+  async #join({ network }: Entry, host: LeaseHost, former: Former): Promise<Membership> {
     const { signal, log } = this.#options;
     this.#phase('waiting for a lease');
-    const membership = await network.join({ host, previousSubnet: former.subnet }, signal);
+    const membership = await network.join({ host, previousSubnets: former.subnets }, signal);
     // Closed after the backend, which goes on for its peers until then; see run().
     this.#membership = membership;
     if (signal.aborted) await membership.close();
     signal.throwIfAborted();
     this.#has({ store: membership });
-    log.info(`own subnet is ${formatPrefix(membership.own)}`);
+    log.info(`own subnet is ${formatPrefixes(membership.own)}`);
     return membership;
   }
 
@@ -178,8 +180,8 @@ export class OverlayOpening {
     this.#phase(`waiting for the ${backend.type} data path`);
     const { mtuBytes } = await backend.start(membership.own);
     const { ipMasq } = this.#options.firewall;
-    const { network } = config;
-    const own = new OwnSubnet({ network, subnet: membership.own, mtuBytes, ipMasq, file: this.#file });
+    const networks = prefixesOf(config);
+    const own = new OwnSubnet({ networks, subnets: membership.own, mtuBytes, ipMasq, file: this.#file });
     this.#has({ own });
     return own;
   }
@@ -187,9 +189,9 @@ export class OverlayOpening {
   /** Peers before rules: with a saved table the overlay was up a moment ago, and packets are waiting. */
   #watch({ config, underlay, inForce }: Entry, backend: Backend, membership: Membership): Peers {
     const judge = {
-      network: config.network,
+      networks: prefixesOf(config),
       leasable: leasableRange(config),
-      ownSubnet: membership.own,
+      own: membership.own,
       ownPublicIp: underlay.iface.publicIp,
     };
     const fullBytes = (): number => underlay.iface.mtuBytes;
@@ -212,8 +214,8 @@ export class OverlayOpening {
     const { firewall: flags, surroundings, closing, signal, log } = this.#options;
     this.#phase('waiting for the firewall rules');
     const firewall = surroundings.openFirewall({
-      network: config.network,
-      subnet: own.subnet,
+      network: prefixesOf(config).v4!,
+      subnet: own.subnets.v4!,
       formerNetwork: former.network,
       useNftables: config.enableNftables,
       hasMasquerade: flags.ipMasq,
@@ -244,7 +246,7 @@ export class OverlayOpening {
   /** From now on the kernel, the interface and the lease are kept to what they should be. */
   #follow(
     parts: Omit<OverlayParts, 'ownHost' | 'reconciling'>,
-    host: Ipv4LeaseHost,
+    host: LeaseHost,
     membership: Membership,
   ): Pick<OverlayParts, 'ownHost' | 'reconciling'> {
     const { store, log, signal, closing, surroundings } = this.#options;

@@ -9,13 +9,14 @@
 //
 // Several overlays may run in one process: each holds its own names on this host, and nothing here is global.
 
+import { prefixesOf } from '../config/network-config.js';
 import type { Condition } from '../core/conditions.js';
 import { ClosingStack } from '../core/closing.js';
 import type { MetricFamily } from '../core/metric.js';
 import { readVersion } from '../core/version.js';
 import { orAbortAfter } from '../core/waiting.js';
 import { HeldNames } from '../kernel/held-names.js';
-import type { Prefix } from '../net/prefix.js';
+import type { DualPrefix } from '../net/prefix.js';
 import { OverlayOpening } from './opening.js';
 import type { OverlayEnd, OverlayOptions } from './options.js';
 import {
@@ -35,10 +36,10 @@ const CLOSE_MS = 800;
 
 /** One network that this host is a member of. While it is open, packets flow. */
 export interface Overlay {
-  /** The whole network, as the store's config has it. */
-  readonly network: Prefix;
-  /** The subnet of this host. */
-  readonly subnet: Prefix;
+  /** The whole network by address family, as the store's config has it. */
+  readonly networks: DualPrefix;
+  /** The subnets of this host, one for each family of the network. */
+  readonly subnets: DualPrefix;
   /** Type of the backend: "udp", "vxlan" or "host-gw". */
   readonly backendType: string;
   /** "raw-socket", "addon (…)" with the reason, or "off": which socket the probes of peers use. */
@@ -105,8 +106,8 @@ function running(
 ): Overlay {
   const { backend, own, peers, config } = parts;
   return {
-    network: config.config.network,
-    subnet: own.subnet,
+    networks: prefixesOf(config.config),
+    subnets: own.subnets,
     backendType: backend.type,
     pathProbes: peers.probers.by,
     ended,

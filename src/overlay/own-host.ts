@@ -2,17 +2,18 @@
 
 import { messageOf } from '../core/errors.js';
 import { type Condition, condition } from '../core/conditions.js';
-import type { Ipv4LeaseHost } from '../lease/lease.js';
-import { formatIpv4, type Ipv4 } from '../net/ipv4.js';
+import type { LeaseHost } from '../lease/lease.js';
+import { sameDual } from '../net/dual.js';
+import { type DualAddress, formatAddresses } from '../net/prefix.js';
 
 export interface OwnHostOptions {
   /** As the lease says it. */
-  readonly host: Ipv4LeaseHost;
+  readonly host: LeaseHost;
   /**
    * Writes it into the lease, which may take as long as the store is away; undefined in a store that only an operator
    * writes.
    */
-  readonly publish: ((host: Ipv4LeaseHost) => Promise<void>) | undefined;
+  readonly publish: ((host: LeaseHost) => Promise<void>) | undefined;
   /** Kind of the store. */
   readonly store: string;
   /** Called when it stands in the lease, so that the interface is looked at again. */
@@ -27,8 +28,8 @@ export interface OwnHostOptions {
  */
 export class OwnHost {
   readonly #options: OwnHostOptions;
-  #host: Ipv4LeaseHost;
-  #publishing: Ipv4 | undefined;
+  #host: LeaseHost;
+  #publishing: DualAddress | undefined;
   #fault: string | undefined;
   #lag: Condition | undefined;
 
@@ -43,26 +44,26 @@ export class OwnHost {
   }
 
   /** Takes the public IP of this host, undefined when it is not known now. To be called again while there is a lag. */
-  follow(publicIp: Ipv4 | undefined): void {
+  follow(publicIp: DualAddress | undefined): void {
     this.#lag = publicIp === undefined ? undefined : this.#lagOf(publicIp);
   }
 
-  #lagOf(publicIp: Ipv4): Condition | undefined {
-    const published = this.#host.publicIp.v4;
-    if (publicIp !== (this.#publishing ?? published))
-      this.#publish({ ...this.#host, publicIp: { v4: publicIp } });
-    if (publicIp === published) return undefined;
+  #lagOf(publicIp: DualAddress): Condition | undefined {
+    const published = this.#host.publicIp;
+    if (!sameDual(publicIp, this.#publishing ?? published)) this.#publish({ ...this.#host, publicIp });
+    if (sameDual(publicIp, published)) return undefined;
     const { publish, store } = this.#options;
     const why =
       publish === undefined
         ? `only an operator writes the ${store} store`
         : (this.#fault ?? 'it is being published');
-    const text = `public IP is now ${formatIpv4(publicIp)}, but the lease says ${formatIpv4(published)}: ${why}`;
+    const [now, said] = [publicIp, published].map(formatAddresses);
+    const text = `public IP is now ${now}, but the lease says ${said}: ${why}`;
     return condition('public-ip-changed', text);
   }
 
-  #publish(host: Ipv4LeaseHost): void {
-    const publicIp = host.publicIp.v4;
+  #publish(host: LeaseHost): void {
+    const { publicIp } = host;
     const publishing = this.#options.publish?.(host);
     if (publishing === undefined) return;
     this.#publishing = publicIp;

@@ -1,11 +1,11 @@
-// The own subnet with the MTU of its device: what subnet.env says of this host.
+// The own subnets with the MTU of its device: what subnet.env says of this host.
 
-import type { Prefix } from '../net/prefix.js';
+import type { DualPrefix } from '../net/prefix.js';
 import type { SubnetFileKeeper } from './subnet-file-keeper.js';
 
 export interface OwnSubnetOptions {
-  readonly network: Prefix;
-  readonly subnet: Prefix;
+  readonly networks: DualPrefix;
+  readonly subnets: DualPrefix;
   readonly mtuBytes: number;
   /** --ip-masq */
   readonly ipMasq: boolean;
@@ -13,12 +13,12 @@ export interface OwnSubnetOptions {
 }
 
 export class OwnSubnet {
-  readonly subnet: Prefix;
+  readonly subnets: DualPrefix;
   readonly #options: OwnSubnetOptions;
   #mtuBytes: number;
 
   constructor(options: OwnSubnetOptions) {
-    this.subnet = options.subnet;
+    this.subnets = options.subnets;
     this.#options = options;
     this.#mtuBytes = options.mtuBytes;
   }
@@ -36,7 +36,7 @@ export class OwnSubnet {
   }
 
   write(): Promise<void> {
-    const { network, subnet, ipMasq, file } = this.#options;
-    return file.write({ network, subnet, mtuBytes: this.#mtuBytes, ipMasq });
+    const { networks, subnets, ipMasq, file } = this.#options;
+    return file.write({ networks, subnets, mtuBytes: this.#mtuBytes, ipMasq });
   }
 }

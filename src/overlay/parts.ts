@@ -5,9 +5,10 @@ import { type Condition, condition } from '../core/conditions.js';
 import type { Logger } from '../core/log.js';
 import type { MetricFamily } from '../core/metric.js';
 import type { Part } from '../core/part.js';
+import { prefixesOf } from '../config/network-config.js';
 import type { Backend } from '../backend/backend.js';
 import { describeInterface, type UnderlayFollower } from '../kernel/underlay-follower.js';
-import { formatPrefix } from '../net/prefix.js';
+import { formatPrefixes } from '../net/prefix.js';
 import type { StatusDocument, StoreStatus } from '../ops/status.js';
 import type { ConfigInForce } from './config-in-force.js';
 import type { OwnHost } from './own-host.js';
@@ -110,7 +111,7 @@ function hostConditions({
   if (phase !== undefined || own === undefined || backend === undefined) return [];
   return surroundings.checkHost({
     device: backend.device,
-    ownSubnet: own.subnet,
+    ownSubnet: own.subnets.v4!,
     usesIptables: firewall?.usesNft !== true,
   });
 }
@@ -129,8 +130,8 @@ export function overlayMetrics(overlay: OverlayProgress): readonly MetricFamily[
 export function overlayStatus(overlay: OverlayProgress): OverlayStatus {
   const { subnetFile, store, underlay, config, backend, own, peers } = overlay;
   return {
-    ...(config === undefined ? {} : { network: formatPrefix(config.config.network) }),
-    ...(own === undefined ? {} : { lease: { subnet: formatPrefix(own.subnet), mtuBytes: own.mtuBytes } }),
+    ...(config === undefined ? {} : { network: formatPrefixes(prefixesOf(config.config)) }),
+    ...(own === undefined ? {} : { lease: { subnet: formatPrefixes(own.subnets), mtuBytes: own.mtuBytes } }),
     ...(underlay === undefined ? {} : { interface: describeInterface(underlay.iface) }),
     subnetFile: subnetFile.path,
     store: store.status(),

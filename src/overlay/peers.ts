@@ -10,8 +10,9 @@ import type { MetricFamily } from '../core/metric.js';
 import type { JudgeOptions } from '../lease/judge.js';
 import type { LeaseUpdate, Peer, PeerDiff } from '../lease/lease.js';
 import { type LeaseChange, LeaseView } from '../lease/lease-view.js';
-import { formatIpv4, type Ipv4, parseIpv4 } from '../net/ipv4.js';
-import { formatPrefix } from '../net/prefix.js';
+import { sameDual } from '../net/dual.js';
+import { parseIpv4 } from '../net/ipv4.js';
+import { type DualAddress, formatAddresses, formatPrefixes } from '../net/prefix.js';
 import type { StatusDocument } from '../ops/status.js';
 import type { OverlayPeer } from '../probe/overlay-prober.js';
 import { Probers } from '../probe/probers.js';
@@ -61,8 +62,8 @@ export class Peers {
   }
 
   /** Takes the public IP of this host, which decides which leases are its own. */
-  ownPublicIpIs(publicIp: Ipv4): void {
-    if (publicIp === this.#view.ownPublicIp) return;
+  ownPublicIpIs(publicIp: DualAddress): void {
+    if (sameDual(publicIp, this.#view.ownPublicIp)) return;
     const change = this.#view.ownPublicIpChanged(publicIp);
     // Before the first snapshot an empty change would mean that there are no leases.
     if (this.#hasSnapshot) this.#applyChange(change);
@@ -136,11 +137,11 @@ export function leasesRefused(count: number): MetricFamily {
 
 /** What messages and metrics call a peer. */
 function nameOf({ subnets }: Peer): string {
-  return formatPrefix(subnets.v4);
+  return formatPrefixes(subnets);
 }
 
 function* overlayPeers(peers: Iterable<Peer>): Generator<OverlayPeer<Peer>> {
-  for (const peer of peers) yield { id: peer.id, publicIp: peer.host.publicIp.v4, lease: peer };
+  for (const peer of peers) yield { id: peer.id, publicIp: peer.host.publicIp.v4!, lease: peer };
 }
 
 /** Leases named in one line of the log; the rest is a count. */
@@ -150,6 +151,6 @@ function namesOf(leases: readonly Peer[]): Record<string, unknown> {
   const more = leases.length - NAMED_LEASES;
   const peers = leases
     .slice(0, NAMED_LEASES)
-    .map(({ subnets, host }) => `${formatPrefix(subnets.v4)} of ${formatIpv4(host.publicIp.v4)}`);
+    .map(({ subnets, host }) => `${formatPrefixes(subnets)} of ${formatAddresses(host.publicIp)}`);
   return { ...(peers.length > 0 && { peers: peers.join(', ') }), ...(more > 0 && { more }) };
 }

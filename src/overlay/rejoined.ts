@@ -14,8 +14,8 @@ import { type Condition, condition } from '../core/conditions.js';
 import { messageOf, OverlayError } from '../core/errors.js';
 import type { Logger } from '../core/log.js';
 import type { MetricFamily } from '../core/metric.js';
-import type { Ipv4LeaseHost } from '../lease/lease.js';
-import { formatPrefix, type Prefix, prefixEquals } from '../net/prefix.js';
+import { type LeaseHost, sameSubnets } from '../lease/lease.js';
+import { type DualPrefix, formatPrefixes } from '../net/prefix.js';
 import type { StoreStatus } from '../ops/status.js';
 import type {
   CachedTable,
@@ -29,7 +29,7 @@ import { shapeChanges } from './config-shape.js';
 export interface RejoinedOptions {
   readonly table: CachedTable;
   /** What is published once the store answers, unless publish() tells otherwise before. */
-  readonly host: Ipv4LeaseHost;
+  readonly host: LeaseHost;
   readonly store: Pick<LeaseStore, 'kind' | 'conditions' | 'metrics' | 'status'>;
   /** The network as the store has it, when it comes; rejects by `signal` alone. */
   readonly stored: (signal: AbortSignal) => Promise<StoredNetwork>;
@@ -40,21 +40,21 @@ export interface RejoinedOptions {
 
 /** See the head of this file. Asks the store from watch() on. */
 export class RejoinedMembership implements Membership {
-  readonly own: Prefix;
+  readonly own: DualPrefix;
   readonly #options: RejoinedOptions;
   readonly #closing = new AbortController();
   readonly #until: AbortSignal;
   /** What is to be published, or was when the store was joined. */
-  #host: Ipv4LeaseHost;
+  #host: LeaseHost;
   /** What is joined, and what was published with it. */
-  #joined: { readonly membership: Membership; readonly host: Ipv4LeaseHost } | undefined;
+  #joined: { readonly membership: Membership; readonly host: LeaseHost } | undefined;
   #usesTable = true;
   #isAnnounced = false;
   #rejoining: Promise<void> = Promise.resolve();
 
   constructor(options: RejoinedOptions) {
     this.#options = options;
-    this.own = options.table.ownSubnet;
+    this.own = options.table.ownSubnets;
     this.#host = options.host;
     this.#until = AbortSignal.any([options.signal, this.#closing.signal]);
   }
@@ -64,7 +64,7 @@ export class RejoinedMembership implements Membership {
     this.#rejoining = this.#rejoin(listener);
   }
 
-  async publish(host: Ipv4LeaseHost): Promise<void> {
+  async publish(host: LeaseHost): Promise<void> {
     this.#host = host;
     await this.#rejoining;
     if (this.#joined === undefined) throw new OverlayError('E_LEASE', 'the own lease is not held');
@@ -114,7 +114,7 @@ export class RejoinedMembership implements Membership {
         return;
       }
       const membership = await this.#join(network);
-      log.info(`store answers again: own subnet is still ${formatPrefix(this.own)}`);
+      log.info(`store answers again: own subnet is still ${formatPrefixes(this.own)}`);
       listener.onConfirmed(network.config);
       membership.watch(this.#noticing(listener));
     } catch (error) {
@@ -127,8 +127,8 @@ export class RejoinedMembership implements Membership {
 
   async #join(network: StoredNetwork): Promise<Membership> {
     const host = this.#host;
-    const membership = await network.join({ host, previousSubnet: this.own }, this.#until);
-    if (prefixEquals(membership.own, this.own)) {
+    const membership = await network.join({ host, previousSubnets: this.own }, this.#until);
+    if (sameSubnets(membership.own, this.own)) {
       this.#joined = { membership, host };
       if (this.#isAnnounced) membership.announce?.();
       return membership;
@@ -136,7 +136,7 @@ export class RejoinedMembership implements Membership {
     await membership.close();
     throw new OverlayError(
       'E_LEASE_LOST',
-      `got ${formatPrefix(membership.own)} instead of ${formatPrefix(this.own)}`,
+      `got ${formatPrefixes(membership.own)} instead of ${formatPrefixes(this.own)}`,
     );
   }
 

@@ -9,18 +9,18 @@ import { dirname } from 'node:path';
 import { OverlayError } from '../core/errors.js';
 import { makeFolder, replaceFile } from '../core/files.js';
 import { formatIpv4, ipv4 } from '../net/ipv4.js';
-import { formatPrefix, parseCidr, type Prefix, prefixOf } from '../net/prefix.js';
+import { type DualPrefix, formatPrefix, parseCidr, type Prefix, prefixOf } from '../net/prefix.js';
 
 export interface SubnetFile {
-  readonly network: Prefix;
-  readonly subnet: Prefix;
+  readonly networks: DualPrefix;
+  readonly subnets: DualPrefix;
   readonly mtuBytes: number;
   readonly ipMasq: boolean;
 }
 
 export interface PreviousSubnet {
-  readonly network: Prefix | undefined;
-  readonly subnet: Prefix | undefined;
+  readonly networks: DualPrefix | undefined;
+  readonly subnets: DualPrefix | undefined;
   readonly ipMasq: boolean | undefined;
   /** Lines that were not understood, in words. */
   readonly warnings: readonly string[];
@@ -31,7 +31,8 @@ const MAX_BYTES = 4096;
 
 /** The file's text. FLANNEL_SUBNET is the first address of the subnet, which the bridge takes. */
 export function formatSubnetFile(content: SubnetFile): string {
-  const { network, subnet, mtuBytes, ipMasq } = content;
+  const { networks, subnets, mtuBytes, ipMasq } = content;
+  const [network, subnet] = [networks.v4!, subnets.v4!];
   return [
     `FLANNEL_NETWORK=${formatPrefix(network)}`,
     `FLANNEL_SUBNET=${formatIpv4(ipv4(subnet.address + 1))}/${subnet.length}`,
@@ -73,12 +74,12 @@ export async function readSubnetFile(path: string): Promise<PreviousSubnet> {
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     const warnings = code === 'ENOENT' ? [] : [`cannot read previous subnet file ${path}: ${code}`];
-    return { network: undefined, subnet: undefined, ipMasq: undefined, warnings };
+    return { networks: undefined, subnets: undefined, ipMasq: undefined, warnings };
   }
   return text.length > MAX_BYTES
     ? {
-        network: undefined,
-        subnet: undefined,
+        networks: undefined,
+        subnets: undefined,
         ipMasq: undefined,
         warnings: [`${path}: ${text.length} bytes: expected at most ${MAX_BYTES}`],
       }
@@ -105,9 +106,10 @@ export function parseSubnetFile(text: string, path: string): PreviousSubnet {
     return prefixOf(cidrs[0].address, cidrs[0].length);
   };
   const masq = values.get('FLANNEL_IPMASQ');
+  const [network, subnet] = ['FLANNEL_NETWORK', 'FLANNEL_SUBNET'].map(prefix);
   return {
-    network: prefix('FLANNEL_NETWORK'),
-    subnet: prefix('FLANNEL_SUBNET'),
+    networks: network && { v4: network },
+    subnets: subnet && { v4: subnet },
     ipMasq: masq === 'true' ? true : masq === 'false' ? false : undefined,
     warnings,
   };

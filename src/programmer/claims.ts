@@ -86,5 +86,5 @@ export class Claims {
 
 /** The lower subnet where nothing else decides, so that every run decides alike. */
 function compare(kind: ObjectKind, a: Peer, b: Peer): number {
-  return kind.compareClaims(a, b) || a.subnets.v4.address - b.subnets.v4.address;
+  return kind.compareClaims(a, b) || a.subnets.v4!.address - b.subnets.v4!.address;
 }

@@ -111,7 +111,7 @@ export class PeerRecord {
 
   /** What is wrong with it; undefined when nothing is. */
   fault(): { readonly code: ConditionCode; readonly text: string } | undefined {
-    const subnet = formatPrefix(this.#lease.subnets.v4);
+    const subnet = formatPrefix(this.#lease.subnets.v4!);
     if (this.#failure !== undefined) {
       const text = `peer ${subnet} cannot be programmed: ${this.#failure.message}`;
       return { code: 'peer-unprogrammed', text };

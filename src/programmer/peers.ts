@@ -95,7 +95,7 @@ export class Peers {
         continue;
       }
       const holder = this.#records.get(loss.holder);
-      const by = holder === undefined ? 'another' : formatPrefix(holder.lease.subnets.v4);
+      const by = holder === undefined ? 'another' : formatPrefix(holder.lease.subnets.v4!);
       record.judge(loss.object.kind.explainLoss(loss.object, by));
     }
   }
@@ -153,8 +153,8 @@ export class Peers {
   details(describe: (objects: readonly KernelObject[]) => Partial<BackendPeerStatus>): PeerDetail[] {
     return Array.from(this.#records.values(), (record) => ({
       id: record.lease.id,
-      subnet: formatPrefix(record.lease.subnets.v4),
-      publicIp: formatIpv4(record.lease.host.publicIp.v4),
+      subnet: formatPrefix(record.lease.subnets.v4!),
+      publicIp: formatIpv4(record.lease.host.publicIp.v4!),
       ...describe(record.objects),
       ...record.state(),
     }));

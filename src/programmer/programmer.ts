@@ -193,7 +193,7 @@ export class PeerProgrammer implements Runner {
     const { lookup } = this.#options.kernel;
     const [lookups, found] = await Promise.all([
       this.#lookup(records),
-      lookup.exactRoutes(unknown.map(({ lease }) => lease.subnets.v4)),
+      lookup.exactRoutes(unknown.map(({ lease }) => lease.subnets.v4!)),
     ]);
     if (await this.#isOutdated(lookups)) return this.#runs.wantFull(); // which sees what was not removed here
     const current = new Map(unknown.map((record, index) => [record, found[index]]));
@@ -224,7 +224,7 @@ export class PeerProgrammer implements Runner {
     const { steps, replaced } = diffKernel(plans, [...routes, ...others.flat()], hasSnapshot);
     for (const was of replaced) this.#log.warn(was, "replacing a foreign route to a peer's subnet");
     const wanted = verdicts.filter(({ objects }) => objects.length > 0);
-    const subnets = wanted.map(({ lease }) => lease.subnets.v4);
+    const subnets = wanted.map(({ lease }) => lease.subnets.v4!);
     this.#shadows = findShadows(
       subnets,
       routes.map(({ route }) => route),
@@ -273,7 +273,7 @@ export class PeerProgrammer implements Runner {
     const verdicts = new Map<PeerRecord, Verdict>();
     listed.forEach((record, index) => {
       if (!this.#peers.has(record)) return;
-      const there = current.get(prefixKey(record.lease.subnets.v4)) ?? [];
+      const there = current.get(prefixKey(record.lease.subnets.v4!)) ?? [];
       verdicts.set(record, this.#verdict(record.lease, lookups[index], there));
     });
     this.#peers.judgeAll(verdicts);
@@ -289,7 +289,7 @@ export class PeerProgrammer implements Runner {
   async #lookup(records: readonly PeerRecord[]): Promise<readonly (RouteLookup | undefined)[]> {
     if (!this.#options.needsLookup() || records.length === 0) return [];
     return await this.#options.kernel.lookup.routes(
-      records.map(({ lease }) => lease.host.publicIp.v4),
+      records.map(({ lease }) => lease.host.publicIp.v4!),
       { through: this.#options.lookupThrough?.() },
     );
   }
@@ -298,7 +298,7 @@ export class PeerProgrammer implements Runner {
     for (const record of records) {
       const reason = record.takeNews();
       if (reason !== undefined)
-        this.#log.warn({ subnet: formatPrefix(record.lease.subnets.v4), reason }, 'peer left out');
+        this.#log.warn({ subnet: formatPrefix(record.lease.subnets.v4!), reason }, 'peer left out');
     }
   }
 
@@ -320,7 +320,7 @@ export class PeerProgrammer implements Runner {
     for (const [id, message] of failed) {
       const record = this.#peers.get(id);
       if (record?.fail(message, this.#clock.nowMs(), this.#random) !== true) continue;
-      const subnet = formatPrefix(record.lease.subnets.v4);
+      const subnet = formatPrefix(record.lease.subnets.v4!);
       this.#log.warn({ subnet, reason: message }, 'peer not programmed, retrying');
     }
   }

@@ -8,9 +8,9 @@
 
 import { type Condition, condition } from '../core/conditions.js';
 import type { Clock } from '../core/waiting.js';
-import { type Ipv4Lease, type LeaseEvent, sameHost } from '../lease/lease.js';
-import type { Ipv4 } from '../net/ipv4.js';
-import { prefixEquals } from '../net/prefix.js';
+import { type Lease, type LeaseEvent, sameHost, sameSubnets } from '../lease/lease.js';
+import { sameDual } from '../net/dual.js';
+import type { DualAddress } from '../net/prefix.js';
 
 /** Hosts in one network: a /8 cut into /24s. */
 export const MAX_LEASES = 65_536;
@@ -24,14 +24,14 @@ export interface HeldLeasesOptions {
   /** @default MAX_LEASES */
   readonly maxLeases?: number | undefined;
   /** The grace of a lease is over: it is to be deleted. */
-  readonly onGraceOver: (lease: Ipv4Lease) => void;
+  readonly onGraceOver: (lease: Lease) => void;
 }
 
 /** See the head of this file. Methods with `out` add to it what happened. */
 export class HeldLeases {
   readonly #options: HeldLeasesOptions;
   readonly #maxLeases: number;
-  readonly #leases = new Map<string, Ipv4Lease>();
+  readonly #leases = new Map<string, Lease>();
   /** Vanished leases by id, with what ends their grace. */
   readonly #vanished = new Map<string, () => void>();
   #skippedForSpace = 0;
@@ -42,11 +42,11 @@ export class HeldLeases {
   }
 
   /** All leases held, vanished ones included. */
-  values(): IterableIterator<Ipv4Lease> {
+  values(): IterableIterator<Lease> {
     return this.#leases.values();
   }
 
-  get(id: string): Ipv4Lease | undefined {
+  get(id: string): Lease | undefined {
     return this.#leases.get(id);
   }
 
@@ -72,14 +72,14 @@ export class HeldLeases {
   }
 
   /** Adds a lease of a first list. */
-  add(lease: Ipv4Lease): void {
+  add(lease: Lease): void {
     this.#leases.set(lease.id, lease);
   }
 
-  put(given: Ipv4Lease, out: LeaseEvent[]): void {
+  put(given: Lease, out: LeaseEvent[]): void {
     const lease = renewed(this.#leases.get(given.id), given);
     this.#endGrace(lease.id);
-    if (this.#vanished.size > 0) this.#dropVanishedOf(lease.host.publicIp.v4, lease.id, out);
+    if (this.#vanished.size > 0) this.#dropVanishedOf(lease.host.publicIp, lease.id, out);
     this.#leases.set(lease.id, lease);
     out.push({ kind: 'put', lease });
   }
@@ -128,18 +128,19 @@ export class HeldLeases {
   }
 
   // A host that is back under another id no longer has the vanished lease.
-  #dropVanishedOf(publicIp: Ipv4, id: string, out: LeaseEvent[]): void {
+  #dropVanishedOf(publicIp: DualAddress, id: string, out: LeaseEvent[]): void {
     for (const vanished of [...this.#vanished.keys()]) {
-      const isSameHost = this.#leases.get(vanished)?.host.publicIp.v4 === publicIp;
+      const known = this.#leases.get(vanished)?.host.publicIp;
+      const isSameHost = known !== undefined && sameDual(known, publicIp);
       if (isSameHost && vanished !== id) this.delete(vanished, out);
     }
   }
 }
 
 /** The lease as it was known when only its last write differs, as after a renewal: one object for all who hold it. */
-function renewed(known: Ipv4Lease | undefined, lease: Ipv4Lease): Ipv4Lease {
+function renewed(known: Lease | undefined, lease: Lease): Lease {
   if (known === undefined || !sameHost(known.host, lease.host)) return lease;
-  if (!prefixEquals(known.subnets.v4, lease.subnets.v4)) return lease;
+  if (!sameSubnets(known.subnets, lease.subnets)) return lease;
   if (known.seniority?.created !== lease.seniority?.created) return lease;
   known.seniority = lease.seniority;
   return known;

@@ -12,9 +12,8 @@ import type { Flags } from '../config/flags.js';
 import type { NetworkConfig } from '../config/network-config.js';
 import type { OverlayError } from '../core/errors.js';
 import type { Part } from '../core/part.js';
-import type { Ipv4LeaseHost, Lease, LeaseBackend, LeaseUpdate } from '../lease/lease.js';
-import type { Ipv4 } from '../net/ipv4.js';
-import type { Prefix } from '../net/prefix.js';
+import type { LeaseHost, Lease, LeaseBackend, LeaseUpdate } from '../lease/lease.js';
+import type { DualAddress, DualPrefix } from '../net/prefix.js';
 import type { ActiveCondition } from '../ops/health.js';
 import type { StoreStatus } from '../ops/status.js';
 
@@ -23,15 +22,15 @@ export type StoreFlags = Pick<Flags, 'store' | 'etcd' | 'kube' | 'files'>;
 
 /** What this host tells the others, and what it would like to have. */
 export interface Publication {
-  readonly host: Ipv4LeaseHost;
+  readonly host: LeaseHost;
   /** The subnet of the previous subnet.env, asked for again when it is free. */
-  readonly previousSubnet: Prefix | undefined;
+  readonly previousSubnets: DualPrefix | undefined;
 }
 
 /** What a store says of this host before it joins. */
 export interface HostHints {
   /** Address to publish, in place of --public-ip. */
-  readonly publicIp?: Ipv4 | undefined;
+  readonly publicIp?: DualAddress | undefined;
   /** Where that stands, for errors. */
   readonly publicIpFrom?: string;
   /** What the last run published of its backend: a VXLAN device keeps its MAC by it. */
@@ -72,15 +71,15 @@ export interface MembershipListener {
  * membership nobody has to ask the store.
  */
 export interface Membership extends Part<StoreStatus> {
-  /** The own subnet; the same for as long as the membership lasts. */
-  readonly own: Prefix;
+  /** The own subnets, one for each family of the network; the same for as long as the membership lasts. */
+  readonly own: DualPrefix;
   /** Begins to report; to be called once. The first report is a snapshot. Connects again by itself for ever. */
   watch(listener: MembershipListener): void;
   /**
    * Publishes another host under the own lease, in place. Resolves when it stands there, which may take as long as the
    * store is away; rejects with OverlayError E_LEASE when it cannot. Undefined: a store that only an operator writes.
    */
-  publish?(host: Ipv4LeaseHost): Promise<void>;
+  publish?(host: LeaseHost): Promise<void>;
   /** Pods may be started: subnet.env is there. Returns at once. Undefined: a store that nobody tells so. */
   announce?(): void;
   /** Ends watch and renewal. The own lease stays in the store, as flannel's does. Idempotent. */
@@ -90,9 +89,9 @@ export interface Membership extends Part<StoreStatus> {
 /** The last good table, saved by an earlier process, for a start while the store does not answer. */
 export interface CachedTable {
   readonly config: NetworkConfig;
-  readonly ownSubnet: Prefix;
+  readonly ownSubnets: DualPrefix;
   /** What this host published then; another public IP than today's makes the table useless. */
-  readonly ownHost: Ipv4LeaseHost;
+  readonly ownHost: LeaseHost;
   readonly hints?: HostHints;
   /** All leases, the own one included. */
   readonly leases: readonly Lease[];
@@ -109,7 +108,7 @@ export interface SavedStart {
   /**
    * The public IP that the last run of this host published; undefined when it is not known. Synchronous, no network.
    */
-  formerPublicIp(): Ipv4 | undefined;
+  formerPublicIp(): DualAddress | undefined;
 }
 
 /** As a Part it says how the way to the store is, for as long as there is no membership. */

@@ -18,11 +18,11 @@ import { closeSync, constants, fstatSync, openSync, readFileSync, readSync } fro
 import type { FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { makeFolder, replaceFile } from '../core/files.js';
-import type { Ipv4Lease, Ipv4LeaseHost } from '../lease/lease.js';
+import type { Lease, LeaseHost } from '../lease/lease.js';
 import { flatLease } from '../lease/flat-lease.js';
 import { formatLeaseKey, formatLeaseValue, parseLeaseKey, parseLeaseValue } from '../lease/lease-codec.js';
-import { formatIpv4, type Ipv4, parseIpv4 } from '../net/ipv4.js';
-import type { Prefix } from '../net/prefix.js';
+import { formatIpv4, parseIpv4 } from '../net/ipv4.js';
+import type { DualAddress, DualPrefix } from '../net/prefix.js';
 import type { Logger } from '../core/log.js';
 
 const MAGIC = 'twill-table 1 ';
@@ -46,13 +46,13 @@ export interface SavedTable {
   /** RFC 3339, for people only. */
   readonly savedAt: string;
   readonly configText: string;
-  readonly ownSubnet: Prefix;
-  readonly ownHost: Ipv4LeaseHost;
+  readonly ownSubnets: DualPrefix;
+  readonly ownHost: LeaseHost;
   /** The etcd lease of the own key, which proves after a restart that the key is ours. 0n: none, or not known. */
   readonly ownLeaseId: bigint;
   /** The address that the store wanted this host to publish; undefined for none. */
-  readonly hintedPublicIp: Ipv4 | undefined;
-  readonly leases: readonly Ipv4Lease[];
+  readonly hintedPublicIp: DualAddress | undefined;
+  readonly leases: readonly Lease[];
 }
 
 /**
@@ -73,14 +73,14 @@ export function loadTable(path: string, source: string, log: Logger): SavedTable
  * for that, nor is its checksum. So it is good for a preference, not as a proof; undefined when there is none to be
  * had.
  */
-export function loadPublicIp(path: string, source: string): Ipv4 | undefined {
+export function loadPublicIp(path: string, source: string): DualAddress | undefined {
   try {
     const text = readOwnFile(path, MAX_HEAD_BYTES);
     if (text === undefined || !text.startsWith(MAGIC)) return undefined;
     // Inside a text its quotes would be escaped.
     const head = text.slice(text.indexOf('\n') + 1, text.indexOf(LEASES));
     const { source: from, own } = JSON.parse(`${head}}`) as Record<string, unknown>;
-    return from === source && isRow(own) ? parseRow([own[0], own[1]]).host.publicIp.v4 : undefined;
+    return from === source && isRow(own) ? parseRow([own[0], own[1]]).host.publicIp : undefined;
   } catch {
     return undefined; // loadTable() says what is wrong with it
   }
@@ -94,9 +94,9 @@ export function formatTable(table: SavedTable): string {
 
 /** The text below the first line, in parts: a large table is never text as a whole. */
 function* bodyOf(table: SavedTable): Generator<string> {
-  const { source, savedAt, configText, ownSubnet, ownHost, ownLeaseId, hintedPublicIp, leases } = table;
-  const own = [formatLeaseKey(ownSubnet), formatLeaseValue(ownHost), ownLeaseId.toString()];
-  if (hintedPublicIp !== undefined) own.push(formatIpv4(hintedPublicIp));
+  const { source, savedAt, configText, ownSubnets, ownHost, ownLeaseId, hintedPublicIp, leases } = table;
+  const own = [formatLeaseKey(ownSubnets), formatLeaseValue(ownHost), ownLeaseId.toString()];
+  if (hintedPublicIp !== undefined) own.push(formatIpv4(hintedPublicIp.v4!));
   const head = JSON.stringify({ source, savedAt, config: configText, own });
   yield `${head.slice(0, -1)}${LEASES}`;
   for (let first = 0; first < leases.length; first += PART_LEASES) {
@@ -110,9 +110,9 @@ function* bodyOf(table: SavedTable): Generator<string> {
 }
 
 /** The JSON of a row, with nothing made on the way that is not in it: in a storm all leases are written each second. */
-function formatRow({ id, subnets, host, seniority }: Ipv4Lease): string {
+function formatRow({ id, subnets, host, seniority }: Lease): string {
   const { created, written } = seniority ?? UNKNOWN;
-  const key = formatLeaseKey(subnets.v4);
+  const key = formatLeaseKey(subnets);
   const createdText = created.toString();
   const writtenText = created === written ? createdText : written.toString();
   const rest = `${JSON.stringify(formatLeaseValue(host))},"${createdText}","${writtenText}"`;
@@ -133,14 +133,15 @@ export function parseTable(text: string, source: string): SavedTable {
     throw new Error('fields are missing');
   }
   const ownLease = parseRow([own[0], own[1]]);
+  const hinted = own[3] === undefined ? undefined : parseIpv4(own[3]);
   return {
     source,
     savedAt,
     configText: config,
-    ownSubnet: ownLease.subnets.v4,
+    ownSubnets: ownLease.subnets,
     ownHost: ownLease.host,
     ownLeaseId: BigInt(own[2] ?? 0),
-    hintedPublicIp: own[3] === undefined ? undefined : parseIpv4(own[3]),
+    hintedPublicIp: hinted && { v4: hinted },
     leases: leases.flatMap((row: unknown) => {
       if (!isRow(row)) throw new Error('a lease is not a row of texts');
       try {
@@ -258,7 +259,7 @@ function isRow(value: unknown): value is Row {
   return Array.isArray(value) && value.length >= 2 && value.every((item) => typeof item === 'string');
 }
 
-function parseRow([id, value, createRevision, modRevision, key = id]: Row): Ipv4Lease {
+function parseRow([id, value, createRevision, modRevision, key = id]: Row): Lease {
   const subnet = parseLeaseKey(key);
   const host = parseLeaseValue(value);
   if (!subnet.ok) throw new Error(`bad lease key "${key}": ${subnet.problem}`);

@@ -5,7 +5,7 @@ import t from 'tap';
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { formatPrefix, parsePrefix } from '../../src/net/prefix.js';
+import { formatPrefix, formatPrefixes, parsePrefix } from '../../src/net/prefix.js';
 import { firstConfig } from '../../src/overlay/first-config.js';
 import { startEtcd } from '../support/etcd-server.js';
 import {
@@ -44,15 +44,15 @@ t.test('E18 etcd absent at the start: the saved table, flagged; reconciled when 
   const startedAtMs = performance.now();
   const saved = store.savedStart!.table()!;
   t.ok(performance.now() - startedAtMs < 50, `${Math.round(performance.now() - startedAtMs)} ms`);
-  t.equal(formatPrefix(saved.ownSubnet), '10.5.1.0/24');
+  t.equal(formatPrefixes(saved.ownSubnets), '10.5.1.0/24');
   const publicIp = ownHostOf({}).publicIp.v4;
   t.equal(saved.ownHost.publicIp.v4, publicIp);
   t.equal(store.savedStart!.formerPublicIp(), publicIp);
   const log = pino({ level: 'silent' });
   const starting = await firstConfig(store, log, AbortSignal.timeout(20_000));
-  const network = await starting.network(publicIp);
+  const network = await starting.network({ v4: publicIp! });
   const signal = AbortSignal.timeout(20_000);
-  const member = await network.join({ host: saved.ownHost, previousSubnet: undefined }, signal);
+  const member = await network.join({ host: saved.ownHost, previousSubnets: undefined }, signal);
   const recorder = new Confirmed();
   member.watch(recorder);
   t.strictSame(recorder.lines(), before);

@@ -184,7 +184,7 @@ t.test('EtcdStore.readConfig() waits for a missing key and says which', async (t
     'the reason names the key',
   );
   await putConfig(etcd);
-  t.equal((await reading).config.subnetLength, 24);
+  t.equal((await reading).config.networks.v4?.subnetLength, 24);
   t.strictSame(reasonsOf(store), []);
   store.close();
 });
@@ -200,7 +200,7 @@ t.test('EtcdStore reports config changes, and keeps the last good one', async (t
   const { store, recorder } = await startStore({ endpoints: etcd.url });
   await putConfig(etcd, '{"Network":"10.5.0.0/16","SubnetLen":25}');
   await until(() => recorder.configs.length === 1, 'onConfig');
-  t.equal(recorder.configs[0].subnetLength, 25);
+  t.equal(recorder.configs[0].networks.v4?.subnetLength, 25);
   await putConfig(etcd, '{"Network":');
   await until(
     () => reasonsOf(store).some((reason) => reason.includes('network config in etcd is invalid')),

@@ -2,7 +2,7 @@
 // subnets.
 
 import t from 'tap';
-import { formatPrefix, parsePrefix } from '../../src/net/prefix.js';
+import { formatPrefixes, parsePrefix } from '../../src/net/prefix.js';
 import { startEtcd } from '../support/etcd-server.js';
 import type { EtcdServer } from '../support/etcd-server.js';
 import {
@@ -174,12 +174,12 @@ t.test('An answer that is lost: the write is read back, not repeated', async (t)
   const network = await store.readConfig(signal);
   // Requests pass, answers take 300 ms: cut when the key stands in etcd, before its answer is here.
   proxy.delayMs = 300;
-  const joining = network.join({ host: ownHostOf({}), previousSubnet: OWN.previousSubnet }, signal);
+  const joining = network.join({ host: ownHostOf({}), previousSubnets: { v4: OWN.previousSubnet } }, signal);
   await until(async () => (await valueOf(OWN_KEY)) !== '', 'written');
   proxy.delayMs = 0;
   proxy.cut();
   const member = await joining;
-  t.equal(formatPrefix(member.own), '10.5.1.0/24');
+  t.equal(formatPrefixes(member.own), '10.5.1.0/24');
   t.match(await etcd.ctl('get', OWN_KEY, '-w', 'json'), '"version":1');
   t.equal(await leaseCount(), before + 1, 'no etcd lease without a key');
   await member.close();
@@ -198,7 +198,7 @@ async function race(t: Tap, hosts: number, free: number): Promise<void> {
     stores.map(({ store, publicIp }) => joinStore(store, { publicIp }, signal)),
   );
   const members = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
-  const subnets = members.map(({ own }) => formatPrefix(own));
+  const subnets = members.map(({ own }) => formatPrefixes(own));
   const errors = outcomes.flatMap((outcome) =>
     outcome.status === 'rejected' ? [outcome.reason as Error] : [],
   );

@@ -113,7 +113,7 @@ t.test('E7 user and password: wrong, changed, removed, token lost, authenticatio
   await open.ctl(...ctlArgs, 'user', 'add', `twill:${PASSWORD}-wrong`);
   await open.ctl(...ctlArgs, 'user', 'grant-role', 'twill', 'overlay');
   const { config } = await reading;
-  t.equal(config.subnetLength, 24, 'goes on once the password is right');
+  t.equal(config.networks.v4?.subnetLength, 24, 'goes on once the password is right');
   wrong.store.close();
 
   const bench = await startStore({

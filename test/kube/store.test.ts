@@ -7,7 +7,6 @@ import { join } from 'node:path';
 import pino from 'pino';
 import t, { type Test } from 'tap';
 import { parseFlags } from '../../src/config/flag-parser.js';
-import { formatPrefix } from '../../src/net/prefix.js';
 import { type KubeStore, openKubeStore } from '../../src/store/kube/kube-store.js';
 import type { Membership } from '../../src/store/store.js';
 import { codesOf, textsOf } from '../support/conditions.js';
@@ -16,6 +15,7 @@ import { Listening } from '../support/kube-store-bench.js';
 import { waitFor } from '../support/lab.js';
 import { hostOf, type HostWords } from '../support/leases.js';
 import { folderOf } from '../support/folder.js';
+import { formatPrefixes } from '../../src/net/prefix.js';
 
 const skip = kubeUnavailable();
 const PREFIX = 'flannel.alpha.coreos.com/';
@@ -63,7 +63,7 @@ t.test('the store and a real API server', { skip, timeout: 230_000 }, async (t) 
   async function joinAs(t: Test, node: string, host: HostWords, account?: Account): Promise<Membership> {
     const store = await open(t, { NODE_NAME: node }, account);
     const network = await store.readConfig(signal);
-    const membership = await network.join({ host: hostOf(host), previousSubnet: undefined }, signal);
+    const membership = await network.join({ host: hostOf(host), previousSubnets: undefined }, signal);
     t.teardown(() => membership.close());
     return membership;
   }
@@ -163,14 +163,14 @@ t.test('the store and a real API server', { skip, timeout: 230_000 }, async (t) 
     await cluster.createNode('r', { podCidrs: ['10.244.1.0/24'] });
     const store = await open(t, { NODE_NAME: 'r' }, reader);
     const network = await store.readConfig(signal);
-    const joining = network.join({ host: hostOf(UDP), previousSubnet: undefined }, signal);
+    const joining = network.join({ host: hostOf(UDP), previousSubnets: undefined }, signal);
     const text = /403 Forbidden: .*cannot patch resource "nodes\/status"/;
     await waitFor(() => text.test(textsOf(store).join()), 'the right to be named');
     const role = '/apis/rbac.authorization.k8s.io/v1/clusterroles/reader';
     const more = { apiGroups: [''], resources: ['nodes/status'], verbs: ['patch'] };
     await cluster.admin.must('PATCH', role, { rules: [...rules, more] }, 'application/merge-patch+json');
     const membership = await joining;
-    t.equal(formatPrefix(membership.own), '10.244.1.0/24');
+    t.equal(formatPrefixes(membership.own), '10.244.1.0/24');
     await membership.close();
     await cluster.deleteNode('r');
   });
@@ -216,9 +216,9 @@ t.test('the store and a real API server', { skip, timeout: 230_000 }, async (t) 
     const create = { method: 'POST', path: `/api/v1/namespaces/${NAMESPACE}/pods`, body: pod };
     await waitFor(async () => (await cluster.admin.ask(create)).status === 201, 'the pod', 30_000);
     const network = await reading;
-    const joining = network.join({ host: hostOf(UDP), previousSubnet: undefined }, signal);
+    const joining = network.join({ host: hostOf(UDP), previousSubnets: undefined }, signal);
     const membership = await joining;
-    t.match(formatPrefix(membership.own), /^10\.244\.\d+\.0\/24$/);
+    t.match(formatPrefixes(membership.own), /^10\.244\.\d+\.0\/24$/);
     t.same((await annotations('p'))[`${PREFIX}public-ip`], UDP.publicIp);
     await membership.close();
   });

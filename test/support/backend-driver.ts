@@ -66,10 +66,9 @@ async function perform(command: Command): Promise<unknown> {
       const network = parsePrefix(command.network!)!;
       const context = {
         config: {
-          network,
-          subnetLength: 24,
-          subnetMin: network.address,
-          subnetMax: network.address,
+          networks: {
+            v4: { network, subnetLength: 24, subnetMin: network.address, subnetMax: network.address },
+          },
           subnetsFrom: 'limits' as const,
           enableNftables: false,
           backendType: type,
@@ -93,7 +92,7 @@ async function perform(command: Command): Promise<unknown> {
     case 'publish':
       return await backend!.publish().then(({ type, data }) => ({ backendType: type, backendData: data.v4 }));
     case 'start':
-      return await backend!.start(parsePrefix(command.subnet!)!);
+      return await backend!.start({ v4: parsePrefix(command.subnet!)! });
     case 'apply': {
       const startedAt = performance.now();
       backend!.apply({
@@ -160,7 +159,8 @@ async function interfaceOf(command: Command) {
   const link = (await findLink(command.iface!))!;
   const address = link.addresses.find((own) => own.scope === 'global')!.address;
   const publicIp = command.publicIp === undefined ? address : parseIpv4(command.publicIp)!;
-  return { name: link.name, index: link.index, mtuBytes: link.mtuBytes, address, publicIp };
+  const { name, index, mtuBytes } = link;
+  return { name, index, mtuBytes, address: { v4: address }, publicIp: { v4: publicIp } };
 }
 
 /** Nothing is waiting any more; a failed or refused peer is settled too. */

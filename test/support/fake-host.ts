@@ -7,7 +7,7 @@ import type { Link } from '../../src/kernel/link.js';
 import type { ExternalInterface } from '../../src/kernel/underlay.js';
 import { leaseBackend, type Peer, type PeerDiff } from '../../src/lease/lease.js';
 import { formatIpv4, type Ipv4, parseIpv4 } from '../../src/net/ipv4.js';
-import { formatPrefix, type Prefix } from '../../src/net/prefix.js';
+import { formatPrefix } from '../../src/net/prefix.js';
 import type { OverlayFirewall, Surroundings } from '../../src/overlay/surroundings.js';
 import { linkOf } from './links.js';
 
@@ -107,7 +107,7 @@ export class FakeHost {
   #interface(publicIp: Ipv4 | undefined): ExternalInterface {
     const { name, index, mtuBytes, addresses } = this.link;
     const [{ address }] = addresses;
-    return { name, index, mtuBytes, address, publicIp: publicIp ?? address };
+    return { name, index, mtuBytes, address: { v4: address }, publicIp: { v4: publicIp ?? address } };
   }
 }
 
@@ -137,7 +137,7 @@ export class FakeBackend implements Backend {
     return leaseBackend('');
   }
 
-  async start(_ownSubnet: Prefix) {
+  async start() {
     await this.#host.at('device');
     return { mtuBytes: this.iface.mtuBytes - OVERHEAD_BYTES };
   }
@@ -163,7 +163,7 @@ export class FakeBackend implements Backend {
   }
 
   echoTarget({ subnets }: Peer) {
-    return subnets.v4.address;
+    return subnets.v4!.address;
   }
 
   conditions(): readonly Condition[] {
@@ -184,8 +184,8 @@ export class FakeBackend implements Backend {
   peerStatus(): PeerDetail[] {
     return Array.from(this.peers.values(), ({ id, subnets, host }) => ({
       id,
-      subnet: formatPrefix(subnets.v4),
-      publicIp: formatIpv4(host.publicIp.v4),
+      subnet: formatPrefix(subnets.v4!),
+      publicIp: formatIpv4(host.publicIp.v4!),
       state: 'programmed',
     }));
   }

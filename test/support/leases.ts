@@ -1,6 +1,6 @@
 // Leases and hosts from words, as tests and benchmarks write them.
 
-import { type Ipv4Lease, type Ipv4LeaseHost, leaseBackend } from '../../src/lease/lease.js';
+import { type Lease, type LeaseHost, leaseBackend } from '../../src/lease/lease.js';
 import { type Ipv4, parseIpv4 } from '../../src/net/ipv4.js';
 import { parseCidr } from '../../src/net/prefix.js';
 
@@ -21,13 +21,13 @@ export interface LeaseWords extends HostWords {
   readonly written?: bigint;
 }
 
-export function hostOf({ publicIp, backendType = '', backendData }: HostWords): Ipv4LeaseHost {
+export function hostOf({ publicIp, backendType = '', backendData }: HostWords): LeaseHost {
   const v4 = typeof publicIp === 'string' ? parseIpv4(publicIp) : publicIp;
   if (v4 === undefined) throw new TypeError(`${publicIp} is no address`);
   return { publicIp: { v4 }, backend: leaseBackend(backendType, backendData) };
 }
 
-export function leaseOf(words: LeaseWords): Ipv4Lease {
+export function leaseOf(words: LeaseWords): Lease {
   const v4 = parseCidr(words.subnet);
   if (v4 === undefined) throw new TypeError(`${words.subnet} is no subnet`);
   const { id = words.subnet.replace('/', '-'), created, written = created } = words;

@@ -2,6 +2,7 @@
 // two hosts that want one subnet the first has it, and a host that comes back finds its own.
 
 import type {
+  Publication,
   HostHints,
   LeaseStore,
   Membership,
@@ -12,7 +13,7 @@ import { parseNetworkConfig, type NetworkConfig } from '../../src/config/network
 import { type Condition, condition } from '../../src/core/conditions.js';
 import { OverlayError } from '../../src/core/errors.js';
 import { orAbort } from '../../src/core/waiting.js';
-import type { Ipv4Lease, Ipv4LeaseHost, LeaseEvent } from '../../src/lease/lease.js';
+import type { Lease, LeaseHost, LeaseEvent } from '../../src/lease/lease.js';
 import { fitsConfig, pickFreeSubnet } from '../../src/lease/subnet-picker.js';
 import { formatPrefix, type Prefix, prefixEquals } from '../../src/net/prefix.js';
 
@@ -24,7 +25,7 @@ export class MemoryNetwork {
   hints: HostHints = {};
   /** Hosts that have said that pods may be started. */
   announced = 0;
-  readonly leases = new Map<string, Ipv4Lease>();
+  readonly leases = new Map<string, Lease>();
   readonly #watchers = new Map<MembershipListener, Prefix>();
   #revision = 0n;
   #back: (() => void)[] = [];
@@ -63,7 +64,7 @@ export class MemoryNetwork {
     for (const listener of this.#watchers.keys()) listener.onConfig(this.config);
   }
 
-  put(lease: Ipv4Lease): void {
+  put(lease: Lease): void {
     this.leases.set(lease.id, lease);
     this.#tell({ kind: 'put', lease });
   }
@@ -74,7 +75,7 @@ export class MemoryNetwork {
     if (lease === undefined) return;
     this.leases.delete(id);
     for (const [listener, own] of [...this.#watchers]) {
-      if (!prefixEquals(own, lease.subnets.v4)) continue;
+      if (!prefixEquals(own, lease.subnets.v4!)) continue;
       this.#watchers.delete(listener);
       listener.onOwnLeaseLost(new OverlayError('E_LEASE_LOST', `Own lease lost: ${id} was deleted`));
     }
@@ -92,7 +93,7 @@ export class MemoryNetwork {
 
   async #join(
     config: NetworkConfig,
-    { host, previousSubnet }: { readonly host: Ipv4LeaseHost; readonly previousSubnet: Prefix | undefined },
+    { host, previousSubnets }: Publication,
     signal: AbortSignal,
   ): Promise<Membership> {
     await this.#reached(signal);
@@ -100,15 +101,15 @@ export class MemoryNetwork {
     const isTaken = (subnet: Prefix): boolean =>
       all.some(({ subnets, host: other }) => {
         const isOther = other.publicIp.v4 !== host.publicIp.v4;
-        return isOther && prefixEquals(subnets.v4, subnet);
+        return isOther && prefixEquals(subnets.v4!, subnet);
       });
-    const wanted = previousSubnet;
-    const isFree = wanted !== undefined && fitsConfig(config, wanted) && !isTaken(wanted);
+    const wanted = previousSubnets?.v4;
+    const isFree = wanted !== undefined && fitsConfig(config.networks.v4!, wanted) && !isTaken(wanted);
     const former = all.find((lease) => lease.host.publicIp.v4 === host.publicIp.v4)?.subnets.v4;
-    const taken = all.map(({ subnets }) => subnets.v4);
-    const own = isFree ? wanted : (former ?? pickFreeSubnet(config, taken, () => 0));
+    const taken = all.map(({ subnets }) => subnets.v4!);
+    const own = isFree ? wanted : (former ?? pickFreeSubnet(config.networks.v4!, taken, () => 0));
     if (own === undefined) throw new OverlayError('E_LEASE', 'no subnet is free');
-    const publish = async (published: Ipv4LeaseHost): Promise<void> => {
+    const publish = async (published: LeaseHost): Promise<void> => {
       await this.#reached(signal);
       const created = ++this.#revision;
       const seniority = { created, written: created };
@@ -122,7 +123,7 @@ export class MemoryNetwork {
     await publish(host);
     let listening: MembershipListener | undefined;
     return {
-      own,
+      own: { v4: own },
       publish,
       announce: () => void this.announced++,
       ...this.#part(),

@@ -6,13 +6,7 @@ import { EtcdStore } from '../../src/store/etcd/etcd-store.js';
 import type { EtcdMembership } from '../../src/store/etcd/membership.js';
 import type { EtcdTuning } from '../../src/store/etcd/shared.js';
 import type { NetworkConfig } from '../../src/config/network-config.js';
-import {
-  hasIpv4,
-  type Ipv4Lease,
-  type Ipv4LeaseHost,
-  type Lease,
-  type LeaseUpdate,
-} from '../../src/lease/lease.js';
+import { type Lease, type LeaseHost, type LeaseUpdate } from '../../src/lease/lease.js';
 import { formatLeaseValue } from '../../src/lease/lease-codec.js';
 import { formatPrefix, type Prefix } from '../../src/net/prefix.js';
 import type { OverlayError } from '../../src/core/errors.js';
@@ -36,7 +30,7 @@ export interface LogLine {
 
 export class Recorder implements MembershipListener {
   /** By subnet. */
-  readonly table = new Map<string, Ipv4Lease>();
+  readonly table = new Map<string, Lease>();
   /** Subnets by id, which is all that a delete tells. */
   readonly #subnets = new Map<string, string>();
   readonly configs: NetworkConfig[] = [];
@@ -68,8 +62,7 @@ export class Recorder implements MembershipListener {
   }
 
   #put(lease: Lease): void {
-    if (!hasIpv4(lease)) throw new TypeError(`lease ${lease.id} has no IPv4`);
-    const subnet = formatPrefix(lease.subnets.v4);
+    const subnet = formatPrefix(lease.subnets.v4!);
     this.table.set(subnet, lease);
     this.#subnets.set(lease.id, subnet);
   }
@@ -93,7 +86,7 @@ export class Recorder implements MembershipListener {
   /** "10.5.1.0/24 <value>" lines, sorted. */
   lines(): string[] {
     return [...this.table.values()]
-      .map((lease) => `${formatPrefix(lease.subnets.v4)} ${formatLeaseValue(lease.host)}`)
+      .map((lease) => `${formatPrefix(lease.subnets.v4!)} ${formatLeaseValue(lease.host)}`)
       .sort();
   }
 }
@@ -151,7 +144,10 @@ export async function joinStore(
 ): Promise<Joined> {
   const network = await store.readConfig(signal);
   const { previousSubnet } = options;
-  const member = await network.join({ host: ownHostOf(options), previousSubnet }, signal);
+  const member = await network.join(
+    { host: ownHostOf(options), previousSubnets: previousSubnet && { v4: previousSubnet } },
+    signal,
+  );
   if (listener !== undefined) member.watch(listener);
   return {
     own: member.own,
@@ -172,10 +168,10 @@ export async function startStore(options: FixtureOptions): Promise<Fixture> {
   const recorder = new Recorder();
   const store = await joinStore(opened, options, AbortSignal.timeout(20_000), recorder);
   await until(() => recorder.snapshots > 0 && store.status().watchEstablished, 'first snapshot and watch');
-  return { store, recorder, log, subnet: store.own };
+  return { store, recorder, log, subnet: store.own.v4! };
 }
 
-export function ownHostOf(options: Pick<FixtureOptions, 'publicIp' | 'host'>): Ipv4LeaseHost {
+export function ownHostOf(options: Pick<FixtureOptions, 'publicIp' | 'host'>): LeaseHost {
   return hostOf({ publicIp: options.publicIp ?? '172.20.0.1', ...options.host });
 }
 

@@ -143,7 +143,7 @@ t.test('runDaemon() rejects when the own lease is lost', async (t) => {
 t.test('runDaemon() starts again when the store has another config than the saved table', async (t) => {
   const table = {
     config: parseNetworkConfig(`{"Network":"${NETWORK}","SubnetLen":26}`, 'table'),
-    ownSubnet: parsePrefix(`${BASE}.64/26`)!,
+    ownSubnets: { v4: parsePrefix(`${BASE}.64/26`)! },
     ownHost: hostOf({ publicIp: ADDRESS }),
     leases: [],
     savedAt: 'then',

@@ -8,7 +8,8 @@ import { parseHostGwConfig } from './config.js';
 import { OverlayError } from '../../core/errors.js';
 import type { Kernel } from '../../kernel/kernel.js';
 import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
-import type { Prefix } from '../../net/prefix.js';
+import { sameDual } from '../../net/dual.js';
+import { formatAddresses } from '../../net/prefix.js';
 import { PeerProgrammer } from '../../programmer/programmer.js';
 import { backendMode } from '../backend.js';
 import type { Backend, BackendContext, ExternalInterface } from '../backend.js';
@@ -21,6 +22,7 @@ import type { BackendPeerStatus, HostGwStatus, PeerDetail } from '../../ops/stat
 
 /** The host-gw mode. open() throws OverlayError E_BACKEND behind NAT. */
 export const HOST_GW = backendMode({
+  families: ['v4'],
   parseConfig: parseHostGwConfig,
   open: (context) => new HostGwBackend(context),
 });
@@ -42,7 +44,7 @@ class HostGwBackend implements Backend {
     this.#programmer = new PeerProgrammer({
       kernel,
       kinds: [],
-      network: config.network,
+      network: config.networks.v4!.network,
       former: context.networks[1],
       tunnelDevice: undefined,
       needsLookup: () => true,
@@ -65,7 +67,7 @@ class HostGwBackend implements Backend {
     return Promise.resolve(leaseBackend('host-gw'));
   }
 
-  async start(_ownSubnet: Prefix): Promise<{ readonly mtuBytes: number }> {
+  async start(): Promise<{ readonly mtuBytes: number }> {
     await this.#programmer.open();
     return { mtuBytes: this.#iface.mtuBytes };
   }
@@ -121,7 +123,7 @@ class HostGwBackend implements Backend {
   }
 
   #planPeer({ subnets, host }: Peer, lookup: RouteLookup | undefined): Verdict {
-    const publicIp = host.publicIp.v4;
+    const publicIp = host.publicIp.v4!;
     const gateway = formatIpv4(publicIp);
     if (host.backend.type !== 'host-gw') {
       return {
@@ -129,7 +131,7 @@ class HostGwBackend implements Backend {
         reason: `uses backend "${host.backend.type || 'udp'}", this host uses "host-gw"`,
       };
     }
-    if (publicIp === this.#iface.address || lookup?.isLocal === true) {
+    if (publicIp === this.#iface.address.v4 || lookup?.isLocal === true) {
       return { code: 'invalid', reason: `has this host's own address ${gateway} as public IP` };
     }
     if (lookup === undefined) {
@@ -147,7 +149,7 @@ class HostGwBackend implements Backend {
       return { code: 'off_link', reason: `cannot be a gateway: ${gateway} is reached through ${devices}` };
     }
     const device = this.#iface.name;
-    return [new RouteObject({ prefix: subnets.v4, gateway: publicIp, device, isOnlink: false })];
+    return [new RouteObject({ prefix: subnets.v4!, gateway: publicIp, device, isOnlink: false })];
   }
 }
 
@@ -158,8 +160,8 @@ function showRoute(objects: readonly KernelObject[]): Partial<BackendPeerStatus>
 
 /** Peers use the public IP as gateway, so it must be an address of this host on the link. */
 function natFault(iface: ExternalInterface): string | undefined {
-  if (iface.publicIp === iface.address) return undefined;
-  const [publicIp, address] = [iface.publicIp, iface.address].map(formatIpv4);
+  if (sameDual(iface.publicIp, iface.address)) return undefined;
+  const [publicIp, address] = [iface.publicIp, iface.address].map(formatAddresses);
   const differs = `public IP ${publicIp} differs from ${address} of "${iface.name}"`;
   return `Backend "host-gw" cannot work behind NAT: ${differs}`;
 }

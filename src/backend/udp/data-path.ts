@@ -12,6 +12,7 @@ import { Backoff, type Clock, nap } from '../../core/waiting.js';
 import type { CounterSnapshot, Dataplane, DataplaneOptions } from '../../dataplane/dataplane.js';
 import type { LaneRefusal } from '../../dataplane/lane.js';
 import { formatIpv4, type Ipv4, ipv4 } from '../../net/ipv4.js';
+import { sameDual } from '../../net/dual.js';
 import { UDP_OVERHEAD_BYTES } from '../../net/mtu.js';
 import type { Prefix } from '../../net/prefix.js';
 import type { ExternalInterface } from '../backend.js';
@@ -150,7 +151,8 @@ export class DataPath {
   async underlayChanged(iface: ExternalInterface): Promise<void> {
     const before = this.#iface;
     this.#iface = iface;
-    if (before.address !== iface.address || before.publicIp !== iface.publicIp) await this.close();
+    if (!sameDual(before.address, iface.address) || !sameDual(before.publicIp, iface.publicIp))
+      await this.close();
     if (before.index !== iface.index) await this.#moveLane(iface);
     if (this.#dataplane === undefined) await this.open();
     else await this.#configure(this.#dataplane);
@@ -234,7 +236,8 @@ export class DataPath {
 
   async #open(): Promise<void> {
     const { device, port, queues, offload, sourceCheck, network, ownSubnet, table } = this.#options;
-    const { address, publicIp } = this.#iface;
+    const { v4: address } = this.#iface.address;
+    const { v4: publicIp } = this.#iface.publicIp;
     const isNew = !(await device.adopt());
     const dataplane: OpenDataplane = this.#options.open({
       device: device.name,
@@ -245,8 +248,8 @@ export class DataPath {
       network,
       ownSubnet,
       table,
-      listenAddress: address,
-      publicIp,
+      listenAddress: address!,
+      publicIp: publicIp!,
       onPathMtu: ({ peer, mtuBytes }) => this.#options.onPathMtu(ipv4(peer), mtuBytes),
       onFailure: (reason) => this.#reopen(dataplane, reason),
     });
@@ -271,7 +274,7 @@ export class DataPath {
         ...dataplane.granted(),
         ...this.#options.lane.words(),
       },
-      `data path open on ${device.name} and UDP ${formatIpv4(address)}:${port}`,
+      `data path open on ${device.name} and UDP ${formatIpv4(address!)}:${port}`,
     );
   }
 

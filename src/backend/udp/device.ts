@@ -189,7 +189,7 @@ export class UdpDevice {
     }
     const former = parseMark(link.alias)?.address;
     if (former !== undefined && !prefixEquals(former, own)) await links.deleteAddress(this.#name, former);
-    const alias = formatMark(this.#context.config.network, own);
+    const alias = formatMark(this.#context.config.networks.v4!.network, own);
     if (link.alias !== alias) await links.set(this.#name, { alias });
     if (link.isUp && link.mtuBytes === mtuBytes && link.txQueueLength === TX_QUEUE_LENGTH) return;
     await links.set(this.#name, { mtuBytes, txQueueLength: TX_QUEUE_LENGTH, isUp: true });

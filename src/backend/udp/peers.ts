@@ -82,7 +82,7 @@ export class UdpPeers {
     for (const { id, subnets } of diff.removed) {
       this.#peers.delete(id);
       this.#refused.delete(id);
-      this.#table.delete(subnets.v4);
+      this.#table.delete(subnets.v4!);
       this.#traffic.forget(id);
     }
     const wanted = [...diff.added, ...diff.changed];
@@ -136,7 +136,7 @@ export class UdpPeers {
   }
 
   hasRow({ subnets }: Peer): boolean {
-    return this.#table.rowOf(subnets.v4) !== undefined;
+    return this.#table.rowOf(subnets.v4!) !== undefined;
   }
 
   trafficOf({ id }: Peer): Traffic {
@@ -152,7 +152,7 @@ export class UdpPeers {
   conditions(): readonly Condition[] {
     const refusals = Array.from(this.#refused.values(), ({ peer, code, reason }) => ({
       code: PEER_REFUSALS[code].condition,
-      text: `lease ${formatPrefix(peer.subnets.v4)}: ${reason}`,
+      text: `lease ${formatPrefix(peer.subnets.v4!)}: ${reason}`,
     }));
     return conditionsOf(refusals);
   }
@@ -169,11 +169,11 @@ export class UdpPeers {
     counts: ArrayLike<number>,
     isProven: ((row: number) => boolean) | undefined,
   ): PeerDetail {
-    const entry = { id, subnet: formatPrefix(subnets.v4), publicIp: formatIpv4(host.publicIp.v4) };
+    const entry = { id, subnet: formatPrefix(subnets.v4!), publicIp: formatIpv4(host.publicIp.v4!) };
     const refusal = this.#refused.get(id);
     if (refusal !== undefined)
       return { ...entry, state: 'refused', code: refusal.code, reason: refusal.reason };
-    const row = this.#table.rowOf(subnets.v4);
+    const row = this.#table.rowOf(subnets.v4!);
     const held = row === undefined ? undefined : this.#table.row(row)?.peer;
     if (row === undefined || held === undefined) return { ...entry, state: 'waiting' };
     const [packetsOut, bytesOut, packetsIn, bytesIn] = this.#traffic.of(id, counts);
@@ -200,9 +200,9 @@ export class UdpPeers {
       return;
     }
     if (this.#refused.get(id)?.reason !== refusal.reason)
-      this.#log.warn(`lease ${formatPrefix(subnets.v4)} is not used: ${refusal.reason}`);
+      this.#log.warn(`lease ${formatPrefix(subnets.v4!)} is not used: ${refusal.reason}`);
     this.#refused.set(id, refusal);
-    this.#table.delete(subnets.v4);
+    this.#table.delete(subnets.v4!);
     this.#traffic.release(id);
   }
 
@@ -211,17 +211,17 @@ export class UdpPeers {
     if (backend.type !== '' && backend.type !== 'udp')
       return { peer, code: 'other_type', reason: `its host runs backend ${backend.type}, not udp` };
     if (isReachable) return undefined;
-    const reason = `public IP ${formatIpv4(publicIp.v4)} is reached through ${this.#options.deviceName()} itself`;
+    const reason = `public IP ${formatIpv4(publicIp.v4!)} is reached through ${this.#options.deviceName()} itself`;
     return { peer, code: 'route_loop', reason };
   }
 
   #setRow({ id, subnets, host }: Peer): void {
     if (this.#refused.has(id)) return;
-    const address = host.publicIp.v4;
+    const address = host.publicIp.v4!;
     const { port } = this.#options;
     const widest = this.#options.mtuBytes();
     const mtuBytes = Math.min(this.#pathMtus.of(address) ?? widest, widest);
-    const row = this.#table.set(subnets.v4, { address, port, mtuBytes });
+    const row = this.#table.set(subnets.v4!, { address, port, mtuBytes });
     this.#traffic.assign(id, address, row);
   }
 }

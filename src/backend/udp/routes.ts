@@ -57,13 +57,13 @@ export class OverlayRoutes {
     device: string,
     socket: { readonly address: Ipv4; readonly port: number },
   ): Promise<boolean[]> {
-    const doubtful = [...new Set(peers.map(({ host }) => host.publicIp.v4))].filter((address) =>
+    const doubtful = [...new Set(peers.map(({ host }) => host.publicIp.v4!))].filter((address) =>
       this.#tunnelled.some((prefix) => prefixContains(prefix, address)),
     );
     // The address of the socket may have a table of its own, by `ip rule`.
     const found = doubtful.length === 0 ? [] : await this.#kernel.lookup.routes(doubtful, { socket });
     const inTunnel = new Set(doubtful.filter((_, i) => found[i]?.device === device));
-    return peers.map(({ host }) => !inTunnel.has(host.publicIp.v4));
+    return peers.map(({ host }) => !inTunnel.has(host.publicIp.v4!));
   }
 
   /** Finds the peers that routes of others, as sync() saw them, take packets from. */
@@ -79,7 +79,7 @@ export class OverlayRoutes {
   }
 
   #shadowOf({ subnets }: Peer): string | undefined {
-    const shadow = describeShadow(subnets.v4, this.#foreign, this.#network.length);
-    return shadow === undefined ? undefined : `peer ${formatPrefix(subnets.v4)} ${shadow}`;
+    const shadow = describeShadow(subnets.v4!, this.#foreign, this.#network.length);
+    return shadow === undefined ? undefined : `peer ${formatPrefix(subnets.v4!)} ${shadow}`;
   }
 }

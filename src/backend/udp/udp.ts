@@ -32,7 +32,7 @@ import { checkPortIsFree } from '../../kernel/udp-port.js';
 import { leaseBackend, type LeaseBackend, type Peer, type PeerDiff } from '../../lease/lease.js';
 import type { Ipv4 } from '../../net/ipv4.js';
 import { UDP_OVERHEAD_BYTES } from '../../net/mtu.js';
-import type { Prefix } from '../../net/prefix.js';
+import type { DualPrefix } from '../../net/prefix.js';
 import type { PeerDetail, UdpStatus } from '../../ops/status.js';
 import { backendMode } from '../backend.js';
 import type { Backend, BackendContext, ExternalInterface } from '../backend.js';
@@ -47,6 +47,7 @@ const HOUSEKEEPING_MS = 1_000;
 
 /** The udp mode. */
 export const UDP = backendMode({
+  families: ['v4'],
   parseConfig: parseUdpBackend,
   open: (context, { port }) => new UdpBackend(context, port),
 });
@@ -89,7 +90,7 @@ export class UdpBackend implements Backend {
 
   constructor(context: BackendContext, port: number, host = HOST) {
     const { kernel, log } = context;
-    const { network } = context.config;
+    const { network } = context.config.networks.v4!;
     this.#context = context;
     this.#host = host;
     this.#port = port;
@@ -112,7 +113,7 @@ export class UdpBackend implements Backend {
         readRows: (values, first) => this.#path?.readRows(values, first) ?? false,
       },
       areReachable: (peers) =>
-        this.#routes.areReachable(peers, this.#device.name, { address: this.#iface.address, port }),
+        this.#routes.areReachable(peers, this.#device.name, { address: this.#iface.address.v4!, port }),
       nowMs: () => host.clock.nowMs(),
       log,
     });
@@ -124,13 +125,13 @@ export class UdpBackend implements Backend {
 
   async publish(): Promise<LeaseBackend> {
     const uplink = await this.#context.kernel.links.find(this.#iface.name);
-    if (uplink !== undefined) checkUplinkNetwork(this.#context.config.network, uplink);
-    await this.#host.checkPortIsFree(this.#iface.address, this.#port);
+    if (uplink !== undefined) checkUplinkNetwork(this.#context.config.networks.v4!.network, uplink);
+    await this.#host.checkPortIsFree(this.#iface.address.v4!, this.#port);
     await this.#device.choose();
     return leaseBackend('');
   }
 
-  async start(ownSubnet: Prefix): Promise<{ mtuBytes: number }> {
+  async start(own: DualPrefix): Promise<{ mtuBytes: number }> {
     const { config, queues, offload, sourceCheck, log } = this.#context;
     const path = new DataPath(this.#iface, {
       device: this.#device,
@@ -139,8 +140,8 @@ export class UdpBackend implements Backend {
       queues,
       offload,
       sourceCheck,
-      network: config.network,
-      ownSubnet,
+      network: config.networks.v4!.network,
+      ownSubnet: own.v4!,
       table: this.#table,
       open: this.#host.openDataplane,
       run: (work) => this.#work.run(work),
@@ -198,7 +199,7 @@ export class UdpBackend implements Backend {
 
   /** flannel0 of each host, flanneld's too, has the lowest address of its subnet. */
   echoTarget(peer: Peer): Ipv4 | undefined {
-    return this.#peers.hasRow(peer) ? peer.subnets.v4.address : undefined;
+    return this.#peers.hasRow(peer) ? peer.subnets.v4!.address : undefined;
   }
 
   peerPackets(peer: Peer): readonly [number, number] {

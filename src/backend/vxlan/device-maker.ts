@@ -9,7 +9,7 @@ import type { Logger } from '../../core/log.js';
 import { meansGone } from '../../kernel/ip.js';
 import type { Kernel } from '../../kernel/kernel.js';
 import type { Link } from '../../kernel/link.js';
-import { formatIpv4 } from '../../net/ipv4.js';
+import { formatAddresses } from '../../net/prefix.js';
 import type { ExternalInterface } from '../backend.js';
 import type { VxlanConfig } from './config.js';
 
@@ -49,7 +49,7 @@ export function misfitOf(link: Link, config: VxlanConfig, iface: ExternalInterfa
     differ(false, 'port', data['port'], config.port) ??
     differ(false, 'GBP', data['gbp'] === true, config.hasGbp) ??
     differ(true, 'underlying interface', data['link'], iface.name) ??
-    differ(true, 'local address', data['local'], formatIpv4(iface.address)) ??
+    differ(true, 'local address', data['local'], formatAddresses(iface.address)) ??
     differ(true, 'learning', data['learning'] === true, config.hasLearning) ??
     (data['group'] === undefined ? undefined : { reason: 'it has a multicast group', isChangeable: true })
   );
@@ -132,7 +132,16 @@ export class DeviceMaker {
   /** What comes after the name, for a new device and for one that is changed. */
   #words(iface: ExternalInterface): string[] {
     const { vni, hasLearning } = this.#options.config;
-    const words = ['type', 'vxlan', 'id', String(vni), 'dev', iface.name, 'local', formatIpv4(iface.address)];
+    const words = [
+      'type',
+      'vxlan',
+      'id',
+      String(vni),
+      'dev',
+      iface.name,
+      'local',
+      formatAddresses(iface.address),
+    ];
     return [...words, hasLearning ? 'learning' : 'nolearning'];
   }
 

@@ -110,7 +110,7 @@ export class VxlanDevice {
       const uplink = await this.#uplink(iface);
       misfit = found && misfitOf(found, this.#config, uplink);
       if (found?.kind === 'vxlan') this.#mac ??= found.mac;
-      this.#mac ??= this.#options.formerMac ?? deriveVtepMac(uplink.publicIp, this.#config.vni);
+      this.#mac ??= this.#options.formerMac ?? deriveVtepMac(uplink.publicIp.v4!, this.#config.vni);
       const plan = { iface: uplink, mtuBytes, mac: this.#mac };
       if (found === undefined) await this.#maker.make(this.name, plan, signal);
       else if (misfit !== undefined) isSame = await this.#maker.mend(found, misfit, plan, signal);

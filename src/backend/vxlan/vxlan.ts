@@ -10,7 +10,7 @@ import { OverlayError } from '../../core/errors.js';
 import { parseVxlanConfig } from './config.js';
 import { parseVtepData } from './vtep.js';
 import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
-import type { Prefix } from '../../net/prefix.js';
+import type { DualPrefix, Prefix } from '../../net/prefix.js';
 import { PeerProgrammer } from '../../programmer/programmer.js';
 import { VxlanDevice } from './device.js';
 import { backendMode } from '../backend.js';
@@ -26,6 +26,7 @@ import type { MetricFamily } from '../../core/metric.js';
 
 /** The vxlan mode. open() throws OverlayError E_CONFIG when an MTU does not fit. */
 export const VXLAN = backendMode({
+  families: ['v4'],
   parseConfig: parseVxlanConfig,
   open: (context, config) => new VxlanBackend(context, config),
 });
@@ -50,7 +51,7 @@ class VxlanBackend implements Backend {
     this.#device = new VxlanDevice({
       kernel: context.kernel,
       config: this.#config,
-      network: config.network,
+      network: config.networks.v4!.network,
       networks: context.networks,
       hasTxChecksum: context.vxlanTxChecksum === 'auto',
       formerMac: formerMac(context, settings.vni),
@@ -65,7 +66,7 @@ class VxlanBackend implements Backend {
     this.#programmer = new PeerProgrammer({
       kernel: context.kernel,
       kinds: TUNNEL_KINDS,
-      network: config.network,
+      network: config.networks.v4!.network,
       former: context.networks[1],
       tunnelDevice: this.#device.name,
       needsLookup: () => this.#config.hasDirectRouting,
@@ -100,9 +101,9 @@ class VxlanBackend implements Backend {
     return leaseBackend('vxlan', { VNI: this.#config.vni, VtepMAC: this.#device.mac });
   }
 
-  async start(ownSubnet: Prefix): Promise<{ readonly mtuBytes: number }> {
-    this.#ownSubnet = ownSubnet;
-    await this.#device.ensure(this.#iface, { address: ownSubnet.address, length: 32 });
+  async start({ v4: subnet }: DualPrefix): Promise<{ readonly mtuBytes: number }> {
+    this.#ownSubnet = subnet!;
+    await this.#device.ensure(this.#iface, { address: subnet!.address, length: 32 });
     await this.#programmer.open();
     return { mtuBytes: this.#device.mtuBytes(this.#iface) };
   }
@@ -132,7 +133,7 @@ class VxlanBackend implements Backend {
 
   /** The VXLAN device of each host, flanneld's too, has the lowest address of its subnet. */
   echoTarget({ id, subnets }: Peer): Ipv4 | undefined {
-    return this.#programmer.carries(id) ? subnets.v4.address : undefined;
+    return this.#programmer.carries(id) ? subnets.v4!.address : undefined;
   }
 
   conditions(): readonly Condition[] {
@@ -209,20 +210,20 @@ class VxlanBackend implements Backend {
     if (before !== undefined) this.#guard.remove(before);
     this.#memberLeases.delete(id);
     if (!isMember || host.backend.type !== 'vxlan') return;
-    this.#memberLeases.set(id, host.publicIp.v4);
-    this.#guard.add(host.publicIp.v4);
+    this.#memberLeases.set(id, host.publicIp.v4!);
+    this.#guard.add(host.publicIp.v4!);
   }
 
   #planPeer({ subnets, host }: Peer, lookup: RouteLookup | undefined): Verdict {
-    const subnet = subnets.v4;
-    const publicIp = host.publicIp.v4;
+    const subnet = subnets.v4!;
+    const publicIp = host.publicIp.v4!;
     if (host.backend.type !== 'vxlan') {
       return {
         code: 'other_type',
         reason: `uses backend "${host.backend.type || 'udp'}", this host uses "vxlan"`,
       };
     }
-    if (publicIp === this.#iface.address || publicIp === this.#iface.publicIp) {
+    if (publicIp === this.#iface.address.v4 || publicIp === this.#iface.publicIp.v4) {
       return { code: 'invalid', reason: `has this host's own public IP ${formatIpv4(publicIp)}` };
     }
     const isDirect =
@@ -256,7 +257,7 @@ class VxlanBackend implements Backend {
 /** The MAC that the last run published, which the peers have in their FDB. */
 function formerMac({ formerBackend, iface }: BackendContext, vni: number): string | undefined {
   if (formerBackend?.type !== 'vxlan' || formerBackend.data.v4 === undefined) return undefined;
-  const vtep = parseVtepData(formerBackend.data.v4, iface.publicIp, vni);
+  const vtep = parseVtepData(formerBackend.data.v4, iface.publicIp.v4!, vni);
   return typeof vtep === 'string' || (vtep.vni ?? vni) !== vni ? undefined : vtep.mac;
 }
 

@@ -12,7 +12,7 @@ import { listLinks } from '../../kernel/link.js';
 import { readSysctl } from '../../kernel/sysctl.js';
 import { readSubnetFile } from '../../overlay/subnet-file.js';
 import { ipv4 } from '../../net/ipv4.js';
-import { formatPrefix, parsePrefix, type Prefix } from '../../net/prefix.js';
+import { formatPrefixes, parsePrefix, type Prefix } from '../../net/prefix.js';
 import { type Endpoint, parseEndpoints } from '../../store/etcd/endpoints.js';
 import { hasTlsFiles } from '../../store/etcd/tls-files.js';
 import { type Command, show, UsageError } from '../command.js';
@@ -339,14 +339,14 @@ function checkMtu({ lease, interface: iface, peers }: StatusDocument): Finding[]
 
 async function checkSubnetFile(status: StatusDocument): Promise<Finding> {
   const path = status.subnetFile;
-  const { subnet } = await readSubnetFile(path);
+  const { subnets } = await readSubnetFile(path);
   const own = status.lease?.subnet;
-  if (subnet === undefined) return fail('subnet file', `${path} has no subnet`, 'see the log of the daemon');
-  return formatPrefix(subnet) === own
+  if (subnets === undefined) return fail('subnet file', `${path} has no subnet`, 'see the log of the daemon');
+  return formatPrefixes(subnets) === own
     ? ok('subnet file', `${path} says ${own}`)
     : fail(
         'subnet file',
-        `${path} says ${formatPrefix(subnet)}, the lease is ${own}`,
+        `${path} says ${formatPrefixes(subnets)}, the lease is ${own}`,
         'another daemon writes it as well: give each its own --subnet-file',
       );
 }
@@ -370,7 +370,7 @@ export async function examine(
     ...checkCapabilities(),
     ...checkPrograms(),
     await checkForwarding(),
-    await checkForwardPolicy(parsePrefix(status?.network ?? '') ?? migration?.config?.network),
+    await checkForwardPolicy(parsePrefix(status?.network ?? '') ?? migration?.config?.networks.v4?.network),
     await checkPort(status, migration),
     ...(await checkEtcd(flags, status)),
     ...checkApiServer(status?.store, storeKind(flags.store) === 'kube'),

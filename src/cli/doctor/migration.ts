@@ -8,13 +8,25 @@ import { basename } from 'node:path';
 import { BACKEND_TYPES } from '../../backend/registry.js';
 import { parseUdpBackend } from '../../backend/udp/config.js';
 import { ALL_FLAGS, type Flags, valuesByName } from '../../config/flags.js';
-import { leasableRange, type NetworkConfig, parseNetworkConfig } from '../../config/network-config.js';
+import {
+  leasableRange,
+  type NetworkConfig,
+  parseNetworkConfig,
+  prefixesOf,
+} from '../../config/network-config.js';
 import { parseVxlanConfig } from '../../backend/vxlan/config.js';
 import { chooseExternalInterface } from '../../kernel/underlay.js';
 import { blockedRange, parseLeaseKey, parseLeaseValue } from '../../lease/lease-codec.js';
 import { fitsConfig } from '../../lease/subnet-picker.js';
 import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
-import { formatPrefix, type Prefix, prefixEquals, prefixesOverlap } from '../../net/prefix.js';
+import {
+  formatAddresses,
+  formatPrefix,
+  formatPrefixes,
+  type Prefix,
+  prefixEquals,
+  prefixesOverlap,
+} from '../../net/prefix.js';
 import { openLogger } from '../../core/log.js';
 import { EtcdConnection } from '../../store/etcd/connection.js';
 import { parseEndpoints } from '../../store/etcd/endpoints.js';
@@ -155,7 +167,7 @@ async function examineStore(flags: Flags): Promise<Migration> {
       const publicIp = attributes?.ok === true ? attributes.value.publicIp.v4 : undefined;
       return { subnet: parseLeaseKey(name).ok ? blocked : undefined, publicIp, blocked };
     });
-    const shown = `network ${formatPrefix(config.network)}, backend ${config.backendType}`;
+    const shown = `network ${formatPrefixes(prefixesOf(config))}, backend ${config.backendType}`;
     return {
       config,
       port,
@@ -211,17 +223,18 @@ async function checkLease(
   const findings: Finding[] = [];
   try {
     const iface = await chooseExternalInterface(flags.underlay, leasableRange(config));
-    publicIp = iface.publicIp;
-    const shown = `${iface.name} ${formatIpv4(iface.address)}, public IP ${formatIpv4(publicIp)}`;
+    publicIp = iface.publicIp.v4!;
+    const shown = `${iface.name} ${formatAddresses(iface.address)}, public IP ${formatIpv4(publicIp)}`;
     findings.push(ok('interface', shown));
   } catch (error) {
     return [fail('interface', (error as Error).message, 'name it with --iface')];
   }
-  const { subnet: previous } = await readSubnetFile(flags.files.subnetFile);
+  const previous = (await readSubnetFile(flags.files.subnetFile)).subnets?.v4;
+  const network = config.networks.v4!;
   const own = leases.flatMap(({ subnet, publicIp: of }) =>
     of === publicIp && subnet !== undefined ? [subnet] : [],
   );
-  const kept = own.find((subnet) => fitsConfig(config, subnet));
+  const kept = own.find((subnet) => fitsConfig(network, subnet));
   const holder = leases.find(({ blocked }) => previous !== undefined && prefixesOverlap(blocked, previous));
   const ip = formatIpv4(publicIp);
   if (kept !== undefined) {
@@ -234,7 +247,7 @@ async function checkLease(
     const text = `${formatPrefix(previous)} of the subnet file is leased to ${of}, and twilld would be ${ip}`;
     const advice = 'give twilld the --iface or --public-ip of flanneld: it takes another subnet else';
     findings.push(fail('lease', text, advice));
-  } else if (previous !== undefined && fitsConfig(config, previous)) {
+  } else if (previous !== undefined && fitsConfig(network, previous)) {
     findings.push(
       ok('lease', `none of ${ip}; ${formatPrefix(previous)} of the subnet file is free: twilld takes it`),
     );

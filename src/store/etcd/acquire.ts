@@ -17,9 +17,15 @@ import { OverlayError } from '../../core/errors.js';
 import { blockedRange, formatLeaseValue, parseLeaseKey, parseLeaseValue } from '../../lease/lease-codec.js';
 import { countSlots, fitsConfig, pickFreeSubnet } from '../../lease/subnet-picker.js';
 import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
-import { formatPrefix, type Prefix, prefixEquals, prefixesOverlap } from '../../net/prefix.js';
+import {
+  formatPrefix,
+  formatPrefixes,
+  type Prefix,
+  prefixEquals,
+  prefixesOverlap,
+} from '../../net/prefix.js';
 import type { Logger } from '../../core/log.js';
-import type { NetworkConfig } from '../../config/network-config.js';
+import { type NetworkConfig, prefixesOf } from '../../config/network-config.js';
 import type { Publication } from '../store.js';
 import { newLeaseId } from './etcd-kv.js';
 import type { KvEntry, LeaseKv } from './etcd-kv.js';
@@ -86,7 +92,7 @@ export async function acquireLease(
   }
   throw new OverlayError(
     'E_LEASE',
-    `Cannot acquire a subnet in ${formatPrefix(request.config.network)}: ` +
+    `Cannot acquire a subnet in ${formatPrefixes(prefixesOf(request.config))}: ` +
       `lost ${MAX_RACES + 1} races against other hosts`,
   );
 }
@@ -97,6 +103,7 @@ async function tryOnce(
   signal: AbortSignal,
 ): Promise<Acquired | undefined> {
   const { kv, layout, log } = context;
+  const network = request.config.networks.v4!;
   const { entries: rows } = await kv.list(layout.leaseRange, signal, (entry) => rowOf(layout, entry));
   const reuse = await findOwn(context, request, rows, signal);
   if (reuse === 'lost-race') return undefined;
@@ -108,15 +115,13 @@ async function tryOnce(
   }
   const ours = ownRows(context, request, rows).map(({ row }) => row);
   const taken = rows.filter((row) => !ours.includes(row)).map((row) => row.blocked);
-  const subnet =
-    previousIfFree(context, request, taken) ?? pickFreeSubnet(request.config, taken, context.random);
+  const subnet = previousIfFree(context, request, taken) ?? pickFreeSubnet(network, taken, context.random);
   if (subnet === undefined) {
     throw new OverlayError(
       'E_LEASE',
-      `Cannot acquire a subnet in ${formatPrefix(request.config.network)}: out of subnets ` +
-        `(${countSlots(request.config)} of /${request.config.subnetLength} ` +
-        `from ${formatIpv4(request.config.subnetMin)} ` +
-        `to ${formatIpv4(request.config.subnetMax)}, ${taken.length} leases in use)`,
+      `Cannot acquire a subnet in ${formatPrefix(network.network)}: out of subnets ` +
+        `(${countSlots(network)} of /${network.subnetLength} from ${formatIpv4(network.subnetMin)} ` +
+        `to ${formatIpv4(network.subnetMax)}, ${taken.length} leases in use)`,
     );
   }
   return write(context, request, subnet, undefined, signal);
@@ -129,7 +134,7 @@ async function findOwn(
   signal: AbortSignal,
 ): Promise<Found | 'lost-race' | undefined> {
   for (const { row, subnet, by } of ownRows(context, request, rows)) {
-    if (fitsConfig(request.config, subnet)) return { subnet, entry: row.entry, by };
+    if (fitsConfig(request.config.networks.v4!, subnet)) return { subnet, entry: row.entry, by };
     const key = showKey(row.entry.key);
     if (row.entry.leaseId === 0n) {
       context.log.warn(
@@ -147,10 +152,11 @@ async function findOwn(
 /** Our rows, the one to use first: the lease that this host held last, then those with its public IP. */
 function ownRows(
   context: AcquireContext,
-  { host, previousSubnet }: AcquireRequest,
+  { host, previousSubnets }: AcquireRequest,
   rows: readonly Row[],
 ): { readonly row: Row; readonly subnet: Prefix; readonly by: string }[] {
-  const publicIp = host.publicIp.v4;
+  const publicIp = host.publicIp.v4!;
+  const previousSubnet = previousSubnets?.v4;
   // The list is in byte order of the keys, so "the first" is the same for everybody.
   const own = rows.flatMap((row) =>
     row.subnet !== undefined && row.publicIp === publicIp
@@ -182,10 +188,10 @@ function previousIfFree(
   request: AcquireRequest,
   taken: readonly Prefix[],
 ): Prefix | undefined {
-  const previous = request.previousSubnet;
+  const previous = request.previousSubnets?.v4;
   if (previous === undefined) return undefined;
   const subnet = formatPrefix(previous);
-  if (!fitsConfig(request.config, previous)) {
+  if (!fitsConfig(request.config.networks.v4!, previous)) {
     context.log.warn({ subnet }, 'previous subnet does not fit the network config: not asked for again');
     return undefined;
   }
@@ -207,7 +213,7 @@ async function write(
   const own = await writeOwnKey(
     context,
     {
-      key: leaseKey(context.layout, subnet),
+      key: leaseKey(context.layout, { v4: subnet }),
       value: formatLeaseValue(request.host),
       over,
       newLeaseId: over?.leaseId === 0n ? 0n : newLeaseId(),

@@ -6,7 +6,7 @@
 
 import type { Condition } from '../../core/conditions.js';
 import type { NetworkConfig } from '../../config/network-config.js';
-import type { Ipv4Lease, LeaseUpdate } from '../../lease/lease.js';
+import type { Lease, LeaseUpdate } from '../../lease/lease.js';
 import type { EtcdStatus } from '../../ops/status.js';
 import { ConfigWatch } from './config-watch.js';
 import type { KvEntry } from './etcd-kv.js';
@@ -66,7 +66,7 @@ export class EtcdWatch {
   }
 
   /** Undefined before the first list. */
-  leases(): readonly Ipv4Lease[] | undefined {
+  leases(): readonly Lease[] | undefined {
     return this.#leases.revision === 0n ? undefined : [...this.table.leases()];
   }
 

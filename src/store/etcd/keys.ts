@@ -10,7 +10,7 @@
 // with UTF-8 replacement characters. Only etcd-kv.ts turns it into bytes and back.
 
 import { formatLeaseKey } from '../../lease/lease-codec.js';
-import type { Prefix } from '../../net/prefix.js';
+import type { DualPrefix } from '../../net/prefix.js';
 
 export interface KeyRange {
   readonly start: string;
@@ -47,9 +47,9 @@ export function keyLayout(prefix: string): KeyLayout {
   };
 }
 
-/** The key of the lease for `subnet`. */
-export function leaseKey(layout: KeyLayout, subnet: Prefix): string {
-  return layout.leasePrefix + formatLeaseKey(subnet);
+/** The key of the lease for `subnets`. */
+export function leaseKey(layout: KeyLayout, subnets: DualPrefix): string {
+  return layout.leasePrefix + formatLeaseKey(subnets);
 }
 
 /** The part of `key` after "<prefix>/subnets/", or undefined when it is not directly below it. */

@@ -6,10 +6,10 @@
 // What is done with leases that vanish stands in ../held-leases.ts.
 
 import { type Condition, condition } from '../../core/conditions.js';
-import type { Ipv4Lease, LeaseEvent, LeaseUpdate } from '../../lease/lease.js';
+import type { Lease, LeaseEvent, LeaseUpdate } from '../../lease/lease.js';
 import { flatLease } from '../../lease/flat-lease.js';
 import { parseLeaseKey, parseLeaseValue } from '../../lease/lease-codec.js';
-import { formatPrefix } from '../../net/prefix.js';
+import { formatPrefixes } from '../../net/prefix.js';
 import type { Logger } from '../../core/log.js';
 import type { Clock } from '../../core/waiting.js';
 import { HeldLeases } from '../held-leases.js';
@@ -39,10 +39,10 @@ export class LeaseTable {
   constructor(options: LeaseTableOptions) {
     this.#options = options;
     const { clock, graceMs, maxLeases, log, layout } = options;
-    const onGraceOver = ({ id, subnets }: Ipv4Lease): void => {
+    const onGraceOver = ({ id, subnets }: Lease): void => {
       log.warn(
         { key: showKey(layout.leasePrefix + id) },
-        `lease ${formatPrefix(subnets.v4)} did not come back: removed`,
+        `lease ${formatPrefixes(subnets)} did not come back: removed`,
       );
       this.applyEvents([{ kind: 'delete', key: id }]);
     };
@@ -51,7 +51,7 @@ export class LeaseTable {
   }
 
   /** All leases held, vanished ones included. */
-  leases(): IterableIterator<Ipv4Lease> {
+  leases(): IterableIterator<Lease> {
     return this.#held.values();
   }
 
@@ -112,7 +112,7 @@ export class LeaseTable {
     this.#held.close();
   }
 
-  #decode(id: string, given: KvEntry): Ipv4Lease | undefined {
+  #decode(id: string, given: KvEntry): Lease | undefined {
     const { layout } = this.#options;
     const subnet = parseLeaseKey(id);
     const isTrimmed = given.problem !== undefined || (subnet.ok && isShort(given));

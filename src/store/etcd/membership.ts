@@ -5,9 +5,9 @@ import type { NetworkConfig } from '../../config/network-config.js';
 import type { Condition } from '../../core/conditions.js';
 import { OverlayError } from '../../core/errors.js';
 import type { MetricFamily } from '../../core/metric.js';
-import type { Ipv4LeaseHost } from '../../lease/lease.js';
-import type { Ipv4 } from '../../net/ipv4.js';
-import type { Prefix } from '../../net/prefix.js';
+import type { LeaseHost } from '../../lease/lease.js';
+import { sameDual } from '../../net/dual.js';
+import type { DualAddress, DualPrefix } from '../../net/prefix.js';
 import type { EtcdStatus } from '../../ops/status.js';
 import type { Membership, MembershipListener } from '../store.js';
 import { type SavedTable, TableCache } from '../table-cache.js';
@@ -25,36 +25,31 @@ export interface ReadConfig {
 
 /** See the head of this file. */
 export class EtcdMembership implements Membership {
-  readonly own: Prefix;
+  readonly own: DualPrefix;
   readonly #shared: EtcdShared;
   readonly #lease: OwnLease;
   readonly #cache: TableCache | undefined;
   #configText: string;
   /** What stands in etcd. */
-  #host: Ipv4LeaseHost;
+  #host: LeaseHost;
   /** The public IP that was published last, or tried to be; the connection has been made anew for it. */
-  #publishedFrom: Ipv4;
+  #publishedFrom: DualAddress;
   #watch: EtcdWatch | undefined;
   #listener: MembershipListener | undefined;
   /** Why the own lease is lost. */
   #lost: OverlayError | undefined;
   #closed: Promise<void> | undefined;
 
-  constructor(
-    shared: EtcdShared,
-    { config, text }: ReadConfig,
-    { subnet, own }: Acquired,
-    host: Ipv4LeaseHost,
-  ) {
-    this.own = subnet;
+  constructor(shared: EtcdShared, { config, text }: ReadConfig, { subnet, own }: Acquired, host: LeaseHost) {
+    this.own = { v4: subnet };
     this.#shared = shared;
     this.#configText = text;
     this.#host = host;
-    this.#publishedFrom = host.publicIp.v4;
+    this.#publishedFrom = host.publicIp;
     this.#cache = shared.tablePath === undefined ? undefined : new TableCache(shared.tablePath, shared.log);
     this.#lease = new OwnLease({
       ...shared,
-      network: config.network,
+      network: config.networks.v4!.network,
       subnet,
       host,
       own,
@@ -87,10 +82,10 @@ export class EtcdMembership implements Membership {
     });
   }
 
-  async publish(host: Ipv4LeaseHost): Promise<void> {
+  async publish(host: LeaseHost): Promise<void> {
     // Once for each change: a reservation refuses for as long as it stands, and is asked again and again.
-    const publicIp = host.publicIp.v4;
-    if (publicIp !== this.#publishedFrom) this.#shared.connection.renew();
+    const { publicIp } = host;
+    if (!sameDual(publicIp, this.#publishedFrom)) this.#shared.connection.renew();
     this.#publishedFrom = publicIp;
     await this.#lease.publish(host);
     this.#host = host;
@@ -135,7 +130,7 @@ export class EtcdMembership implements Membership {
       source: tableSource(this.#shared.layout),
       savedAt: new Date().toISOString(),
       configText: this.#configText,
-      ownSubnet: this.own,
+      ownSubnets: this.own,
       ownHost: this.#host,
       ownLeaseId: this.#lease.etcdLease,
       hintedPublicIp: undefined,

@@ -3,8 +3,7 @@
 import { type Condition, Conditions } from '../../core/conditions.js';
 import type { Logger } from '../../core/log.js';
 import { parseLeaseValue } from '../../lease/lease-codec.js';
-import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
-import { formatPrefix, type Prefix } from '../../net/prefix.js';
+import { type DualAddress, formatAddresses, formatPrefix, type Prefix } from '../../net/prefix.js';
 import type { KvEntry } from './etcd-kv.js';
 
 const SUBJECT = 'alarm';
@@ -26,8 +25,8 @@ export class OwnAlarm {
     if (this.#raise('lease-overwritten', `${by}; it is not written over`)) this.counters.overwritten++;
   }
 
-  twin(publicIp: Ipv4, { leaseId }: KvEntry): void {
-    const what = `another daemon publishes the own public IP ${formatIpv4(publicIp)} for ${this.#subnet}`;
+  twin(publicIp: DualAddress, { leaseId }: KvEntry): void {
+    const what = `another daemon publishes the own public IP ${formatAddresses(publicIp)} for ${this.#subnet}`;
     if (this.#raise('lease-twin', `${what} (etcd lease ${leaseId.toString(16)})`)) this.counters.twins++;
   }
 
@@ -53,6 +52,6 @@ export class OwnAlarm {
 export function holderOf({ value }: Pick<KvEntry, 'value'>): string {
   const host = parseLeaseValue(value ?? '');
   return host.ok
-    ? `PublicIP ${formatIpv4(host.value.publicIp.v4)}`
+    ? `PublicIP ${formatAddresses(host.value.publicIp)}`
     : `a value that is no lease (${host.problem})`;
 }

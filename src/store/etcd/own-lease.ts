@@ -19,7 +19,8 @@ import { OverlayError } from '../../core/errors.js';
 import type { Logger } from '../../core/log.js';
 import type { Clock } from '../../core/waiting.js';
 import { blockedRange } from '../../lease/lease-codec.js';
-import type { Ipv4LeaseHost } from '../../lease/lease.js';
+import type { LeaseHost } from '../../lease/lease.js';
+import { sameDual } from '../../net/dual.js';
 import { formatPrefix, type Prefix, prefixCovers, prefixesOverlap } from '../../net/prefix.js';
 import type { EtcdLeaseStatus } from '../../ops/status.js';
 import { newLeaseId } from './etcd-kv.js';
@@ -43,7 +44,7 @@ export interface OwnLeaseOptions {
   readonly network: Prefix;
   readonly subnet: Prefix;
   /** What is published. */
-  readonly host: Ipv4LeaseHost;
+  readonly host: LeaseHost;
   readonly own: OwnKey;
   /** The key was written: its etcd lease is another one now. */
   onWritten(): void;
@@ -118,7 +119,7 @@ export class OwnLease {
    * etcd is away; rejects with OverlayError E_LEASE for a reservation, which is the operator's word, and when the lease
    * is lost or closed first.
    */
-  publish(host: Ipv4LeaseHost): Promise<void> {
+  publish(host: LeaseHost): Promise<void> {
     if (this.#own.leaseId === 0n) return Promise.reject(reservationError(this.#options.subnet));
     const standing = this.#published.change(host);
     if (this.#isOver()) this.#published.fail(new OverlayError('E_LEASE', 'the own lease is not held'));
@@ -247,7 +248,7 @@ export class OwnLease {
     const { kv, subnet, log } = this.#options;
     const abandoned = this.#own.leaseId;
     const publicIp = publicIpOf(entry.value);
-    if (publicIp !== undefined && publicIp !== this.#published.publicIp) {
+    if (publicIp !== undefined && !sameDual(publicIp, this.#published.publicIp)) {
       // It names the address that we had: whose subnet it is was decided by somebody else.
       this.#published.keepPublicIp(publicIp);
       this.#published.fail(reservationError(subnet));

@@ -1,8 +1,8 @@
 // What is to stand under the own key, what our last write wrote, and who waits until both are the same.
 
-import { type Ipv4LeaseHost, sameHost } from '../../lease/lease.js';
+import { isOneHost, type LeaseHost, sameHost } from '../../lease/lease.js';
 import { formatLeaseValue, parseLeaseValue } from '../../lease/lease-codec.js';
-import type { Ipv4 } from '../../net/ipv4.js';
+import type { DualAddress } from '../../net/prefix.js';
 
 interface Waiting {
   readonly done: () => void;
@@ -10,19 +10,19 @@ interface Waiting {
 }
 
 export class OwnPublication {
-  #host: Ipv4LeaseHost;
+  #host: LeaseHost;
   #value: string;
   #standing: string;
   #waiting: Waiting[] = [];
 
-  constructor(host: Ipv4LeaseHost) {
+  constructor(host: LeaseHost) {
     this.#host = host;
     this.#value = formatLeaseValue(host);
     this.#standing = this.#value;
   }
 
-  get publicIp(): Ipv4 {
-    return this.#host.publicIp.v4;
+  get publicIp(): DualAddress {
+    return this.#host.publicIp;
   }
 
   /** What the next write writes. */
@@ -36,14 +36,14 @@ export class OwnPublication {
   }
 
   /** Something else is to stand there. Resolves when it does. */
-  change(host: Ipv4LeaseHost): Promise<void> {
+  change(host: LeaseHost): Promise<void> {
     this.#take(host);
     return new Promise((resolve, reject) => this.#waiting.push({ done: resolve, fail: reject }));
   }
 
   /** The address that stands there is to stay. */
-  keepPublicIp(publicIp: Ipv4): void {
-    this.#take({ ...this.#host, publicIp: { v4: publicIp } });
+  keepPublicIp(publicIp: DualAddress): void {
+    this.#take({ ...this.#host, publicIp });
   }
 
   /** A write of ours was done. Whether it wrote something new. */
@@ -67,7 +67,9 @@ export class OwnPublication {
   /** Whether a value names this host, now or as of the last write. */
   namesUs(value: string | undefined): boolean {
     const publicIp = publicIpOf(value);
-    return publicIp !== undefined && (publicIp === this.publicIp || publicIp === publicIpOf(this.#standing));
+    if (publicIp === undefined) return false;
+    const standing = publicIpOf(this.#standing);
+    return isOneHost(publicIp, this.publicIp) || (standing !== undefined && isOneHost(publicIp, standing));
   }
 
   /** Whether a value says the same as the next write, however it is spelt. */
@@ -76,14 +78,14 @@ export class OwnPublication {
     return host.ok && sameHost(host.value, this.#host);
   }
 
-  #take(host: Ipv4LeaseHost): void {
+  #take(host: LeaseHost): void {
     this.#host = host;
     this.#value = formatLeaseValue(host);
   }
 }
 
 /** The address that a value names. */
-export function publicIpOf(value: string | undefined): Ipv4 | undefined {
+export function publicIpOf(value: string | undefined): DualAddress | undefined {
   const host = parseLeaseValue(value ?? '');
-  return host.ok ? host.value.publicIp.v4 : undefined;
+  return host.ok ? host.value.publicIp : undefined;
 }

@@ -2,7 +2,7 @@
 
 import { parseNetworkConfig } from '../../config/network-config.js';
 import type { Logger } from '../../core/log.js';
-import type { Ipv4 } from '../../net/ipv4.js';
+import type { DualAddress } from '../../net/prefix.js';
 import { acceptsConnection } from '../reachability.js';
 import type { CachedTable, SavedStart } from '../store.js';
 import { loadPublicIp, loadTable, type SavedTable } from '../table-cache.js';
@@ -38,15 +38,15 @@ export class EtcdSavedStart implements SavedStart {
     if (saved === undefined) return undefined;
     try {
       const config = parseNetworkConfig(saved.configText, `saved table "${path}"`);
-      const { ownSubnet, ownHost, leases, savedAt } = saved;
-      return { config, ownSubnet, ownHost, leases, savedAt };
+      const { ownSubnets, ownHost, leases, savedAt } = saved;
+      return { config, ownSubnets, ownHost, leases, savedAt };
     } catch (error) {
       log.warn({ path }, `ignoring saved lease table: ${(error as Error).message}`);
       return undefined;
     }
   }
 
-  formerPublicIp(): Ipv4 | undefined {
+  formerPublicIp(): DualAddress | undefined {
     return loadPublicIp(this.#options.path, this.#options.source);
   }
 

@@ -10,10 +10,10 @@
 
 import { OverlayError } from '../../core/errors.js';
 import { checkHost, type Decoded, goJson, MAX_LEASE_BYTES, parseData } from '../../lease/lease-codec.js';
-import type { Ipv4LeaseHost, LeaseHost } from '../../lease/lease.js';
+import type { LeaseHost } from '../../lease/lease.js';
 import { isBogon } from '../../net/bogons.js';
 import { type Ipv4, parseIpv4 } from '../../net/ipv4.js';
-import { formatAddress } from '../../net/prefix.js';
+import { type DualAddress, formatAddress, formatAddresses } from '../../net/prefix.js';
 
 /** Names of annotations, behind the prefix. */
 export const ANNOTATIONS = {
@@ -92,11 +92,11 @@ export function undoneIn(host: LeaseHost, before: Annotations, after: Annotation
 }
 
 /** That an operator wants another address to be published than when this host started, in words. */
-export function changedHint(atStart: Ipv4 | undefined, present: Annotations): string | undefined {
+export function changedHint(atStart: DualAddress | undefined, present: Annotations): string | undefined {
   const now = nodePublicIp(present);
-  if (now === atStart) return undefined;
-  const words = (address: Ipv4 | undefined): string =>
-    address === undefined ? 'none' : formatAddress(address);
+  if (now?.v4 === atStart?.v4) return undefined;
+  const words = (address: DualAddress | undefined): string =>
+    address === undefined ? 'none' : formatAddresses(address);
   const change = `is ${words(now)}, at the start it was ${words(atStart)}`;
   return `annotation ${ANNOTATIONS.nodePublicIp} ${change}: restart to apply it`;
 }
@@ -112,9 +112,10 @@ export function operatorProblem(present: Annotations): string | undefined {
 }
 
 /** The address that an operator wants this node to publish, as --public-ip would say; undefined for none. */
-export function nodePublicIp(present: Annotations): Ipv4 | undefined {
+export function nodePublicIp(present: Annotations): DualAddress | undefined {
   const text = present[ANNOTATIONS.nodePublicIp];
-  return text === undefined ? undefined : hostAddress(text);
+  const address = text === undefined ? undefined : hostAddress(text);
+  return address && { v4: address };
 }
 
 /** Whether the node is a member of the network. */
@@ -123,7 +124,7 @@ export function isManaged(annotations: Annotations): boolean {
 }
 
 /** What the host of a node says in its annotations, in IPv4. */
-export function hostOf(annotations: Annotations): Decoded<Ipv4LeaseHost> {
+export function hostOf(annotations: Annotations): Decoded<LeaseHost> {
   const data = annotations[ANNOTATIONS.backendData] ?? '';
   const parsed = data === '' ? { ok: true as const, value: null } : parseData(data, ANNOTATIONS.backendData);
   if (!parsed.ok) return { ok: false, problem: `annotation ${ANNOTATIONS.backendData}: ${parsed.problem}` };

@@ -8,9 +8,9 @@
 import type { NetworkConfig } from '../../config/network-config.js';
 import { type Condition, condition } from '../../core/conditions.js';
 import type { MetricFamily } from '../../core/metric.js';
-import type { Ipv4LeaseHost, LeaseUpdate } from '../../lease/lease.js';
-import type { Ipv4 } from '../../net/ipv4.js';
-import { formatPrefix, type Prefix } from '../../net/prefix.js';
+import type { LeaseHost, LeaseUpdate } from '../../lease/lease.js';
+import { sameDual } from '../../net/dual.js';
+import { type DualAddress, type DualPrefix, formatPrefixes, type Prefix } from '../../net/prefix.js';
 import type { KubeStatus } from '../../ops/status.js';
 import type { Membership, MembershipListener } from '../store.js';
 import { type SavedTable, TableCache } from '../table-cache.js';
@@ -30,7 +30,7 @@ export interface Joined {
   readonly subnet: Prefix;
   readonly own: OwnNode;
   /** The address that an operator wanted this host to publish. */
-  readonly hintedPublicIp: Ipv4 | undefined;
+  readonly hintedPublicIp: DualAddress | undefined;
   readonly loss: Loss;
 }
 
@@ -49,7 +49,7 @@ const RELIST_MS = 120_000;
 
 /** See the head of this file. */
 export class KubeMembership implements Membership {
-  readonly own: Prefix;
+  readonly own: DualPrefix;
   readonly #shared: KubeShared;
   readonly #joined: Joined;
   readonly #cache: TableCache | undefined;
@@ -60,7 +60,7 @@ export class KubeMembership implements Membership {
   #closed: Promise<void> | undefined;
 
   constructor(shared: KubeShared, { text }: ReadConfig, joined: Joined) {
-    this.own = joined.subnet;
+    this.own = { v4: joined.subnet };
     this.#shared = shared;
     this.#joined = joined;
     this.#configText = text;
@@ -97,10 +97,10 @@ export class KubeMembership implements Membership {
     this.#following = { mirror, table, config, sinceMs: clock.nowMs() };
   }
 
-  async publish(host: Ipv4LeaseHost): Promise<void> {
+  async publish(host: LeaseHost): Promise<void> {
     const { own } = this.#joined;
     // The connection is bound to the address of before.
-    if (host.publicIp.v4 !== own.host.publicIp.v4) this.#shared.client.renew();
+    if (!sameDual(host.publicIp, own.host.publicIp)) this.#shared.client.renew();
     await own.publish(host);
     this.#save();
   }
@@ -132,7 +132,7 @@ export class KubeMembership implements Membership {
       kind: 'kube',
       server: this.#shared.client.server,
       node: this.#joined.node,
-      podCidr: formatPrefix(this.own),
+      podCidr: formatPrefixes(this.own),
       resourceVersion: mirror?.version ?? '',
       watchEstablished: mirror?.isLive ?? false,
       leases: table?.size ?? 0,
@@ -193,7 +193,7 @@ export class KubeMembership implements Membership {
       source: tableSource(this.#shared.prefix),
       savedAt: new Date(this.#shared.now()).toISOString(),
       configText: this.#configText,
-      ownSubnet: this.own,
+      ownSubnets: this.own,
       ownHost: this.#joined.own.host,
       ownLeaseId: 0n,
       hintedPublicIp: this.#joined.hintedPublicIp,

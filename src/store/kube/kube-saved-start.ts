@@ -1,7 +1,7 @@
 // The table that the last run of this host saved, for a start while the API server is away.
 
 import type { Logger } from '../../core/log.js';
-import type { Ipv4 } from '../../net/ipv4.js';
+import type { DualAddress } from '../../net/prefix.js';
 import type { CachedTable, SavedStart } from '../store.js';
 import { loadPublicIp, loadTable } from '../table-cache.js';
 import { ANNOTATIONS } from './annotations.js';
@@ -38,17 +38,17 @@ export class KubeSavedStart implements SavedStart {
     if (saved === undefined) return undefined;
     try {
       const config = parseNetConfig(saved.configText, `saved table "${path}"`);
-      const { ownSubnet, ownHost, hintedPublicIp, leases, savedAt } = saved;
+      const { ownSubnets, ownHost, hintedPublicIp, leases, savedAt } = saved;
       const publicIpFrom = `annotation ${ANNOTATIONS.nodePublicIp} (saved)`;
       const hints = { publicIp: hintedPublicIp, publicIpFrom, backend: ownHost.backend };
-      return { config, ownSubnet, ownHost, hints, leases, savedAt };
+      return { config, ownSubnets, ownHost, hints, leases, savedAt };
     } catch (error) {
       log.warn({ path }, `ignoring saved lease table: ${(error as Error).message}`);
       return undefined;
     }
   }
 
-  formerPublicIp(): Ipv4 | undefined {
+  formerPublicIp(): DualAddress | undefined {
     return loadPublicIp(this.#options.path, this.#options.source);
   }
 }

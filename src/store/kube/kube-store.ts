@@ -181,7 +181,8 @@ export class KubeStore implements LeaseStore {
   }
 
   /** Before anything is published: a subnet outside would be told to all. */
-  #checkNetwork({ config: { network } }: ReadConfig, name: string, subnet: Prefix): void {
+  #checkNetwork({ config }: ReadConfig, name: string, subnet: Prefix): void {
+    const { network } = config.networks.v4!;
     if (prefixCovers(network, subnet)) return;
     const expected = `expected one inside the Network ${formatPrefix(network)} of ${this.#shared.netConfigPath}`;
     throw new OverlayError('E_LEASE', `podCIDR of node "${name}" is ${formatPrefix(subnet)}: ${expected}`);

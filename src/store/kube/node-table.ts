@@ -19,7 +19,7 @@ import { type Condition, condition } from '../../core/conditions.js';
 import type { Logger } from '../../core/log.js';
 import type { Clock } from '../../core/waiting.js';
 import { flatLease } from '../../lease/flat-lease.js';
-import type { Ipv4Lease, Ipv4LeaseHost, LeaseEvent, LeaseUpdate } from '../../lease/lease.js';
+import type { Lease, LeaseHost, LeaseEvent, LeaseUpdate } from '../../lease/lease.js';
 import { HeldLeases } from '../held-leases.js';
 import { BadKeyWarner } from '../warner.js';
 import { hostOf, isManaged } from './annotations.js';
@@ -33,7 +33,7 @@ export interface NodeTableOptions {
   readonly graceMs: number;
   readonly maxLeases?: number;
   /** The node of this host, and what it publishes. */
-  readonly own: { readonly node: string; readonly host: () => Ipv4LeaseHost };
+  readonly own: { readonly node: string; readonly host: () => LeaseHost };
   emit(update: LeaseUpdate): void;
 }
 
@@ -48,7 +48,7 @@ export class NodeTable {
   constructor(options: NodeTableOptions) {
     this.#options = options;
     const { clock, graceMs, maxLeases, log } = options;
-    const onGraceOver = ({ id }: Ipv4Lease): void => {
+    const onGraceOver = ({ id }: Lease): void => {
       log.warn({ node: id }, `node ${id} did not come back: lease removed`);
       this.#emit((out) => this.#delete(id, out));
     };
@@ -57,7 +57,7 @@ export class NodeTable {
   }
 
   /** All leases held, vanished ones included. */
-  leases(): IterableIterator<Ipv4Lease> {
+  leases(): IterableIterator<Lease> {
     return this.#held.values();
   }
 
@@ -139,7 +139,7 @@ export class NodeTable {
   }
 
   /** The lease of a node; 'none' when it has none, 'bad' when nobody can tell. */
-  #decode(node: KubeNode): Ipv4Lease | 'none' | 'bad' {
+  #decode(node: KubeNode): Lease | 'none' | 'bad' {
     const { name, podCidrs, annotations, createdMs, resourceVersion } = node;
     if (!isManaged(annotations)) return this.#good(name, 'none');
     const host = hostOf(annotations);
@@ -154,7 +154,7 @@ export class NodeTable {
     const seniority = { created: BigInt(createdMs), written: versionNumber(resourceVersion) };
     const { own } = this.#options;
     const said = name === own.node ? own.host() : host.value;
-    return this.#good(name, flatLease(name, subnet.value, said, seniority));
+    return this.#good(name, flatLease(name, { v4: subnet.value }, said, seniority));
   }
 
   #good<T>(name: string, lease: T): T {

@@ -20,9 +20,8 @@ import { type Condition, type ConditionCode, condition, Conditions } from '../..
 import { OverlayError } from '../../core/errors.js';
 import type { Logger } from '../../core/log.js';
 import { Backoff, type Clock, nap } from '../../core/waiting.js';
-import type { Ipv4LeaseHost } from '../../lease/lease.js';
-import type { Ipv4 } from '../../net/ipv4.js';
-import { formatPrefix, type Prefix, prefixEquals } from '../../net/prefix.js';
+import type { LeaseHost } from '../../lease/lease.js';
+import { type DualAddress, formatPrefix, type Prefix, prefixEquals } from '../../net/prefix.js';
 import { annotationsOf, changedHint, missingOf, operatorProblem, undoneIn } from './annotations.js';
 import type { ApiObject, KubeClient } from './api/client.js';
 import { KubeFault } from './api/faults.js';
@@ -36,11 +35,11 @@ export interface OwnNodeOptions {
   /** As annotationPrefix() gives it. */
   readonly prefix: string;
   readonly subnet: Prefix;
-  readonly host: Ipv4LeaseHost;
+  readonly host: LeaseHost;
   /** As it was read when the subnet was taken from it. */
   readonly node: KubeNode;
   /** The address that an operator wanted this host to publish when it started. */
-  readonly hintedPublicIp: Ipv4 | undefined;
+  readonly hintedPublicIp: DualAddress | undefined;
   /** --set-node-network-unavailable. */
   readonly setsNetworkUnavailable: boolean;
   readonly clock: Clock;
@@ -81,7 +80,7 @@ export class OwnNode {
   readonly #conditions = new Conditions();
   readonly #closing = new AbortController();
   readonly #done: Promise<void>;
-  #host: Ipv4LeaseHost;
+  #host: LeaseHost;
   /** Undefined while it is deleted. */
   #node: KubeNode | undefined;
   /** What the server itself told last, by no cache: to our first question and to our writes. */
@@ -103,7 +102,7 @@ export class OwnNode {
     this.#done = this.#run();
   }
 
-  get host(): Ipv4LeaseHost {
+  get host(): LeaseHost {
     return this.#host;
   }
 
@@ -115,7 +114,7 @@ export class OwnNode {
   }
 
   /** Resolves when `host` stands in the node, however long that takes. Rejects with OverlayError E_LEASE at close(). */
-  publish(host: Ipv4LeaseHost): Promise<void> {
+  publish(host: LeaseHost): Promise<void> {
     this.#host = host;
     return this.written();
   }

@@ -7,7 +7,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { field, parseJson } from '../../config/go-json.js';
 import { type NetworkConfig, networkConfigFromValue } from '../../config/network-config.js';
 import { OverlayError } from '../../core/errors.js';
-import { type Ipv4Lease, leaseBackend } from '../../lease/lease.js';
+import { type Lease, leaseBackend } from '../../lease/lease.js';
 import { parseIpv4 } from '../../net/ipv4.js';
 import { formatPrefix, parsePrefix, prefixCovers, prefixesOverlap } from '../../net/prefix.js';
 
@@ -22,7 +22,7 @@ export interface StaticTable {
   readonly version: string | undefined;
   readonly digest: string;
   readonly config: NetworkConfig;
-  readonly leases: readonly Ipv4Lease[];
+  readonly leases: readonly Lease[];
 }
 
 export interface ReadOptions {
@@ -86,7 +86,7 @@ async function versionOf(file: FileHandle, nowMs: number): Promise<string | unde
   return nowMs - Number(ctimeMs) < FRESH_MS ? undefined : [dev, ino, size, mtimeNs, ctimeNs].join(' ');
 }
 
-function readLeases(value: unknown, config: NetworkConfig, defaultType: string, path: string): Ipv4Lease[] {
+function readLeases(value: unknown, config: NetworkConfig, defaultType: string, path: string): Lease[] {
   if (!Array.isArray(value)) {
     throw new OverlayError(
       'E_CONFIG',
@@ -97,24 +97,22 @@ function readLeases(value: unknown, config: NetworkConfig, defaultType: string, 
     readLease(item, `${path}: leases[${index}]`, defaultType),
   );
   for (const [index, { subnets }] of leases.entries()) {
-    const subnet = subnets.v4;
+    const subnet = subnets.v4!;
+    const { network } = config.networks.v4!;
     const where = `${path}: leases[${index}].subnet ${formatPrefix(subnet)}`;
-    if (!prefixCovers(config.network, subnet) || subnet.length <= config.network.length) {
-      throw new OverlayError(
-        'E_CONFIG',
-        `${where} is not inside the Network ${formatPrefix(config.network)}`,
-      );
+    if (!prefixCovers(network, subnet) || subnet.length <= network.length) {
+      throw new OverlayError('E_CONFIG', `${where} is not inside the Network ${formatPrefix(network)}`);
     }
   }
   const overlap = findOverlap(leases);
   if (overlap !== undefined) {
-    const [a, b] = overlap.map((lease) => formatPrefix(lease.subnets.v4));
+    const [a, b] = overlap.map((lease) => formatPrefix(lease.subnets.v4!));
     throw new OverlayError('E_CONFIG', `${path}: leases: subnets ${a} and ${b} overlap`);
   }
   return leases;
 }
 
-function readLease(value: unknown, where: string, defaultType: string): Ipv4Lease {
+function readLease(value: unknown, where: string, defaultType: string): Lease {
   const text = (name: string): string => {
     const found = field(value, name);
     if (typeof found === 'string') return found;
@@ -146,12 +144,12 @@ function readLease(value: unknown, where: string, defaultType: string): Ipv4Leas
 }
 
 /** Two leases that share addresses. Sorted by address, an overlap shows between neighbours. */
-function findOverlap(leases: readonly Ipv4Lease[]): [Ipv4Lease, Ipv4Lease] | undefined {
+function findOverlap(leases: readonly Lease[]): [Lease, Lease] | undefined {
   const sorted = [...leases].sort(
-    ({ subnets: { v4: a } }, { subnets: { v4: b } }) => a.address - b.address || a.length - b.length,
+    ({ subnets: { v4: a } }, { subnets: { v4: b } }) => a!.address - b!.address || a!.length - b!.length,
   );
   for (let i = 1; i < sorted.length; i++) {
-    if (prefixesOverlap(sorted[i - 1].subnets.v4, sorted[i].subnets.v4)) return [sorted[i - 1], sorted[i]];
+    if (prefixesOverlap(sorted[i - 1].subnets.v4!, sorted[i].subnets.v4!)) return [sorted[i - 1], sorted[i]];
   }
   return undefined;
 }

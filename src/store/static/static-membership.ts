@@ -10,8 +10,14 @@ import type { NetworkConfig } from '../../config/network-config.js';
 import { type Condition, Conditions } from '../../core/conditions.js';
 import type { Logger } from '../../core/log.js';
 import type { MetricFamily } from '../../core/metric.js';
-import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
-import { formatPrefix, type Prefix, prefixCovers, prefixEquals } from '../../net/prefix.js';
+import { isOneHost, sameSubnets } from '../../lease/lease.js';
+import {
+  type DualAddress,
+  type DualPrefix,
+  formatAddresses,
+  formatPrefixes,
+  prefixCovers,
+} from '../../net/prefix.js';
 import type { StaticStatus } from '../../ops/status.js';
 import type { Membership, MembershipListener } from '../store.js';
 import { readTable, type StaticTable } from './static-file.js';
@@ -26,14 +32,14 @@ export interface StaticMembershipOptions {
   readonly path: string;
   /** What the file held at the start. */
   readonly table: StaticTable;
-  readonly own: Prefix;
-  readonly publicIp: Ipv4;
+  readonly own: DualPrefix;
+  readonly publicIp: DualAddress;
   readonly log: Logger;
 }
 
 /** See the head of this file. */
 export class StaticMembership implements Membership {
-  readonly own: Prefix;
+  readonly own: DualPrefix;
   readonly #options: StaticMembershipOptions;
   readonly #conditions = new Conditions();
   /** The config that the daemon runs with. */
@@ -112,7 +118,7 @@ export class StaticMembership implements Membership {
     if (table.digest === before.digest) return;
     const isConfigEqual = JSON.stringify(table.config) === JSON.stringify(before.config);
     if (!isConfigEqual) listener.onConfig(table.config);
-    if (!prefixCovers(table.config.network, this.#inForce.network)) return;
+    if (!prefixCovers(table.config.networks.v4!.network, this.#inForce.networks.v4!.network)) return;
     this.#checkOwn(table);
     listener.onLeases({ kind: 'snapshot', leases: table.leases });
   }
@@ -124,9 +130,10 @@ export class StaticMembership implements Membership {
 
   #checkOwn(table: StaticTable): void {
     const { path, publicIp, log } = this.#options;
-    const holder = table.leases.find((lease) => prefixEquals(lease.subnets.v4, this.own));
-    if (holder?.host.publicIp.v4 === publicIp) return this.#conditions.release('lease-overwritten');
-    const ours = `our lease ${formatPrefix(this.own)} for ${formatIpv4(publicIp)}`;
+    const holder = table.leases.find((lease) => sameSubnets(lease.subnets, this.own));
+    if (holder !== undefined && isOneHost(holder.host.publicIp, publicIp))
+      return this.#conditions.release('lease-overwritten');
+    const ours = `our lease ${formatPrefixes(this.own)} for ${formatAddresses(publicIp)}`;
     const fault = `${path}: ${ours} is no longer in it; restart to take another`;
     this.#conditions.hold('lease-overwritten', fault);
     log.error(fault);

@@ -9,7 +9,8 @@ import type { Condition } from '../../core/conditions.js';
 import { OverlayError } from '../../core/errors.js';
 import type { Logger } from '../../core/log.js';
 import type { MetricFamily } from '../../core/metric.js';
-import { formatIpv4 } from '../../net/ipv4.js';
+import { isOneHost } from '../../lease/lease.js';
+import { formatAddresses } from '../../net/prefix.js';
 import type { StaticStatus } from '../../ops/status.js';
 import type { LeaseStore, Membership, Publication, StoredNetwork, StoreFlags } from '../store.js';
 import { readTable, type StaticTable } from './static-file.js';
@@ -59,18 +60,18 @@ export class StaticStore implements LeaseStore {
   }
 
   #join(table: StaticTable, { host }: Publication): Membership {
-    const publicIp = host.publicIp.v4;
-    const lease = table.leases.find((one) => one.host.publicIp.v4 === publicIp);
+    const { publicIp } = host;
+    const lease = table.leases.find((one) => isOneHost(one.host.publicIp, publicIp));
     if (lease !== undefined) {
       return new StaticMembership({
         path: this.#path,
         log: this.#log,
         table,
-        own: lease.subnets.v4,
+        own: lease.subnets,
         publicIp,
       });
     }
-    const problem = `no lease has our public IP ${formatIpv4(publicIp)}`;
+    const problem = `no lease has our public IP ${formatAddresses(publicIp)}`;
     throw new OverlayError('E_LEASE', `${this.#path}: ${problem}`);
   }
 }

@@ -1,10 +1,11 @@
 import t from 'tap';
-import { parseNetworkConfig } from '../../../src/config/network-config.js';
+import { parseNetworkConfig, prefixesOf } from '../../../src/config/network-config.js';
 import { formatIpv4 } from '../../../src/net/ipv4.js';
-import { formatPrefix } from '../../../src/net/prefix.js';
+import { formatPrefix, formatPrefixes } from '../../../src/net/prefix.js';
 
 function summary(text: string): string {
-  const { network, subnetLength, subnetMin, subnetMax, backendType } = parseNetworkConfig(text, 'test');
+  const { networks, backendType } = parseNetworkConfig(text, 'test');
+  const { network, subnetLength, subnetMin, subnetMax } = networks.v4!;
   return `${formatPrefix(network)} /${subnetLength} ${formatIpv4(subnetMin)}-${formatIpv4(subnetMax)} ${backendType}`;
 }
 
@@ -83,7 +84,7 @@ t.test('unknown keys are ignored and named; "__proto__" is a key like any other'
     '{"Network":"10.5.0.0/16","Colour":1,"__proto__":{"Network":"9.9.0.0/16"}}',
     'test',
   );
-  t.equal(formatPrefix(config.network), '10.5.0.0/16');
+  t.equal(formatPrefixes(prefixesOf(config)), '10.5.0.0/16');
   t.match(config.warnings, [/"Colour"/, /"__proto__"/]);
   t.equal(({} as Record<string, unknown>)['Network'], undefined);
   t.end();

@@ -6,26 +6,27 @@ import type { Link } from '../../../src/kernel/link.js';
 import type { ExternalInterface } from '../../../src/kernel/underlay.js';
 import { UnderlayFollower } from '../../../src/kernel/underlay-follower.js';
 import { GONE_MS } from '../../../src/kernel/underlay-watch.js';
-import { formatIpv4, parseIpv4 } from '../../../src/net/ipv4.js';
+import { parseIpv4 } from '../../../src/net/ipv4.js';
 import { linkOf } from '../../support/links.js';
+import { formatAddresses } from '../../../src/net/prefix.js';
 
 const CHOSEN: ExternalInterface = {
   name: 'eth0',
   index: 2,
   mtuBytes: 1500,
-  address: parseIpv4('172.20.0.1')!,
-  publicIp: parseIpv4('198.51.100.1')!,
+  address: { v4: parseIpv4('172.20.0.1')! },
+  publicIp: { v4: parseIpv4('198.51.100.1')! },
 };
 const OTHER: ExternalInterface = {
   name: 'eth1',
   index: 3,
   mtuBytes: 1400,
-  address: parseIpv4('172.20.0.9')!,
-  publicIp: parseIpv4('172.20.0.9')!,
+  address: { v4: parseIpv4('172.20.0.9')! },
+  publicIp: { v4: parseIpv4('172.20.0.9')! },
 };
 
 const link = ({ name, index, mtuBytes, address }: ExternalInterface): Link =>
-  linkOf([`${formatIpv4(address)}/24`], { index, name, mtuBytes });
+  linkOf([`${formatAddresses(address)}/24`], { index, name, mtuBytes });
 
 function setUp() {
   const host = {

@@ -12,8 +12,8 @@ const CHOSEN: ExternalInterface = {
   name: 'eth0',
   index: 2,
   mtuBytes: 1500,
-  address: ADDRESS,
-  publicIp: parseIpv4('198.51.100.1')!,
+  address: { v4: ADDRESS },
+  publicIp: { v4: parseIpv4('198.51.100.1')! },
 };
 
 const link = (settings: Partial<Link> = {}, addresses: readonly string[] = ['172.20.0.1']): Link =>

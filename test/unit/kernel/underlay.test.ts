@@ -4,8 +4,9 @@ import t, { type Test } from 'tap';
 import type * as chooser from '../../../src/kernel/underlay.js';
 import type { Link } from '../../../src/kernel/link.js';
 import type { Route } from '../../../src/kernel/route.js';
-import { formatIpv4, ipv4, parseIpv4 } from '../../../src/net/ipv4.js';
+import { ipv4, parseIpv4 } from '../../../src/net/ipv4.js';
 import { addressOf, linkOf } from '../../support/links.js';
+import { formatAddresses } from '../../../src/net/prefix.js';
 
 type Address =
   string | { readonly at: string; readonly isPermanent?: boolean; readonly isSecondary?: boolean };
@@ -57,8 +58,9 @@ async function chosen(
   });
   const all = { iface: [], ifaceRegex: [], ifaceCanReach: '', publicIp: '', ...options };
   try {
-    const iface = await chooseExternalInterface(all, LEASABLE, { former: parseIpv4(former ?? '') });
-    return `${iface.name} ${formatIpv4(iface.address)}`;
+    const v4 = parseIpv4(former ?? '');
+    const iface = await chooseExternalInterface(all, { v4: LEASABLE }, { former: v4 && { v4 } });
+    return `${iface.name} ${formatAddresses(iface.address)}`;
   } catch (error) {
     return (error as Error).message;
   }

@@ -8,10 +8,10 @@ const ip = (text: string): Ipv4 => parseIpv4(text)!;
 
 const open = (ownPublicIp = '172.20.0.1'): Judge =>
   new Judge({
-    network: parsePrefix('10.5.0.0/16')!,
-    leasable: { first: ip('10.5.16.0'), last: ip('10.5.255.255') },
-    ownSubnet: parsePrefix('10.5.20.0/24')!,
-    ownPublicIp: ip(ownPublicIp),
+    networks: { v4: parsePrefix('10.5.0.0/16')! },
+    leasable: { v4: { first: ip('10.5.16.0'), last: ip('10.5.255.255') } },
+    own: { v4: parsePrefix('10.5.20.0/24')! },
+    ownPublicIp: { v4: ip(ownPublicIp) },
   });
 
 t.test('Judge.judge() of a lease by itself', (t) => {
@@ -55,8 +55,8 @@ t.test('Judge.isOwn() is our subnet at an address that is or was ours', (t) => {
   t.ok(isOwn('10.5.20.0/24', '172.20.0.1'));
   t.notOk(isOwn('10.5.20.0/24', '172.20.0.2'));
   t.notOk(isOwn('10.5.21.0/24', '172.20.0.1'));
-  judge.ownPublicIpChanged(ip('172.20.0.9'));
-  t.equal(judge.ownPublicIp, ip('172.20.0.9'));
+  judge.ownPublicIpChanged({ v4: ip('172.20.0.9') });
+  t.same(judge.ownPublicIp, { v4: ip('172.20.0.9') });
   t.ok(isOwn('10.5.20.0/24', '172.20.0.9'));
   t.ok(isOwn('10.5.20.0/24', '172.20.0.1'), 'until the new one is published');
   t.equal(
@@ -83,7 +83,7 @@ t.test('Judge.judgeCover() refuses a lease over a host, ours included, while tha
   t.equal(code('10.5.1.0/24'), 'covers-host');
   t.same(judge.noteHost('b', ip('172.20.0.5')), [ip('10.5.1.7')], 'it moved out of the Network');
   t.equal(code('10.5.1.0/24'), undefined);
-  t.same(judge.ownPublicIpChanged(ip('10.5.2.1')), [ip('10.5.0.1'), ip('10.5.2.1')]);
+  t.same(judge.ownPublicIpChanged({ v4: ip('10.5.2.1') }), [ip('10.5.0.1'), ip('10.5.2.1')]);
   t.equal(code('10.5.0.0/24'), undefined);
   t.equal(code('10.5.2.0/24'), 'covers-host');
   t.end();

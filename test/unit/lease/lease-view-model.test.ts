@@ -2,7 +2,7 @@
 // all of it anew each time.
 
 import t from 'tap';
-import type { Ipv4Lease, LeaseEvent, LeaseUpdate, PeerDiff } from '../../../src/lease/lease.js';
+import type { Lease, LeaseEvent, LeaseUpdate, PeerDiff } from '../../../src/lease/lease.js';
 import type { RefusalCode } from '../../../src/lease/judge.js';
 import { LeaseView } from '../../../src/lease/lease-view.js';
 import { isBogon } from '../../../src/net/bogons.js';
@@ -27,17 +27,22 @@ const OWN_IP = parseIpv4('172.20.0.1')!;
 const NOTHING: PeerDiff = { added: [], changed: [], removed: [] };
 
 function openView(): LeaseView {
-  return new LeaseView({ network: NETWORK, leasable: LEASABLE, ownSubnet: OWN, ownPublicIp: OWN_IP });
+  return new LeaseView({
+    networks: { v4: NETWORK },
+    leasable: { v4: LEASABLE },
+    own: { v4: OWN },
+    ownPublicIp: { v4: OWN_IP },
+  });
 }
 
 /** "10.5.2.0/24 172.20.0.2" as a lease. */
-function lease(words: string, backendData?: unknown): Ipv4Lease {
+function lease(words: string, backendData?: unknown): Lease {
   const [subnet, publicIp] = words.split(' ');
   return leaseOf({ subnet, publicIp, backendData, created: 1n });
 }
 
-const words = ({ subnets, host }: Ipv4Lease): string =>
-  `${formatPrefix(subnets.v4)} ${formatIpv4(host.publicIp.v4)}`;
+const words = ({ subnets, host }: Lease): string =>
+  `${formatPrefix(subnets.v4!)} ${formatIpv4(host.publicIp.v4!)}`;
 const put = (text: string, data?: unknown): LeaseEvent => ({ kind: 'put', lease: lease(text, data) });
 const del = (subnet: string): LeaseEvent => ({ kind: 'delete', id: subnet.replace('/', '-') });
 const events = (...list: LeaseEvent[]): LeaseUpdate => ({ kind: 'events', events: list });
@@ -280,10 +285,10 @@ void t.test('LeaseView.apply() refuses a lease that covers a host, while the hos
 
 void t.test('LeaseView.apply() refuses a lease that covers this host', (t) => {
   const view = new LeaseView({
-    network: NETWORK,
-    leasable: LEASABLE,
-    ownSubnet: OWN,
-    ownPublicIp: parseIpv4('10.5.0.1')!,
+    networks: { v4: NETWORK },
+    leasable: { v4: LEASABLE },
+    own: { v4: OWN },
+    ownPublicIp: { v4: parseIpv4('10.5.0.1')! },
   });
   view.apply(events(put('10.5.0.0/24 172.20.0.9'), put('10.5.2.0/24 10.5.0.2')));
   t.strictSame(accepted(view), ['10.5.2.0/24 10.5.0.2']);
@@ -292,12 +297,9 @@ void t.test('LeaseView.apply() refuses a lease that covers this host', (t) => {
 
 // --- against a model ------------------------------------------------------------------------------------------------
 
-function judge({
-  subnets: { v4: subnet },
-  host: {
-    publicIp: { v4: publicIp },
-  },
-}: Ipv4Lease): RefusalCode | undefined {
+function judge({ subnets, host }: Lease): RefusalCode | undefined {
+  const subnet = subnets.v4!;
+  const publicIp = host.publicIp.v4!;
   if ((subnet.address & ~maskOf(subnet.length)) !== 0) return 'host-bits';
   if (!prefixCovers(NETWORK, subnet) || subnet.length === NETWORK.length)
     return prefixesOverlap(NETWORK, subnet) ? 'not-longer-than-network' : 'outside-network';
@@ -309,36 +311,36 @@ function judge({
 
 /** Everything the store holds, judged from nothing at each question. */
 class Model {
-  readonly table = new Map<string, Ipv4Lease>();
+  readonly table = new Map<string, Lease>();
 
   apply(update: LeaseUpdate): void {
     if (update.kind === 'snapshot') {
       this.table.clear();
-      for (const item of update.leases) this.table.set(item.id, item as Ipv4Lease);
+      for (const item of update.leases) this.table.set(item.id, item);
       return;
     }
     for (const event of update.events) {
-      if (event.kind === 'put') this.table.set(event.lease.id, event.lease as Ipv4Lease);
+      if (event.kind === 'put') this.table.set(event.lease.id, event.lease);
       else this.table.delete(event.id);
     }
   }
 
   /** Whether a lease covers the address of a host, its own or another's. */
-  #judge(item: Ipv4Lease): RefusalCode | undefined {
+  #judge(item: Lease): RefusalCode | undefined {
     const own = judge(item);
     if (own !== undefined) return own;
     const hosts = [...this.table.values()].filter((other) => judge(other) === undefined);
-    return hosts.some((host) => prefixContains(item.subnets.v4, host.host.publicIp.v4))
+    return hosts.some((host) => prefixContains(item.subnets.v4!, host.host.publicIp.v4!))
       ? 'covers-host'
       : undefined;
   }
 
-  accepted(): Ipv4Lease[] {
+  accepted(): Lease[] {
     return [...this.table.values()].filter((item) => this.#judge(item) === undefined);
   }
 
   refusals(): string[] {
-    const isOwn = (item: Ipv4Lease): boolean => words(item) === '10.5.1.0/24 172.20.0.1';
+    const isOwn = (item: Lease): boolean => words(item) === '10.5.1.0/24 172.20.0.1';
     const all = [...this.table.values()].filter((item) => !isOwn(item) && this.#judge(item) !== undefined);
     return all.map((item) => `${words(item)} ${this.#judge(item)}`).sort();
   }
@@ -350,12 +352,13 @@ class Model {
     for (const inner of all) {
       const outer = all
         .filter(
-          ({ subnets: { v4 } }) => v4.length < inner.subnets.v4.length && prefixCovers(v4, inner.subnets.v4),
+          ({ subnets: { v4 } }) =>
+            v4!.length < inner.subnets.v4!.length && prefixCovers(v4!, inner.subnets.v4!),
         )
-        .sort((a, b) => b.subnets.v4.length - a.subnets.v4.length)
+        .sort((a, b) => b.subnets.v4!.length - a.subnets.v4!.length)
         .at(0);
       if (outer !== undefined && outer.host.publicIp.v4 !== inner.host.publicIp.v4)
-        found.push(`${formatPrefix(inner.subnets.v4)} in ${formatPrefix(outer.subnets.v4)}`);
+        found.push(`${formatPrefix(inner.subnets.v4!)} in ${formatPrefix(outer.subnets.v4!)}`);
     }
     return found.sort();
   }
@@ -372,7 +375,7 @@ const IPS = [
   '10.5.0.9',
 ];
 
-function randomLease(next: (below: number) => number): Ipv4Lease {
+function randomLease(next: (below: number) => number): Lease {
   const length = [15, 16, 20, 21, 22, 23, 24, 24, 24, 25][next(10)];
   // A /20 of the Network, so that the same subnets come again; now and then another, or host bits.
   const base = next(20) === 0 ? 0x0a060000 : 0x0a050000;
@@ -394,7 +397,7 @@ void t.test('LeaseView agrees with the model after each of many updates', (t) =>
     const view = openView();
     const model = new Model();
     const programmed = new Map<string, string>();
-    const full = (item: Ipv4Lease): string => `${words(item)} ${JSON.stringify(item.host.backend.data.v4)}`;
+    const full = (item: Lease): string => `${words(item)} ${JSON.stringify(item.host.backend.data.v4)}`;
     for (let round = 0; round < 100; round++) {
       const update: LeaseUpdate =
         next(10) === 0
@@ -423,7 +426,7 @@ void t.test('LeaseView agrees with the model after each of many updates', (t) =>
         accepted: [...view.accepted()].map(full).sort(),
         refusals: view
           .refusals()
-          .map((refusal) => `${words(refusal.lease as Ipv4Lease)} ${refusal.code}`)
+          .map((refusal) => `${words(refusal.lease)} ${refusal.code}`)
           .sort(),
         nested: view
           .alarms()
@@ -453,18 +456,18 @@ void t.test('LeaseView.apply() of one event does not look at the whole table', (
   const COUNT = 10_000;
   const network = parsePrefix('10.0.0.0/8')!;
   const view = new LeaseView({
-    network,
-    leasable: { first: parseIpv4('10.0.1.0')!, last: lastOf(network) },
-    ownSubnet: parsePrefix('10.255.255.0/24')!,
-    ownPublicIp: OWN_IP,
+    networks: { v4: network },
+    leasable: { v4: { first: parseIpv4('10.0.1.0')!, last: lastOf(network) } },
+    own: { v4: parsePrefix('10.255.255.0/24')! },
+    ownPublicIp: { v4: OWN_IP },
   });
-  const leaseAt = (index: number): Ipv4Lease => {
+  const leaseAt = (index: number): Lease => {
     const address = ipv4(network.address + index * 256);
     return leaseOf({ subnet: formatPrefix({ address, length: 24 }), publicIp: ipv4(0xac140002 + index) });
   };
   let reads = 0;
   // Counts how often a lease of the table is looked at.
-  const counted = (index: number): Ipv4Lease => {
+  const counted = (index: number): Lease => {
     const lease = leaseAt(index);
     return {
       ...lease,

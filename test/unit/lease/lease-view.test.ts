@@ -1,7 +1,7 @@
 // What is believed, and that the diffs always lead to it.
 
 import t from 'tap';
-import type { Ipv4Lease, LeaseEvent } from '../../../src/lease/lease.js';
+import type { Lease, LeaseEvent } from '../../../src/lease/lease.js';
 import { LeaseView } from '../../../src/lease/lease-view.js';
 import { isBogon } from '../../../src/net/bogons.js';
 import { ipv4, parseIpv4 } from '../../../src/net/ipv4.js';
@@ -21,16 +21,20 @@ const LEASABLE = { first: parseIpv4('10.5.1.0')!, last: parseIpv4('10.5.255.255'
 const OWN = parsePrefix('10.5.1.0/24')!;
 const OWN_IP = parseIpv4('172.20.0.1')!;
 
-function lease(subnet: string, publicIp: string, backendData?: unknown): Ipv4Lease {
+function lease(subnet: string, publicIp: string, backendData?: unknown): Lease {
   return leaseOf({ subnet, publicIp, backendData, created: 0n });
 }
 
 function view(): LeaseView {
-  return new LeaseView({ network: NETWORK, leasable: LEASABLE, ownSubnet: OWN, ownPublicIp: OWN_IP });
+  return new LeaseView({
+    networks: { v4: NETWORK },
+    leasable: { v4: LEASABLE },
+    own: { v4: OWN },
+    ownPublicIp: { v4: OWN_IP },
+  });
 }
 
-const names = (leases: readonly Ipv4Lease[]): string[] =>
-  leases.map(({ subnets }) => formatPrefix(subnets.v4));
+const names = (leases: readonly Lease[]): string[] => leases.map(({ subnets }) => formatPrefix(subnets.v4!));
 
 t.test('LeaseView.apply() refuses what cannot be another host’s subnet, each with its reason', (t) => {
   const rows: [string, string, string][] = [
@@ -84,10 +88,10 @@ t.test('LeaseView.ownPublicIpChanged() judges every lease anew', (t) => {
   const accepted = lease('10.5.3.0/24', '172.20.0.9');
   const other = lease('10.5.4.0/24', '172.20.0.4');
   leases.apply({ kind: 'snapshot', leases: [own, refused, accepted, other] });
-  const { diff, refusals } = leases.ownPublicIpChanged(parseIpv4('172.20.0.9')!);
+  const { diff, refusals } = leases.ownPublicIpChanged({ v4: parseIpv4('172.20.0.9')! });
   t.same(diff, { added: [refused], changed: [], removed: [accepted] });
   t.match(refusals, [{ code: 'own-public-ip', lease: { id: '10.5.3.0-24' } }]);
-  t.equal(leases.ownPublicIp, parseIpv4('172.20.0.9'));
+  t.same(leases.ownPublicIp, { v4: parseIpv4('172.20.0.9') });
   // The own lease, before and after it is published: no peer, and no refusal.
   for (const publicIp of ['172.20.0.1', '172.20.0.9']) {
     const event: LeaseEvent = { kind: 'put', lease: lease('10.5.1.0/24', publicIp) };
@@ -157,10 +161,10 @@ t.test('through 20,000 random updates the diffs lead to what a naive judge accep
     return Math.floor((state / 2 ** 32) * limit);
   };
   const leases = view();
-  const store = new Map<string, Ipv4Lease>();
+  const store = new Map<string, Lease>();
   const applied = new Map<string, number>();
-  const keyOf = ({ id }: Ipv4Lease): string => id;
-  const randomLease = (): Ipv4Lease => {
+  const keyOf = ({ id }: Lease): string => id;
+  const randomLease = (): Lease => {
     const address = ipv4(0x0a050000 + random(0x10000 + 0x200) - 0x100);
     const length = [8, 16, 20, 24, 24, 24, 24, 26, 30, 32][random(10)];
     const subnet = random(20) === 0 ? { address, length } : prefixOf(address, length);
@@ -169,14 +173,18 @@ t.test('through 20,000 random updates the diffs lead to what a naive judge accep
     );
     return leaseOf({ subnet: formatPrefix(subnet), publicIp });
   };
-  const isAccepted = ({ subnets: { v4: subnet }, host }: Ipv4Lease): boolean =>
-    (subnet.address & ~maskOf(subnet.length)) === 0 &&
-    subnet.length > NETWORK.length &&
-    prefixCovers(NETWORK, subnet) &&
-    !prefixesOverlap(subnet, OWN) &&
-    !isBogon(host.publicIp.v4) &&
-    host.publicIp.v4 !== OWN_IP &&
-    !prefixCovers(NETWORK, { address: host.publicIp.v4, length: 32 });
+  const isAccepted = ({ subnets, host }: Lease): boolean => {
+    const subnet = subnets.v4!;
+    return (
+      (subnet.address & ~maskOf(subnet.length)) === 0 &&
+      subnet.length > NETWORK.length &&
+      prefixCovers(NETWORK, subnet) &&
+      !prefixesOverlap(subnet, OWN) &&
+      !isBogon(host.publicIp.v4!) &&
+      host.publicIp.v4 !== OWN_IP &&
+      !prefixCovers(NETWORK, { address: host.publicIp.v4!, length: 32 })
+    );
+  };
   for (let i = 0; i < 20_000; i++) {
     const events: LeaseEvent[] = [];
     for (let n = 1 + random(3); n > 0; n--) {
@@ -200,11 +208,11 @@ t.test('through 20,000 random updates the diffs lead to what a naive judge accep
       if (!applied.delete(keyOf(item))) return t.fail(`removed twice: ${keyOf(item)}`);
     for (const item of diff.added) {
       if (applied.has(keyOf(item))) return t.fail(`added twice: ${keyOf(item)}`);
-      applied.set(keyOf(item), item.host.publicIp.v4);
+      applied.set(keyOf(item), item.host.publicIp.v4!);
     }
     for (const item of diff.changed) {
       if (!applied.has(keyOf(item))) return t.fail(`changed but unknown: ${keyOf(item)}`);
-      applied.set(keyOf(item), item.host.publicIp.v4);
+      applied.set(keyOf(item), item.host.publicIp.v4!);
     }
     if (i % 50 !== 0) continue;
     const expected = [...store]
@@ -239,7 +247,7 @@ t.test(
     const elder = leaseOf({ ...words, id: 'elder', publicIp: '172.20.0.2' });
     const younger = leaseOf({ ...words, id: 'younger', publicIp: '172.20.0.3', created: 6n });
     const youngest = leaseOf({ ...words, id: 'youngest', publicIp: '172.20.0.4', created: 7n });
-    const put = (...all: Ipv4Lease[]): LeaseEvent[] => all.map((one) => ({ kind: 'put', lease: one }));
+    const put = (...all: Lease[]): LeaseEvent[] => all.map((one) => ({ kind: 'put', lease: one }));
     for (const order of [
       [elder, younger, youngest],
       [youngest, younger, elder],
@@ -292,7 +300,7 @@ t.test('LeaseView.apply() of an id whose subnet is another now: the old one goes
   t.end();
 });
 
-t.test('LeaseView.apply() of a lease without IPv4 refuses it', (t) => {
+t.test('LeaseView.apply() of a lease of no common family refuses it', (t) => {
   const leases = view();
   const known = lease('10.5.2.0/24', '172.20.0.2');
   leases.apply({ kind: 'snapshot', leases: [known] });
@@ -302,7 +310,7 @@ t.test('LeaseView.apply() of a lease without IPv4 refuses it', (t) => {
   const change = leases.apply({ kind: 'events', events: [{ kind: 'put', lease: dual }] });
   t.same(change.diff, { added: [], changed: [], removed: [known] });
   t.match(change.refusals, [
-    { code: 'outside-network', text: /^fd00:5:2::\/64 of 2001:db8::2: has no subnet/ },
+    { code: 'no-common-family', text: /^fd00:5:2::\/64 of 2001:db8::2: has no subnet/ },
   ]);
   t.end();
 });

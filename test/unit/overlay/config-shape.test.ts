@@ -23,7 +23,7 @@ t.test('shapeChanges() names what another overlay is made of', (t) => {
   const before = parseNetworkConfig(JSON.stringify(base), 'before');
   for (const [name, change, expected] of cases) {
     const after = parseNetworkConfig(JSON.stringify({ ...base, ...change }), name);
-    t.strictSame(shapeChanges(before, after, own), expected, name);
+    t.strictSame(shapeChanges(before, after, { v4: own }), expected, name);
   }
   t.end();
 });

@@ -18,7 +18,7 @@ const OWN_IP = parseIpv4('172.20.0.1')!;
 const OTHER_IP = parseIpv4('172.20.0.2')!;
 const TABLE: CachedTable = {
   config: SAVED,
-  ownSubnet: parsePrefix('10.6.1.0/24')!,
+  ownSubnets: { v4: parsePrefix('10.6.1.0/24')! },
   ownHost: hostOf({ publicIp: '172.20.0.1' }),
   leases: [],
   savedAt: 'then',
@@ -69,13 +69,13 @@ for (const testCase of CASES) {
     const starting = firstConfig(fakeStore(testCase), quiet, signal);
     if (testCase.expected === 'E_CONFIG') return t.rejects(starting, { code: 'E_CONFIG' });
     const first = await starting;
-    const network = await first.network(OWN_IP);
+    const network = await first.network({ v4: OWN_IP });
     t.equal(first.config, testCase.expected === 'stored' ? IN_STORE.config : SAVED);
     t.equal(network.config, first.config);
     if (testCase.expected === 'stored') return t.equal(network, IN_STORE);
-    const member = await network.join({ host: TABLE.ownHost, previousSubnet: undefined }, signal);
+    const member = await network.join({ host: TABLE.ownHost, previousSubnets: undefined }, signal);
     t.ok(member instanceof RejoinedMembership);
-    t.equal(member.own, TABLE.ownSubnet);
+    t.equal(member.own, TABLE.ownSubnets);
   });
 }
 
@@ -86,18 +86,18 @@ t.test('firstConfig() takes the network that comes before anything is made from 
   t.equal(first.config, SAVED);
   answer(IN_STORE);
   await late;
-  t.equal(await first.network(OWN_IP), IN_STORE);
+  t.equal(await first.network({ v4: OWN_IP }), IN_STORE);
 });
 
 t.test('firstConfig() waits for the store on a host with another public IP than the table has', async (t) => {
   const store = fakeStore({ isAway: true, table: TABLE, reads: [stored] });
   const first = await firstConfig(store, quiet, signal);
   t.equal(first.config, SAVED, 'the interface is chosen by it');
-  t.equal(await first.network(OTHER_IP), IN_STORE);
+  t.equal(await first.network({ v4: OTHER_IP }), IN_STORE);
 });
 
 t.test('firstConfig() without the table waits for the store, away or not', async (t) => {
   const store = fakeStore({ isAway: true, table: TABLE, reads: [stored] });
   const first = await firstConfig(store, quiet, signal, false);
-  t.equal(await first.network(OWN_IP), IN_STORE);
+  t.equal(await first.network({ v4: OWN_IP }), IN_STORE);
 });

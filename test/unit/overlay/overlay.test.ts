@@ -12,7 +12,7 @@ import { heldNetworks } from '../../../src/kernel/host-lock.js';
 import { GONE_MS } from '../../../src/kernel/underlay-watch.js';
 import { leaseBackend } from '../../../src/lease/lease.js';
 import { formatIpv4, parseIpv4 } from '../../../src/net/ipv4.js';
-import { formatPrefix, parsePrefix } from '../../../src/net/prefix.js';
+import { formatPrefix, formatPrefixes, parsePrefix } from '../../../src/net/prefix.js';
 import type { OverlayOptions } from '../../../src/overlay/options.js';
 import { openOverlay, type Overlay } from '../../../src/overlay/overlay.js';
 import { THIS_HOST } from '../../../src/overlay/surroundings.js';
@@ -94,7 +94,7 @@ function savedStart(table: CachedTable | undefined, isAway = true): SavedStart {
 
 const TABLE: CachedTable = {
   config: parseNetworkConfig(CONFIG, 'table'),
-  ownSubnet: parsePrefix(OWN)!,
+  ownSubnets: { v4: parsePrefix(OWN)! },
   ownHost: hostOf({ publicIp: ADDRESS }),
   leases: [leaseOf({ subnet: OWN, publicIp: ADDRESS }), PEER],
   savedAt: 'then',
@@ -121,8 +121,8 @@ t.test('openOverlay() starts from the store', async (t) => {
     `own subnet is ${OWN}`,
     'leases changed',
   ]);
-  t.equal(formatPrefix(overlay.network), NETWORK);
-  t.equal(formatPrefix(overlay.subnet), OWN);
+  t.equal(formatPrefixes(overlay.networks), NETWORK);
+  t.equal(formatPrefixes(overlay.subnets), OWN);
   t.equal(overlay.backendType, 'udp');
   t.equal(overlay.pathProbes, 'fake');
   t.equal(overlay.isAlive(), true);
@@ -145,7 +145,7 @@ t.test('openOverlay() follows what the store says of this host', async (t) => {
   const bench = setUp(t);
   const { host, network } = bench;
   const former = leaseBackend('vxlan', { VNI: 1, VtepMAC: '02:00:00:00:00:01' });
-  network.hints = { publicIp: parseIpv4('198.51.100.7'), backend: former };
+  network.hints = { publicIp: { v4: parseIpv4('198.51.100.7')! }, backend: former };
   const overlay = await openIn(t, bench);
   t.equal(overlay.status().interface?.publicIp, '198.51.100.7');
   t.equal(host.backend!.context.formerBackend, former);
@@ -161,7 +161,7 @@ t.test(
   async (t) => {
     const network = new MemoryNetwork(CONFIG);
     network.isAway = true;
-    const publicIp = parseIpv4('198.51.100.7');
+    const publicIp = { v4: parseIpv4('198.51.100.7')! };
     const table = { ...TABLE, ownHost: hostOf({ publicIp: '198.51.100.7' }), hints: { publicIp } };
     const bench = setUp(t, { network, saved: savedStart(table) });
     const overlay = await openIn(t, bench);
@@ -242,7 +242,7 @@ t.test('an overlay follows the interface: MTU, then another address', async (t) 
   t.match(overlay.status(), { interface: { publicIp: '172.20.0.9' } });
   while (codes(overlay).length > 0) await new Promise((resolve) => setImmediate(resolve));
   const own = network.leases.get(OWN.replace('/', '-'));
-  t.equal(formatIpv4(own!.host.publicIp.v4), '172.20.0.9');
+  t.equal(formatIpv4(own!.host.publicIp.v4!), '172.20.0.9');
   t.strictSame([...host.backend!.peers.keys()], [], 'our own lease is no peer, whatever it says');
 });
 
@@ -395,7 +395,7 @@ t.test('two overlays run in one process', async (t) => {
   first.network.setConfig(`{"Network":"${NETWORK}","SubnetLen":26}`);
   t.strictSame(codes(one), ['config-changed']);
   t.strictSame(codes(two), []);
-  t.equal(formatPrefix(two.network), other);
+  t.equal(formatPrefixes(two.networks), other);
 
   const twin = setUp(t, { network: first.network });
   await t.rejects(openOverlay({ ...twin.options, subnetFile: `${twin.file}.3` }), { code: 'E_RUNNING' });

@@ -1,7 +1,7 @@
 // The own lease follows the public IP.
 
 import t from 'tap';
-import { type Ipv4LeaseHost, leaseBackend } from '../../../src/lease/lease.js';
+import { type LeaseHost, leaseBackend } from '../../../src/lease/lease.js';
 import { formatIpv4, type Ipv4, parseIpv4 } from '../../../src/net/ipv4.js';
 import { OwnHost } from '../../../src/overlay/own-host.js';
 
@@ -13,10 +13,10 @@ function setUp(options: { readonly isReadOnly?: boolean } = {}) {
     asked: [] as { readonly publicIp: string; readonly answer: (error?: Error) => Promise<void> }[],
     published: 0,
   };
-  const publish = (host: Ipv4LeaseHost): Promise<void> =>
+  const publish = (host: LeaseHost): Promise<void> =>
     new Promise((resolve, reject) => {
       store.asked.push({
-        publicIp: formatIpv4(host.publicIp.v4),
+        publicIp: formatIpv4(host.publicIp.v4!),
         answer: async (error) => {
           if (error === undefined) resolve();
           else reject(error);
@@ -31,7 +31,7 @@ function setUp(options: { readonly isReadOnly?: boolean } = {}) {
     onPublished: () => store.published++,
   });
   const textAt = (publicIp: Ipv4 | undefined): string | undefined => {
-    own.follow(publicIp);
+    own.follow(publicIp && { v4: publicIp });
     return own.lag?.text;
   };
   return { store, textAt };

@@ -22,10 +22,10 @@ function setUp() {
   const backend = new FakeBackend(host, { iface: { mtuBytes: 1500 } } as FakeBackend['context']);
   const peers = new Peers({
     judge: {
-      network: NETWORK,
-      leasable: { first: parseIpv4('10.5.0.0')!, last: parseIpv4('10.5.255.255')! },
-      ownSubnet: parsePrefix(OWN.subnet)!,
-      ownPublicIp: parseIpv4(OWN.publicIp)!,
+      networks: { v4: NETWORK },
+      leasable: { v4: { first: parseIpv4('10.5.0.0')!, last: parseIpv4('10.5.255.255')! } },
+      own: { v4: parsePrefix(OWN.subnet)! },
+      ownPublicIp: { v4: parseIpv4(OWN.publicIp)! },
     },
     backend,
     fullBytes: () => 1500,
@@ -41,9 +41,9 @@ function snapshot(...leases: readonly LeaseWords[]): LeaseUpdate {
 
 t.test('Peers.apply() hands on the first snapshot even when it is empty', (t) => {
   const { backend, peers, lines } = setUp();
-  peers.ownPublicIpIs(parseIpv4('172.20.0.9')!);
+  peers.ownPublicIpIs({ v4: parseIpv4('172.20.0.9')! });
   t.equal(backend.applied, 0, 'nothing is known yet, which is not that there is nobody');
-  peers.ownPublicIpIs(parseIpv4(OWN.publicIp)!);
+  peers.ownPublicIpIs({ v4: parseIpv4(OWN.publicIp)! });
   peers.apply(snapshot(OWN));
   t.equal(backend.applied, 1);
   t.match(lines, [{ msg: 'leases changed', added: 0, changed: 0, removed: 0 }]);
@@ -75,7 +75,7 @@ t.test('Peers.apply() names what it uses, and what it does not', (t) => {
 t.test('Peers.ownPublicIpIs() judges all leases anew', async (t) => {
   const { backend, peers } = setUp();
   peers.apply(snapshot(OWN, OTHER));
-  peers.ownPublicIpIs(parseIpv4(OTHER.publicIp)!);
+  peers.ownPublicIpIs({ v4: parseIpv4(OTHER.publicIp)! });
   while (backend.peers.size > 0) await new Promise((resolve) => setTimeout(resolve, 5));
   t.strictSame(
     peers.conditions().map(({ code }) => code),

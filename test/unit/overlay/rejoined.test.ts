@@ -1,9 +1,9 @@
 import pino from 'pino';
 import t from 'tap';
-import { parseNetworkConfig } from '../../../src/config/network-config.js';
+import { parseNetworkConfig, prefixesOf } from '../../../src/config/network-config.js';
 import type { OverlayError } from '../../../src/core/errors.js';
-import type { Ipv4LeaseHost } from '../../../src/lease/lease.js';
-import { formatPrefix, parsePrefix } from '../../../src/net/prefix.js';
+import type { LeaseHost } from '../../../src/lease/lease.js';
+import { formatPrefixes, parsePrefix } from '../../../src/net/prefix.js';
 import { RejoinedMembership } from '../../../src/overlay/rejoined.js';
 import type { CachedTable, Membership, MembershipListener, StoredNetwork } from '../../../src/store/store.js';
 import { codesOf } from '../../support/conditions.js';
@@ -15,7 +15,13 @@ const CONFIG = parseNetworkConfig('{"Network":"10.5.0.0/16"}', 'store');
 const OTHER_CONFIG = parseNetworkConfig('{"Network":"10.6.0.0/16"}', 'store');
 const HOST = hostOf({ publicIp: '172.20.0.1' });
 const MOVED = hostOf({ publicIp: '172.20.0.2' });
-const TABLE: CachedTable = { config: CONFIG, ownSubnet: OWN, ownHost: HOST, leases: [], savedAt: 'then' };
+const TABLE: CachedTable = {
+  config: CONFIG,
+  ownSubnets: { v4: OWN },
+  ownHost: HOST,
+  leases: [],
+  savedAt: 'then',
+};
 const STATUS = { kind: 'static', file: 'f', leases: 0 } as const;
 
 interface Bench {
@@ -36,9 +42,9 @@ function open(): Bench {
   const coming = new Promise<StoredNetwork>((resolve) => (answered = resolve));
   let told: MembershipListener | undefined;
   const joined = (own: string): Membership => ({
-    own: parsePrefix(own)!,
+    own: { v4: parsePrefix(own)! },
     watch: (listener) => (told = listener),
-    publish: (host: Ipv4LeaseHost) => {
+    publish: (host: LeaseHost) => {
       heard.push(`publish ${host.publicIp.v4 === MOVED.publicIp.v4 ? 'moved' : 'same'}`);
       return Promise.resolve();
     },
@@ -78,9 +84,9 @@ function open(): Bench {
     answer: async (config = CONFIG, subnet) => {
       answered({
         config,
-        join: ({ host, previousSubnet }) => {
+        join: ({ host, previousSubnets }) => {
           const isMoved = host.publicIp.v4 === MOVED.publicIp.v4;
-          heard.push(`join ${formatPrefix(previousSubnet!)}${isMoved ? ' moved' : ''}`);
+          heard.push(`join ${formatPrefixes(previousSubnets!)}${isMoved ? ' moved' : ''}`);
           return subnet === undefined ? Promise.reject(new Error('full')) : Promise.resolve(joined(subnet));
         },
       });
@@ -93,7 +99,7 @@ function listenerOf(heard: string[]): MembershipListener {
   return {
     onLeases: ({ kind }) => heard.push(kind),
     onConfig: () => heard.push('config'),
-    onConfirmed: ({ network }) => heard.push(`confirmed ${formatPrefix(network)}`),
+    onConfirmed: (config) => heard.push(`confirmed ${formatPrefixes(prefixesOf(config))}`),
     onOutdated: (changes) => heard.push(`outdated ${changes.join()}`),
     onOwnLeaseLost: ({ code, message }: OverlayError) => heard.push(`${code} ${message}`),
   };
@@ -103,7 +109,7 @@ t.test(
   'RejoinedMembership reports the table at once, and what is joined once the store answers',
   async (t) => {
     const { member, heard, answer, snapshot } = open();
-    t.equal(member.own, OWN);
+    t.same(member.own, { v4: OWN });
     member.watch(listenerOf(heard));
     t.strictSame(heard, ['snapshot']);
     t.strictSame(codesOf(member), ['store-unreachable', 'saved-table']);

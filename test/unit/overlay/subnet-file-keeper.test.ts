@@ -9,8 +9,8 @@ import { textsOf } from '../../support/conditions.js';
 import { folderOf } from '../../support/folder.js';
 
 const CONTENT = {
-  network: parsePrefix('10.5.0.0/16')!,
-  subnet: parsePrefix('10.5.1.0/24')!,
+  networks: { v4: parsePrefix('10.5.0.0/16')! },
+  subnets: { v4: parsePrefix('10.5.1.0/24')! },
   mtuBytes: 1472,
   ipMasq: false,
 };

@@ -28,8 +28,8 @@ const GOLDEN = new URL('../../fixtures/golden/udp/subnet.env', import.meta.url);
 const isRoot = process.getuid?.() === 0;
 
 const CONTENT: SubnetFile = {
-  network: parsePrefix('10.5.0.0/16')!,
-  subnet: parsePrefix('10.5.1.0/24')!,
+  networks: { v4: parsePrefix('10.5.0.0/16')! },
+  subnets: { v4: parsePrefix('10.5.1.0/24')! },
   mtuBytes: 1472,
   ipMasq: true,
 };
@@ -42,13 +42,19 @@ async function folderOf(t: { teardown(fn: () => Promise<void>): unknown }): Prom
 
 /** Network, subnet and masquerading as read, in words. */
 function shown(text: string): string {
-  const { network, subnet, ipMasq } = parseSubnetFile(text, 'f');
+  const { networks, subnets, ipMasq } = parseSubnetFile(text, 'f');
+  const [network, subnet] = [networks?.v4, subnets?.v4];
   return `${network && formatPrefix(network)} ${subnet && formatPrefix(subnet)} ${ipMasq}`;
 }
 
 void t.test('formatSubnetFile() writes flannel’s text, byte for byte', async (t) => {
   t.equal(formatSubnetFile(CONTENT), await readFile(GOLDEN, 'utf8'));
-  const other = { ...CONTENT, subnet: parsePrefix('10.5.255.252/30')!, mtuBytes: 1450, ipMasq: false };
+  const other = {
+    ...CONTENT,
+    subnets: { v4: parsePrefix('10.5.255.252/30')! },
+    mtuBytes: 1450,
+    ipMasq: false,
+  };
   t.equal(
     formatSubnetFile(other),
     'FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.255.253/30\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n',
@@ -149,11 +155,11 @@ void t.test(
 void t.test('readSubnetFile() reads what was written; a missing file is no warning', async (t) => {
   const folder = await folderOf(t);
   const path = join(folder, 'subnet.env');
-  const empty = { network: undefined, subnet: undefined, ipMasq: undefined };
+  const empty = { networks: undefined, subnets: undefined, ipMasq: undefined };
   t.strictSame(await readSubnetFile(path), { ...empty, warnings: [] });
   await writeSubnetFile(path, CONTENT);
-  const { network, subnet, ipMasq } = CONTENT;
-  t.strictSame(await readSubnetFile(path), { network, subnet, ipMasq, warnings: [] });
+  const { networks, subnets, ipMasq } = CONTENT;
+  t.strictSame(await readSubnetFile(path), { networks, subnets, ipMasq, warnings: [] });
   t.strictSame(await readSubnetFile(folder), {
     ...empty,
     warnings: [`cannot read previous subnet file ${folder}: EISDIR`],
@@ -190,8 +196,8 @@ void t.test('parseSubnetFile() takes the forms of an environment file', (t) => {
 void t.test('parseSubnetFile() leaves out what is no network, and says so', (t) => {
   const values = ['$(reboot)', '`reboot`', '10.5.1.1/24; reboot', '10.5.1.1', '10.5.1.1/33', 'fc00::/64', ''];
   for (const value of [...values, '10.5.1.1/24 && x', '../../etc', '10.5.1.1/24,10.5.2.1/24', ',']) {
-    const { subnet, warnings } = parseSubnetFile(`FLANNEL_SUBNET=${value}\n`, '/run/subnet.env');
-    t.equal(subnet, undefined, value);
+    const { subnets, warnings } = parseSubnetFile(`FLANNEL_SUBNET=${value}\n`, '/run/subnet.env');
+    t.equal(subnets, undefined, value);
     t.strictSame(warnings, [
       `/run/subnet.env: FLANNEL_SUBNET is ${JSON.stringify(value)}: expected one IPv4 network`,
     ]);
@@ -201,7 +207,7 @@ void t.test('parseSubnetFile() leaves out what is no network, and says so', (t) 
     'x FLANNEL_SUBNET=10.5.1.1/24',
     'FLANNEL_SUBNET 10.5.1.1/24',
   ])
-    t.equal(parseSubnetFile(text, 'f').subnet, undefined, text);
-  t.equal(parseSubnetFile('__proto__=1\nconstructor=2\n', 'f').subnet, undefined);
+    t.equal(parseSubnetFile(text, 'f').subnets, undefined, text);
+  t.equal(parseSubnetFile('__proto__=1\nconstructor=2\n', 'f').subnets, undefined);
   t.end();
 });

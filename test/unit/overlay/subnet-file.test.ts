@@ -20,8 +20,8 @@ import {
 import { folderOf } from '../../support/folder.js';
 
 const CONTENT = {
-  network: parsePrefix('10.5.0.0/16')!,
-  subnet: parsePrefix('10.5.1.0/24')!,
+  networks: { v4: parsePrefix('10.5.0.0/16')! },
+  subnets: { v4: parsePrefix('10.5.1.0/24')! },
   mtuBytes: 1472,
   ipMasq: true,
 };
@@ -82,27 +82,27 @@ t.test('writeSubnetFile() goes through no link and over no directory', async (t)
 t.test('readSubnetFile() takes what it can use, and names what it cannot', async (t) => {
   const dir = folderOf(t);
   const missing = await readSubnetFile(join(dir, 'none'));
-  t.same(missing, { network: undefined, subnet: undefined, ipMasq: undefined, warnings: [] });
+  t.same(missing, { networks: undefined, subnets: undefined, ipMasq: undefined, warnings: [] });
   const read = parseSubnetFile(formatSubnetFile(CONTENT), 'f');
-  t.equal(formatPrefix(read.subnet!), '10.5.1.0/24');
-  t.equal(formatPrefix(read.network!), '10.5.0.0/16');
+  t.equal(formatPrefix(read.subnets!.v4!), '10.5.1.0/24');
+  t.equal(formatPrefix(read.networks!.v4!), '10.5.0.0/16');
   t.equal(read.ipMasq, true);
   t.equal(
-    formatPrefix(parseSubnetFile('export FLANNEL_SUBNET="10.5.72.1/24"\n', 'f').subnet!),
+    formatPrefix(parseSubnetFile('export FLANNEL_SUBNET="10.5.72.1/24"\n', 'f').subnets!.v4!),
     '10.5.72.0/24',
   );
   const list = parseSubnetFile('FLANNEL_SUBNET=10.5.1.1/24,10.5.2.1/24\n', 'f');
-  t.equal(list.subnet, undefined);
+  t.equal(list.subnets, undefined);
   t.match(list.warnings, [/FLANNEL_SUBNET is "10\.5\.1\.1\/24,10\.5\.2\.1\/24": expected one IPv4 network/]);
-  t.equal(parseSubnetFile('FLANNEL_SUBNET=$(id)/24\n', 'f').subnet, undefined);
+  t.equal(parseSubnetFile('FLANNEL_SUBNET=$(id)/24\n', 'f').subnets, undefined);
   writeFileSync(join(dir, 'huge'), 'FLANNEL_SUBNET=10.5.1.1/24\n'.repeat(1000));
   t.match((await readSubnetFile(join(dir, 'huge'))).warnings, [/expected at most 4096/]);
 });
 
 t.test('a folder that cannot be made is an error, not a wait', async (t) => {
   const content = {
-    network: parsePrefix('10.5.0.0/16')!,
-    subnet: parsePrefix('10.5.1.0/24')!,
+    networks: { v4: parsePrefix('10.5.0.0/16')! },
+    subnets: { v4: parsePrefix('10.5.1.0/24')! },
     mtuBytes: 1472,
     ipMasq: false,
   };

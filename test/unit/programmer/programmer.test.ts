@@ -34,7 +34,7 @@ function setUp(options: Partial<PeerProgrammerOptions> = {}) {
     tunnelDevice: undefined,
     needsLookup: () => false,
     planPeer: ({ subnets, host }) => [
-      new RouteObject({ prefix: subnets.v4, gateway: host.publicIp.v4, device: 'eth0', isOnlink: false }),
+      new RouteObject({ prefix: subnets.v4!, gateway: host.publicIp.v4, device: 'eth0', isOnlink: false }),
     ],
     log: pino({}, { write: (line: string) => void log.push(line) }),
     clock,
@@ -89,7 +89,7 @@ t.test(
   async (t) => {
     const { kernel, programmer, apply, states, log } = setUp();
     const { subnets } = peer(2);
-    kernel.addRoute({ prefix: subnets.v4, device: 'eth0', protocol: 12 });
+    kernel.addRoute({ prefix: subnets.v4!, device: 'eth0', protocol: 12 });
     apply({ added: [peer(2), peer(3)] });
     await programmer.open();
     t.strictSame(kernel.shown(NETWORK), ['10.5.2.0/24 dev eth0 proto 12', routeLine(3)]);

@@ -40,7 +40,7 @@ const TABLE: SavedTable = {
   source: 'etcd:/net',
   savedAt: '2026-01-01T00:00:00.000Z',
   configText: '{"Network":"10.5.0.0/16"}',
-  ownSubnet: lease(10).subnets.v4,
+  ownSubnets: lease(10).subnets,
   ownHost: lease(10).host,
   ownLeaseId: 0x7fff_ffff_ffff_fff1n,
   hintedPublicIp: undefined,
@@ -158,10 +158,10 @@ t.test('loadPublicIp() reads the head of the file alone', (t) => {
   const path = join(dir, 'head');
   const configText = '{"Network":"10.5.0.0/16","leases":[],"own":[]}';
   writeFileSync(path, formatTable({ ...TABLE, configText }));
-  t.equal(loadPublicIp(path, TABLE.source), TABLE.ownHost.publicIp.v4);
+  t.same(loadPublicIp(path, TABLE.source), TABLE.ownHost.publicIp);
   writeFileSync(path, formatTable({ ...TABLE, leases: Array.from({ length: 60_000 }, () => lease(11)) }));
   t.ok(statSync(path).size > 8 << 20);
-  t.equal(loadPublicIp(path, TABLE.source), TABLE.ownHost.publicIp.v4, 'of a file larger than what is read');
+  t.same(loadPublicIp(path, TABLE.source), TABLE.ownHost.publicIp, 'of a file larger than what is read');
   t.equal(loadPublicIp(path, 'etcd:/x'), undefined, 'of another store');
   t.equal(loadPublicIp(join(dir, 'absent'), TABLE.source), undefined);
   for (const text of ['', 'twill-table 1 ', 'twill-table 1 x\n{"source":"etcd:/net","own":[],"leases":[]}']) {

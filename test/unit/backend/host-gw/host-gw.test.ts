@@ -17,7 +17,7 @@ const peer = (number: number, publicIp = `192.0.2.${number}`, backendType = 'hos
 async function started() {
   const host = await openHost({ config: CONFIG });
   t.strictSame((await host.backend.publish()).type, 'host-gw');
-  const { mtuBytes } = await host.backend.start(OWN);
+  const { mtuBytes } = await host.backend.start({ v4: OWN });
   t.equal(mtuBytes, 1500);
   const apply = (...added: ReturnType<typeof peer>[]): void =>
     host.backend.apply({ added, changed: [], removed: [] });
@@ -108,7 +108,7 @@ t.test('behind NAT it does not start, and says so when NAT comes later', async (
   });
   const { backend, context } = await started();
   const publicIp = peer(2, '203.0.113.1').host.publicIp.v4;
-  await backend.underlayChanged({ ...context.iface, publicIp });
+  await backend.underlayChanged({ ...context.iface, publicIp: { v4: publicIp! } });
   t.strictSame(codesOf(backend), ['public-ip-nat']);
   await backend.close();
 });

@@ -49,7 +49,7 @@ async function start(words: HostWords = {}) {
     clock,
   });
   await backend.publish();
-  await backend.start(OWN);
+  await backend.start({ v4: OWN });
   const status = (): UdpStatus['lane'] => backend.status().lane;
   const current = () => {
     const found = dataplanes.current.lanes.at(-1);
@@ -240,7 +240,7 @@ t.test('its packets are among all packets, its drops among the drops, also when 
   await backend.underlayChanged({
     ...context.iface,
     address: context.iface.publicIp,
-    publicIp: leaseOf({ subnet: '10.5.9.0/24', publicIp: '192.0.2.9' }).host.publicIp.v4,
+    publicIp: leaseOf({ subnet: '10.5.9.0/24', publicIp: '192.0.2.9' }).host.publicIp,
   });
   dataplanes.current.packetsIn = 0;
   check();
@@ -265,16 +265,16 @@ t.test('a route to a proven peer that is given a smaller MTU is noticed', async 
   backend.apply({ added: [peer], changed: [], removed: [] });
   await backend.reconcile();
   const mtu = () => backend.peerStatus()[0]?.mtuBytes;
-  dataplanes.current.pathMtus.set(peer.host.publicIp.v4, 1272);
+  dataplanes.current.pathMtus.set(peer.host.publicIp.v4!, 1272);
   await clock.advance(1500);
   t.equal(mtu(), 1472, 'the socket of the workers notices by itself');
   current().proven.add(0);
   await clock.advance(1500);
   t.equal(mtu(), 1272);
-  backend.pathMtuChanged(peer.host.publicIp.v4, 1200 + 28);
+  backend.pathMtuChanged(peer.host.publicIp.v4!, 1200 + 28);
   await clock.advance(1500);
   t.equal(mtu(), 1200, 'what the probes found narrower stays');
-  dataplanes.current.pathMtus.set(peer.host.publicIp.v4, 1100);
+  dataplanes.current.pathMtus.set(peer.host.publicIp.v4!, 1100);
   await backend.reconcile();
   t.equal(mtu(), 1100, 'at once when the kernel tells of a change');
   await backend.close();

@@ -52,7 +52,7 @@ async function open(kernel = new FakeKernel(), networks = [NETWORK]) {
 async function start(kernel = new FakeKernel()) {
   const host = await open(kernel);
   await host.backend.publish();
-  await host.backend.start(OWN);
+  await host.backend.start({ v4: OWN });
   return host;
 }
 
@@ -95,7 +95,7 @@ t.test('the address of another subnet is there before the former one goes', asyn
   const left = addressesAtDeletions(kernel);
   const { backend } = await open(kernel);
   await backend.publish();
-  await backend.start(parsePrefix('10.5.9.0/24')!);
+  await backend.start({ v4: parsePrefix('10.5.9.0/24')! });
   t.strictSame(left, ['10.5.1.0/32 10.5.9.0/32']);
   const { alias, addresses } = kernel.link('flannel0')!;
   t.equal(alias, 'twill 10.5.0.0/16 10.5.9.0/32');
@@ -111,7 +111,7 @@ t.test('the route of the former Network is gone once the device is ready', async
   kernel.addRoute({ prefix: former, device: 'flannel0', protocol: 3 });
   const { backend } = await open(kernel, [NETWORK, former]);
   await backend.publish();
-  await backend.start(OWN);
+  await backend.start({ v4: OWN });
   t.notOk(kernel.routes.some(({ prefix }) => prefixEquals(prefix, former)));
   t.strictSame(kernel.shown(NETWORK), [ROUTE]);
   await backend.close();
@@ -154,7 +154,7 @@ t.test('peers get rows, and are refused for reasons of this mode', async (t) => 
   t.strictSame(codesOf(backend), ['peer-other-type', 'peer-route-loop']);
   const { table } = dataplanes.current.options;
   t.equal(table.size, 1);
-  t.equal(backend.echoTarget(peer(2)), peer(2).subnets.v4.address);
+  t.equal(backend.echoTarget(peer(2)), peer(2).subnets.v4!.address);
   t.notOk(backend.echoTarget(peer(4)));
   t.equal(sweeps(), 1);
   await apply({ changed: [peer(3)], removed: [peer(2)] });
@@ -306,7 +306,7 @@ t.test('a data path that was never open is not down before its time', async (t) 
   await backend.publish();
   let ready = (): void => undefined;
   dataplanes.ready = new Promise((resolve) => (ready = resolve));
-  const started = backend.start(OWN);
+  const started = backend.start({ v4: OWN });
   await clock.advance(FIRST_OPEN_MS - 1);
   t.strictSame(codesOf(backend), [], 'it is being opened');
   await clock.advance(1);
@@ -322,7 +322,7 @@ t.test('a first opening that fails is told at once, and leaves no half device', 
   const { backend, kernel, dataplanes } = await open();
   await backend.publish();
   dataplanes.ready = Promise.reject(new OverlayError('E_TUN', 'a worker ended'));
-  await t.rejects(backend.start(OWN), { code: 'E_TUN' });
+  await t.rejects(backend.start({ v4: OWN }), { code: 'E_TUN' });
   t.strictSame(textsOf(backend), ['a worker ended']);
   t.equal(kernel.link('flannel0'), undefined);
   await backend.close();
@@ -334,7 +334,7 @@ t.test('another address opens the data path anew, another MTU does not', async (
   t.equal(dataplanes.opened.length, 1);
   t.equal(kernel.link('flannel0')?.mtuBytes, 1372);
   const address = parseIpv4('192.0.2.77')!;
-  await backend.underlayChanged({ ...context.iface, address, publicIp: address });
+  await backend.underlayChanged({ ...context.iface, address: { v4: address }, publicIp: { v4: address } });
   t.equal(dataplanes.opened.length, 2);
   t.equal(dataplanes.current.options.listenAddress, address);
   t.equal(kernel.link('flannel0')?.mtuBytes, 1472);

@@ -29,7 +29,7 @@ function peer(number: number, more: { mac?: string; publicIp?: string; written?:
 
 async function start(host: KernelHost) {
   const { data } = await host.backend.publish();
-  await host.backend.start(OWN);
+  await host.backend.start({ v4: OWN });
   const apply = (diff: Partial<Parameters<typeof host.backend.apply>[0]>): void =>
     host.backend.apply({ added: [], changed: [], removed: [], ...diff });
   const states = () =>
@@ -99,7 +99,7 @@ t.test('the address of another subnet is there before the former one goes', asyn
   const left = addressesAtDeletions(kernel);
   const next = await openHost({ config: configOf(), kernel });
   await next.backend.publish();
-  await next.backend.start(parsePrefix('10.5.9.0/24')!);
+  await next.backend.start({ v4: parsePrefix('10.5.9.0/24')! });
   t.strictSame(left, ['10.5.1.0/32 10.5.9.0/32']);
   t.strictSame(kernel.link('flannel.1')?.addresses.map(formatPrefix), ['10.5.9.0/32']);
   await next.backend.close();

@@ -11,10 +11,14 @@ import { FakeClock, settle } from '../../../support/fake-clock.js';
 import { hostOf } from '../../../support/leases.js';
 
 const config: NetworkConfig = {
-  network: parsePrefix('10.5.0.0/16')!,
-  subnetLength: 24,
-  subnetMin: parseIpv4('10.5.1.0')!,
-  subnetMax: parseIpv4('10.5.4.0')!,
+  networks: {
+    v4: {
+      network: parsePrefix('10.5.0.0/16')!,
+      subnetLength: 24,
+      subnetMin: parseIpv4('10.5.1.0')!,
+      subnetMax: parseIpv4('10.5.4.0')!,
+    },
+  },
   subnetsFrom: 'limits',
   enableNftables: false,
   backendType: 'udp',
@@ -40,7 +44,7 @@ async function acquire(kv: FakeKv, previous?: string, savedLeaseId = 0n): Promis
   const previousSubnet = previous === undefined ? undefined : parsePrefix(previous)!;
   const acquiring = acquireLease(
     context,
-    { config, host, previousSubnet },
+    { config, host, previousSubnets: previousSubnet && { v4: previousSubnet } },
     new AbortController().signal,
   ).then(({ subnet }) => formatPrefix(subnet));
   let isDone = false;

@@ -5,20 +5,21 @@ import pino from 'pino';
 import t from 'tap';
 import { EtcdStore } from '../../../../src/store/etcd/etcd-store.js';
 import type { EtcdMembership } from '../../../../src/store/etcd/membership.js';
-import { formatPrefix, parsePrefix } from '../../../../src/net/prefix.js';
+import { formatPrefixes, parsePrefix } from '../../../../src/net/prefix.js';
 import { codesOf, textsOf } from '../../../support/conditions.js';
 import { FakeClock } from '../../../support/fake-clock.js';
 import { FakeEtcd } from '../../../support/fake-etcd.js';
 import { hostOf } from '../../../support/leases.js';
 import { leaseValue, NETWORK, PREFIX, Recorder } from '../../../support/store-fixture.js';
 import { folderOf } from '../../../support/folder.js';
+import { prefixesOf } from '../../../../src/config/network-config.js';
 
 const CONFIG = `${PREFIX}/config`;
 const key = (n: number): string => `${PREFIX}/subnets/10.5.${n}.0-24`;
 const OWN = key(1);
 const HOUR_MS = 3_600_000;
 const HOST = hostOf({ publicIp: '172.20.0.1' });
-const ASKED = { host: HOST, previousSubnet: parsePrefix('10.5.1.0/24')! };
+const ASKED = { host: HOST, previousSubnets: { v4: parsePrefix('10.5.1.0/24')! } };
 
 interface Bench {
   readonly etcd: FakeEtcd;
@@ -99,7 +100,7 @@ t.test('EtcdStore.readConfig() waits for etcd, then for the config, and says so'
   await clock.advance(3000);
   t.strictSame(codesOf(store), ['config-missing']);
   etcd.put(CONFIG, NETWORK);
-  t.equal(formatPrefix((await soon(clock, reading)).config.network), '10.5.0.0/16');
+  t.equal(formatPrefixes(prefixesOf((await soon(clock, reading)).config)), '10.5.0.0/16');
   t.strictSame(codesOf(store), []);
   etcd.put(CONFIG, '{"Network":"10.5.0.0/99"}');
   await t.rejects(soon(clock, store.readConfig(end.signal)), { code: 'E_CONFIG' });
@@ -131,7 +132,7 @@ t.test('EtcdStore: a member has a lease in etcd before it watches, and renews it
   const { etcd, clock, store, end } = open();
   const network = await soon(clock, store.readConfig(end.signal));
   const member = await soon(clock, network.join(ASKED, end.signal));
-  t.equal(formatPrefix(member.own), '10.5.1.0/24');
+  t.equal(formatPrefixes(member.own), '10.5.1.0/24');
   t.equal(etcd.contents()[OWN], leaseValue('172.20.0.1'));
   t.match(member.status(), { kind: 'etcd', watchEstablished: false, leases: 0, revision: '0' });
   t.match(member.status().ownLease, { subnet: '10.5.1.0/24', isReservation: false, renewsInSeconds: 82_800 });
@@ -173,7 +174,7 @@ t.test('EtcdStore reports another config, and keeps the last good one', async (t
   etcd.put(CONFIG, '{"Network":"10.6.0.0/16"}');
   await clock.advance(0);
   t.strictSame(
-    recorder.configs.map(({ network }) => formatPrefix(network)),
+    recorder.configs.map((config) => formatPrefixes(prefixesOf(config))),
     ['10.6.0.0/16'],
   );
   etcd.put(CONFIG, '{}');
@@ -320,7 +321,7 @@ t.test('EtcdStore.join() whose answer is lost reads back, and leaves no etcd lea
     const network = await soon(clock, store.readConfig(end.signal));
     etcd.answersToLose = lost;
     const member = await soon(clock, network.join(ASKED, end.signal));
-    t.equal(formatPrefix(member.own), '10.5.1.0/24');
+    t.equal(formatPrefixes(member.own), '10.5.1.0/24');
     t.strictSame(etcd.leases, [etcd.leaseOf(OWN)]);
     await member.close();
     store.close();
@@ -359,8 +360,8 @@ t.test('EtcdStore saves what is known, and nothing before the first list of the 
   first.store.close();
 
   const next = open(SHORT_S, tablePath, first.etcd);
-  t.equal(next.store.savedStart?.formerPublicIp(), HOST.publicIp.v4);
-  t.match(next.store.savedStart?.table(), { ownSubnet: member.own, leases: { length: 2 } });
+  t.same(next.store.savedStart?.formerPublicIp(), HOST.publicIp);
+  t.match(next.store.savedStart?.table(), { ownSubnets: member.own, leases: { length: 2 } });
   const again = await soon(next.clock, next.store.readConfig(next.end.signal));
   const unwatched = await soon(next.clock, again.join(ASKED, next.end.signal));
   await next.clock.advance(20_000);

@@ -20,7 +20,7 @@ t.test("keyLayout() joins as Go's path.Join", (t) => {
     const layout = keyLayout(prefix);
     t.equal(layout.configKey, config);
     t.strictSame(layout.leaseRange, { start, end });
-    t.equal(leaseKey(layout, parsePrefix('10.5.1.0/24')!), `${start}/10.5.1.0-24`);
+    t.equal(leaseKey(layout, { v4: parsePrefix('10.5.1.0/24')! }), `${start}/10.5.1.0-24`);
   }
   t.end();
 });

@@ -12,7 +12,7 @@ import { hostOf } from '../../../support/leases.js';
 
 const layout = keyLayout('/net');
 const subnet = parsePrefix('10.5.1.0/24')!;
-const KEY = leaseKey(layout, subnet);
+const KEY = leaseKey(layout, { v4: subnet });
 const host = hostOf({ publicIp: '172.20.0.1' });
 const VALUE = formatLeaseValue(host);
 const HOUR_MS = 3_600_000;

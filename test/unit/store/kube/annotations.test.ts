@@ -79,7 +79,7 @@ t.test('hostOf() refuses what no host can mean, in words', (t) => {
   const problem = (changes: Record<string, string | undefined>): unknown => {
     const entries = Object.entries({ ...good, ...changes }).filter((entry) => entry[1] !== undefined);
     const host = hostOf(Object.fromEntries(entries) as Record<string, string>);
-    return host.ok ? formatIpv4(host.value.publicIp.v4) : host.problem;
+    return host.ok ? formatIpv4(host.value.publicIp.v4!) : host.problem;
   };
   t.equal(problem({}), '172.30.0.11');
   t.equal(problem({ 'backend-data': '' }), '172.30.0.11', 'as the extension backend leaves it');
@@ -117,7 +117,7 @@ t.test('the addresses that operators write are used when a host can have them', 
   );
   t.match(operatorProblem({ 'node-public-ip': '127.0.0.1' }), /node-public-ip is "127.0.0.1"/);
   t.equal(operatorProblem({ 'node-public-ip': '198.51.100.7' }), undefined);
-  t.equal(nodePublicIp({ 'node-public-ip': '198.51.100.7' }), parseIpv4('198.51.100.7'));
+  t.same(nodePublicIp({ 'node-public-ip': '198.51.100.7' }), { v4: parseIpv4('198.51.100.7') });
   t.equal(nodePublicIp({ 'node-public-ip': '127.0.0.1' }), undefined);
   t.end();
 });

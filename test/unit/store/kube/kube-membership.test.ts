@@ -41,7 +41,7 @@ async function openIn(t: Test, kube: FakeKube) {
   });
   const network = await store.readConfig(signal);
   const host = hostOf({ publicIp: '172.30.0.11' });
-  const membership = await network.join({ host, previousSubnet: undefined }, signal);
+  const membership = await network.join({ host, previousSubnets: undefined }, signal);
   const close = async (): Promise<void> => {
     await membership.close();
     store.close();

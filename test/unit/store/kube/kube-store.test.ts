@@ -2,7 +2,6 @@
 
 import t, { type Test } from 'tap';
 import { parseIpv4 } from '../../../../src/net/ipv4.js';
-import { formatPrefix } from '../../../../src/net/prefix.js';
 import type { Publication, StoredNetwork } from '../../../../src/store/store.js';
 import { ApiServer, type NodeParts } from '../../../support/api-server.js';
 import { codesOf, textsOf } from '../../../support/conditions.js';
@@ -11,9 +10,11 @@ import { Listening, openStoreBench, type StoreBench } from '../../../support/kub
 import { waitFor } from '../../../support/lab.js';
 import { hostOf } from '../../../support/leases.js';
 import { folderOf } from '../../../support/folder.js';
+import { formatPrefixes } from '../../../../src/net/prefix.js';
+import { prefixesOf } from '../../../../src/config/network-config.js';
 
 const PREFIX = 'flannel.alpha.coreos.com/';
-const PUBLICATION: Publication = { host: hostOf({ publicIp: '172.30.0.11' }), previousSubnet: undefined };
+const PUBLICATION: Publication = { host: hostOf({ publicIp: '172.30.0.11' }), previousSubnets: undefined };
 const signal = new AbortController().signal;
 
 const member = (publicIp: string, podCidr: string): NodeParts => ({
@@ -52,10 +53,10 @@ t.test('a host joins, learns, and follows', async (t) => {
   api.createNode('node2', member('172.30.0.12', '10.244.2.0/24'));
   const { store, log } = await openIn(t, api);
   const network = await store.readConfig(signal);
-  t.equal(formatPrefix(network.config.network), '10.244.0.0/16');
+  t.equal(formatPrefixes(prefixesOf(network.config)), '10.244.0.0/16');
   t.match(network.hints, { publicIp: undefined, backend: undefined });
   const membership = await joinIn(t, network);
-  t.equal(formatPrefix(membership.own), '10.244.1.0/24');
+  t.equal(formatPrefixes(membership.own), '10.244.1.0/24');
   const [patch] = api.requests.list('patch', 'nodes/status');
   t.equal(patch.headers['content-type'], 'application/strategic-merge-patch+json');
   t.strictSame(patch.body, {
@@ -106,7 +107,7 @@ t.test('a start that waits says for what', async (t) => {
   await says('pod-cidr-missing', /node "node1" has no podCIDR yet: a controller manager/);
   t.equal(api.requests.list('patch').length, 0, 'nothing is published before');
   api.updateNode('node1', { spec: { podCIDR: '10.244.7.0/24', podCIDRs: ['10.244.7.0/24'] } });
-  t.equal(formatPrefix((await joining).own), '10.244.7.0/24');
+  t.equal(formatPrefixes((await joining).own), '10.244.7.0/24');
   t.strictSame(codesOf(store), []);
 });
 
@@ -161,7 +162,7 @@ t.test('operators say what a node publishes', async (t) => {
   const { store } = await openIn(t, api);
   const network = await store.readConfig(signal);
   t.match(network.hints, {
-    publicIp: parseIpv4('198.51.100.1'),
+    publicIp: { v4: parseIpv4('198.51.100.1') },
     backend: { type: 'vxlan', data: { v4: { VtepMAC: '02:00:00:00:00:01' } } },
   });
   const membership = await joinIn(t, network);
@@ -212,11 +213,11 @@ t.test('the saved table serves a start without the API server', async (t) => {
   const { savedStart } = again.store;
   t.equal(await savedStart!.isAway(), true);
   const table = savedStart!.table()!;
-  t.equal(formatPrefix(table.ownSubnet), '10.244.1.0/24');
-  t.equal(table.hints?.publicIp, parseIpv4('198.51.100.1'));
+  t.equal(formatPrefixes(table.ownSubnets), '10.244.1.0/24');
+  t.same(table.hints?.publicIp, { v4: parseIpv4('198.51.100.1') });
   t.equal(table.config.subnetsFrom, 'store');
   t.strictSame(table.leases.map(({ id }) => id).sort(), ['node1', 'node2']);
-  t.equal(savedStart!.formerPublicIp(), parseIpv4('172.30.0.11'));
+  t.same(savedStart!.formerPublicIp(), { v4: parseIpv4('172.30.0.11') });
   await api.start();
   t.equal(await savedStart!.isAway(), false);
   const other = await openIn(t, api, { args: ['--kube-annotation-prefix=org.com'] }, dir);

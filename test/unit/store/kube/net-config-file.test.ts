@@ -2,12 +2,12 @@ import { renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import pino from 'pino';
 import t from 'tap';
-import { leasableRange } from '../../../../src/config/network-config.js';
-import { formatPrefix } from '../../../../src/net/prefix.js';
+import { leasableRange, prefixesOf } from '../../../../src/config/network-config.js';
 import { NetConfigWatch, readNetConfig } from '../../../../src/store/kube/net-config-file.js';
 import { textsOf } from '../../../support/conditions.js';
 import { waitFor } from '../../../support/lab.js';
 import { folderOf } from '../../../support/folder.js';
+import { formatPrefixes } from '../../../../src/net/prefix.js';
 
 const FLANNEL = '{"Network":"10.244.0.0/16","EnableNFTables":false,"Backend":{"Type":"vxlan"}}';
 
@@ -15,7 +15,7 @@ t.test('readNetConfig() reads what kube-flannel’s users have', async (t) => {
   const path = join(folderOf(t, { 'net-conf.json': FLANNEL }), 'net-conf.json');
   const { config, text } = await readNetConfig(path);
   t.equal(text, FLANNEL);
-  t.equal(formatPrefix(config.network), '10.244.0.0/16');
+  t.equal(formatPrefixes(prefixesOf(config)), '10.244.0.0/16');
   t.equal(config.backendType, 'vxlan');
 });
 
@@ -28,7 +28,7 @@ t.test('limits of subnets do not hold where the cluster gives them', async (t) =
   const text = '{"Network":"10.0.0.0/8","SubnetLen":99,"SubnetMin":"1.2.3.4","SubnetMax":"x"}';
   const path = join(folderOf(t, { 'net-conf.json': text }), 'net-conf.json');
   const { config } = await readNetConfig(path);
-  const { first, last } = leasableRange(config);
+  const { first, last } = leasableRange(config).v4!;
   t.ok(first > last, 'no host’s address is out of the question');
 });
 

@@ -43,10 +43,10 @@ class Host extends Listening {
     this.bench = bench;
     this.membership = membership;
     this.view = new LeaseView({
-      network: parseCidr('10.244.0.0/16')!,
-      leasable: { first: parseIpv4('10.244.0.0')!, last: parseIpv4('10.244.255.255')! },
-      ownSubnet: membership.own,
-      ownPublicIp: parseIpv4(publicIp)!,
+      networks: { v4: parseCidr('10.244.0.0/16')! },
+      leasable: { v4: { first: parseIpv4('10.244.0.0')!, last: parseIpv4('10.244.255.255')! } },
+      own: membership.own,
+      ownPublicIp: { v4: parseIpv4(publicIp)! },
     });
   }
 
@@ -55,7 +55,7 @@ class Host extends Listening {
     const bench = await openStoreBench(api, dir, { env: { NODE_NAME: name } });
     t.teardown(() => bench.store.close());
     const network = await bench.store.readConfig(signal);
-    const membership = await network.join({ host: hostOf({ publicIp }), previousSubnet: undefined }, signal);
+    const membership = await network.join({ host: hostOf({ publicIp }), previousSubnets: undefined }, signal);
     t.teardown(() => membership.close());
     const host = new Host(bench, membership, publicIp);
     membership.watch(host);
@@ -76,7 +76,7 @@ class Host extends Listening {
   /** The good peers that are used, in words. */
   peers(): string[] {
     const found = [...this.view.accepted()].filter(({ id }) => GOOD.includes(id));
-    return found.map(({ id, subnets: { v4 } }) => `${id} ${formatPrefix(v4)}`).sort();
+    return found.map(({ id, subnets: { v4 } }) => `${id} ${formatPrefix(v4!)}`).sort();
   }
 
   get badNodes(): number {

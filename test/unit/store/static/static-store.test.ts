@@ -8,13 +8,14 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import t from 'tap';
 import { firstOf } from '../../../../src/net/dual.js';
-import { formatAddress, formatPrefix } from '../../../../src/net/prefix.js';
+import { formatAddress, formatPrefixes } from '../../../../src/net/prefix.js';
 import { openLogger } from '../../../../src/core/log.js';
 import { readTable } from '../../../../src/store/static/static-file.js';
 import { StaticStore } from '../../../../src/store/static/static-store.js';
 import type { Membership } from '../../../../src/store/store.js';
 import { textsOf } from '../../../support/conditions.js';
 import { hostOf } from '../../../support/leases.js';
+import { prefixesOf } from '../../../../src/config/network-config.js';
 
 const LEASES = [
   { subnet: '10.5.1.0/24', publicIP: '172.20.0.1' },
@@ -69,7 +70,7 @@ async function watching(t: Tap): Promise<Omit<Opened, 'store'> & { member: Membe
       );
       heard.push(`leases ${words.join(', ')}`);
     },
-    onConfig: ({ network }) => heard.push(`config ${formatPrefix(network)}`),
+    onConfig: (config) => heard.push(`config ${formatPrefixes(prefixesOf(config))}`),
     onOwnLeaseLost: ({ message }) => heard.push(`lost ${message}`),
   });
   return { ...all, member };
@@ -80,7 +81,7 @@ const NO_TABLE = { onConfirmed: (): void => undefined, onOutdated: (): void => u
 
 async function joinAs(store: StaticStore, publicIp: string): Promise<Membership> {
   const network = await store.readConfig();
-  const publication = { host: hostOf({ publicIp }), previousSubnet: undefined };
+  const publication = { host: hostOf({ publicIp }), previousSubnets: undefined };
   return network.join(publication, new AbortController().signal);
 }
 
@@ -93,10 +94,10 @@ const AFTER_SWAP = 'leases 10.5.1.0/24 172.20.0.1, 10.5.3.0/24 172.20.0.3';
 
 void t.test('StaticStore reads config and own lease', async (t) => {
   const { store } = await opened(t, GOOD);
-  t.equal(formatPrefix((await store.readConfig()).config.network), '10.5.0.0/16');
+  t.equal(formatPrefixes(prefixesOf((await store.readConfig()).config)), '10.5.0.0/16');
   t.match(store.status(), { leases: 2 });
   const member = await joinAs(store, '172.20.0.2');
-  t.strictSame(member.own, { address: 0x0a050200, length: 24 });
+  t.strictSame(member.own, { v4: { address: 0x0a050200, length: 24 } });
   await t.rejects(joinAs(store, '172.20.0.9'), {
     code: 'E_LEASE',
     message: /no lease has our public IP 172\.20\.0\.9$/,
@@ -234,7 +235,7 @@ void t.test(
     const store = new StaticStore(${JSON.stringify(path)}, openLogger({ level: 'info', format: 'text' }));
     const network = await store.readConfig();
     const host = { publicIp: { v4: 0xac140001 }, backend: { type: '', data: {} } };
-    const member = await network.join({ host, previousSubnet: undefined });
+    const member = await network.join({ host, previousSubnets: undefined });
     member.watch({ onLeases: () => undefined, onConfig: () => undefined, onOwnLeaseLost: () => undefined });
     await member.close();
     await member.close();

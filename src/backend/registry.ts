@@ -22,8 +22,17 @@ const SERVICES: HostServices = {
   openGuard: (options) => new MemberGuard(options),
 };
 
-function checkFamilies({ families }: BackendMode, { backendType, networks, source }: NetworkConfig): void {
-  const missing = familiesOf(networks).find((family) => !families.includes(family));
+function loaderOf(backendType: string): (() => Promise<BackendMode>) | undefined {
+  return Object.hasOwn(MODES, backendType) ? MODES[backendType] : undefined;
+}
+
+/**
+ * Whether the mode that the network config names can carry its address families; of a mode that does not exist nothing
+ * is said. Rejects with OverlayError E_CONFIG.
+ */
+export async function checkFamilies({ backendType, networks, source }: NetworkConfig): Promise<void> {
+  const { families } = (await loaderOf(backendType)?.()) ?? {};
+  const missing = familiesOf(networks).find((family) => families?.includes(family) === false);
   if (missing === undefined) return;
   const [key, name] = missing === 'v4' ? ['EnableIPv4', 'IPv4'] : ['EnableIPv6', 'IPv6'];
   const text = `${source}: ${key} is true: expected false, because Backend.Type "${backendType}" carries no ${name}`;
@@ -36,13 +45,12 @@ export async function openBackend(
   { kernel = KERNEL, services = SERVICES }: Partial<Pick<BackendContext, 'kernel' | 'services'>> = {},
 ): Promise<Backend> {
   const { backendType, source } = context.config;
-  const load = Object.hasOwn(MODES, backendType) ? MODES[backendType] : undefined;
+  const load = loaderOf(backendType);
   if (load === undefined) {
     const known = BACKEND_TYPES.join(', ');
     const text = `${source}: Unknown backend type "${backendType}": expected one of ${known}`;
     throw new OverlayError('E_BACKEND', text);
   }
-  const mode = await load();
-  checkFamilies(mode, context.config);
-  return mode.open({ ...context, kernel, services });
+  await checkFamilies(context.config);
+  return (await load()).open({ ...context, kernel, services });
 }

@@ -1,26 +1,31 @@
 // The network config: flannel's JSON, read by Go's rules and checked by flannel's. Pure.
 //
-// Left out of the JSON, SubnetLen is 24 for networks up to /22 and two bits longer than the network from there on, and
-// the subnets run from the second to the last. Beyond flannel's checks, SubnetMin above SubnetMax is an error, because
-// it could only ever end as "no free subnet".
+// Left out of the JSON, SubnetLen is 24 for networks up to /22 (of IPv6: 64, up to /62) and two bits longer than the
+// network from there on, and the subnets run from the second to the last. Beyond flannel's checks, SubnetMin above
+// SubnetMax is an error, because it could only ever end as "no free subnet"; and so is an IPv4 text in a field of IPv6,
+// which flannel takes for an address there. What is said of a family that is not enabled is not looked at.
 
 import { OverlayError } from '../core/errors.js';
-import { NEVER_UNICAST } from '../net/bogons.js';
+import { IPV6_BOGONS, NEVER_UNICAST } from '../net/bogons.js';
 import { type Dual, dualOf, mapDual } from '../net/dual.js';
-import { formatIpv4, type Ipv4, ipv4, parseIpv4 } from '../net/ipv4.js';
+import { type Ipv4, ipv4 } from '../net/ipv4.js';
 import { type Ipv6, ipv6 } from '../net/ipv6.js';
 import {
   type Address,
+  type AddressOf,
   type AddressRange,
   type DualPrefix,
   type DualRange,
+  type Family,
+  formatAddress,
   formatPrefix,
   lastOf,
+  parseAddress,
   parseCidr,
   type Prefix,
   prefixContains,
   prefixOf,
-  sizeOf,
+  stepped,
 } from '../net/prefix.js';
 import { field, fieldKey, parseJson } from './go-json.js';
 
@@ -123,25 +128,11 @@ export function networkConfigFromValue(
     );
   }
   const read = new Reader(value as Record<string, unknown>, source);
-  if (!read.flag('EnableIPv4', true))
-    throw read.error('EnableIPv4', 'true (IPv6-only networks are not supported)');
-  if (read.flag('EnableIPv6', false)) throw read.error('EnableIPv6', 'false (IPv6 is not supported)');
-  const network = read.network();
-  const { subnetLength, subnetMin, subnetMax } =
-    subnetsFrom === 'store' ? wholeOf(network) : read.limits(network);
-  const lastAddress = subnetMax + sizeOf(subnetLength) - 1;
-  if (
-    NEVER_UNICAST.some(
-      ({ address, length }) => subnetMin < address + sizeOf(length) && address <= lastAddress,
-    )
-  ) {
-    throw read.error(
-      'Network',
-      `subnets outside ${NEVER_UNICAST.map(formatPrefix).join(', ')}: no host is there`,
-    );
-  }
+  const v4 = read.flag('EnableIPv4', true) ? read.family(IPV4, subnetsFrom) : undefined;
+  const v6 = read.flag('EnableIPv6', false) ? read.family(IPV6, subnetsFrom) : undefined;
+  if (v4 === undefined && v6 === undefined) throw read.error('EnableIPv4', 'true, or EnableIPv6 true');
   return {
-    networks: { v4: { network, subnetLength, subnetMin, subnetMax } },
+    networks: dualOf(v4, v6),
     subnetsFrom,
     enableNftables: read.flag('EnableNFTables', false),
     ...read.backend(),
@@ -150,11 +141,46 @@ export function networkConfigFromValue(
   };
 }
 
-type Limits = Omit<FamilyNetwork, 'network'>;
+const ZERO = { 4: ipv4(0), 6: ipv6(0n) };
 
-function wholeOf({ address, length }: Prefix): Limits {
-  return { subnetLength: length, subnetMin: address, subnetMax: address };
+/** How flannel calls the fields of a family, and what it takes in them. */
+interface FamilyRules<F extends Family> {
+  readonly family: F;
+  readonly name: string;
+  /** What the names of its fields begin with. */
+  readonly keys: string;
+  readonly example: string;
+  readonly longestNetwork: number;
+  readonly longestSubnet: number;
+  /** Networks of up to this length are cut into subnets of `usualSubnet`, longer ones into four. */
+  readonly wideNetwork: number;
+  readonly usualSubnet: number;
+  readonly neverUnicast: readonly Prefix<AddressOf[F]>[];
 }
+
+const IPV4: FamilyRules<4> = {
+  family: 4,
+  name: 'IPv4',
+  keys: '',
+  example: '10.5.0.0/16',
+  longestNetwork: 28,
+  longestSubnet: 30,
+  wideNetwork: 22,
+  usualSubnet: 24,
+  neverUnicast: NEVER_UNICAST,
+};
+
+const IPV6: FamilyRules<6> = {
+  family: 6,
+  name: 'IPv6',
+  keys: 'IPv6',
+  example: 'fd00:5::/48',
+  longestNetwork: 124,
+  longestSubnet: 126,
+  wideNetwork: 62,
+  usualSubnet: 64,
+  neverUnicast: IPV6_BOGONS,
+};
 
 class Reader {
   readonly #value: Record<string, unknown>;
@@ -176,55 +202,85 @@ class Reader {
     return value;
   }
 
-  network(): Prefix {
-    const text = field(this.#value, 'Network');
-    const cidr = typeof text === 'string' ? parseCidr(text) : undefined;
+  /** The network in one family. Throws OverlayError E_CONFIG, also when SubnetMin is above SubnetMax. */
+  family<F extends Family>(rules: FamilyRules<F>, subnetsFrom: SubnetsFrom): FamilyNetwork<AddressOf[F]> {
+    const network = this.#network(rules);
+    const { address, length } = network;
+    const found: FamilyNetwork<AddressOf[F]> =
+      subnetsFrom === 'store'
+        ? { network, subnetLength: length, subnetMin: address, subnetMax: address }
+        : this.#limits(rules, network);
+    const last = lastOf({ address: found.subnetMax, length: found.subnetLength });
+    const isCarried = rules.neverUnicast.every(
+      (bogon) => lastOf(bogon) < found.subnetMin || bogon.address > last,
+    );
+    if (isCarried) return found;
+    const bogons = rules.neverUnicast.map(formatPrefix).join(', ');
+    throw this.error(`${rules.keys}Network`, `subnets outside ${bogons}: no host is there`);
+  }
+
+  #network<F extends Family>({ family, keys, name, example }: FamilyRules<F>): Prefix<AddressOf[F]> {
+    const key = `${keys}Network`;
+    const text = field(this.#value, key);
+    const cidr = typeof text === 'string' ? parseCidr(text, family) : undefined;
     if (cidr === undefined || cidr.length === 0)
-      throw this.error('Network', 'an IPv4 network such as "10.5.0.0/16"');
+      throw this.error(key, `an ${name} network such as "${example}"`);
     return prefixOf(cidr.address, cidr.length);
   }
 
-  /** Throws OverlayError E_CONFIG, also when SubnetMin is above SubnetMax. */
-  limits(network: Prefix): Limits {
-    const subnetLength = this.#subnetLength(network);
-    const first = ipv4(network.address + sizeOf(subnetLength));
-    const subnetMin = this.#subnetBound('SubnetMin', network, subnetLength) ?? first;
+  #limits<F extends Family>(
+    rules: FamilyRules<F>,
+    network: Prefix<AddressOf[F]>,
+  ): FamilyNetwork<AddressOf[F]> {
+    const subnetLength = this.#subnetLength(rules, network);
+    const [low, high] = [`${rules.keys}SubnetMin`, `${rules.keys}SubnetMax`];
+    const first = stepped(network.address, subnetLength, 1);
+    const subnetMin = this.#subnetBound(low, rules, network, subnetLength) ?? first;
     const last = prefixOf(lastOf(network), subnetLength).address;
-    const subnetMax = this.#subnetBound('SubnetMax', network, subnetLength) ?? last;
+    const subnetMax = this.#subnetBound(high, rules, network, subnetLength) ?? last;
     if (subnetMin > subnetMax) {
-      const bounds = `SubnetMin ${formatIpv4(subnetMin)} is above SubnetMax ${formatIpv4(subnetMax)}`;
+      const bounds = `${low} ${formatAddress(subnetMin)} is above ${high} ${formatAddress(subnetMax)}`;
       throw new OverlayError('E_CONFIG', `${this.#source}: ${bounds}`);
     }
-    return { subnetLength, subnetMin, subnetMax };
+    return { network, subnetLength, subnetMin, subnetMax };
   }
 
-  #subnetLength(network: Prefix): number {
-    const given = field(this.#value, 'SubnetLen') ?? 0;
+  #subnetLength<F extends Family>(rules: FamilyRules<F>, network: Prefix<AddressOf[F]>): number {
+    const { keys, longestNetwork, longestSubnet, wideNetwork, usualSubnet } = rules;
+    const key = `${keys}SubnetLen`;
+    const given = field(this.#value, key) ?? 0;
     if (typeof given !== 'number' || !Number.isInteger(given) || given < 0) {
-      throw this.error('SubnetLen', 'a prefix length such as 24');
+      throw this.error(key, `a prefix length such as ${usualSubnet}`);
     }
-    if (given > 30) throw this.error('SubnetLen', 'at most 30');
+    if (given > longestSubnet) throw this.error(key, `at most ${longestSubnet}`);
     if (given > 0) {
       if (given >= network.length + 2) return given;
       const least = network.length + 2;
-      throw this.error('SubnetLen', `at least ${least}: ${formatPrefix(network)} must hold four subnets`);
+      throw this.error(key, `at least ${least}: ${formatPrefix(network)} must hold four subnets`);
     }
-    if (network.length > 28) throw this.error('Network', 'at most a /28: it must hold four subnets');
-    return network.length <= 22 ? 24 : network.length + 2;
+    if (network.length > longestNetwork)
+      throw this.error(`${keys}Network`, `at most a /${longestNetwork}: it must hold four subnets`);
+    return network.length <= wideNetwork ? usualSubnet : network.length + 2;
   }
 
-  /** undefined when the key is missing or 0.0.0.0. */
-  #subnetBound(key: 'SubnetMin' | 'SubnetMax', network: Prefix, subnetLength: number): Ipv4 | undefined {
+  /** undefined when the key is missing or the address is all zeros. */
+  #subnetBound<F extends Family>(
+    key: string,
+    { family, keys, name }: FamilyRules<F>,
+    network: Prefix<AddressOf[F]>,
+    subnetLength: number,
+  ): AddressOf[F] | undefined {
     if (fieldKey(this.#value, key) === undefined) return undefined;
     const text = field(this.#value, key);
-    // A 4-in-6 spelling is the same address (RFC 4291 section 2.5.5.2).
-    const address = typeof text === 'string' ? parseIpv4(text.replace(/^::ffff:/i, '')) : undefined;
-    if (address === undefined) throw this.error(key, 'an IPv4 address');
-    if (address === 0) return undefined;
+    // A 4-in-6 spelling of an IPv4 address is the same address (RFC 4291 section 2.5.5.2).
+    const plain = typeof text === 'string' && family === 4 ? text.replace(/^::ffff:/i, '') : text;
+    const address = typeof plain === 'string' ? parseAddress(plain, family) : undefined;
+    if (address === undefined) throw this.error(key, `an ${name} address`);
+    if (address === ZERO[family]) return undefined;
     if (!prefixContains(network, address))
-      throw this.error(key, `an address inside Network ${formatPrefix(network)}`);
+      throw this.error(key, `an address inside ${keys}Network ${formatPrefix(network)}`);
     if (prefixOf(address, subnetLength).address !== address) {
-      throw this.error(key, `an address on a SubnetLen boundary (/${subnetLength})`);
+      throw this.error(key, `an address on a ${keys}SubnetLen boundary (/${subnetLength})`);
     }
     return address;
   }

@@ -16,15 +16,16 @@ export const NEVER_UNICAST: readonly Prefix[] = [
 
 const IPV4_BOGONS: readonly Prefix<Ipv4>[] = [...NEVER_UNICAST, RESERVED_RANGE];
 
-/** RFC 4291: sections 2.5.2, 2.5.3, 2.5.5.2 and 2.7. */
-const IPV6_BOGONS: readonly Prefix<Ipv6>[] = [
+/** RFC 4291: sections 2.5.2, 2.5.3, 2.5.5.2, 2.5.6 and 2.7. No Network lies there either. */
+export const IPV6_BOGONS: readonly Prefix<Ipv6>[] = [
   { address: ipv6(0n), length: 128 }, // unspecified
   { address: ipv6(1n), length: 128 }, // loopback
   { address: ipv6(0xffffn << 32n), length: 96 }, // IPv4-mapped: such an address is never in a packet
+  { address: ipv6(0xfe80n << 112n), length: 10 }, // link-local: it says nothing without an interface
   { address: ipv6(0xffn << 120n), length: 8 }, // multicast
 ];
 
-/** Whether no host can own this address as a unicast one: 0/8, 127/8, 224/4, 240/4; ::, ::1, ff00::/8. */
+/** Whether no other host can be reached at it: 0/8, 127/8, 224/4, 240/4; ::, ::1, IPv4-mapped, fe80::/10, ff00::/8. */
 export function isBogon(address: Address): boolean {
   const bogons: readonly Prefix<Address>[] = typeof address === 'number' ? IPV4_BOGONS : IPV6_BOGONS;
   return bogons.some((bogon) => prefixContains(bogon, address));

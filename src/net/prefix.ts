@@ -5,7 +5,7 @@
 
 import { type Dual, familiesOf } from './dual.js';
 import { formatIpv4, type Ipv4, ipv4, parseIpv4 } from './ipv4.js';
-import { formatIpv6, type Ipv6, parseIpv6 } from './ipv6.js';
+import { formatIpv6, type Ipv6, ipv6, parseIpv6 } from './ipv6.js';
 
 /** An address of either family. */
 export type Address = Ipv4 | Ipv6;
@@ -80,6 +80,18 @@ export function lastOf<A extends Address>({ address, length }: Prefix<A>): A {
       ? (address | ~maskOf(length)) >>> 0
       : (address as bigint) | ((1n << BigInt(128 - length)) - 1n);
   return last as A;
+}
+
+/** The address that lies `count` networks of `length` behind `address`. */
+export function stepped<A extends Address>(address: A, length: number, count: number): A {
+  if (typeof address === 'number') return ipv4(address + count * sizeOf(length)) as A;
+  return ipv6((address as bigint) + (BigInt(count) << BigInt(128 - length))) as A;
+}
+
+/** How many whole networks of `length` lie between two addresses; less than 0 when `to` is before `from`. */
+export function stepsBetween<A extends Address>(from: A, to: A, length: number): number {
+  if (typeof from === 'number') return Math.floor(((to as number) - from) / sizeOf(length));
+  return Number(((to as bigint) - (from as bigint)) >> BigInt(128 - length));
 }
 
 /** Whether an address has bits set below `length`. */

@@ -104,7 +104,8 @@ export class OverlayOpening {
     const first = await firstConfig(store, log, signal, mayUseTable);
     this.#phase('waiting for the external interface');
     const former = store.savedStart?.formerPublicIp();
-    const { chooseInterface, listLinks, now } = surroundings;
+    const { chooseInterface, checkFamilies, listLinks, now } = surroundings;
+    await checkFamilies(first.config);
     const { publicIp: hinted, publicIpFrom } = first.hints;
     const wanted =
       hinted === undefined ? flags : { ...flags, publicIp: formatIpv4(hinted.v4!), publicIpFrom };

@@ -1,6 +1,6 @@
 // What an overlay uses of the host that it runs on; tests have another host.
 
-import { openBackend } from '../backend/registry.js';
+import { checkFamilies, openBackend } from '../backend/registry.js';
 import type { Condition } from '../core/conditions.js';
 import type { Closable } from '../core/closing.js';
 import type { Logger } from '../core/log.js';
@@ -23,6 +23,7 @@ export type OverlayFirewall = Pick<
 export interface Surroundings {
   readonly chooseInterface: typeof chooseExternalInterface;
   readonly listLinks: (signal: AbortSignal) => Promise<readonly Link[]>;
+  readonly checkFamilies: typeof checkFamilies;
   readonly openBackend: typeof openBackend;
   readonly openFirewall: (options: FirewallOptions) => OverlayFirewall;
   /** Calls `onChange` when something in links, addresses, routes or neighbours has changed. */
@@ -42,6 +43,7 @@ export interface Surroundings {
 export const THIS_HOST: Surroundings = {
   chooseInterface: chooseExternalInterface,
   listLinks,
+  checkFamilies,
   openBackend,
   openFirewall: (options) => new Firewall(options),
   watchKernel: (onChange, log) => openMonitor(onChange, { log }),

@@ -73,6 +73,7 @@ export class FakeHost {
         return this.#interface(parseIpv4(publicIp));
       },
       listLinks: () => Promise.resolve([this.link]),
+      checkFamilies: () => Promise.resolve(),
       openBackend: (context) => {
         this.noteOpened('backend');
         this.backend = new FakeBackend(this, context);

@@ -15,7 +15,7 @@ import type { Kernel } from '../kernel/kernel.js';
 import type { ExternalInterface } from '../kernel/underlay.js';
 import type { FamilyName } from '../net/dual.js';
 import type { Ipv4 } from '../net/ipv4.js';
-import type { DualPrefix, Prefix } from '../net/prefix.js';
+import type { Address, DualPrefix, Prefix } from '../net/prefix.js';
 import type { Logger } from '../core/log.js';
 import type { Part } from '../core/part.js';
 import type { ModeStatus, PeerDetail } from '../ops/status.js';
@@ -45,7 +45,7 @@ export interface BackendContext {
   /** Which packets the kernel carries past the workers (udp only). */
   readonly lane: LaneChoice;
   /** What of ours in the kernel may be swept: the Network, and the one that this host's last run served. */
-  readonly networks: readonly Prefix[];
+  readonly networks: readonly Prefix<Address>[];
   /** Holds the name of a device against the other daemons of this host; false when one of them has it. */
   readonly holdDevice: (name: string) => Promise<boolean>;
   /** What the last run of this host published, as far as the store knows. */

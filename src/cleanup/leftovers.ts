@@ -11,16 +11,16 @@ import { deleteLink, listLinks } from '../kernel/link.js';
 import { deleteRouteLine, listRoutes } from '../kernel/route.js';
 import { removeGuard } from '../firewall/member-guard.js';
 import { OverlayError } from '../core/errors.js';
-import { type Prefix, prefixCovers } from '../net/prefix.js';
+import { type Address, type Family, familyOf, type Prefix, prefixCovers } from '../net/prefix.js';
 import { isDeviceOf } from '../kernel/ours.js';
 import type { Link } from '../kernel/link.js';
 import type { Logger } from '../core/log.js';
 
 export interface LeftoverOptions {
   /** Networks whose state is removed. */
-  readonly networks: readonly Prefix[];
-  /** The device of the mode in force; it and the routes on it stay. */
-  readonly device: string | undefined;
+  readonly networks: readonly Prefix<Address>[];
+  /** The devices of the mode in force; they and the routes on them stay. */
+  readonly devices: readonly string[];
   /** The mode in force looks after all routes of our protocol itself (vxlan, host-gw). */
   readonly ownsRoutes: boolean;
   readonly log: Logger;
@@ -28,11 +28,16 @@ export interface LeftoverOptions {
 
 /** Removes what is left of other modes. Rejects with OverlayError E_KERNEL or E_FIREWALL. */
 export async function removeLeftovers(options: LeftoverOptions): Promise<void> {
-  const { networks, device, ownsRoutes, log } = options;
+  const { networks, devices, ownsRoutes, log } = options;
+  const isInForce = (device: string | undefined): boolean => device !== undefined && devices.includes(device);
   if (!ownsRoutes) {
-    const routes = (await listRoutes({ protocol: ROUTE_PROTOCOL })).filter((route) => {
+    const families = new Set(networks.map(({ address }) => familyOf(address)));
+    const lists = await Promise.all(
+      [...families].map((family) => listRoutes({ protocol: ROUTE_PROTOCOL, family })),
+    );
+    const routes = lists.flat().filter((route) => {
       const isOurs = networks.some((network) => prefixCovers(network, route.prefix));
-      return isOurs && route.type === 'unicast' && route.device !== device;
+      return isOurs && route.type === 'unicast' && !isInForce(route.device);
     });
     if (routes.length > 0) log.info({ routes: routes.length }, 'removing routes of another mode');
     for (const { line, message } of await ipBatch(routes.map((route) => deleteRouteLine(route)))) {
@@ -40,7 +45,7 @@ export async function removeLeftovers(options: LeftoverOptions): Promise<void> {
     }
   }
   for (const link of await listLinks()) {
-    if (link.name === device || !isDeviceOf(link, networks)) continue;
+    if (isInForce(link.name) || !isDeviceOf(link, networks)) continue;
     log.info({ device: link.name }, 'removing the device of another mode');
     await removeDevice(link);
   }
@@ -56,9 +61,14 @@ export async function removeDevice(link: Link): Promise<void> {
   await deleteLink(link.name);
 }
 
+/** Of the datagrams of a VXLAN device. */
+function vxlanFamily({ data }: Link): Family {
+  return data['local6'] === undefined ? 4 : 6;
+}
+
 async function removeGuardOf(link: Link): Promise<void> {
   try {
-    await removeGuard(Number(link.data['id']));
+    await removeGuard(Number(link.data['id']), vxlanFamily(link));
   } catch (error) {
     // Without nft on this host no guard was ever made.
     if (!(error instanceof OverlayError && error.cause !== undefined)) throw error;

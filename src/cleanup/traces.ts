@@ -1,17 +1,25 @@
 // Everything that twill keeps in the kernel on purpose when it ends: for the operator who wants it gone.
 
 import { ChainKeeper, probeIptables } from '../firewall/iptables.js';
-import { GUARD_TABLE } from '../firewall/member-guard.js';
+import { guardTable } from '../firewall/member-guard.js';
 import { deleteTable, printTable } from '../firewall/nft.js';
 import { TableKeeper } from '../firewall/nftables.js';
-import { forwardChain, masqueradeChain, NFT_TABLE } from '../firewall/rules.js';
+import { forwardChain, masqueradeChain, NFT_TABLES } from '../firewall/rules.js';
 import { OverlayError } from '../core/errors.js';
 import { ipBatch, meansGone, ROUTE_PROTOCOL } from '../kernel/ip.js';
 import { findLanePins, removeLanePins } from '../kernel/lane-pins.js';
 import { listLinks } from '../kernel/link.js';
 import { deleteRouteLine, listRoutes, type Route } from '../kernel/route.js';
 import { ipv4 } from '../net/ipv4.js';
-import { formatPrefix, type Prefix, prefixCovers } from '../net/prefix.js';
+import { ipv6 } from '../net/ipv6.js';
+import {
+  type Address,
+  type Family,
+  familyOf,
+  formatPrefix,
+  type Prefix,
+  prefixCovers,
+} from '../net/prefix.js';
 import { isDeviceOf, isPersistentTun, parseMark } from '../kernel/ours.js';
 import { removeDevice } from './leftovers.js';
 
@@ -27,23 +35,29 @@ export interface Trace {
  * Lists what is there now, in the order in which it is best removed: rules, routes, lanes, devices. With `network`,
  * lists only what belongs to that one, because daemons of other networks may be running.
  */
-export async function findTraces(network?: Prefix): Promise<Trace[]> {
+export async function findTraces(network?: Prefix<Address>): Promise<Trace[]> {
+  const families: readonly Family[] = network === undefined ? [4, 6] : [familyOf(network.address)];
+  const inEach = async (find: (family: Family) => Promise<Trace[]>): Promise<Trace[]> =>
+    (await Promise.all(families.map(find))).flat();
   return [
-    ...(await findChains(network)),
-    ...(await (network === undefined ? findTables() : findTableRules(network))),
-    ...(await findRoutes(network)),
+    ...(await inEach((family) => findChains(family, network))),
+    ...(await (network === undefined ? inEach(findTables) : findTableRules(network))),
+    ...(await inEach((family) => findRoutes(network ?? ANY[family]))),
     ...(await findLanes(network)),
     ...(await findDevices(network)),
   ];
 }
 
 // The rules of all networks are removed.
-const ANY: Prefix = { address: ipv4(0), length: 0 };
+const ANY: Readonly<Record<Family, Prefix<Address>>> = {
+  4: { address: ipv4(0), length: 0 },
+  6: { address: ipv6(0n), length: 0 },
+};
 
-async function findChains(only: Prefix | undefined): Promise<Trace[]> {
-  const features = await probeIptables();
+async function findChains(family: Family, only: Prefix<Address> | undefined): Promise<Trace[]> {
+  const features = await probeIptables(family);
   if (features === undefined) return [];
-  const network = only ?? ANY;
+  const network = only ?? ANY[family];
   const chains = [
     masqueradeChain({ network, subnet: network, isFullyRandom: false }),
     forwardChain({ network }),
@@ -53,27 +67,30 @@ async function findChains(only: Prefix | undefined): Promise<Trace[]> {
     const keeper = new ChainKeeper(chain, false, features);
     if (!(await keeper.isPresent())) continue;
     const remove = async (): Promise<void> => void (await keeper.sync());
-    found.push({ kind: 'chain', name: `${chain.table}/${chain.name}${ofNetwork(only)}`, remove });
+    const name = `${family === 4 ? '' : 'ip6 '}${chain.table}/${chain.name}${ofNetwork(only)}`;
+    found.push({ kind: 'chain', name, remove });
   }
   return found;
 }
 
-async function findTables(): Promise<Trace[]> {
+async function findTables(family: Family): Promise<Trace[]> {
   const found: Trace[] = [];
-  for (const name of [NFT_TABLE, GUARD_TABLE]) {
-    const isThere = await withNft(async () => (await printTable('ip', name)) !== undefined);
-    if (isThere) found.push({ kind: 'table', name: `ip ${name}`, remove: () => deleteTable('ip', name) });
+  for (const table of [NFT_TABLES[family], guardTable(family)]) {
+    const isThere = await withNft(async () => (await printTable(table)) !== undefined);
+    const name = `${table.family} ${table.name}`;
+    if (isThere) found.push({ kind: 'table', name, remove: () => deleteTable(table) });
   }
   return found;
 }
 
 /** The table of source checks has nothing that names a network: a check goes with the device of its VNI. */
-async function findTableRules(network: Prefix): Promise<Trace[]> {
+async function findTableRules(network: Prefix<Address>): Promise<Trace[]> {
   const unwanted = { isFullyRandom: false, hasMasquerade: false, hasForward: false };
   const keeper = new TableKeeper({ network, subnet: network, ...unwanted });
   if (!(await withNft(() => keeper.isPresent()))) return [];
   const remove = async (): Promise<void> => void (await keeper.sync());
-  return [{ kind: 'table', name: `ip ${NFT_TABLE}${ofNetwork(network)}`, remove }];
+  const { family, name } = NFT_TABLES[familyOf(network.address)];
+  return [{ kind: 'table', name: `${family} ${name}${ofNetwork(network)}`, remove }];
 }
 
 /** Without nft on this host no table was ever made. */
@@ -86,12 +103,13 @@ async function withNft(isThere: () => Promise<boolean>): Promise<boolean> {
   }
 }
 
-function ofNetwork(network: Prefix | undefined): string {
+function ofNetwork(network: Prefix<Address> | undefined): string {
   return network === undefined ? '' : ` (rules of ${formatPrefix(network)})`;
 }
 
-async function findRoutes(network = ANY): Promise<Trace[]> {
-  const routes = (await listRoutes({ protocol: ROUTE_PROTOCOL })).filter(({ prefix }) =>
+async function findRoutes(network: Prefix<Address>): Promise<Trace[]> {
+  const family = familyOf(network.address);
+  const routes = (await listRoutes({ protocol: ROUTE_PROTOCOL, family })).filter(({ prefix }) =>
     prefixCovers(network, prefix),
   );
   return routes.map((route) => ({
@@ -115,7 +133,7 @@ function nameOf({ type, prefix, device }: Route): string {
 }
 
 /** Before their devices: a lane whose device is gone drops what it takes. */
-async function findLanes(network: Prefix | undefined): Promise<Trace[]> {
+async function findLanes(network: Prefix<Address> | undefined): Promise<Trace[]> {
   const pins = findLanePins();
   if (pins.length === 0) return [];
   const links = await listLinks();
@@ -131,7 +149,7 @@ async function findLanes(network: Prefix | undefined): Promise<Trace[]> {
     }));
 }
 
-async function findDevices(network: Prefix | undefined): Promise<Trace[]> {
+async function findDevices(network: Prefix<Address> | undefined): Promise<Trace[]> {
   const links = (await listLinks()).filter((link) =>
     network === undefined
       ? isPersistentTun(link) || (link.kind === 'vxlan' && parseMark(link.alias) !== undefined)

@@ -2,7 +2,7 @@
 
 import { findTraces } from '../cleanup/traces.js';
 import { heldNetworks } from '../kernel/host-lock.js';
-import { formatPrefix, parsePrefix, type Prefix, prefixesOverlap } from '../net/prefix.js';
+import { type Address, formatPrefix, parseAnyPrefix, type Prefix, prefixesOverlap } from '../net/prefix.js';
 import { type Command, type OptionValues, show, UsageError } from './command.js';
 import { DaemonUnreachable, fetchStatus } from './daemon-client.js';
 
@@ -24,17 +24,19 @@ async function isDaemonAlive(socketPath: string): Promise<boolean> {
 }
 
 /** What of --network is to go; undefined: everything. Throws UsageError. */
-function networkOption(values: OptionValues): Prefix | undefined {
+function networkOption(values: OptionValues): Prefix<Address> | undefined {
   const text = values['network'];
   if (text === undefined) return undefined;
-  const network = parsePrefix(String(text));
+  const network = parseAnyPrefix(String(text));
   if (network === undefined)
-    throw new UsageError(`--network is ${JSON.stringify(text)}: expected a network like 10.5.0.0/16`);
+    throw new UsageError(
+      `--network is ${JSON.stringify(text)}: expected a network like 10.5.0.0/16 or fd00:5::/48`,
+    );
   return network;
 }
 
 /** Throws an Error, which says what to do, when a daemon still needs what would go. */
-async function refuseWhileServed(network: Prefix | undefined, socketPath: string): Promise<void> {
+async function refuseWhileServed(network: Prefix<Address> | undefined, socketPath: string): Promise<void> {
   if (network === undefined) {
     if (!(await isDaemonAlive(socketPath))) return;
     throw new Error(

@@ -5,7 +5,7 @@
 // over, so that no host is called ill because of an INVALID that is dropped. Other chains are looked into: firewalld
 // accepts what is in a trusted zone there, before the REJECT at its end.
 
-import { parsePrefix, type Prefix, prefixCovers } from '../net/prefix.js';
+import { type Address, parseAnyPrefix, type Prefix, prefixCovers } from '../net/prefix.js';
 
 /** What a rule does with a packet; undefined when the next rule decides. */
 type Verdict = 'accept' | 'refuse' | 'return' | undefined;
@@ -19,7 +19,7 @@ type Chains = (name: string) => readonly string[];
 export function blockingRule(
   parent: readonly string[],
   chainName: string,
-  network: Prefix,
+  network: Prefix<Address>,
   chains: Chains = () => [],
 ): { readonly number: number; readonly rule: string } | undefined {
   for (const [index, rule] of parent.entries()) {
@@ -32,7 +32,7 @@ export function blockingRule(
 }
 
 /** What a chain does; the kernel lets none lead back to itself. */
-function verdictOf(name: string, network: Prefix, chains: Chains): 'accept' | 'refuse' | undefined {
+function verdictOf(name: string, network: Prefix<Address>, chains: Chains): 'accept' | 'refuse' | undefined {
   for (const rule of chains(name)) {
     const verdict = verdictFor(rule, network, chains);
     if (verdict !== undefined) return verdict === 'return' ? undefined : verdict;
@@ -41,7 +41,7 @@ function verdictOf(name: string, network: Prefix, chains: Chains): 'accept' | 'r
 }
 
 /** What a rule does to each new packet from one subnet of the overlay to another. */
-function verdictFor(rule: string, network: Prefix, chains: Chains): Verdict {
+function verdictFor(rule: string, network: Prefix<Address>, chains: Chains): Verdict {
   // Comments may hold any word.
   const words = rule.replace(/--comment ("(\\.|[^"\\])*"|\S+)/, '').split(/\s+/);
   for (let i = 2; i < words.length; i++) {
@@ -62,7 +62,7 @@ function verdictFor(rule: string, network: Prefix, chains: Chains): Verdict {
         break;
       case '-s':
       case '-d': {
-        const prefix = parsePrefix(value);
+        const prefix = parseAnyPrefix(value);
         if (isNegated || prefix === undefined || !prefixCovers(prefix, network)) return undefined;
         break;
       }

@@ -4,7 +4,7 @@
 // deleted by its text, and the chain never emptied. Of the rules in a chain, ours name our network; theirs have
 // flanneld's comment and name another; shared is the one rule that names none; strays are the rest, put there by hand.
 
-import { parsePrefix } from '../net/prefix.js';
+import { parseAnyPrefix } from '../net/prefix.js';
 import { blockingRule } from './blocking-rule.js';
 import type { IptablesChain } from './rules.js';
 
@@ -68,7 +68,7 @@ export function isInOrder(chain: IptablesChain, found: FoundChain): boolean {
 
 /** What refuses our packets before the jump; its number and text, as an operator would look for it. */
 export function refusalBefore(chain: IptablesChain, found: FoundChain): string | undefined {
-  const network = parsePrefix(chain.networks?.[0] ?? '');
+  const network = parseAnyPrefix(chain.networks?.[0] ?? '');
   const refusal = network && blockingRule(found.parent, chain.name, network, found.rulesOf);
   return refusal && `${chain.parent} rule ${refusal.number} "${refusal.rule}"`;
 }

@@ -1,93 +1,44 @@
-// The rules that let overlay traffic pass and leave: masquerade (--ip-masq), forward (--iptables-forward-rules) and the
-// blackhole route (--ip-blackhole-route), in iptables or nftables, kept right by a resync.
-//
-// open() installs and starts the resync; close() stops it and leaves every rule in place, so that traffic goes on while
-// the daemon is replaced. The rules stand when open() resolves, unless another program holds a lock: that is waited for
-// beside the start, for peers and subnet.env need no rules. A failure never ends the daemon: it is shown by
-// conditions() and tried again by each resync. Order within a pass: our own rules first, then the clean-up of the other
-// kind, so that there is no moment without.
+// The rules of a network: those of each of its families, side by side (family-firewall.ts). IPv6 has tools, tables and
+// failures of its own, so that a host without ip6tables loses nothing in IPv4.
 
-import { type Condition, Conditions, isPermission } from '../core/conditions.js';
-import { ip, ROUTE_PROTOCOL } from '../kernel/ip.js';
-import { listRoutes } from '../kernel/route.js';
-import { messageOf, OverlayError } from '../core/errors.js';
-import { formatPrefix, type Prefix, prefixCovers, prefixEquals } from '../net/prefix.js';
-import { ChainKeeper, probeIptables } from './iptables.js';
-import { deleteTable, hasNft, printTable } from './nft.js';
-import { TableKeeper } from './nftables.js';
-import { forwardChain, masqueradeChain, NFT_TABLE, NFT_TABLE_IPV6 } from './rules.js';
-import type { Route } from '../kernel/route.js';
-import type { Logger } from '../core/log.js';
+import type { Condition } from '../core/conditions.js';
 import type { MetricFamily } from '../core/metric.js';
+import { familiesOf } from '../net/dual.js';
+import type { FormerNetworks } from '../kernel/held-names.js';
+import type { DualPrefix } from '../net/prefix.js';
+import { FamilyFirewall, type RuleFlags } from './family-firewall.js';
 
-export interface FirewallOptions {
-  readonly network: Prefix;
-  /** The own lease. */
-  readonly subnet: Prefix;
-  /** Network that an earlier run of this daemon served and nobody serves now; its rules are removed. */
-  readonly formerNetwork?: Prefix | undefined;
-  /** EnableNFTables of the network config. */
-  readonly useNftables: boolean;
-  /** --ip-masq */
-  readonly hasMasquerade: boolean;
-  /** Not --ip-masq-fully-random-disable. */
-  readonly isFullyRandom: boolean;
-  /** --iptables-forward-rules */
-  readonly hasForward: boolean;
-  /** --iptables-forward-first */
-  readonly isForwardFirst?: boolean;
-  /** --ip-blackhole-route */
-  readonly hasBlackhole: boolean;
-  /** --iptables-resync, in milliseconds; greater than 0. */
-  readonly resyncMs: number;
-  /** Ends what is being done, as close() does. */
-  readonly signal?: AbortSignal | undefined;
-  readonly log: Logger;
+export interface FirewallOptions extends RuleFlags {
+  readonly networks: DualPrefix;
+  /** The own lease; of each family that the network has. */
+  readonly subnets: DualPrefix;
+  /** Networks that an earlier run of this daemon served and nobody serves now; their rules are removed. */
+  readonly formerNetworks?: FormerNetworks | undefined;
 }
 
-interface Keeper {
-  /** The rule of another that makes ours useless, as of the last sync(). */
-  readonly refusal?: string | undefined;
-  sync(signal?: AbortSignal): Promise<boolean>;
-}
-
-/** The last of all metrics but one: a bridge's own route to the subnet always comes first. */
-const BLACKHOLE_METRIC = 4294967294;
-
-/** Parts without which the rules are still in force. */
-const CLEANUPS = new Set(['blackhole route', 'rules of the other firewall mode']);
-
-/**
- * Failures in a row after which rules that stood are said not to be in force: one that another program's lock or reload
- * spoils has changed nothing. Rules that never stood are missed at once.
- */
-const SHOWN_AFTER = 2;
-
-/** Subject of the condition that holds while the first pass is not through. */
-const LATE = 'first pass';
-
-/** How long the start waits for the first pass, which takes 40 to 100 ms where no lock is held. */
-const PATIENCE_MS = 1_000;
+/** What removes the rules of a network has done it with its first pass: setTimeout() takes no more than 31 bits. */
+const NEVER_MS = 2 ** 31 - 1;
 
 export class Firewall {
-  readonly #options: FirewallOptions;
-  readonly #closing = new AbortController();
-  #keepers: Map<string, Keeper> | undefined;
-  /** For each part that fails, how often it failed in a row, and the message of the last failure. */
-  readonly #failures = new Map<string, { readonly message: string; readonly attempts: number }>();
-  readonly #conditions = new Conditions();
-  #isOtherModeClean = false;
-  #usesNft: boolean;
-  #repairs = 0;
-  #hasInstalled = false;
-  #running: Promise<void> | undefined;
-  #timer: NodeJS.Timeout | undefined;
+  readonly #families: FamilyFirewall[];
 
-  constructor(options: FirewallOptions) {
-    if (!(options.resyncMs > 0)) throw new RangeError(`resyncMs ${options.resyncMs}: expected more than 0`);
-    this.#options = options;
-    this.#usesNft = options.useNftables;
-    options.signal?.addEventListener('abort', () => this.#closing.abort(), { once: true });
+  /** Throws RangeError when the resync is no time, TypeError when a family has no subnet. */
+  constructor({ networks, subnets, formerNetworks, ...flags }: FirewallOptions) {
+    const families = familiesOf(networks);
+    // What a family that the network has no more left is removed once.
+    const unwanted = { hasMasquerade: false, hasForward: false, hasBlackhole: false, resyncMs: NEVER_MS };
+    const gone = (['v4', 'v6'] as const).flatMap((family) => {
+      const former = networks[family] === undefined ? formerNetworks?.[family] : undefined;
+      if (former === undefined) return [];
+      return [new FamilyFirewall({ ...flags, ...unwanted, network: former, subnet: former, isOnly: false })];
+    });
+    this.#families = families.map((family) => {
+      const subnet = subnets[family];
+      if (subnet === undefined) throw new TypeError(`the network has ${family}, the own lease has not`);
+      const of = { network: networks[family]!, subnet, formerNetwork: formerNetworks?.[family] };
+      return new FamilyFirewall({ ...flags, ...of, isOnly: families.length + gone.length === 1 });
+    });
+    this.#families.push(...gone);
   }
 
   /**
@@ -95,184 +46,36 @@ export class Firewall {
    * not stand by then: see conditions().
    */
   async open(): Promise<void> {
-    const first = this.resync().then(() => {
-      this.#hasInstalled = true;
-      this.#conditions.release(LATE);
-      this.#arm();
-    });
-    let timer: NodeJS.Timeout | undefined;
-    const patience = new Promise<void>((resolve) => {
-      timer = setTimeout(() => {
-        this.#conditions.hold('firewall', 'the rules are not in place yet: a lock is waited for', LATE);
-        resolve();
-      }, PATIENCE_MS);
-    });
-    await Promise.race([first, patience]);
-    clearTimeout(timer);
+    await Promise.all(this.#families.map((family) => family.open()));
   }
 
   /** One pass: compare, repair, clean up the other mode. Passes do not overlap. Never rejects. */
   async resync(): Promise<void> {
-    if (this.#closing.signal.aborted) return;
-    this.#running ??= this.#pass().finally(() => {
-      this.#running = undefined;
-    });
-    await this.#running;
+    await Promise.all(this.#families.map((family) => family.resync()));
   }
 
   /** Stops the resync; the rules stay. Idempotent. */
   async close(): Promise<void> {
-    clearTimeout(this.#timer);
-    this.#closing.abort();
-    await this.#running;
+    await Promise.all(this.#families.map((family) => family.close()));
   }
 
   conditions(): readonly Condition[] {
-    return this.#conditions.list();
+    return this.#families.flatMap((family) => family.conditions());
   }
 
-  /** Whether the rules are made with nft: because the network config says so, or for want of iptables. */
+  /** Whether rules are made with nft: because the network config says so, or for want of iptables. */
   get usesNft(): boolean {
-    return this.#usesNft;
+    return this.#families.some(({ usesNft }) => usesNft);
   }
 
-  /** Metrics of the rules, the kind that is in use among them. */
   metrics(): MetricFamily[] {
     return [
       {
         name: 'firewall_repairs_total',
         help: 'Tables found without our rules, or with other ones, after they had been installed.',
         type: 'counter',
-        values: [{ labels: {}, value: this.#repairs }],
+        values: [{ labels: {}, value: this.#families.reduce((sum, { repairs }) => sum + repairs, 0) }],
       },
     ];
-  }
-
-  #arm(): void {
-    if (this.#closing.signal.aborted) return;
-    this.#timer = setTimeout(() => {
-      void this.resync().then(() => this.#arm());
-    }, this.#options.resyncMs);
-  }
-
-  async #pass(): Promise<void> {
-    const { signal } = this.#closing;
-    const keepers =
-      (await this.#attempt('firewall', async () => (this.#keepers ??= await this.#makeKeepers()))) ?? [];
-    // Side by side, since each waits for a held lock.
-    const syncs = Array.from(keepers, async ([what, keeper]) => {
-      const hasChanged = await this.#attempt(what, () => keeper.sync(signal));
-      const { refusal } = keeper;
-      const refused = refusal && `${refusal} stands before ours: packets of the overlay are refused`;
-      this.#conditions.set('forward-refused', refused, `refusal of ${what}`);
-      if (hasChanged === true && this.#hasInstalled) {
-        this.#repairs++;
-        this.#options.log.warn({ what }, 'firewall rules were missing or changed, restored');
-      }
-    });
-    await Promise.all(syncs);
-    await this.#attempt('blackhole route', () => this.#syncBlackhole());
-    if (!this.#isOtherModeClean) {
-      await this.#attempt('rules of the other firewall mode', async () => {
-        await (this.#usesNft ? this.#removeIptables() : this.#removeNftables());
-        this.#isOtherModeClean = true;
-      });
-    }
-  }
-
-  /** Runs one part; a failure is noted under `what` until the part succeeds. */
-  async #attempt<T>(what: string, part: () => Promise<T>): Promise<T | undefined> {
-    try {
-      const result = await part();
-      this.#failures.delete(what);
-      this.#conditions.release(what);
-      return result;
-    } catch (error) {
-      if (this.#closing.signal.aborted) return undefined;
-      const message = messageOf(error);
-      const known = this.#failures.get(what);
-      const attempts = this.#hasInstalled ? (known?.attempts ?? 0) + 1 : SHOWN_AFTER;
-      if (known?.message !== message) this.#options.log.error({ err: error, what }, 'firewall part failed');
-      this.#failures.set(what, { message, attempts });
-      const code = CLEANUPS.has(what)
-        ? 'firewall-cleanup'
-        : isPermission(message)
-          ? 'no-permission'
-          : 'firewall';
-      if (attempts >= SHOWN_AFTER) this.#conditions.hold(code, `${what}: ${message}`, what);
-      return undefined;
-    }
-  }
-
-  async #makeKeepers(): Promise<Map<string, Keeper>> {
-    const { hasMasquerade, hasForward, log } = this.#options;
-    const { signal } = this.#closing;
-    const keepers = new Map<string, Keeper>();
-    const features = this.#usesNft ? undefined : await probeIptables(signal);
-    if (features === undefined && !this.#usesNft) {
-      if (!hasMasquerade && !hasForward) return keepers;
-      if (!(await hasNft(signal))) {
-        throw new OverlayError(
-          'E_FIREWALL',
-          'Cannot install rules: neither "iptables" nor "nft" here (install one)',
-        );
-      }
-      log.info('no iptables here: the rules are made with nft, as EnableNFTables would have it');
-      this.#usesNft = true;
-    }
-    if (features === undefined) return keepers.set('nftables rules', new TableKeeper(this.#options));
-    const isFullyRandom = this.#options.isFullyRandom && features.isModern;
-    const masquerade = masqueradeChain({ ...this.#options, isFullyRandom });
-    keepers.set('masquerade rules', new ChainKeeper(masquerade, hasMasquerade, features));
-    keepers.set('forward rules', new ChainKeeper(forwardChain(this.#options), hasForward, features));
-    return keepers;
-  }
-
-  async #removeIptables(): Promise<void> {
-    const { signal } = this.#closing;
-    const features = await probeIptables(signal);
-    if (features === undefined) return;
-    for (const chain of [masqueradeChain(this.#options), forwardChain(this.#options)]) {
-      await new ChainKeeper(chain, false, features).sync(signal);
-    }
-  }
-
-  async #removeNftables(): Promise<void> {
-    const { signal } = this.#closing;
-    const options = { ...this.#options, hasMasquerade: false, hasForward: false };
-    try {
-      await new TableKeeper(options).sync(signal);
-      // flanneld's table for IPv6 is its own as long as it has one for IPv4.
-      if ((await printTable('ip', NFT_TABLE, signal)) !== undefined) return;
-      if ((await printTable('ip6', NFT_TABLE_IPV6, signal)) !== undefined)
-        await deleteTable('ip6', NFT_TABLE_IPV6, signal);
-    } catch (error) {
-      // Without nft there is nothing of nft's to remove.
-      if ((error as OverlayError).cause === undefined) throw error;
-    }
-  }
-
-  /** Packets for a pod that does not exist must not follow the default route out and back in. */
-  async #syncBlackhole(): Promise<void> {
-    const { subnet, hasBlackhole, log } = this.#options;
-    const { signal } = this.#closing;
-    if (!hasBlackhole && this.#hasInstalled) return;
-    const [ours, within] = await Promise.all([
-      listRoutes({ protocol: ROUTE_PROTOCOL }, signal),
-      listRoutes({ within: subnet }, signal),
-    ]);
-    const isHole = (route: Route) => route.type === 'blackhole';
-    const networks = [this.#options.network, this.#options.formerNetwork ?? this.#options.network];
-    const isOurs = ({ prefix }: Route) => networks.some((network) => prefixCovers(network, prefix));
-    for (const route of ours.filter((route) => isHole(route) && isOurs(route))) {
-      if (hasBlackhole && prefixEquals(route.prefix, subnet)) continue;
-      const prefix = formatPrefix(route.prefix);
-      log.info({ prefix }, 'removing a former blackhole route');
-      const words = ['proto', String(ROUTE_PROTOCOL), 'metric', String(route.metric)];
-      await ip(['route', 'del', 'blackhole', prefix, ...words], signal);
-    }
-    if (!hasBlackhole || within.some((route) => isHole(route) && prefixEquals(route.prefix, subnet))) return;
-    const words = ['proto', String(ROUTE_PROTOCOL), 'metric', String(BLACKHOLE_METRIC)];
-    await ip(['route', 'add', 'blackhole', formatPrefix(subnet), ...words], signal);
   }
 }

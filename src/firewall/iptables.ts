@@ -1,4 +1,4 @@
-// Our rules in iptables, legacy or nf_tables alike, through iptables-restore(8).
+// Our rules in iptables or ip6tables, legacy or nf_tables alike, through iptables-restore(8) or ip6tables-restore(8).
 //
 // Each table is one atomic --noflush transaction: the kernel goes from the old rules to the new ones, and no packet
 // ever finds none. What stands in the kernel is compared in full, so a rule that was moved or doubled by hand is
@@ -9,6 +9,7 @@
 import { runCommand } from '../kernel/command.js';
 import { OverlayError } from '../core/errors.js';
 import { type FoundChain, isInOrder, isPresent, refusalBefore, restoreScript, sortRules } from './chain.js';
+import type { Family } from '../net/prefix.js';
 import { settle } from './settle.js';
 import type { IptablesChain } from './rules.js';
 
@@ -21,11 +22,16 @@ export interface IptablesFeatures {
   readonly isModern: boolean;
 }
 
-/** The features of the installed iptables; undefined when there is none, or none that can be run. */
-export async function probeIptables(signal?: AbortSignal): Promise<IptablesFeatures | undefined> {
+const TOOLS = { 4: 'iptables', 6: 'ip6tables' } as const satisfies Record<Family, string>;
+
+/** The features of the installed iptables of a family; undefined when there is none, or none that can be run. */
+export async function probeIptables(
+  family: Family,
+  signal?: AbortSignal,
+): Promise<IptablesFeatures | undefined> {
   let text: string;
   try {
-    text = (await runCommand('iptables', ['--version'], { signal, errorCode: 'E_FIREWALL' })).stdout;
+    text = (await runCommand(TOOLS[family], ['--version'], { signal, errorCode: 'E_FIREWALL' })).stdout;
   } catch (error) {
     const { code } = ((error as OverlayError).cause ?? {}) as NodeJS.ErrnoException;
     if (code === 'ENOENT' || code === 'EACCES') return undefined;
@@ -94,8 +100,8 @@ export class ChainKeeper {
 
   #unseen(failure: unknown): Error {
     if (failure instanceof Error && !/already exists|File exists/.test(failure.message)) return failure;
-    const why =
-      'changed at once by another program, or "iptables" and "iptables-restore" are of different kinds';
+    const tool = TOOLS[this.#chain.family];
+    const why = `changed at once by another program, or "${tool}" and "${tool}-restore" are of different kinds`;
     const message = `Chain ${this.#chain.name} is not as it was restored: ${why}`;
     return new OverlayError('E_FIREWALL', message, { cause: failure });
   }
@@ -105,10 +111,11 @@ export class ChainKeeper {
    * chain that does not exist, iptables-nft 1.8.9 says that it "is incompatible", which may be true of others.
    */
   async #list(signal: AbortSignal | undefined): Promise<FoundChain> {
-    const { table, name, parent } = this.#chain;
+    const { family, table, name, parent } = this.#chain;
+    const tool = TOOLS[family];
     const args = [...this.#waitArgs, '-t', table, '-S'];
-    const result = await runCommand('iptables', args, { signal, errorCode: 'E_FIREWALL' });
-    if (result.status !== 0) throw refusal(`iptables ${args.join(' ')}`, result.stderr);
+    const result = await runCommand(tool, args, { signal, errorCode: 'E_FIREWALL' });
+    if (result.status !== 0) throw refusal(`${tool} ${args.join(' ')}`, result.stderr);
     const lines = result.stdout.split('\n');
     const rulesOf = (chain: string) => lines.filter((line) => line.startsWith(`-A ${chain} `));
     const own = lines.includes(`-N ${name}`) ? rulesOf(name) : undefined;
@@ -118,13 +125,14 @@ export class ChainKeeper {
   }
 
   async #restore(script: string, signal: AbortSignal | undefined): Promise<void> {
+    const tool = `${TOOLS[this.#chain.family]}-restore`;
     const args = ['--noflush', ...this.#restoreWaitArgs];
-    const result = await runCommand('iptables-restore', args, {
+    const result = await runCommand(tool, args, {
       input: script,
       signal,
       errorCode: 'E_FIREWALL',
     });
-    if (result.status !== 0) throw refusal(`iptables-restore ${args.join(' ')}`, result.stderr);
+    if (result.status !== 0) throw refusal(`${tool} ${args.join(' ')}`, result.stderr);
   }
 }
 

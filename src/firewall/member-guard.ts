@@ -4,32 +4,41 @@
 // guard anyone who reaches the port can put frames into the overlay. One nft table of our own holds, for each VNI of
 // this host, a set of addresses and a chain of one rule: another daemon serves another VNI. The rule matches the VNI
 // inside the datagram, because other overlays may share the port; it hangs on "input", so that traffic between other
-// hosts which this one only forwards is not touched.
+// hosts which this one only forwards is not touched. Datagrams of IPv6 have a table of their own, with a guard of its
+// own.
 //
 // Set and chain appear with the first snapshot of members, complete: a guard without members would cut the traffic that
 // a daemon before us set up. They stay when we end, as the rest of the mode does.
 
 import { applyTransaction, deleteTable, listTable } from './nft.js';
-import { formatIpv4, type Ipv4, parseIpv4 } from '../net/ipv4.js';
-import type { NftObject } from './nft.js';
+import { type Address, type Family, formatAddress, parseAnyAddress } from '../net/prefix.js';
+import type { NftObject, NftTable } from './nft.js';
 import type { SourceCheck } from '../config/options.js';
 
 export const GUARD_TABLE = 'twill-vxlan';
 
 export interface MemberGuardOptions {
+  /** Of the datagrams; the members' addresses are of it. @default 4 */
+  readonly family?: Family;
   readonly port: number;
   readonly vni: number;
   /** "audit" counts and lets pass; "off" removes a guard that an earlier run left. */
   readonly sourceCheck: SourceCheck;
 }
 
+/** The table of a family's guards. */
+export function guardTable(family: Family): NftTable {
+  return { family: family === 4 ? 'ip' : 'ip6', name: GUARD_TABLE };
+}
+
 export class MemberGuard {
   readonly #options: MemberGuardOptions;
+  readonly #table: NftTable;
   /** Leases by public IP: two subnets may belong to one host. */
-  readonly #leaseCounts = new Map<Ipv4, number>();
+  readonly #leaseCounts = new Map<Address, number>();
   /** What the set in the kernel holds, as far as we know; undefined when that must be looked up. */
-  #applied: Set<Ipv4> | undefined;
-  readonly #touched = new Set<Ipv4>();
+  #applied: Set<Address> | undefined;
+  readonly #touched = new Set<Address>();
   #hasMembers = false;
   /** Leases, the timer and nft's monitor all lead to a run; they do not overlap. */
   #turn: Promise<void> = Promise.resolve();
@@ -39,16 +48,21 @@ export class MemberGuard {
 
   constructor(options: MemberGuardOptions) {
     this.#options = options;
+    this.#table = guardTable(options.family ?? 4);
+  }
+
+  get #name(): string {
+    return `the source check of VXLAN${this.#table.family === 'ip' ? '' : ' over IPv6'}`;
   }
 
   /** A lease names `publicIp`. */
-  add(publicIp: Ipv4): void {
+  add(publicIp: Address): void {
     this.#leaseCounts.set(publicIp, (this.#leaseCounts.get(publicIp) ?? 0) + 1);
     this.#touched.add(publicIp);
   }
 
   /** A lease that named `publicIp` is gone. */
-  remove(publicIp: Ipv4): void {
+  remove(publicIp: Address): void {
     const count = (this.#leaseCounts.get(publicIp) ?? 0) - 1;
     if (count > 0) this.#leaseCounts.set(publicIp, count);
     else this.#leaseCounts.delete(publicIp);
@@ -80,7 +94,7 @@ export class MemberGuard {
     this.#touched.clear();
     try {
       if (this.#options.sourceCheck === 'off') {
-        if (this.#applied === undefined) await removeGuard(this.#options.vni);
+        if (this.#applied === undefined) await removeGuard(this.#options.vni, this.#options.family);
         this.#applied = new Set();
       } else if (this.#applied === undefined) {
         await this.#install();
@@ -90,20 +104,20 @@ export class MemberGuard {
       this.#failure = undefined;
     } catch (error) {
       this.#applied = undefined;
-      this.#failure = `the source check of VXLAN is not in force: ${(error as Error).message}`;
+      this.#failure = `${this.#name} is not in force: ${(error as Error).message}`;
     }
   }
 
   async #verify(): Promise<void> {
     if (this.#hasMembers && this.#options.sourceCheck !== 'off' && this.#applied !== undefined) {
       try {
-        const objects = await listTable('ip', GUARD_TABLE);
+        const objects = await listTable(this.#table);
         if (objects === undefined || !this.#isInOrder(objects)) {
           this.#repairs++;
           this.#applied = undefined;
         }
       } catch (error) {
-        this.#failure = `the source check of VXLAN cannot be verified: ${(error as Error).message}`;
+        this.#failure = `${this.#name} cannot be verified: ${(error as Error).message}`;
         return;
       }
     }
@@ -127,18 +141,19 @@ export class MemberGuard {
 
   async #install(): Promise<void> {
     const members = [...this.#leaseCounts.keys()];
-    const former = formerLines((await listTable('ip', GUARD_TABLE)) ?? [], this.#options.vni);
+    const former = formerLines((await listTable(this.#table)) ?? [], this.#options.vni);
     await applyTransaction(former + formatGuard(this.#options, members));
     this.#applied = new Set(members);
   }
 
-  async #update(touched: readonly Ipv4[], applied: Set<Ipv4>): Promise<void> {
+  async #update(touched: readonly Address[], applied: Set<Address>): Promise<void> {
     // Decided now, because leases may come and go while nft runs.
     const added = touched.filter((address) => this.#leaseCounts.has(address) && !applied.has(address));
     const removed = touched.filter((address) => !this.#leaseCounts.has(address) && applied.has(address));
     if (added.length + removed.length === 0) return;
-    const change = (verb: string, address: Ipv4): string =>
-      `${verb} element ip ${GUARD_TABLE} ${namesOf(this.#options.vni).set} { ${formatIpv4(address)} }\n`;
+    const place = `${this.#table.family} ${GUARD_TABLE} ${namesOf(this.#options.vni).set}`;
+    const change = (verb: string, address: Address): string =>
+      `${verb} element ${place} { ${formatAddress(address)} }\n`;
     const lines = [
       ...removed.map((address) => change('delete', address)),
       ...added.map((address) => change('add', address)),
@@ -193,23 +208,26 @@ function namesOf(vni: number): { readonly set: string; readonly chain: string } 
 }
 
 /** Set and chain of our VNI as one transaction that replaces what was there. */
-export function formatGuard(options: MemberGuardOptions, members: readonly Ipv4[]): string {
+export function formatGuard(options: MemberGuardOptions, members: readonly Address[]): string {
   const { set, chain } = namesOf(options.vni);
-  const elements = members.length === 0 ? '' : `\n    elements = { ${members.map(formatIpv4).join(', ')} }`;
+  const { family } = guardTable(options.family ?? 4);
+  const type = family === 'ip' ? 'ipv4_addr' : 'ipv6_addr';
+  const elements =
+    members.length === 0 ? '' : `\n    elements = { ${members.map(formatAddress).join(', ')} }`;
   const verdict = options.sourceCheck === 'audit' ? 'accept' : 'drop';
   // @th,96,24: the VNI is 4 bytes into the VXLAN header, which follows 8 bytes of UDP (RFC 7348 section 5).
-  const match = `udp dport ${options.port} @th,96,24 ${options.vni} ip saddr != @${set}`;
+  const match = `udp dport ${options.port} @th,96,24 ${options.vni} ${family} saddr != @${set}`;
   // Priority −10: before the filter tables, so that an "accept" there does not matter; drops are final in any case.
   // "add" before "delete", since "destroy" needs nft 1.0.7 and Linux 6.3.
-  return `add table ip ${GUARD_TABLE}
-add chain ip ${GUARD_TABLE} ${chain}
-flush chain ip ${GUARD_TABLE} ${chain}
-delete chain ip ${GUARD_TABLE} ${chain}
-add set ip ${GUARD_TABLE} ${set} { type ipv4_addr; }
-delete set ip ${GUARD_TABLE} ${set}
-table ip ${GUARD_TABLE} {
+  return `add table ${family} ${GUARD_TABLE}
+add chain ${family} ${GUARD_TABLE} ${chain}
+flush chain ${family} ${GUARD_TABLE} ${chain}
+delete chain ${family} ${GUARD_TABLE} ${chain}
+add set ${family} ${GUARD_TABLE} ${set} { type ${type}; }
+delete set ${family} ${GUARD_TABLE} ${set}
+table ${family} ${GUARD_TABLE} {
   set ${set} {
-    type ipv4_addr${elements}
+    type ${type}${elements}
   }
   chain ${chain} {
     type filter hook input priority -10; policy accept;
@@ -220,20 +238,22 @@ table ip ${GUARD_TABLE} {
 }
 
 /** Removes set and chain of a VNI, and the table with the last of them. Rejects with OverlayError E_FIREWALL. */
-export async function removeGuard(vni: number): Promise<void> {
-  const objects = await listTable('ip', GUARD_TABLE);
+export async function removeGuard(vni: number, family: Family = 4): Promise<void> {
+  const table = guardTable(family);
+  const inTable = `${table.family} ${GUARD_TABLE}`;
+  const objects = await listTable(table);
   if (objects === undefined) return;
   const { set, chain } = namesOf(vni);
   const names = objects.map((object) => (object['set'] ?? object['chain'])?.['name'] as string | undefined);
   const former = formerLines(objects, vni);
   const ours = [set, chain, ...(former === '' ? [] : [FORMER.set, FORMER.chain])];
   if (names.every((name) => name === undefined || ours.includes(name))) {
-    await deleteTable('ip', GUARD_TABLE);
+    await deleteTable(table);
     return;
   }
   const lines = [];
-  if (names.includes(chain)) lines.push(`delete chain ip ${GUARD_TABLE} ${chain}\n`);
-  if (names.includes(set)) lines.push(`delete set ip ${GUARD_TABLE} ${set}\n`);
+  if (names.includes(chain)) lines.push(`delete chain ${inTable} ${chain}\n`);
+  if (names.includes(set)) lines.push(`delete set ${inTable} ${set}\n`);
   if (former !== '' || lines.length > 0) await applyTransaction(former + lines.join(''));
 }
 
@@ -251,7 +271,7 @@ function formerLines(objects: readonly NftObject[], vni: number): string {
   return `delete chain ip ${GUARD_TABLE} ${chain}\ndelete set ip ${GUARD_TABLE} ${set}\n`;
 }
 
-function isMember(element: unknown, members: ReadonlySet<Ipv4>): boolean {
-  const address = typeof element === 'string' ? parseIpv4(element) : undefined;
+function isMember(element: unknown, members: ReadonlySet<Address>): boolean {
+  const address = typeof element === 'string' ? parseAnyAddress(element) : undefined;
   return address !== undefined && members.has(address);
 }

@@ -8,7 +8,7 @@
 import { openMonitor, type Monitor } from '../kernel/monitor.js';
 import type { Logger } from '../core/log.js';
 import { GUARD_TABLE } from './member-guard.js';
-import { NFT_TABLE } from './rules.js';
+import { NFT_TABLES } from './rules.js';
 
 export interface NftMonitorOptions {
   /** Compares and repairs; neither throws nor rejects. Also called after each (re)start: nothing was heard before. */
@@ -19,7 +19,7 @@ export interface NftMonitorOptions {
 /** The source check is to be back within a second, whatever was repaired just before. */
 const PAUSE_MAX_MS = 300;
 
-const NAMES = new RegExp(` (${GUARD_TABLE}|${NFT_TABLE}|FLANNEL-)`);
+const NAMES = new RegExp(` (${GUARD_TABLE}|${NFT_TABLES[4].name}|${NFT_TABLES[6].name}|FLANNEL-)`);
 
 /** Starts to listen; there must be an nft. */
 export function openNftMonitor({ onChange, log }: NftMonitorOptions): Monitor {

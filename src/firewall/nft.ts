@@ -7,6 +7,12 @@ import { OverlayError } from '../core/errors.js';
 /** One object of `nft -json`: {"table": …}, {"set": …}, {"chain": …}, {"rule": …}. */
 export type NftObject = Readonly<Record<string, Readonly<Record<string, unknown>> | undefined>>;
 
+export interface NftTable {
+  /** As nft names it. */
+  readonly family: 'ip' | 'ip6';
+  readonly name: string;
+}
+
 /** Whether there is an nft to run. */
 export async function hasNft(signal?: AbortSignal): Promise<boolean> {
   try {
@@ -33,8 +39,7 @@ export async function canApply(script: string, signal?: AbortSignal): Promise<bo
 
 /** The objects of a table, or undefined when there is no such table. Rejects with OverlayError E_FIREWALL. */
 export async function listTable(
-  family: string,
-  name: string,
+  { family, name }: NftTable,
   signal?: AbortSignal,
 ): Promise<NftObject[] | undefined> {
   const args = ['--json', 'list', 'table', family, name];
@@ -48,8 +53,7 @@ export async function listTable(
 
 /** The text of a table as `nft -s list table` prints it (no counters), or undefined when there is no such table. */
 export async function printTable(
-  family: string,
-  name: string,
+  { family, name }: NftTable,
   signal?: AbortSignal,
   hasHandles = false,
 ): Promise<string | undefined> {
@@ -61,7 +65,7 @@ export async function printTable(
 }
 
 /** Removes a table and all in it; one that is not there is success. */
-export async function deleteTable(family: string, name: string, signal?: AbortSignal): Promise<void> {
+export async function deleteTable({ family, name }: NftTable, signal?: AbortSignal): Promise<void> {
   // "add" first, since "destroy" needs nft 1.0.7 and Linux 6.3.
   await applyTransaction(`add table ${family} ${name}\ndelete table ${family} ${name}\n`, signal);
 }

@@ -7,8 +7,9 @@
 // theirs is what names an address, and a stray what names none.
 
 import { OverlayError } from '../core/errors.js';
-import { applyTransaction, canApply, printTable } from './nft.js';
-import { networksOf, NFT_TABLE, nftChains, type NftChain, type NftOptions } from './rules.js';
+import { applyTransaction, canApply, type NftTable, printTable } from './nft.js';
+import { familyOf } from '../net/prefix.js';
+import { networksOf, NFT_TABLES, nftChains, type NftChain, type NftOptions } from './rules.js';
 import { settle } from './settle.js';
 
 interface FoundRule {
@@ -50,9 +51,10 @@ export function parseTable(text: string): FoundNftChain[] {
   return chains;
 }
 
-/** Keeps our rules in table flannel-ipv4 right, or away where they are not wanted. */
+/** Keeps our rules in the table of the network's family right, or away where they are not wanted. */
 export class TableKeeper {
   #options: NftOptions;
+  readonly #table: NftTable;
   readonly #networks: readonly string[];
   /** What our rules are, in the words of this nft; learned when it spells them in another way than we do. */
   #chains: readonly NftChain[];
@@ -60,6 +62,7 @@ export class TableKeeper {
 
   constructor(options: NftOptions) {
     this.#options = options;
+    this.#table = NFT_TABLES[familyOf(options.network.address)];
     this.#networks = networksOf(options);
     this.#chains = nftChains(options);
   }
@@ -77,7 +80,10 @@ export class TableKeeper {
       unseen: (failure) =>
         failure instanceof Error
           ? failure
-          : new OverlayError('E_FIREWALL', `Table ${NFT_TABLE} is not as it was written: changed at once`),
+          : new OverlayError(
+              'E_FIREWALL',
+              `Table ${this.#table.name} is not as it was written: changed at once`,
+            ),
       signal,
     });
   }
@@ -88,7 +94,7 @@ export class TableKeeper {
   }
 
   async #list(signal: AbortSignal | undefined): Promise<FoundTable> {
-    const text = await printTable('ip', NFT_TABLE, signal, true);
+    const text = await printTable(this.#table, signal, true);
     return text === undefined ? undefined : parseTable(text);
   }
 
@@ -107,7 +113,7 @@ export class TableKeeper {
   #sort({ name, shared: sharedRules }: NftChain, table: FoundTable): SortedChain {
     const found = table?.find((chain) => chain.name === name);
     const rules = found?.rules ?? [];
-    const hasAddress = ({ text }: FoundRule): boolean => /\bip [sd]addr\b/.test(text);
+    const hasAddress = ({ text }: FoundRule): boolean => /\bip6? [sd]addr\b/.test(text);
     const isOurs = ({ text }: FoundRule): boolean => {
       const words = text.split(' ');
       return this.#networks.some((network) => words.includes(network));
@@ -150,10 +156,11 @@ export class TableKeeper {
 
   /** The transaction that makes the table right; it fails as a whole where a rule it deletes is gone. */
   #script(table: FoundTable): string {
-    const inTable = `ip ${NFT_TABLE}`;
+    const { family, name } = this.#table;
+    const inTable = `${family} ${name}`;
     const sorted = this.#chains.map((chain) => ({ chain, ...this.#sort(chain, table) }));
     const isNobodys = sorted.every(({ chain, theirs }) => !chain.isWanted && theirs.length === 0);
-    const lines = [`add table ${inTable} { comment "rules for ${NFT_TABLE}"; }`];
+    const lines = [`add table ${inTable} { comment "rules for ${name}"; }`];
     if (isNobodys) return `${lines[0]}\ndelete table ${inTable}\n`;
     // A chain of this name with another hook cannot be amended, only replaced; what is in it has no effect. Where
     // nobody else has rules, the table is made anew as a whole.

@@ -9,21 +9,25 @@
 // Names: N is the overlay network, S the own subnet. What the masquerade rules say, in order: packets that kube-proxy
 // marked are left to it; inside the overlay nothing is masqueraded; packets from outside to our own pods keep their
 // source; packets of pods that leave the overlay get this host's address, except to multicast, and so do packets of
-// other hosts into the overlay.
+// other hosts into the overlay. IPv6 has the same rules, in chains and a table of its own.
 
-import { formatPrefix, type Prefix } from '../net/prefix.js';
+import { type Address, type Family, familyOf, formatPrefix, type Prefix } from '../net/prefix.js';
+import type { NftTable } from './nft.js';
 
 export interface RuleOptions {
-  readonly network: Prefix;
-  readonly subnet: Prefix;
+  readonly network: Prefix<Address>;
+  /** Of the same family, as `formerNetwork` is. */
+  readonly subnet: Prefix<Address>;
   /** Network that an earlier run of this daemon served: its rules are ours as well, and are removed. */
-  readonly formerNetwork?: Prefix | undefined;
+  readonly formerNetwork?: Prefix<Address> | undefined;
   /** Pick the source port at random for each connection; avoids a race for one port under load. */
   readonly isFullyRandom: boolean;
 }
 
 /** A chain of flanneld's in an iptables table with our rules, and the rule in a built-in chain that leads to it. */
 export interface IptablesChain {
+  /** Of iptables, or of ip6tables. */
+  readonly family: Family;
   readonly table: 'nat' | 'filter';
   readonly name: string;
   readonly parent: 'POSTROUTING' | 'FORWARD';
@@ -43,7 +47,7 @@ export interface IptablesChain {
 
 const MASQUERADE_COMMENT = 'flanneld masq';
 const FORWARD_COMMENT = 'flanneld forward';
-const MULTICAST = '224.0.0.0/4';
+const MULTICAST = { 4: '224.0.0.0/4', 6: 'ff00::/8' } as const;
 
 /** The chain for --ip-masq. */
 export function masqueradeChain(options: RuleOptions): IptablesChain {
@@ -52,7 +56,9 @@ export function masqueradeChain(options: RuleOptions): IptablesChain {
   const comment = `-m comment --comment "${MASQUERADE_COMMENT}"`;
   const masquerade = `MASQUERADE${options.isFullyRandom ? ' --random-fully' : ''}`;
   const name = 'FLANNEL-POSTRTG';
+  const family = familyOf(options.network.address);
   return {
+    family,
     table: 'nat',
     name,
     parent: 'POSTROUTING',
@@ -65,7 +71,7 @@ export function masqueradeChain(options: RuleOptions): IptablesChain {
       `-s ${subnet} -d ${network} ${comment} -j RETURN`,
       `-s ${network} -d ${subnet} ${comment} -j RETURN`,
       `! -s ${network} -d ${subnet} ${comment} -j RETURN`,
-      `-s ${network} ! -d ${MULTICAST} ${comment} -j ${masquerade}`,
+      `-s ${network} ! -d ${MULTICAST[family]} ${comment} -j ${masquerade}`,
       `! -s ${network} -d ${network} ${comment} -j ${masquerade}`,
     ].map((rule) => `-A ${name} ${rule}`),
   };
@@ -82,6 +88,7 @@ export function forwardChain(options: ForwardOptions): IptablesChain {
   const comment = `-m comment --comment "${FORWARD_COMMENT}"`;
   const name = 'FLANNEL-FWD';
   return {
+    family: familyOf(options.network.address),
     table: 'filter',
     name,
     parent: 'FORWARD',
@@ -100,9 +107,11 @@ export function networksOf(options: Pick<RuleOptions, 'network' | 'formerNetwork
   return [...new Set([network, formerNetwork].map(formatPrefix))];
 }
 
-export const NFT_TABLE = 'flannel-ipv4';
-/** flanneld's table for IPv6; only ever removed by us. */
-export const NFT_TABLE_IPV6 = 'flannel-ipv6';
+/** flanneld's tables. */
+export const NFT_TABLES: Readonly<Record<Family, NftTable>> = {
+  4: { family: 'ip', name: 'flannel-ipv4' },
+  6: { family: 'ip6', name: 'flannel-ipv6' },
+};
 
 export interface NftOptions extends RuleOptions {
   readonly hasMasquerade: boolean;
@@ -124,6 +133,8 @@ export interface NftChain {
 
 /** Both chains of the table. */
 export function nftChains(options: NftOptions): NftChain[] {
+  const family = familyOf(options.network.address);
+  const { family: ip } = NFT_TABLES[family];
   const network = formatPrefix(options.network);
   const subnet = formatPrefix(options.subnet);
   const masquerade = `masquerade${options.isFullyRandom ? ' fully-random' : ''}`;
@@ -136,11 +147,11 @@ export function nftChains(options: NftOptions): NftChain[] {
       isWanted: options.hasMasquerade,
       shared: ['meta mark 0x00004000 return'],
       rules: [
-        `ip saddr ${subnet} ip daddr ${network} return`,
-        `ip saddr ${network} ip daddr ${subnet} return`,
-        `ip saddr != ${subnet} ip daddr ${network} return`,
-        `ip saddr ${network} ip daddr != ${MULTICAST} ${masquerade}`,
-        `ip saddr != ${network} ip daddr ${network} ${masquerade}`,
+        `${ip} saddr ${subnet} ${ip} daddr ${network} return`,
+        `${ip} saddr ${network} ${ip} daddr ${subnet} return`,
+        `${ip} saddr != ${subnet} ${ip} daddr ${network} return`,
+        `${ip} saddr ${network} ${ip} daddr != ${MULTICAST[family]} ${masquerade}`,
+        `${ip} saddr != ${network} ${ip} daddr ${network} ${masquerade}`,
       ],
     },
     {
@@ -150,7 +161,7 @@ export function nftChains(options: NftOptions): NftChain[] {
       comment: 'chain to accept flannel traffic',
       isWanted: options.hasForward,
       shared: [],
-      rules: [`ip saddr ${network} accept`, `ip daddr ${network} accept`],
+      rules: [`${ip} saddr ${network} accept`, `${ip} daddr ${network} accept`],
     },
   ];
 }

@@ -1,15 +1,15 @@
-// Forwarding database of a VXLAN device: to which host (IPv4) the frames for a MAC are sent.
+// Forwarding database of a VXLAN device: to which host the frames for a MAC are sent.
 
 import { bridgeJson, meansGone } from './ip.js';
 import { checkInterfaceName } from './interface-name.js';
 import { OverlayError } from '../core/errors.js';
-import { formatIpv4, type Ipv4, parseIpv4 } from '../net/ipv4.js';
+import { type Address, formatAddress, parseAnyAddress } from '../net/prefix.js';
 
 /** One remote of one MAC; a MAC may have several, and the kernel uses the first. */
 export interface FdbEntry {
   /** Lower case. */
   readonly mac: string;
-  readonly destination: Ipv4;
+  readonly destination: Address;
   /** Set by someone, as opposed to learned from traffic. */
   readonly isPermanent: boolean;
 }
@@ -20,7 +20,7 @@ interface RawFdbEntry {
   readonly state?: string;
 }
 
-/** Entries of `device` that name an IPv4 host; none when the device does not exist. */
+/** Entries of `device` that name a host; none when the device does not exist. */
 export async function listFdb(device: string, signal?: AbortSignal): Promise<FdbEntry[]> {
   try {
     const rows = await bridgeJson<RawFdbEntry>(['fdb', 'show', 'dev', checkInterfaceName(device)], signal);
@@ -32,17 +32,17 @@ export async function listFdb(device: string, signal?: AbortSignal): Promise<Fdb
 }
 
 /** Batch line for `bridge`: frames for `mac` go to `destination`; replaces the entry in place. */
-export function replaceFdbLine(device: string, mac: string, destination: Ipv4): string {
-  return `fdb replace ${mac} dev ${checkInterfaceName(device)} self permanent dst ${formatIpv4(destination)}`;
+export function replaceFdbLine(device: string, mac: string, destination: Address): string {
+  return `fdb replace ${mac} dev ${checkInterfaceName(device)} self permanent dst ${formatAddress(destination)}`;
 }
 
 /** Batch line for `bridge`: removes this remote of `mac`. */
-export function deleteFdbLine(device: string, mac: string, destination: Ipv4): string {
-  return `fdb del ${mac} dev ${checkInterfaceName(device)} self dst ${formatIpv4(destination)}`;
+export function deleteFdbLine(device: string, mac: string, destination: Address): string {
+  return `fdb del ${mac} dev ${checkInterfaceName(device)} self dst ${formatAddress(destination)}`;
 }
 
 function toFdbEntry(row: RawFdbEntry): FdbEntry | undefined {
-  const destination = parseIpv4(row.dst ?? '');
+  const destination = parseAnyAddress(row.dst ?? '');
   if (row.mac === undefined || destination === undefined) return undefined;
   return { mac: row.mac, destination, isPermanent: row.state === 'permanent' };
 }

@@ -3,7 +3,15 @@
 import { basename, dirname, join } from 'node:path';
 import { OverlayError } from '../core/errors.js';
 import { realFolder } from '../core/files.js';
-import { formatPrefix, type Prefix, prefixEquals, prefixesOverlap } from '../net/prefix.js';
+import type { Ipv6 } from '../net/ipv6.js';
+import {
+  type Address,
+  type DualPrefix,
+  formatPrefix,
+  type Prefix,
+  prefixEquals,
+  prefixesOverlap,
+} from '../net/prefix.js';
 import { heldNetworks, type HostLock, holdOrRefuse } from './host-lock.js';
 
 /**
@@ -31,7 +39,7 @@ export class HeldNames {
    * Before anything of the network is acquired or touched: two daemons would take each other's lease, routes and rules.
    * Rejects with OverlayError E_RUNNING, or E_CONFIG when the networks of two daemons overlap.
    */
-  async holdNetwork(network: Prefix): Promise<void> {
+  async holdNetwork(network: Prefix<Address>): Promise<void> {
     const text = formatPrefix(network);
     await this.#hold(`network/${text}`, `the network ${text}`, 'end it, or give this one another Network');
     for (const other of await heldNetworks()) {
@@ -75,14 +83,29 @@ export class HeldNames {
   }
 }
 
+/** A network for each family, or none. */
+export type FormerNetworks = { readonly v4?: Prefix | undefined; readonly v6?: Prefix<Ipv6> | undefined };
+
+/** abandonedNetwork() of each family; one that the network has no more counts as another. */
+export async function abandonedNetworks(
+  previous: FormerNetworks | undefined,
+  networks: DualPrefix,
+): Promise<FormerNetworks> {
+  return {
+    v4: await abandonedNetwork(previous?.v4, networks.v4),
+    v6: await abandonedNetwork(previous?.v6, networks.v6),
+  };
+}
+
 /**
  * `previous`, the network of the last run, when it is another than today's and no daemon of this host serves it now.
  */
-export async function abandonedNetwork(
-  previous: Prefix | undefined,
-  network: Prefix,
-): Promise<Prefix | undefined> {
-  if (previous === undefined || prefixEquals(previous, network)) return undefined;
-  const others = (await heldNetworks()).filter((held) => !prefixEquals(held, network));
+export async function abandonedNetwork<A extends Address>(
+  previous: Prefix<A> | undefined,
+  network: Prefix<A> | undefined,
+): Promise<Prefix<A> | undefined> {
+  const isOurs = (held: Prefix<Address>): boolean => network !== undefined && prefixEquals(held, network);
+  if (previous === undefined || isOurs(previous)) return undefined;
+  const others = (await heldNetworks()).filter((held) => !isOurs(held));
   return others.some((held) => prefixesOverlap(held, previous)) ? undefined : previous;
 }

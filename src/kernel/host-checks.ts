@@ -5,13 +5,13 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { type NetworkInterfaceInfo, networkInterfaces } from 'node:os';
 import { type Condition, condition } from '../core/conditions.js';
-import { parseIpv4 } from '../net/ipv4.js';
-import { type Prefix, prefixContains } from '../net/prefix.js';
+import { familiesOf, type FamilyName } from '../net/dual.js';
+import { type DualPrefix, parseAnyAddress, prefixContains } from '../net/prefix.js';
 
 export interface HostCheckOptions {
   /** The device of the backend; undefined in host-gw mode. */
   readonly device: string | undefined;
-  readonly ownSubnet: Prefix;
+  readonly ownSubnets: DualPrefix;
   /** Rules of iptables are in use on this host, ours or kube-proxy's; nft's do not depend on br_netfilter. */
   readonly usesIptables: boolean;
 }
@@ -36,38 +36,56 @@ const THIS_HOST: HostState = {
   isBridge: (name) => existsSync(`/sys/class/net/${name}/bridge`),
 };
 
+/** The settings of a family. */
+const SETTINGS = {
+  v4: { forwarding: 'net/ipv4/ip_forward', ofDevices: 'net/ipv4/conf', bridges: 'bridge-nf-call-iptables' },
+  v6: {
+    forwarding: 'net/ipv6/conf/all/forwarding',
+    ofDevices: 'net/ipv6/conf',
+    bridges: 'bridge-nf-call-ip6tables',
+  },
+} as const satisfies Record<FamilyName, Readonly<Record<string, string>>>;
+
 /** What is wrong with the host now. */
 export function checkHost(options: HostCheckOptions, host: HostState = THIS_HOST): Condition[] {
   const found: Condition[] = [];
-  const off = forwardingOff(options.device, host);
-  if (off !== undefined) found.push(condition('forwarding-off', `${off} is 0: packets are not forwarded`));
-  if (options.usesIptables) {
-    const key = 'net.bridge.bridge-nf-call-iptables';
-    const value = host.read('/proc/sys/net/bridge/bridge-nf-call-iptables');
+  const families = familiesOf(options.ownSubnets);
+  const off = families
+    .map((family) => forwardingOff(family, options.device, host))
+    .filter((key) => key !== undefined);
+  if (off.length > 0) {
+    const are = off.length === 1 ? 'is' : 'are';
+    found.push(condition('forwarding-off', `${off.join(' and ')} ${are} 0: packets are not forwarded`));
+  }
+  if (!options.usesIptables) return found;
+  for (const family of families) {
+    const { bridges } = SETTINGS[family];
+    const value = host.read(`/proc/sys/net/bridge/${bridges}`);
     // Interfaces are listed only when something is wrong: a host of many pods has many.
-    const bridge = value === '1' ? undefined : ownBridge(options.ownSubnet, host);
-    if (bridge !== undefined) {
-      const why = value === undefined ? 'br_netfilter is not loaded' : `${key} is ${value}`;
-      found.push(condition('bridge-filter-off', `${why}, and pods of this host share the bridge ${bridge}`));
-    }
+    const bridge = value === '1' ? undefined : ownBridge(options.ownSubnets, host);
+    if (bridge === undefined) continue;
+    const why = value === undefined ? 'br_netfilter is not loaded' : `net.bridge.${bridges} is ${value}`;
+    found.push(condition('bridge-filter-off', `${why}, and pods of this host share the bridge ${bridge}`));
+    break;
   }
   return found;
 }
 
 /** The setting that stops forwarding: for all interfaces, or for ours. */
-function forwardingOff(device: string | undefined, host: HostState): string | undefined {
-  if (host.read('/proc/sys/net/ipv4/ip_forward') === '0') return 'net.ipv4.ip_forward';
-  if (device === undefined) return undefined;
-  const isOff = host.read(`/proc/sys/net/ipv4/conf/${device}/forwarding`) === '0';
-  return isOff ? `net.ipv4.conf.${device}.forwarding` : undefined;
+function forwardingOff(family: FamilyName, device: string | undefined, host: HostState): string | undefined {
+  const { forwarding, ofDevices } = SETTINGS[family];
+  // In the vxlan mode each family has a device of its own: this one may be without IPv6.
+  const isOurs = device !== undefined && host.read(`/proc/sys/${ofDevices}/${device}/disable_ipv6`) !== '1';
+  const keys = [forwarding, ...(isOurs ? [`${ofDevices}/${device}/forwarding`] : [])];
+  return keys.find((key) => host.read(`/proc/sys/${key}`) === '0')?.replaceAll('/', '.');
 }
 
-/** The bridge that holds an address of the own subnet. */
-function ownBridge(subnet: Prefix, host: HostState): string | undefined {
+/** The bridge that holds an address of an own subnet. */
+function ownBridge(subnets: DualPrefix, host: HostState): string | undefined {
   for (const [name, addresses = []] of Object.entries(host.addresses())) {
-    const isInside = addresses.some(({ family, address }) => {
-      const parsed = family === 'IPv4' ? parseIpv4(address) : undefined;
-      return parsed !== undefined && prefixContains(subnet, parsed);
+    const isInside = addresses.some(({ address }) => {
+      const parsed = parseAnyAddress(address);
+      return parsed !== undefined && familiesOf(subnets).some((one) => prefixContains(subnets[one]!, parsed));
     });
     if (isInside && host.isBridge(name)) return name;
   }

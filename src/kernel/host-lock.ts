@@ -10,7 +10,7 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { connect, createServer, type Server } from 'node:net';
 import { OverlayError } from '../core/errors.js';
-import { parsePrefix, type Prefix } from '../net/prefix.js';
+import { type Address, parseAnyPrefix, type Prefix } from '../net/prefix.js';
 
 const NAME_BYTES = 108; // sun_path
 const PREFIX = 'twill/';
@@ -91,11 +91,11 @@ export async function heldNames(): Promise<string[]> {
 }
 
 /** Networks that daemons of this network namespace serve, our own among them. */
-export async function heldNetworks(): Promise<Prefix[]> {
+export async function heldNetworks(): Promise<Prefix<Address>[]> {
   const names = await heldNames().catch(() => []);
   return names
     .filter((name) => name.startsWith('network/'))
-    .map((name) => parsePrefix(name.slice('network/'.length)))
+    .map((name) => parseAnyPrefix(name.slice('network/'.length)))
     .filter((network) => network !== undefined);
 }
 

@@ -30,8 +30,7 @@ import {
   type RouteLookup,
   type RouteSelector,
 } from './route.js';
-import type { Ipv4 } from '../net/ipv4.js';
-import type { Prefix } from '../net/prefix.js';
+import type { Address, Prefix } from '../net/prefix.js';
 
 export interface Kernel {
   readonly list: {
@@ -39,17 +38,17 @@ export interface Kernel {
     routes(selector: RouteSelector): Promise<readonly Route[]>;
     /** Permanent or not; none when there is no such device. */
     neighbours(device: string): Promise<readonly Neighbour[]>;
-    /** Entries that name an IPv4 host; none when there is no such device. */
+    /** Entries that name a host; none when there is no such device. */
     fdb(device: string): Promise<readonly FdbEntry[]>;
   };
   readonly lookup: {
     /** How packets would leave, in the order of `destinations`; undefined where there is no route. */
     routes(
-      destinations: readonly Ipv4[],
+      destinations: readonly Address[],
       options?: LookupOptions,
     ): Promise<readonly (RouteLookup | undefined)[]>;
     /** The route of exactly each prefix that packets follow; undefined where they follow another. */
-    exactRoutes(prefixes: readonly Prefix[]): Promise<readonly (Route | undefined)[]>;
+    exactRoutes(prefixes: readonly Prefix<Address>[]): Promise<readonly (Route | undefined)[]>;
     /** The name that the link of this index has now; undefined when there is none. */
     linkName(link: { readonly index: number; readonly name: string }): Promise<string | undefined>;
   };
@@ -65,8 +64,8 @@ export interface Kernel {
     set(name: string, settings: LinkSettings, signal?: AbortSignal): Promise<void>;
     /** `ip link set dev <name> <words>`, such as ["type", "vxlan", …]. */
     change(name: string, words: readonly string[], signal?: AbortSignal): Promise<void>;
-    addAddress(name: string, address: Prefix, signal?: AbortSignal): Promise<void>;
-    deleteAddress(name: string, address: Prefix, signal?: AbortSignal): Promise<void>;
+    addAddress(name: string, address: Prefix<Address>, signal?: AbortSignal): Promise<void>;
+    deleteAddress(name: string, address: Prefix<Address>, signal?: AbortSignal): Promise<void>;
   };
   /** What ethtool, sysctl and ipsec.ts tell and set; see there. */
   readonly settings: {

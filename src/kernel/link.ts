@@ -4,18 +4,21 @@ import { readFile } from 'node:fs/promises';
 import { ip, ipJson, meansGone } from './ip.js';
 import { checkInterfaceName } from './interface-name.js';
 import { OverlayError } from '../core/errors.js';
-import { type Ipv4, parseIpv4 } from '../net/ipv4.js';
-import { formatPrefix, type Prefix } from '../net/prefix.js';
+import { type Address, formatPrefix, parseAddress, type Prefix } from '../net/prefix.js';
 
-/** One IPv4 address of a link. */
+/** One address of a link. */
 export interface LinkAddress {
-  readonly address: Ipv4;
+  readonly address: Address;
   readonly length: number;
   readonly scope: 'global' | 'link' | 'host' | 'other';
   /** Deprecated addresses (preferred lifetime 0) are not chosen as a source. */
   readonly isDeprecated: boolean;
-  /** The address has no lifetime; one from DHCP has. */
+  /** The address has no lifetime; one from DHCP or from a router's advertisements has. */
   readonly isPermanent: boolean;
+  /** The kernel still asks whether another host has it, or was told so: nothing can be sent from it (RFC 4862). */
+  readonly isTentative: boolean;
+  /** One of a series that is changed for privacy (RFC 8981). */
+  readonly isTemporary: boolean;
   /**
    * Another address of the link was in this network before: the kernel never chooses this one as a source by itself.
    */
@@ -60,15 +63,18 @@ interface RawLink {
     readonly valid_life_time?: number;
     readonly preferred_life_time?: number;
     readonly secondary?: boolean;
+    readonly tentative?: boolean;
+    readonly dadfailed?: boolean;
+    readonly temporary?: boolean;
   }[];
 }
 
-/** All links with their IPv4 addresses, in index order. */
+/** All links with their addresses, in index order. */
 export async function listLinks(signal?: AbortSignal): Promise<Link[]> {
   return (await ipJson<RawLink>(['-details', 'address', 'show'], signal)).filter(isFilled).map(toLink);
 }
 
-/** The link of this name with its IPv4 addresses, or undefined when there is none. */
+/** The link of this name with its addresses, or undefined when there is none. */
 export async function findLink(name: string, signal?: AbortSignal): Promise<Link | undefined> {
   try {
     const rows = await ipJson<RawLink>(
@@ -140,13 +146,25 @@ export async function setLink(name: string, settings: LinkSettings, signal?: Abo
   await ip(args, signal);
 }
 
-/** Adds an address to a link; one that is already there is success. */
-export async function addAddress(name: string, address: Prefix, signal?: AbortSignal): Promise<void> {
-  await ip(['address', 'replace', formatPrefix(address), 'dev', checkInterfaceName(name)], signal);
+/**
+ * Adds an address to a link; one that is already there is success. An IPv6 one can be sent from at once: no other host
+ * is asked whether it has it too.
+ */
+export async function addAddress(
+  name: string,
+  address: Prefix<Address>,
+  signal?: AbortSignal,
+): Promise<void> {
+  const words = typeof address.address === 'number' ? [] : ['nodad'];
+  await ip(['address', 'replace', formatPrefix(address), 'dev', checkInterfaceName(name), ...words], signal);
 }
 
 /** Removes an address from a link; one that is not there is success. */
-export async function deleteAddress(name: string, address: Prefix, signal?: AbortSignal): Promise<void> {
+export async function deleteAddress(
+  name: string,
+  address: Prefix<Address>,
+  signal?: AbortSignal,
+): Promise<void> {
   await ignoreGone(ip(['address', 'delete', formatPrefix(address), 'dev', checkInterfaceName(name)], signal));
 }
 
@@ -182,14 +200,17 @@ const ETHERNET: readonly string[] = ['[1]', 'ether'];
 function toLink(row: RawLink): Link {
   const addresses: LinkAddress[] = [];
   for (const info of row.addr_info ?? []) {
-    const address = info.family === 'inet' ? parseIpv4(info.local ?? '') : undefined;
+    const bits = info.family === 'inet' ? 32 : 128;
+    const address = parseAddress(info.local ?? '', bits === 32 ? 4 : 6);
     if (address === undefined) continue;
     addresses.push({
       address,
-      length: info.prefixlen ?? 32,
+      length: info.prefixlen ?? bits,
       scope: SCOPES[info.scope ?? ''] ?? 'other',
       isDeprecated: info.preferred_life_time === 0,
       isPermanent: info.valid_life_time === FOREVER_SECONDS,
+      isTentative: info.tentative === true || info.dadfailed === true,
+      isTemporary: info.temporary === true,
       isSecondary: info.secondary === true,
     });
   }

@@ -1,12 +1,12 @@
-// Permanent IPv4 neighbour entries: which MAC answers for an address on a device, so that the kernel never has to ask.
+// Permanent neighbour entries: which MAC answers for an address on a device, so that the kernel never has to ask.
 
 import { ipJson, meansGone } from './ip.js';
 import { checkInterfaceName } from './interface-name.js';
 import { OverlayError } from '../core/errors.js';
-import { formatIpv4, type Ipv4, parseIpv4 } from '../net/ipv4.js';
+import { type Address, formatAddress, parseAnyAddress } from '../net/prefix.js';
 
 export interface Neighbour {
-  readonly address: Ipv4;
+  readonly address: Address;
   /** Lower case; "" when the kernel has none. */
   readonly mac: string;
   readonly isPermanent: boolean;
@@ -22,7 +22,7 @@ interface RawNeighbour {
 export async function listNeighbours(device: string, signal?: AbortSignal): Promise<Neighbour[]> {
   try {
     const rows = await ipJson<RawNeighbour>(
-      ['-4', 'neigh', 'show', 'dev', checkInterfaceName(device), 'nud', 'all'],
+      ['neigh', 'show', 'dev', checkInterfaceName(device), 'nud', 'all'],
       signal,
     );
     return rows.map(toNeighbour).filter((neighbour) => neighbour !== undefined);
@@ -33,17 +33,17 @@ export async function listNeighbours(device: string, signal?: AbortSignal): Prom
 }
 
 /** Batch line for `ip`: sets the MAC for `address` on `device`, for ever. */
-export function replaceNeighbourLine(device: string, address: Ipv4, mac: string): string {
-  return `neigh replace ${formatIpv4(address)} lladdr ${mac} dev ${checkInterfaceName(device)} nud permanent`;
+export function replaceNeighbourLine(device: string, address: Address, mac: string): string {
+  return `neigh replace ${formatAddress(address)} lladdr ${mac} dev ${checkInterfaceName(device)} nud permanent`;
 }
 
 /** Batch line for `ip`: forgets `address` on `device`. */
-export function deleteNeighbourLine(device: string, address: Ipv4): string {
-  return `neigh del ${formatIpv4(address)} dev ${checkInterfaceName(device)}`;
+export function deleteNeighbourLine(device: string, address: Address): string {
+  return `neigh del ${formatAddress(address)} dev ${checkInterfaceName(device)}`;
 }
 
 function toNeighbour(row: RawNeighbour): Neighbour | undefined {
-  const address = parseIpv4(row.dst ?? '');
+  const address = parseAnyAddress(row.dst ?? '');
   if (address === undefined) return undefined;
   return { address, mac: row.lladdr ?? '', isPermanent: row.state?.includes('PERMANENT') ?? false };
 }

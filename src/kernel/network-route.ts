@@ -8,8 +8,9 @@ import { OverlayError } from '../core/errors.js';
 import type { Kernel } from './kernel.js';
 import type { Link } from './link.js';
 import { describeRoute, PROTOCOL_KERNEL, type Route } from './route.js';
-import { formatIpv4 } from '../net/ipv4.js';
 import {
+  type Address,
+  formatAddress,
   formatPrefix,
   type Prefix,
   prefixCovers,
@@ -19,14 +20,14 @@ import {
 } from '../net/prefix.js';
 
 /** @throws OverlayError E_CONFIG when the Network is, or lies in, the network that `uplink` connects this host to. */
-export function checkUplinkNetwork(network: Prefix, uplink: Link): void {
+export function checkUplinkNetwork(network: Prefix<Address>, uplink: Link): void {
   for (const { address, length } of uplink.addresses) {
     const connected = prefixOf(address, length);
     if (!prefixCovers(connected, network)) continue;
     throw new OverlayError(
       'E_CONFIG',
       `Network ${formatPrefix(network)} is in the network of interface ${uplink.name} ` +
-        `(${formatIpv4(address)}/${length}): choose one that no host's interface is in`,
+        `(${formatAddress(address)}/${length}): choose one that no host's interface is in`,
     );
   }
 }
@@ -34,7 +35,7 @@ export function checkUplinkNetwork(network: Prefix, uplink: Link): void {
 /** Whose route is in the way, in words; undefined when there is none. Pure. */
 export function describeConflict(
   routes: readonly Route[],
-  network: Prefix,
+  network: Prefix<Address>,
   device: string,
 ): string | undefined {
   const foreign = foreignRoutes(routes, network, device)[0];
@@ -47,7 +48,7 @@ export function describeConflict(
  * are the routes of others, `length` is the prefix length of ours: the kernel takes the longer one. Pure.
  */
 export function describeShadow(
-  subnet: Prefix,
+  subnet: Prefix<Address>,
   foreign: readonly Route[],
   length: number,
 ): string | undefined {
@@ -56,12 +57,16 @@ export function describeShadow(
   return `loses packets to another route, which is more specific than ours: ${describeRoute(shadow)}`;
 }
 
-function foreignRoutes(routes: readonly Route[], network: Prefix, device: string): Route[] {
+function foreignRoutes(routes: readonly Route[], network: Prefix<Address>, device: string): Route[] {
   return routes.filter((route) => prefixEquals(route.prefix, network) && route.device !== device);
 }
 
 /** Removes the route of a Network that `device` carried before. Rejects with OverlayError E_KERNEL. */
-export async function removeNetworkRoute(kernel: Kernel, network: Prefix, device: string): Promise<void> {
+export async function removeNetworkRoute(
+  kernel: Kernel,
+  network: Prefix<Address>,
+  device: string,
+): Promise<void> {
   const routes = await kernel.list.routes({ exact: network });
   if (!routes.some((route) => route.device === device && prefixEquals(route.prefix, network))) return;
   await change(kernel, `route del ${wordsOf(network, device)}`);
@@ -73,7 +78,7 @@ export async function removeNetworkRoute(kernel: Kernel, network: Prefix, device
  */
 export async function syncNetworkRoute(
   kernel: Kernel,
-  network: Prefix,
+  network: Prefix<Address>,
   device: string,
   onAdded: () => void = () => undefined,
 ): Promise<string | undefined> {
@@ -98,7 +103,7 @@ export async function syncNetworkRoute(
 }
 
 /** Scope global and protocol boot, as flannel's own route: nothing else tells the two apart. */
-function wordsOf(network: Prefix, device: string): string {
+function wordsOf(network: Prefix<Address>, device: string): string {
   return `${formatPrefix(network)} dev ${device} scope global`;
 }
 

@@ -1,10 +1,20 @@
 // Names and marks of the devices that the modes leave in the kernel. The alias of a device tells whose it is.
 //
 // The alias is "twill <network> [<address>/32]": the network that the device carries, and the address that we gave it.
+// A device that carries both families names both networks, and may have both addresses.
 // Several networks live on one host, each with a daemon of its own, so the name of the program alone would not tell
 // them apart.
 
-import { formatPrefix, parsePrefix, type Prefix, prefixContains, prefixEquals } from '../net/prefix.js';
+import {
+  type Address,
+  bitsOf,
+  formatPrefix,
+  parseAnyPrefix,
+  type Prefix,
+  prefixContains,
+  prefixEquals,
+} from '../net/prefix.js';
+import type { FamilyName } from '../net/dual.js';
 import type { Link } from './link.js';
 
 /** Most TUN devices that are tried for a free name: flannel0 to flannel255. */
@@ -15,33 +25,35 @@ export function udpDeviceName(n: number): string {
   return `flannel${n}`;
 }
 
-/** VXLAN device of a VNI. */
-export function vxlanDeviceName(vni: number): string {
-  return `flannel.${vni}`;
+/** VXLAN device of a VNI, for the packets of a family. */
+export function vxlanDeviceName(vni: number, family: FamilyName): string {
+  return family === 'v4' ? `flannel.${vni}` : `flannel-v6.${vni}`;
 }
 
 const MARK = 'twill';
 
 /** What the alias of a device of ours says. */
 export interface DeviceMark {
-  /** Undefined on a device that an earlier release made. */
-  readonly network: Prefix | undefined;
-  /** With length 32. */
-  readonly address: Prefix | undefined;
+  /** None on a device that an earlier release made. */
+  readonly networks: readonly Prefix<Address>[];
+  /** Each with the length of an address alone. */
+  readonly addresses: readonly Prefix<Address>[];
 }
 
-export function formatMark(network: Prefix, address?: Prefix): string {
-  return [MARK, formatPrefix(network), ...(address === undefined ? [] : [formatPrefix(address)])].join(' ');
+/** The networks of the device, and then its addresses. */
+export function formatMark(...prefixes: readonly Prefix<Address>[]): string {
+  return [MARK, ...prefixes.map(formatPrefix)].join(' ');
 }
 
 /** Reads an alias; undefined when it is none of ours. */
 export function parseMark(alias: string): DeviceMark | undefined {
   const [mark, ...words] = alias.split(' ');
   if (mark !== MARK) return undefined;
-  const prefixes = words.map((word) => parsePrefix(word)).filter((prefix) => prefix !== undefined);
+  const prefixes = words.map((word) => parseAnyPrefix(word)).filter((prefix) => prefix !== undefined);
+  const isAlone = ({ address, length }: Prefix<Address>): boolean => length === bitsOf(address);
   return {
-    network: prefixes.find(({ length }) => length < 32),
-    address: prefixes.find(({ length }) => length === 32),
+    networks: prefixes.filter((prefix) => !isAlone(prefix)),
+    addresses: prefixes.filter(isAlone),
   };
 }
 
@@ -49,11 +61,12 @@ export function parseMark(alias: string): DeviceMark | undefined {
  * Whether we made a device for one of these networks. A device whose mark names no network, and a persistent TUN device
  * without any mark, come from earlier releases: there the address tells.
  */
-export function isDeviceOf(link: Link, networks: readonly Prefix[]): boolean {
+export function isDeviceOf(link: Link, networks: readonly Prefix<Address>[]): boolean {
   const isTun = isPersistentTun(link);
   if (!isTun && link.kind !== 'vxlan') return false;
   const mark = parseMark(link.alias);
-  if (mark?.network !== undefined) return networks.some((network) => prefixEquals(network, mark.network!));
+  if (mark !== undefined && mark.networks.length > 0)
+    return mark.networks.some((marked) => networks.some((network) => prefixEquals(network, marked)));
   if (mark === undefined && !(isTun && link.alias === '')) return false;
   return link.addresses.some(({ address }) => networks.some((network) => prefixContains(network, address)));
 }

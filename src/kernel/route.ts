@@ -1,12 +1,27 @@
-// IPv4 routes of the main table: listing, batch lines for changes, and lookups as the kernel would do them.
+// Routes of the main table, of both families: listing, batch lines for changes, and lookups as the kernel would do
+// them.
 //
 // Every route of ours carries ROUTE_PROTOCOL, and deletions name it, so that a route of anyone else is never removed.
+// It has the metric that the kernel gives when it is told none: 0 in IPv4, the best there is; 1024 in IPv6
+// (IP6_RT_PRIO_USER), which is flannel's too, and behind the 256 of connected networks.
 
 import { ipBatchJson, ipJson, meansGone, ROUTE_PROTOCOL } from './ip.js';
 import { checkInterfaceName } from './interface-name.js';
 import { OverlayError } from '../core/errors.js';
-import { formatIpv4, type Ipv4, ipv4, parseIpv4 } from '../net/ipv4.js';
-import { formatPrefix, parseCidr, type Prefix, prefixEquals } from '../net/prefix.js';
+import { ipv4 } from '../net/ipv4.js';
+import { ipv6 } from '../net/ipv6.js';
+import {
+  type Address,
+  bitsOf,
+  type Family,
+  familyOf,
+  formatAddress,
+  formatPrefix,
+  parseAnyAddress,
+  parseCidr,
+  type Prefix,
+  prefixEquals,
+} from '../net/prefix.js';
 
 /** Route protocols of rtnetlink(7) that decisions are made on. */
 export const PROTOCOL_KERNEL = 2;
@@ -15,14 +30,19 @@ export const PROTOCOL_BOOT = 3;
 /** The protocol that an administrator's tools set. */
 export const PROTOCOL_STATIC = 4;
 
+/** What a route of ours has, and every one that was made without a metric. */
+export function defaultMetric({ address }: Prefix<Address>): number {
+  return typeof address === 'number' ? 0 : 1024;
+}
+
 /** RTN_UNICAST and RTN_BLACKHOLE of rtnetlink(7). */
 export type RouteType = 'unicast' | 'blackhole' | 'other';
 
 export interface Route {
-  readonly prefix: Prefix;
+  readonly prefix: Prefix<Address>;
   readonly type: RouteType;
   /** undefined for a route without gateway. */
-  readonly gateway: Ipv4 | undefined;
+  readonly gateway: Address | undefined;
   /** undefined for a blackhole or a multipath route. */
   readonly device: string | undefined;
   /** Devices of all next hops, each once; empty for a blackhole. */
@@ -31,7 +51,7 @@ export interface Route {
   readonly metric: number;
   readonly isOnlink: boolean;
   /** Preferred source address. */
-  readonly source: Ipv4 | undefined;
+  readonly source: Address | undefined;
   /** Scope number of rtnetlink(7): 0 global, 253 link, 254 host. */
   readonly scope: number;
 }
@@ -51,10 +71,12 @@ interface RawRoute {
 
 /** Which routes of the main table to list; all that is given must match. */
 export interface RouteSelector {
+  /** @default that of `within` or `exact`, or else 4 */
+  readonly family?: Family;
   /** Routes to this network or to anything inside it. */
-  readonly within?: Prefix;
+  readonly within?: Prefix<Address> | undefined;
   /** Routes to exactly this network. */
-  readonly exact?: Prefix;
+  readonly exact?: Prefix<Address>;
   readonly device?: string;
   readonly protocol?: number;
   /** Of every table instead of the main one. */
@@ -64,6 +86,8 @@ export interface RouteSelector {
 /** Routes of the main table, in the kernel's order: of several to one prefix, the first of the lowest metric counts. */
 export async function listRoutes(selector: RouteSelector = {}, signal?: AbortSignal): Promise<Route[]> {
   const { within, exact, device, protocol, inAllTables } = selector;
+  const prefix = within ?? exact;
+  const family = selector.family ?? (prefix === undefined ? 4 : familyOf(prefix.address));
   const words: string[] = [];
   if (inAllTables === true) words.push('table', 'all');
   if (within !== undefined) words.push('root', formatPrefix(within));
@@ -75,8 +99,8 @@ export async function listRoutes(selector: RouteSelector = {}, signal?: AbortSig
   if (device !== undefined) selected.dev = device;
   if (protocol !== undefined) selected.protocol = String(protocol);
   try {
-    const rows = await ipJson<RawRoute>(['-details', '-4', 'route', 'show', ...words], signal);
-    return rows.map((row) => toRoute({ ...row, ...selected })).filter((route) => route !== undefined);
+    const rows = await ipJson<RawRoute>(['-details', `-${family}`, 'route', 'show', ...words], signal);
+    return rows.map((row) => toRoute({ ...row, ...selected }, family)).filter((route) => route !== undefined);
   } catch (error) {
     // A namespace without any route has no table at all ("FIB table does not exist"); a device may be gone.
     if (error instanceof OverlayError && meansGone(error.message)) return [];
@@ -84,10 +108,10 @@ export async function listRoutes(selector: RouteSelector = {}, signal?: AbortSig
   }
 }
 
-/** What a route of ours looks like; always unicast, metric 0, protocol ROUTE_PROTOCOL. */
+/** What a route of ours looks like; always unicast, of the default metric, protocol ROUTE_PROTOCOL. */
 export interface WantedRoute {
-  readonly prefix: Prefix;
-  readonly gateway?: Ipv4 | undefined;
+  readonly prefix: Prefix<Address>;
+  readonly gateway?: Address | undefined;
   readonly device: string;
   /** The gateway is taken as reachable on the device without a route to it. @default false */
   readonly isOnlink?: boolean;
@@ -96,7 +120,7 @@ export interface WantedRoute {
 /** Batch line that makes `route` the one for its prefix; replaces in place, so that no packet finds none. */
 export function replaceRouteLine(route: WantedRoute): string {
   const words = ['route replace', formatPrefix(route.prefix)];
-  if (route.gateway !== undefined) words.push('via', formatIpv4(route.gateway));
+  if (route.gateway !== undefined) words.push('via', formatAddress(route.gateway));
   words.push('dev', checkInterfaceName(route.device), 'proto', String(ROUTE_PROTOCOL));
   if (route.isOnlink === true) words.push('onlink');
   return words.join(' ');
@@ -110,7 +134,7 @@ export function deleteRouteLine(
   },
 ): string {
   const words = ['route del', formatPrefix(route.prefix)];
-  if (route.gateway !== undefined) words.push('via', formatIpv4(route.gateway));
+  if (route.gateway !== undefined) words.push('via', formatAddress(route.gateway));
   if (route.device !== undefined) words.push('dev', checkInterfaceName(route.device));
   words.push('proto', String(route.protocol ?? ROUTE_PROTOCOL));
   if (route.metric !== undefined && route.metric !== 0) words.push('metric', String(route.metric));
@@ -119,7 +143,7 @@ export function deleteRouteLine(
 
 /** Where a route leads and whose it is, in words. */
 export function describeRoute({ prefix, gateway, devices, protocol }: Route): string {
-  const via = gateway === undefined ? '' : ` via ${formatIpv4(gateway)}`;
+  const via = gateway === undefined ? '' : ` via ${formatAddress(gateway)}`;
   const on = devices.length === 0 ? '' : ` on ${devices.join(' and ')}`;
   return `${formatPrefix(prefix)}${via}${on} (protocol ${protocol})`;
 }
@@ -127,9 +151,9 @@ export function describeRoute({ prefix, gateway, devices, protocol }: Route): st
 /** How a packet to an address would leave this host. */
 export interface RouteLookup {
   /** undefined when the destination is on-link (or local). */
-  readonly gateway: Ipv4 | undefined;
+  readonly gateway: Address | undefined;
   readonly device: string;
-  readonly source: Ipv4 | undefined;
+  readonly source: Address | undefined;
   /** The destination is an address of this host. */
   readonly isLocal: boolean;
 }
@@ -139,7 +163,7 @@ export interface LookupOptions {
   /** Device by which packets have to leave. Only its routes and those of its VRF count. */
   readonly through?: string | undefined;
   /** The local address and UDP port of a socket that sends to the same port; rules of `ip rule` may match them. */
-  readonly socket?: { readonly address: Ipv4; readonly port: number } | undefined;
+  readonly socket?: { readonly address: Address; readonly port: number } | undefined;
 }
 
 /**
@@ -147,16 +171,16 @@ export interface LookupOptions {
  * Cost: one process; about 10 µs for each destination, twice that with `through`.
  */
 export async function lookupRoutes(
-  destinations: readonly Ipv4[],
+  destinations: readonly Address[],
   { through, socket }: LookupOptions = {},
   signal?: AbortSignal,
 ): Promise<(RouteLookup | undefined)[]> {
   let by = through === undefined ? '' : ` oif ${checkInterfaceName(through)}`;
   if (socket !== undefined) {
     const { address, port } = socket;
-    by += ` from ${formatIpv4(address)} ipproto udp sport ${port} dport ${port}`;
+    by += ` from ${formatAddress(address)} ipproto udp sport ${port} dport ${port}`;
   }
-  const lines = destinations.map((destination) => `route get ${formatIpv4(destination)}${by}`);
+  const lines = destinations.map((destination) => `route get ${formatAddress(destination)}${by}`);
   // With a device named, the kernel takes what it has no route for as on-link (ip_route_output_key_hash_rcu); only the
   // route itself, which "fibmatch" asks for, tells the two apart.
   const matches = through === undefined ? [] : lines.map((line) => line.replace('get ', 'get fibmatch '));
@@ -173,58 +197,71 @@ export async function lookupRoutes(
  * none. Cheaper than a listing for a few prefixes: the kernel looks up instead of dumping.
  */
 export async function lookupExactRoutes(
-  prefixes: readonly Prefix[],
+  prefixes: readonly Prefix<Address>[],
   signal?: AbortSignal,
 ): Promise<(Route | undefined)[]> {
   // The first two addresses of a subnet may be a broadcast address or a gateway of this host, so another one is asked.
   const lines = prefixes.map(({ address, length }) => {
-    return `route get fibmatch ${formatIpv4(length <= 30 ? ipv4(address + 2) : address)}`;
+    return `route get fibmatch ${formatAddress(thirdOf(address, length))}`;
   });
   const answers = await ipBatchJson<RawRoute>(lines, signal);
   return answers.map((rows, index) => {
-    const route = rows?.[0] === undefined ? undefined : toRoute(rows[0]);
+    const route = rows?.[0] === undefined ? undefined : toRoute(rows[0], familyOf(prefixes[index].address));
     return route !== undefined && prefixEquals(route.prefix, prefixes[index]) ? route : undefined;
   });
 }
 
 /** lookupRoutes() for one destination. */
-export async function lookupRoute(destination: Ipv4, signal?: AbortSignal): Promise<RouteLookup | undefined> {
+export async function lookupRoute(
+  destination: Address,
+  signal?: AbortSignal,
+): Promise<RouteLookup | undefined> {
   return (await lookupRoutes([destination], {}, signal))[0];
 }
 
 function toLookup(row: RawRoute | undefined): RouteLookup | undefined {
   if (row?.dev === undefined) return undefined;
   return {
-    gateway: row.gateway === undefined ? undefined : parseIpv4(row.gateway),
+    gateway: row.gateway === undefined ? undefined : parseAnyAddress(row.gateway),
     device: row.dev,
-    source: row.prefsrc === undefined ? undefined : parseIpv4(row.prefsrc),
+    source: row.prefsrc === undefined ? undefined : parseAnyAddress(row.prefsrc),
     isLocal: row.type === RTN_LOCAL,
   };
+}
+
+/** The third address of a prefix, or the first of one that is too small. */
+function thirdOf(address: Address, length: number): Address {
+  if (length > bitsOf(address) - 2) return address;
+  return typeof address === 'number' ? ipv4(address + 2) : ipv6(address + 2n);
 }
 
 const RTN_UNICAST = '1';
 const RTN_LOCAL = '2';
 const RTN_BLACKHOLE = '6';
 
+/** IPv6 gives a blackhole the device "lo". */
 function devicesOf(row: RawRoute): string[] {
+  if (row.type === RTN_BLACKHOLE) return [];
   const devices = [row.dev, ...(row.nexthops ?? []).map(({ dev }) => dev)];
   return [...new Set(devices.filter((device) => device !== undefined))];
 }
 
-function toRoute(row: RawRoute): Route | undefined {
-  const destination = row.dst === 'default' ? '0.0.0.0/0' : row.dst.includes('/') ? row.dst : `${row.dst}/32`;
-  const prefix = parseCidr(destination);
+function toRoute(row: RawRoute, family: Family): Route | undefined {
+  const whole = family === 4 ? '0.0.0.0/0' : '::/0';
+  const destination =
+    row.dst === 'default' ? whole : row.dst.includes('/') ? row.dst : `${row.dst}/${family === 4 ? 32 : 128}`;
+  const prefix = parseCidr(destination, family);
   if (prefix === undefined) return undefined;
   return {
     prefix,
     type: row.type === RTN_UNICAST ? 'unicast' : row.type === RTN_BLACKHOLE ? 'blackhole' : 'other',
-    gateway: row.gateway === undefined ? undefined : parseIpv4(row.gateway),
-    device: row.dev,
+    gateway: row.gateway === undefined ? undefined : parseAnyAddress(row.gateway),
+    device: row.type === RTN_BLACKHOLE ? undefined : row.dev,
     devices: devicesOf(row),
     protocol: Number(row.protocol ?? PROTOCOL_BOOT),
     metric: row.metric ?? 0,
     isOnlink: row.flags?.includes('onlink') ?? false,
-    source: row.prefsrc === undefined ? undefined : parseIpv4(row.prefsrc),
+    source: row.prefsrc === undefined ? undefined : parseAnyAddress(row.prefsrc),
     scope: Number(row.scope ?? 0),
   };
 }

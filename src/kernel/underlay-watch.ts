@@ -1,13 +1,15 @@
 // Whether the external interface that was chosen at the start is still there.
 //
-// It stays as long as its link (by index) has its address, whatever else comes beside it: a second address, a second
-// default route, a link that would be chosen today. A new name or MTU of the same link is followed; so is a link that
+// It stays as long as its link (by index) has its addresses, whatever else comes beside it: a second address, a second
+// default route, a link that would be chosen today. Nor is it gone when an address becomes deprecated, or when the link
+// is down, which takes its IPv6 addresses away. A new name or MTU of the same link is followed; so is a link that
 // was made anew with the same name and address. An address that is away for GONE_MS, longer than a DHCP client or a
 // network manager takes to put it back, is gone, and the interface is to be chosen again.
 
 import type { ExternalInterface } from './underlay.js';
 import type { Link } from './link.js';
-import { formatAddresses } from '../net/prefix.js';
+import { familiesOf } from '../net/dual.js';
+import { type Address, formatAddress } from '../net/prefix.js';
 
 /** How long an address may be away before another one is taken. */
 export const GONE_MS = 5_000;
@@ -26,17 +28,23 @@ export class UnderlayWatch {
 
   /** Compares `chosen` with the links of this moment. `nowMs` is monotonic. */
   observe(chosen: ExternalInterface, links: readonly Link[], nowMs: number): UnderlayState {
-    const hasAddress = (link: Link): boolean =>
-      link.addresses.some(({ address }) => address === chosen.address.v4);
+    const own = familiesOf(chosen.address).map((family) => chosen.address[family]!);
+    const missing = ({ isUp, addresses }: Link): Address[] =>
+      own.filter((wanted) => {
+        const isTakenAway = typeof wanted === 'bigint' && !isUp;
+        return !isTakenAway && !addresses.some(({ address }) => address === wanted);
+      });
+    const isWhole = (link: Link): boolean => missing(link).length === 0;
     const link =
-      links.find((known) => known.index === chosen.index && hasAddress(known)) ??
-      links.find((known) => known.name === chosen.name && hasAddress(known));
+      links.find((known) => known.index === chosen.index && isWhole(known)) ??
+      links.find((known) => known.name === chosen.name && isWhole(known));
     if (link === undefined) {
       this.#awaySinceMs ??= nowMs;
-      const isThere = links.some(({ index }) => index === chosen.index);
-      const fault = isThere
-        ? `external interface ${chosen.name} has lost its address ${formatAddresses(chosen.address)}`
-        : `external interface ${chosen.name} is gone`;
+      const bare = links.find(({ index }) => index === chosen.index);
+      const fault =
+        bare === undefined
+          ? `external interface ${chosen.name} is gone`
+          : `external interface ${chosen.name} has lost its address ${missing(bare).map(formatAddress).join(' and ')}`;
       const goneInMs = this.#awaySinceMs + GONE_MS - nowMs;
       return goneInMs <= 0 ? { kind: 'gone', fault } : { kind: 'faulty', fault, goneInMs };
     }

@@ -56,6 +56,20 @@ export function parseAddress<F extends Family>(text: string, family: F): Address
   return parse[family](text);
 }
 
+/** The address of either family that is written in `text`, or undefined when it is none. */
+export function parseAnyAddress(text: string): Address | undefined {
+  return text.includes(':') ? parseIpv6(text) : parseIpv4(text);
+}
+
+export function familyOf(address: Address): Family {
+  return typeof address === 'number' ? 4 : 6;
+}
+
+/** Length of the prefix that holds this address alone. */
+export function bitsOf(address: Address): 32 | 128 {
+  return BITS[familyOf(address)];
+}
+
 /** Netmask of a length (0 to 32, or 0 to 128) as an address of the family. */
 export function maskOf<F extends Family = 4>(length: number, family?: F): AddressOf[F];
 export function maskOf(length: number, family: Family = 4): Address {
@@ -116,6 +130,11 @@ export function parsePrefix<F extends Family = 4>(text: string, family?: F): Pre
 export function parsePrefix(text: string, family: Family = 4): Prefix<Address> | undefined {
   const cidr = parseCidr(text, family);
   return cidr === undefined || hasHostBits(cidr) ? undefined : cidr;
+}
+
+/** parsePrefix() of either family. */
+export function parseAnyPrefix(text: string): Prefix<Address> | undefined {
+  return parsePrefix(text, text.includes(':') ? 6 : 4);
 }
 
 /** "address/length". */

@@ -4,12 +4,13 @@ import type { Backend } from '../backend/backend.js';
 import { leasableRange, type NetworkConfig, prefixesOf } from '../config/network-config.js';
 import { offloadSwitches } from '../config/options.js';
 import type { ClosingStack } from '../core/closing.js';
-import { abandonedNetwork, type HeldNames } from '../kernel/held-names.js';
+import { abandonedNetworks, type FormerNetworks, type HeldNames } from '../kernel/held-names.js';
 import type { ExternalInterface } from '../kernel/underlay.js';
 import { UnderlayFollower } from '../kernel/underlay-follower.js';
 import type { LeaseHost } from '../lease/lease.js';
+import { familiesOf } from '../net/dual.js';
 import { formatIpv4 } from '../net/ipv4.js';
-import { type DualPrefix, formatAddresses, formatPrefixes, type Prefix } from '../net/prefix.js';
+import { type DualPrefix, formatAddresses, formatPrefixes } from '../net/prefix.js';
 import type { Membership, MembershipListener, StoredNetwork } from '../store/store.js';
 import { ConfigInForce } from './config-in-force.js';
 import { firstConfig } from './first-config.js';
@@ -46,7 +47,7 @@ interface Entry {
 /** What the run before has left, as far as it is this host's to take over. */
 interface Former {
   readonly subnets: DualPrefix | undefined;
-  readonly network: Prefix | undefined;
+  readonly networks: FormerNetworks;
 }
 
 export class OverlayOpening {
@@ -135,12 +136,12 @@ export class OverlayOpening {
   /** Before anything is acquired or touched: two daemons would take each other's lease, routes and rules. */
   async #claim(config: NetworkConfig): Promise<Former> {
     const { names, subnetFile, log } = this.#options;
-    const { v4: held } = prefixesOf(config);
-    await names.holdNetwork(held!);
+    const held = prefixesOf(config);
+    for (const family of familiesOf(held)) await names.holdNetwork(held[family]!);
     this.#phase(`waiting for the ${config.backendType} device`);
     const { subnets, networks, warnings } = await readSubnetFile(subnetFile);
     for (const warning of warnings) log.warn(warning);
-    return { subnets, network: await abandonedNetwork(networks?.v4, held!) };
+    return { subnets, networks: await abandonedNetworks(networks, held) };
   }
 
   async #openBackend({ network, config, iface }: Entry, former: Former): Promise<Backend> {
@@ -156,7 +157,9 @@ export class OverlayOpening {
       formerBackend: network.hints?.backend,
       log,
       offload: offloadSwitches(offloads),
-      networks: [prefixesOf(config).v4!, ...(former.network === undefined ? [] : [former.network])],
+      networks: [prefixesOf(config), former.networks]
+        .flatMap(({ v4, v6 }) => [v4, v6])
+        .filter((one) => one !== undefined),
       holdDevice: (name) => names.holdDevice(name),
     });
     this.#options.closing.add('backend', backend);
@@ -215,9 +218,9 @@ export class OverlayOpening {
     const { firewall: flags, surroundings, closing, signal, log } = this.#options;
     this.#phase('waiting for the firewall rules');
     const firewall = surroundings.openFirewall({
-      network: prefixesOf(config).v4!,
-      subnet: own.subnets.v4!,
-      formerNetwork: former.network,
+      networks: prefixesOf(config),
+      subnets: own.subnets,
+      formerNetworks: former.networks,
       useNftables: config.enableNftables,
       hasMasquerade: flags.ipMasq,
       isFullyRandom: !flags.isNotFullyRandom,

@@ -111,7 +111,7 @@ function hostConditions({
   if (phase !== undefined || own === undefined || backend === undefined) return [];
   return surroundings.checkHost({
     device: backend.device,
-    ownSubnet: own.subnets.v4!,
+    ownSubnets: own.subnets,
     usesIptables: firewall?.usesNft !== true,
   });
 }

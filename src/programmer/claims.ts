@@ -3,26 +3,30 @@
 // Of two that claim one key, the object's kind says who has it; the other is refused, with all that it wanted.
 
 import type { Peer } from '../lease/lease.js';
+import type { Address, Prefix } from '../net/prefix.js';
 import type { KernelObject, ObjectKey, ObjectKind } from './objects.js';
 
-/** A peer with what it wants. */
+/** A family of a peer, with what it wants. */
 export interface Claimant {
+  /** Of all families of all peers no two have the same. */
+  readonly key: string;
   readonly lease: Peer;
+  readonly subnet: Prefix<Address>;
   readonly objects: readonly KernelObject[];
 }
 
 /** An object that a peer does not get. */
 export interface Loss {
   readonly object: KernelObject;
-  /** Id of the peer that has it. */
+  /** Key of the claimant that has it. */
   readonly holder: string;
 }
 
 export class Claims {
-  /** Ids by kind and key. */
+  /** Keys of claimants by kind and key of object. */
   readonly #holders = new Map<ObjectKind, Map<ObjectKey, string>>();
 
-  /** Id of the peer that has this key. */
+  /** Key of the claimant that has this object. */
   holderOf(kind: ObjectKind, key: ObjectKey): string | undefined {
     return this.#holders.get(kind)?.get(key);
   }
@@ -31,25 +35,25 @@ export class Claims {
     return this.holderOf(object.kind, object.key) !== undefined;
   }
 
-  /** Takes all keys for a peer, or none of them when another peer has one, which is told then. */
-  take(id: string, objects: readonly KernelObject[]): Loss | undefined {
+  /** Takes all objects for a claimant, or none of them when another has one, which is told then. */
+  take(claimant: string, objects: readonly KernelObject[]): Loss | undefined {
     for (const object of objects) {
       const holder = this.holderOf(object.kind, object.key);
-      if (holder !== undefined && holder !== id) return { object, holder };
+      if (holder !== undefined && holder !== claimant) return { object, holder };
     }
-    for (const { kind, key } of objects) this.#keysOf(kind).set(key, id);
+    for (const { kind, key } of objects) this.#keysOf(kind).set(key, claimant);
     return undefined;
   }
 
-  /** Releases those of these that the peer has. */
-  release(id: string, objects: readonly KernelObject[]): void {
+  /** Releases those of these that the claimant has. */
+  release(claimant: string, objects: readonly KernelObject[]): void {
     for (const { kind, key } of objects) {
-      if (this.holderOf(kind, key) === id) this.#keysOf(kind).delete(key);
+      if (this.holderOf(kind, key) === claimant) this.#keysOf(kind).delete(key);
     }
   }
 
   /**
-   * Forgets everything and decides anew; resolves the claims kind by kind. Losses by the id of the peer. O(objects).
+   * Forgets everything and decides anew; resolves the claims kind by kind. Losses by the claimant's key. O(objects).
    */
   settle(claimants: readonly Claimant[]): Map<string, Loss> {
     this.#holders.clear();
@@ -58,7 +62,7 @@ export class Claims {
     for (const kind of kinds) {
       const best = new Map<ObjectKey, Claimant>();
       for (const claimant of claimants) {
-        if (losses.has(claimant.lease.id)) continue;
+        if (losses.has(claimant.key)) continue;
         for (const object of claimant.objects) {
           if (object.kind !== kind) continue;
           const other = best.get(object.key);
@@ -66,14 +70,14 @@ export class Claims {
             best.set(object.key, claimant);
             continue;
           }
-          const isOurs = compare(kind, claimant.lease, other.lease) < 0;
+          const isOurs = compare(kind, claimant, other) < 0;
           const [winner, loser] = isOurs ? [claimant, other] : [other, claimant];
           best.set(object.key, winner);
-          losses.set(loser.lease.id, { object, holder: winner.lease.id });
+          losses.set(loser.key, { object, holder: winner.key });
         }
       }
     }
-    for (const { lease, objects } of claimants) if (!losses.has(lease.id)) this.take(lease.id, objects);
+    for (const { key, objects } of claimants) if (!losses.has(key)) this.take(key, objects);
     return losses;
   }
 
@@ -85,6 +89,8 @@ export class Claims {
 }
 
 /** The lower subnet where nothing else decides, so that every run decides alike. */
-function compare(kind: ObjectKind, a: Peer, b: Peer): number {
-  return kind.compareClaims(a, b) || a.subnets.v4!.address - b.subnets.v4!.address;
+function compare(kind: ObjectKind, a: Claimant, b: Claimant): number {
+  const byKind = kind.compareClaims(a.lease, b.lease);
+  if (byKind !== 0) return byKind;
+  return a.subnet.address < b.subnet.address ? -1 : Number(a.subnet.address > b.subnet.address);
 }

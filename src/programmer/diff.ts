@@ -16,7 +16,7 @@ export interface Step {
   readonly object: KernelObject;
   /** "clear" removes what an object that is to come would trip over. */
   readonly action: 'clear' | 'add' | 'remove';
-  /** Id of the peer that needs it; undefined for a removal. */
+  /** Key of the record that needs it; undefined for a removal. */
   readonly peer: string | undefined;
 }
 
@@ -62,7 +62,7 @@ export interface KernelDiff {
  * snapshot of leases: what we do not know yet is then no reason to remove anything. O(objects).
  */
 export function diffKernel(
-  plans: Iterable<{ readonly id: string; readonly objects: readonly KernelObject[] }>,
+  plans: Iterable<{ readonly key: string; readonly objects: readonly KernelObject[] }>,
   held: readonly HeldObject[],
   removesStale: boolean,
 ): KernelDiff {
@@ -72,7 +72,7 @@ export function diffKernel(
   const remove = (object: KernelObject, action: 'clear' | 'remove' = 'remove'): void =>
     void steps.push({ object, action, peer: undefined });
 
-  for (const { id, objects } of plans) {
+  for (const { key, objects } of plans) {
     for (const object of objects) {
       const ofKind = unclaimed.get(object.kind);
       const present = ofKind?.get(object.key) ?? [];
@@ -80,7 +80,7 @@ export function diffKernel(
       const first = present.find(({ isInForce }) => isInForce);
       const isInPlace = first !== undefined && object.isSame(first.object);
       if (!isInPlace) {
-        steps.push({ object, action: 'add', peer: id });
+        steps.push({ object, action: 'add', peer: key });
         if (first?.foreign !== undefined) replaced.push(first.foreign);
       }
       for (const other of present) {

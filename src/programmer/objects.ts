@@ -11,15 +11,24 @@
 import { ROUTE_PROTOCOL, type BatchTool } from '../kernel/ip.js';
 import type { Kernel } from '../kernel/kernel.js';
 import {
+  defaultMetric,
   deleteRouteLine,
   PROTOCOL_BOOT,
   PROTOCOL_STATIC,
   replaceRouteLine,
   type Route,
+  type RouteSelector,
 } from '../kernel/route.js';
 import { compareAge, type Peer } from '../lease/lease.js';
-import { formatIpv4, type Ipv4 } from '../net/ipv4.js';
-import { formatPrefix, type Prefix, prefixCovers, prefixKey } from '../net/prefix.js';
+import type { FamilyName } from '../net/dual.js';
+import {
+  type Address,
+  formatAddress,
+  formatPrefix,
+  type Prefix,
+  prefixCovers,
+  prefixKey,
+} from '../net/prefix.js';
 import type { PeerRefusalCode } from '../ops/status.js';
 
 /** Why a peer gets nothing in the kernel. */
@@ -30,7 +39,7 @@ export interface PeerRefusal {
 }
 
 /** What an object claims; unique among those of its kind. */
-export type ObjectKey = string | number;
+export type ObjectKey = string | number | bigint;
 
 /**
  * One thing in the kernel. Held once for each peer and kind: it is small, and makes its lines when they are asked for.
@@ -76,13 +85,17 @@ export interface ObjectKind {
 /** The order of objects that use all others. */
 export const LAST_ORDER = 1;
 
+/** Names by family; a mode without a tunnel has none. */
+export type TunnelDevices = { readonly [F in FamilyName]?: string | undefined };
+
 /** Where to look for what is ours. */
 export interface ListScope {
-  readonly network: Prefix;
-  /** The network of this host's last run, when it was another. */
-  readonly former: Prefix | undefined;
-  /** Device that is ours alone. */
-  readonly tunnelDevice: string | undefined;
+  /** Of each family one at most. */
+  readonly networks: readonly Prefix<Address>[];
+  /** The networks of this host's last run, when they were others. */
+  readonly former: readonly Prefix<Address>[];
+  /** For each family the device that is ours alone. */
+  readonly tunnelDevices: TunnelDevices;
   /** Whether to look in the network of an earlier run, too, and at everything on the device. */
   readonly withElsewhere: boolean;
 }
@@ -95,23 +108,28 @@ interface RouteMark {
 }
 
 const OUR_MARK: RouteMark = { type: 'unicast', protocol: ROUTE_PROTOCOL, metric: 0 };
+const OUR_IPV6_MARK: RouteMark = { ...OUR_MARK, metric: 1024 };
+
+function markOfOurs({ address }: Prefix<Address>): RouteMark {
+  return typeof address === 'number' ? OUR_MARK : OUR_IPV6_MARK;
+}
 
 export interface RouteTarget {
-  readonly prefix: Prefix;
-  readonly gateway: Ipv4 | undefined;
+  readonly prefix: Prefix<Address>;
+  readonly gateway: Address | undefined;
   readonly device: string | undefined;
   readonly isOnlink: boolean;
 }
 
 /** A route; ours unless a mark says otherwise. */
 export class RouteObject implements KernelObject {
-  readonly prefix: Prefix;
-  readonly gateway: Ipv4 | undefined;
+  readonly prefix: Prefix<Address>;
+  readonly gateway: Address | undefined;
   readonly device: string | undefined;
   readonly isOnlink: boolean;
   readonly #mark: RouteMark;
 
-  constructor({ prefix, gateway, device, isOnlink }: RouteTarget, mark = OUR_MARK) {
+  constructor({ prefix, gateway, device, isOnlink }: RouteTarget, mark = markOfOurs(prefix)) {
     this.prefix = prefix;
     this.gateway = gateway;
     this.device = device;
@@ -123,7 +141,7 @@ export class RouteObject implements KernelObject {
     return ROUTE;
   }
 
-  get key(): number {
+  get key(): number | bigint {
     return prefixKey(this.prefix);
   }
 
@@ -172,28 +190,36 @@ export const ROUTE = {
   }),
 } as const satisfies ObjectKind;
 
-/** Cost: one process (three with `withElsewhere`), about 8 µs for each peer. */
+/** Cost: for each family one process (three with `withElsewhere`), about 8 µs for each peer. */
 async function listHeldRoutes(kernel: Kernel, scope: ListScope): Promise<HeldRoute[]> {
-  const { network, former, tunnelDevice: device, withElsewhere } = scope;
+  const { networks, former, tunnelDevices, withElsewhere } = scope;
+  const lists = (selectors: readonly RouteSelector[]): Promise<readonly Route[]> =>
+    Promise.all(selectors.map((selector) => kernel.list.routes(selector))).then((found) => found.flat());
+  const onDevices = FAMILIES.filter(([name]) => tunnelDevices[name] !== undefined);
   const [within, ours, onDevice] = await Promise.all([
-    kernel.list.routes({ within: network }),
-    withElsewhere && former !== undefined
-      ? kernel.list.routes({ protocol: ROUTE_PROTOCOL, within: former })
-      : [],
-    withElsewhere && device !== undefined ? kernel.list.routes({ device }) : [],
+    lists(networks.map((network) => ({ within: network }))),
+    lists(withElsewhere ? former.map((network) => ({ protocol: ROUTE_PROTOCOL, within: network })) : []),
+    lists(withElsewhere ? onDevices.map(([name, family]) => ({ device: tunnelDevices[name]!, family })) : []),
   ]);
   const elsewhere = new Map<string, Route>();
   for (const route of [...ours, ...onDevice]) {
-    if (!prefixCovers(network, route.prefix)) elsewhere.set(deleteRouteLine(route), route);
+    if (!networks.some((network) => prefixCovers(network, route.prefix)))
+      elsewhere.set(deleteRouteLine(route), route);
   }
-  return [...within, ...elsewhere.values()].map((route) => heldRoute(route, device));
+  return [...within, ...elsewhere.values()].map((route) => heldRoute(route, tunnelDevices));
 }
 
+const FAMILIES = [
+  ['v4', 4],
+  ['v6', 6],
+] as const;
+
 /** A route of the kernel in the form in which it is compared. */
-export function heldRoute(route: Route, tunnelDevice: string | undefined): HeldRoute {
+export function heldRoute(route: Route, tunnelDevices: TunnelDevices): HeldRoute {
   const { prefix, gateway, device, protocol, metric, type, isOnlink } = route;
   const isOurs = protocol === ROUTE_PROTOCOL && type === 'unicast'; // the firewall's blackhole has our protocol too
   // flanneld marks nothing, but on a device named as its own, "subnet via its .0 onlink" is its work.
+  const tunnelDevice = tunnelDevices[typeof prefix.address === 'number' ? 'v4' : 'v6'];
   const isOfFlanneld =
     tunnelDevice !== undefined &&
     device === tunnelDevice &&
@@ -203,12 +229,12 @@ export function heldRoute(route: Route, tunnelDevice: string | undefined): HeldR
   const subnet = formatPrefix(prefix);
   return {
     object: new RouteObject({ prefix, gateway, device, isOnlink }, { type, protocol, metric }),
-    isInForce: metric === 0,
+    isInForce: metric === defaultMetric(prefix),
     isOurs: isOurs || isOfFlanneld,
     foreign:
       protocol === ROUTE_PROTOCOL
         ? undefined
-        : { subnet, gateway: gateway && formatIpv4(gateway), device, protocol },
+        : { subnet, gateway: gateway && formatAddress(gateway), device, protocol },
     route,
   };
 }
@@ -220,9 +246,11 @@ export function isReplaceable({ protocol }: Pick<Route, 'protocol'>): boolean {
 
 /** Refusal for a peer whose subnet is routed by a protocol that is not ours to replace; undefined when it is free. */
 export function findConflict(current: readonly Route[]): PeerRefusal | undefined {
-  const first = current.find((route) => route.metric === 0);
-  if (first === undefined || isReplaceable(first)) return undefined;
-  const via = first.gateway === undefined ? '' : ` via ${formatIpv4(first.gateway)}`;
+  // In IPv6 there are better metrics than ours, and a route that has one stays in force beside it.
+  const first = current.find((route) => route.metric <= defaultMetric(route.prefix));
+  if (first === undefined || (isReplaceable(first) && first.metric === defaultMetric(first.prefix)))
+    return undefined;
+  const via = first.gateway === undefined ? '' : ` via ${formatAddress(first.gateway)}`;
   const how = `protocol ${first.protocol}${first.device === undefined ? '' : ` on ${first.device}`}`;
   return {
     code: 'conflict',

@@ -1,11 +1,13 @@
-// A peer of a kernel mode: what it needs, what the kernel has of it, and what is wrong.
+// One family of a peer of a kernel mode: what it needs, what the kernel has of it, and what is wrong. A peer with both
+// has two records, and what is wrong with the one does not hold up the other.
 //
 //   waiting → programmed | failed (tried again, alone) | refused (looked at again in every full run)
 
 import type { Backoff } from '../core/waiting.js';
 import type { ConditionCode } from '../core/conditions.js';
 import type { Peer } from '../lease/lease.js';
-import { formatPrefix } from '../net/prefix.js';
+import type { FamilyName } from '../net/dual.js';
+import { type Address, formatPrefix, type Prefix } from '../net/prefix.js';
 import { PEER_REFUSALS, type PeerState } from '../ops/status.js';
 import type { KernelObject, PeerRefusal } from './objects.js';
 import { retryBackoff } from './retry.js';
@@ -17,8 +19,20 @@ interface Failure {
   readonly retryAtMs: number;
 }
 
-/** What the programmer knows of one lease. */
+/** Whether a lease has what a record of this family is about. */
+export function hasFamily({ subnets, host }: Peer, family: FamilyName): boolean {
+  return subnets[family] !== undefined && host.publicIp[family] !== undefined;
+}
+
+/** No store has an id with a space in it. */
+export function recordKey(id: string, family: FamilyName): string {
+  return family === 'v4' ? id : `${id} v6`;
+}
+
+/** What the programmer knows of one family of a lease. */
 export class PeerRecord {
+  readonly key: string;
+  readonly family: FamilyName;
   #lease: Peer;
   /** The lease that `#verdict` was made from. */
   #judged: Peer | undefined;
@@ -29,12 +43,23 @@ export class PeerRecord {
   /** Reason of the refusal that was told last. */
   #told: string | undefined;
 
-  constructor(lease: Peer) {
+  /** `lease` has this family, and so has each that takes its place; see hasFamily(). */
+  constructor(lease: Peer, family: FamilyName) {
     this.#lease = lease;
+    this.family = family;
+    this.key = recordKey(lease.id, family);
   }
 
   get lease(): Peer {
     return this.#lease;
+  }
+
+  get subnet(): Prefix<Address> {
+    return this.#lease.subnets[this.family]!;
+  }
+
+  get publicIp(): Address {
+    return this.#lease.host.publicIp[this.family]!;
   }
 
   /** What it needs in the kernel; empty before it is judged, and while it is refused. */
@@ -111,7 +136,7 @@ export class PeerRecord {
 
   /** What is wrong with it; undefined when nothing is. */
   fault(): { readonly code: ConditionCode; readonly text: string } | undefined {
-    const subnet = formatPrefix(this.#lease.subnets.v4!);
+    const subnet = formatPrefix(this.subnet);
     if (this.#failure !== undefined) {
       const text = `peer ${subnet} cannot be programmed: ${this.#failure.message}`;
       return { code: 'peer-unprogrammed', text };

@@ -2,12 +2,13 @@
 
 import { type Condition, conditionsOf } from '../core/conditions.js';
 import type { Peer } from '../lease/lease.js';
-import { formatIpv4 } from '../net/ipv4.js';
-import { formatPrefix } from '../net/prefix.js';
-import type { BackendPeerStatus, PeerDetail, PeerRefusalCode } from '../ops/status.js';
+import { groupBy } from '../core/group-by.js';
+import type { FamilyName } from '../net/dual.js';
+import { formatAddress, formatPrefix } from '../net/prefix.js';
+import type { BackendPeerStatus, PeerDetail, PeerRefusalCode, PeerState } from '../ops/status.js';
 import { Claims } from './claims.js';
 import type { KernelObject, PeerRefusal } from './objects.js';
-import { isRefusal, PeerRecord } from './peer.js';
+import { hasFamily, isRefusal, PeerRecord, recordKey } from './peer.js';
 
 export type PeerStateName = 'programmed' | 'waiting' | 'failed' | PeerRefusalCode;
 
@@ -15,7 +16,7 @@ export type PeerStateName = 'programmed' | 'waiting' | 'failed' | PeerRefusalCod
 export type Verdict = readonly KernelObject[] | PeerRefusal;
 
 export class Peers {
-  /** By the id of their leases. */
+  /** By their keys. */
   readonly #records = new Map<string, PeerRecord>();
   readonly #claims = new Claims();
   readonly #changed = new Set<string>();
@@ -25,28 +26,42 @@ export class Peers {
 
   /** Takes note of a peer that came or changed. */
   put(lease: Peer): void {
-    const record = this.#records.get(lease.id);
-    if (record === undefined) this.#records.set(lease.id, new PeerRecord(lease));
-    else record.change(lease);
-    this.#changed.add(lease.id);
+    for (const family of FAMILIES) {
+      const key = recordKey(lease.id, family);
+      const record = this.#records.get(key);
+      if (!hasFamily(lease, family)) {
+        if (record !== undefined) this.#remove(record);
+        continue;
+      }
+      if (record === undefined) this.#records.set(key, new PeerRecord(lease, family));
+      else record.change(lease);
+      this.#changed.add(key);
+    }
   }
 
+  /** Removes the peer of a lease. */
   remove(id: string): void {
-    const record = this.#records.get(id);
-    if (record === undefined) return;
-    this.#records.delete(id);
-    this.#changed.delete(id);
-    this.#claims.release(id, record.objects);
-    this.#left.push(...record.objects);
+    for (const family of FAMILIES) {
+      const record = this.#records.get(recordKey(id, family));
+      if (record !== undefined) this.#remove(record);
+    }
   }
 
-  get(id: string): PeerRecord | undefined {
-    return this.#records.get(id);
+  #remove(record: PeerRecord): void {
+    const { key, objects } = record;
+    this.#records.delete(key);
+    this.#changed.delete(key);
+    this.#claims.release(key, objects);
+    this.#left.push(...objects);
   }
 
-  /** Whether the peer was not replaced or removed since. */
+  get(key: string): PeerRecord | undefined {
+    return this.#records.get(key);
+  }
+
+  /** Whether the record was not replaced or removed since. */
   has(record: PeerRecord): boolean {
-    return this.#records.get(record.lease.id) === record;
+    return this.#records.get(record.key) === record;
   }
 
   all(): PeerRecord[] {
@@ -64,16 +79,16 @@ export class Peers {
 
   /** The peers that changed since the last call, and what is left of those that went. */
   takeChanges(): { readonly records: PeerRecord[]; readonly left: KernelObject[] } {
-    const records = [...this.#changed].flatMap((id) => this.#records.get(id) ?? []);
+    const records = [...this.#changed].flatMap((key) => this.#records.get(key) ?? []);
     this.#changed.clear();
     return { records, left: this.#left.splice(0) };
   }
 
   /** Decides for one peer. False when another has what it needs: then judgeAll() decides. */
   judge(record: PeerRecord, verdict: Verdict): boolean {
-    const { id } = record.lease;
-    this.#claims.release(id, record.objects);
-    if (!isRefusal(verdict) && this.#claims.take(id, verdict) !== undefined) {
+    const { key } = record;
+    this.#claims.release(key, record.objects);
+    if (!isRefusal(verdict) && this.#claims.take(key, verdict) !== undefined) {
       this.#hasConflict = true;
       return false;
     }
@@ -83,19 +98,19 @@ export class Peers {
 
   /** Decides for all, and so what two of them claim. */
   judgeAll(verdicts: ReadonlyMap<PeerRecord, Verdict>): void {
-    const claimants = [...verdicts].flatMap(([{ lease }, verdict]) =>
-      isRefusal(verdict) ? [] : [{ lease, objects: verdict }],
+    const claimants = [...verdicts].flatMap(([{ key, lease, subnet }, verdict]) =>
+      isRefusal(verdict) ? [] : [{ key, lease, subnet, objects: verdict }],
     );
     const losses = this.#claims.settle(claimants);
     this.#hasConflict = losses.size > 0;
     for (const [record, verdict] of verdicts) {
-      const loss = losses.get(record.lease.id);
+      const loss = losses.get(record.key);
       if (loss === undefined) {
         record.judge(verdict);
         continue;
       }
       const holder = this.#records.get(loss.holder);
-      const by = holder === undefined ? 'another' : formatPrefix(holder.lease.subnets.v4!);
+      const by = holder === undefined ? 'another' : formatPrefix(holder.subnet);
       record.judge(loss.object.kind.explainLoss(loss.object, by));
     }
   }
@@ -113,7 +128,7 @@ export class Peers {
 
   /** Marks the peers whose retry is due as changed. */
   retryDue(nowMs: number): void {
-    for (const [id, { retryAtMs }] of this.#records) if (retryAtMs <= nowMs + 1) this.#changed.add(id);
+    for (const [key, { retryAtMs }] of this.#records) if (retryAtMs <= nowMs + 1) this.#changed.add(key);
   }
 
   /** `shadows`: peers whose packets, all or some, another route takes. */
@@ -149,14 +164,30 @@ export class Peers {
     return counts;
   }
 
-  /** `describe` gives what the mode shows of its own. */
+  /** One row for each lease. `describe` gives what the mode shows of its own. */
   details(describe: (objects: readonly KernelObject[]) => Partial<BackendPeerStatus>): PeerDetail[] {
-    return Array.from(this.#records.values(), (record) => ({
-      id: record.lease.id,
-      subnet: formatPrefix(record.lease.subnets.v4!),
-      publicIp: formatIpv4(record.lease.host.publicIp.v4!),
-      ...describe(record.objects),
-      ...record.state(),
-    }));
+    return Array.from(
+      groupBy(this.#records.values(), ({ lease }) => lease.id),
+      ([id, records]) => ({
+        id,
+        subnet: records.map(({ subnet }) => formatPrefix(subnet)).join(' and '),
+        publicIp: records.map(({ publicIp }) => formatAddress(publicIp)).join(' and '),
+        ...describe(records.flatMap(({ objects }) => objects)),
+        ...worstState(records),
+      }),
+    );
   }
+}
+
+const FAMILIES: readonly FamilyName[] = ['v4', 'v6'];
+
+const WORST_FIRST: readonly PeerState['state'][] = ['failed', 'refused', 'waiting', 'programmed'];
+
+/** The state of a peer whose families differ is the worse one, with the subnet that it is about. */
+function worstState(records: readonly PeerRecord[]): PeerState {
+  const states = records.map((record) => ({ record, state: record.state() }));
+  const rank = ({ state }: PeerState): number => WORST_FIRST.indexOf(state);
+  const worst = states.reduce((a, b) => (rank(b.state) < rank(a.state) ? b : a));
+  if (states.length === 1 || !('reason' in worst.state)) return worst.state;
+  return { ...worst.state, reason: `${formatPrefix(worst.record.subnet)}: ${worst.state.reason}` };
 }

@@ -16,13 +16,21 @@ import { type Clock, MONOTONIC_CLOCK } from '../core/waiting.js';
 import type { Kernel } from '../kernel/kernel.js';
 import type { Route, RouteLookup } from '../kernel/route.js';
 import type { Peer, PeerDiff } from '../lease/lease.js';
-import { formatPrefix, type Prefix, prefixKey } from '../net/prefix.js';
+import type { FamilyName } from '../net/dual.js';
+import { type Address, formatPrefix, type Prefix, prefixKey } from '../net/prefix.js';
 import type { BackendPeerStatus, PeerDetail } from '../ops/status.js';
 import { performSteps } from './batches.js';
 import { diffKernel, diffPeer, dropObjects, type Step } from './diff.js';
 import { PeerCounters } from './metrics.js';
-import { findConflict, type HeldRoute, type KernelObject, type ObjectKind, ROUTE } from './objects.js';
-import type { PeerRecord } from './peer.js';
+import {
+  findConflict,
+  type HeldRoute,
+  type KernelObject,
+  type ObjectKind,
+  ROUTE,
+  type TunnelDevices,
+} from './objects.js';
+import { type PeerRecord, recordKey } from './peer.js';
 import { Peers, type Verdict } from './peers.js';
 import { type Runner, Runs } from './runs.js';
 import { findShadows } from './shadows.js';
@@ -31,19 +39,21 @@ export interface PeerProgrammerOptions {
   readonly kernel: Kernel;
   /** What the mode has in the kernel for its peers beside routes. */
   readonly kinds: readonly ObjectKind[];
-  readonly network: Prefix;
-  /** The network of this host's last run, when it was another. */
-  readonly former: Prefix | undefined;
-  /** Device that is ours alone, with neighbours and FDB; undefined in host-gw mode. */
-  readonly tunnelDevice: string | undefined;
+  /** Of each family one at most. */
+  readonly networks: readonly Prefix<Address>[];
+  /** The networks of this host's last run, when they were others. */
+  readonly former: readonly Prefix<Address>[];
+  /** For each family the device that is ours alone, with neighbours and FDB; none in host-gw mode. */
+  readonly tunnelDevices: TunnelDevices;
   /** Whether planPeer() looks at how the peer's public IP is reached. */
   needsLookup(): boolean;
   /** Device by which public IPs have to be reached; without it any will do. */
   lookupThrough?(): string;
   /**
-   * What `peer` needs, or why it gets nothing. `lookup` is undefined when there is no route, or needsLookup() is false.
+   * What `peer` needs for a family that it has a subnet and a public IP of, or why it gets nothing. `lookup` is
+   * undefined when there is no route, or needsLookup() is false.
    */
-  planPeer(peer: Peer, lookup: RouteLookup | undefined): Verdict;
+  planPeer(peer: Peer, lookup: RouteLookup | undefined, family: FamilyName): Verdict;
   /** Runs before a full run; makes the device. A rejection ends the run and is retried. */
   prepare?(): Promise<void>;
   /**
@@ -135,9 +145,9 @@ export class PeerProgrammer implements Runner {
     return this.#peers.details(describe);
   }
 
-  /** Whether the kernel holds what packets to the peer of this lease need. */
-  carries(id: string): boolean {
-    return this.#peers.get(id)?.isCarried ?? false;
+  /** Whether the kernel holds what packets of this family to the peer of this lease need. */
+  carries(id: string, family: FamilyName): boolean {
+    return this.#peers.get(recordKey(id, family))?.isCarried ?? false;
   }
 
   /** Counts a repair that the owner made outside peers: the device, its address. */
@@ -193,7 +203,7 @@ export class PeerProgrammer implements Runner {
     const { lookup } = this.#options.kernel;
     const [lookups, found] = await Promise.all([
       this.#lookup(records),
-      lookup.exactRoutes(unknown.map(({ lease }) => lease.subnets.v4!)),
+      lookup.exactRoutes(unknown.map(({ subnet }) => subnet)),
     ]);
     if (await this.#isOutdated(lookups)) return this.#runs.wantFull(); // which sees what was not removed here
     const current = new Map(unknown.map((record, index) => [record, found[index]]));
@@ -202,13 +212,13 @@ export class PeerProgrammer implements Runner {
       const route = current.get(record);
       return this.#peers.judge(
         record,
-        this.#verdict(record.lease, lookups[index], route === undefined ? [] : [route]),
+        this.#verdict(record, lookups[index], route === undefined ? [] : [route]),
       );
     });
     // A full run knows whose it is, and sees what was not removed here.
     if (isDecided.includes(false)) return this.#runs.wantFull();
     const isClaimed = (object: KernelObject): boolean => this.#peers.isClaimed(object);
-    const steps = records.flatMap(({ lease, objects, done }) => diffPeer(lease.id, objects, done));
+    const steps = records.flatMap(({ key, objects, done }) => diffPeer(key, objects, done));
     for (const gone of [...olds, left]) steps.push(...dropObjects(gone, isClaimed));
     this.#sayRefusals(records);
     await this.#perform(steps, records);
@@ -216,19 +226,15 @@ export class PeerProgrammer implements Runner {
 
   /** Compares everything with the kernel. */
   async #runFull(): Promise<void> {
-    const { network } = this.#options;
     const { listed, routes, others, lookups } = await this.#look();
     const hasSnapshot = this.#hasSnapshot;
     const verdicts = this.#judgeAll(listed, lookups, routes);
-    const plans = verdicts.map(({ lease, objects }) => ({ id: lease.id, objects }));
-    const { steps, replaced } = diffKernel(plans, [...routes, ...others.flat()], hasSnapshot);
+    const { steps, replaced } = diffKernel(verdicts, [...routes, ...others.flat()], hasSnapshot);
     for (const was of replaced) this.#log.warn(was, "replacing a foreign route to a peer's subnet");
     const wanted = verdicts.filter(({ objects }) => objects.length > 0);
-    const subnets = wanted.map(({ lease }) => lease.subnets.v4!);
     this.#shadows = findShadows(
-      subnets,
+      wanted.map(({ subnet }) => subnet),
       routes.map(({ route }) => route),
-      network,
     );
     if (this.#hasFullRun) this.#countDrift(steps);
     await this.#perform(steps, verdicts);
@@ -240,8 +246,8 @@ export class PeerProgrammer implements Runner {
 
   /** What the kernel has, and how the public IPs of the peers are reached. */
   async #look() {
-    const { kernel, kinds, network, former, tunnelDevice } = this.#options;
-    const scope = { network, former, tunnelDevice, withElsewhere: !this.#hasFullRun };
+    const { kernel, kinds, networks, former, tunnelDevices } = this.#options;
+    const scope = { networks, former, tunnelDevices, withElsewhere: !this.#hasFullRun };
     for (let look = 1; ; look++) {
       await this.#options.prepare?.();
       const listed = this.#peers.all();
@@ -273,8 +279,8 @@ export class PeerProgrammer implements Runner {
     const verdicts = new Map<PeerRecord, Verdict>();
     listed.forEach((record, index) => {
       if (!this.#peers.has(record)) return;
-      const there = current.get(prefixKey(record.lease.subnets.v4!)) ?? [];
-      verdicts.set(record, this.#verdict(record.lease, lookups[index], there));
+      const there = current.get(prefixKey(record.subnet)) ?? [];
+      verdicts.set(record, this.#verdict(record, lookups[index], there));
     });
     this.#peers.judgeAll(verdicts);
     const records = [...verdicts.keys()];
@@ -282,14 +288,18 @@ export class PeerProgrammer implements Runner {
     return records;
   }
 
-  #verdict(lease: Peer, lookup: RouteLookup | undefined, current: readonly Route[]): Verdict {
-    return findConflict(current) ?? this.#options.planPeer(lease, lookup);
+  #verdict(
+    { lease, family }: PeerRecord,
+    lookup: RouteLookup | undefined,
+    current: readonly Route[],
+  ): Verdict {
+    return findConflict(current) ?? this.#options.planPeer(lease, lookup, family);
   }
 
   async #lookup(records: readonly PeerRecord[]): Promise<readonly (RouteLookup | undefined)[]> {
     if (!this.#options.needsLookup() || records.length === 0) return [];
     return await this.#options.kernel.lookup.routes(
-      records.map(({ lease }) => lease.host.publicIp.v4!),
+      records.map(({ publicIp }) => publicIp),
       { through: this.#options.lookupThrough?.() },
     );
   }
@@ -298,7 +308,7 @@ export class PeerProgrammer implements Runner {
     for (const record of records) {
       const reason = record.takeNews();
       if (reason !== undefined)
-        this.#log.warn({ subnet: formatPrefix(record.lease.subnets.v4!), reason }, 'peer left out');
+        this.#log.warn({ subnet: formatPrefix(record.subnet), reason }, 'peer left out');
     }
   }
 
@@ -315,12 +325,12 @@ export class PeerProgrammer implements Runner {
       }
     }
     records.forEach((record, index) => {
-      if (!record.isRefused && !failed.has(record.lease.id)) record.succeed(planned[index]);
+      if (!record.isRefused && !failed.has(record.key)) record.succeed(planned[index]);
     });
-    for (const [id, message] of failed) {
-      const record = this.#peers.get(id);
+    for (const [key, message] of failed) {
+      const record = this.#peers.get(key);
       if (record?.fail(message, this.#clock.nowMs(), this.#random) !== true) continue;
-      const subnet = formatPrefix(record.lease.subnets.v4!);
+      const subnet = formatPrefix(record.subnet);
       this.#log.warn({ subnet, reason: message }, 'peer not programmed, retrying');
     }
   }

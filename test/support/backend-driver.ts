@@ -1,6 +1,8 @@
 // A process that owns one backend of a kernel mode (or the firewall) and does as its stdin says; a lab starts one in
 // each namespace and can end it with SIGKILL. One JSON command per line, one JSON answer per line on stdout.
 //
+// Networks, subnets and addresses are of one family, or of both with "&" between (leases.ts).
+//
 //   {"op":"new","backend":{…},"network":"10.5.0.0/16","iface":"eth0","sourceCheck":"strict"}   {"op":"publish"}
 //   {"op":"start","subnet":"10.5.1.0/24"}   {"op":"apply","added":[…],"changed":[…],"removed":[…]}   {"op":"settle"}
 //   {"op":"reconcile"}   {"op":"watch"}   {"op":"state"}   {"op":"firewall",…}   {"op":"resync"}   {"op":"close"}
@@ -13,15 +15,16 @@ import { openNftMonitor } from '../../src/firewall/nft-monitor.js';
 import { findLink } from '../../src/kernel/link.js';
 import { openMonitor } from '../../src/kernel/monitor.js';
 import { openLogger } from '../../src/core/log.js';
-import { parseIpv4 } from '../../src/net/ipv4.js';
-import { parsePrefix } from '../../src/net/prefix.js';
+import { dualOf, familiesOf } from '../../src/net/dual.js';
+import type { Ipv4 } from '../../src/net/ipv4.js';
+import type { Ipv6 } from '../../src/net/ipv6.js';
 import type { Condition } from '../../src/core/conditions.js';
 import type { Backend } from '../../src/backend/backend.js';
 import { type Offload, type SourceCheck } from '../../src/config/options.js';
 import type { FirewallOptions } from '../../src/firewall/firewall.js';
 import type { Monitor } from '../../src/kernel/monitor.js';
 import type { Peer } from '../../src/lease/lease.js';
-import { leaseOf } from './leases.js';
+import { addressesOf, familyNetworks, leaseOf, prefixesOf } from './leases.js';
 
 /** One text for each peer. */
 const textsOf = (part: { conditions(): readonly Condition[] }): string[] =>
@@ -34,6 +37,7 @@ interface LeaseText {
   readonly publicIp: string;
   readonly backendType: string;
   readonly backendData?: unknown;
+  readonly backendV6Data?: unknown;
   readonly createRevision?: number;
 }
 
@@ -62,16 +66,13 @@ async function perform(command: Command): Promise<unknown> {
   switch (command.op) {
     case 'new': {
       const iface = await interfaceOf(command);
-      const type = String(command.backend?.['Type']);
-      const network = parsePrefix(command.network!)!;
+      const networks = prefixesOf(command.network!);
       const context = {
         config: {
-          networks: {
-            v4: { network, subnetLength: 24, subnetMin: network.address, subnetMax: network.address },
-          },
+          networks: familyNetworks(networks),
           subnetsFrom: 'limits' as const,
           enableNftables: false,
-          backendType: type,
+          backendType: String(command.backend?.['Type']),
           backend: command.backend!,
           warnings: [],
           source: 'a test',
@@ -81,7 +82,7 @@ async function perform(command: Command): Promise<unknown> {
         sourceCheck: command.sourceCheck ?? 'strict',
         queues: 1,
         offload: NO_OFFLOADS,
-        networks: [network],
+        networks: familiesOf(networks).map((family) => networks[family]!),
         holdDevice: () => Promise.resolve(true),
         lane: 'off' as const,
         vxlanTxChecksum: command.vxlanTxChecksum ?? 'auto',
@@ -90,9 +91,13 @@ async function perform(command: Command): Promise<unknown> {
       return backend.type;
     }
     case 'publish':
-      return await backend!.publish().then(({ type, data }) => ({ backendType: type, backendData: data.v4 }));
+      return await backend!.publish().then(({ type, data }) => ({
+        backendType: type,
+        backendData: data.v4,
+        backendV6Data: data.v6,
+      }));
     case 'start':
-      return await backend!.start({ v4: parsePrefix(command.subnet!)! });
+      return await backend!.start(prefixesOf(command.subnet!));
     case 'apply': {
       const startedAt = performance.now();
       backend!.apply({
@@ -127,8 +132,8 @@ async function perform(command: Command): Promise<unknown> {
       };
     case 'firewall': {
       firewall = new Firewall({
-        network: parsePrefix(command.network!)!,
-        subnet: parsePrefix(command.subnet!)!,
+        networks: prefixesOf(command.network!),
+        subnets: prefixesOf(command.subnet!),
         useNftables: false,
         hasMasquerade: true,
         isFullyRandom: true,
@@ -157,10 +162,12 @@ async function perform(command: Command): Promise<unknown> {
 
 async function interfaceOf(command: Command) {
   const link = (await findLink(command.iface!))!;
-  const address = link.addresses.find((own) => own.scope === 'global')!.address;
-  const publicIp = command.publicIp === undefined ? address : parseIpv4(command.publicIp)!;
-  const { name, index, mtuBytes } = link;
-  return { name, index, mtuBytes, address: { v4: address }, publicIp: { v4: publicIp } };
+  const globals = link.addresses.filter((own) => own.scope === 'global').map((own) => own.address);
+  const v4 = globals.find((own): own is Ipv4 => typeof own === 'number');
+  const v6 = globals.find((own): own is Ipv6 => typeof own === 'bigint');
+  const address = dualOf(v4, v6);
+  const publicIp = command.publicIp === undefined ? address : addressesOf(command.publicIp);
+  return { name: link.name, index: link.index, mtuBytes: link.mtuBytes, address, publicIp };
 }
 
 /** Nothing is waiting any more; a failed or refused peer is settled too. */

@@ -107,8 +107,8 @@ export class FakeHost {
 
   #interface(publicIp: Ipv4 | undefined): ExternalInterface {
     const { name, index, mtuBytes, addresses } = this.link;
-    const [{ address }] = addresses;
-    return { name, index, mtuBytes, address: { v4: address }, publicIp: { v4: publicIp ?? address } };
+    const v4 = addresses[0].address as Ipv4;
+    return { name, index, mtuBytes, address: { v4 }, publicIp: { v4: publicIp ?? v4 } };
   }
 }
 

@@ -6,8 +6,10 @@ import type { Backend, BackendContext, Guard } from '../../src/backend/backend.j
 import { openBackend } from '../../src/backend/registry.js';
 import { OFFLOAD_FEATURES, type OffloadSwitches } from '../../src/config/options.js';
 import { parseNetworkConfig } from '../../src/config/network-config.js';
-import { parseIpv4 } from '../../src/net/ipv4.js';
+import { familiesOf } from '../../src/net/dual.js';
+import type { Address } from '../../src/net/prefix.js';
 import { FakeKernel } from './fake-kernel.js';
+import { addressesOf, familyNetworks, prefixesOf } from './leases.js';
 
 export const NO_OFFLOADS = Object.fromEntries(
   OFFLOAD_FEATURES.map((name) => [name, false]),
@@ -25,36 +27,45 @@ export interface KernelHost {
 
 export interface HostWords {
   readonly config: string;
+  /** Instead of those of the config; with "&" between two. */
+  readonly networks?: string;
+  /** With "&" between two. @default address */
   readonly publicIp?: string;
+  /** With "&" between two. @default '192.0.2.1' */
+  readonly address?: string;
   readonly formerBackend?: LeaseBackend;
   readonly kernel?: FakeKernel;
 }
 
-/** A host with eth0, 192.0.2.1/24. Rejects as openBackend() does. */
+/** A host with eth0, which has its addresses in networks of 24 and 64 bits. Rejects as openBackend() does. */
 export async function openHost({
   config,
-  publicIp = '192.0.2.1',
+  networks,
+  address = '192.0.2.1',
+  publicIp = address,
   formerBackend,
   kernel = new FakeKernel(),
 }: HostWords): Promise<KernelHost> {
-  const link = kernel.link('eth0') ?? kernel.addLink('eth0', '192.0.2.1/24');
+  const cidrs = address.split('&').map((one) => `${one}/${one.includes(':') ? 64 : 24}`);
+  const link = kernel.link('eth0') ?? kernel.addLink('eth0', cidrs);
   const log: string[] = [];
   let sweeps = 0;
-  const parsed = parseNetworkConfig(config, 'test');
+  const own = networks === undefined ? {} : { networks: familyNetworks(prefixesOf(networks)) };
+  const parsed = { ...parseNetworkConfig(config, 'test'), ...own };
   const context: KernelHost['context'] = {
     config: parsed,
     iface: {
       name: link.name,
       index: link.index,
       mtuBytes: link.mtuBytes,
-      address: { v4: parseIpv4('192.0.2.1')! },
-      publicIp: { v4: parseIpv4(publicIp)! },
+      address: addressesOf(address),
+      publicIp: addressesOf(publicIp),
     },
     sourceCheck: 'strict',
     queues: 1,
     lane: 'auto',
     offload: NO_OFFLOADS,
-    networks: [parsed.networks.v4!.network],
+    networks: familiesOf(parsed.networks).map((family) => parsed.networks[family]!.network),
     holdDevice: () => Promise.resolve(true),
     vxlanTxChecksum: 'auto',
     formerBackend,
@@ -72,16 +83,16 @@ export async function openHost({
 }
 
 class FakeGuard implements Guard {
-  readonly members = new Map<number, number>();
+  readonly members = new Map<Address, number>();
   readonly failure = undefined;
   readonly dropped = 0;
   readonly repairs = 0;
 
-  add(publicIp: number): void {
+  add(publicIp: Address): void {
     this.members.set(publicIp, (this.members.get(publicIp) ?? 0) + 1);
   }
 
-  remove(publicIp: number): void {
+  remove(publicIp: Address): void {
     this.members.set(publicIp, (this.members.get(publicIp) ?? 0) - 1);
   }
 

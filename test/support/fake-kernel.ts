@@ -9,15 +9,19 @@ import type { BatchFailure, BatchTool } from '../../src/kernel/ip.js';
 import type { Kernel } from '../../src/kernel/kernel.js';
 import type { Link, LinkSettings } from '../../src/kernel/link.js';
 import type { Neighbour } from '../../src/kernel/neigh.js';
-import type { Route, RouteLookup, RouteSelector } from '../../src/kernel/route.js';
-import { formatIpv4, type Ipv4, parseIpv4 } from '../../src/net/ipv4.js';
+import { defaultMetric, type Route, type RouteLookup, type RouteSelector } from '../../src/kernel/route.js';
 import {
+  type Address,
+  familyOf,
+  formatAddress,
   formatPrefix,
-  parsePrefix,
+  parseAnyAddress,
+  parseAnyPrefix,
   type Prefix,
   prefixContains,
   prefixCovers,
   prefixEquals,
+  prefixOf,
 } from '../../src/net/prefix.js';
 import { addressOf, linkOf } from './links.js';
 
@@ -117,20 +121,23 @@ export class FakeKernel implements Kernel {
 
   // --- what a test does to it ----------------------------------------------------------------------------------
 
-  /** A device of the host's own, with an address and the route to its network. */
-  addLink(name: string, cidr?: string, more: Partial<Link> = {}): Link {
-    const link = this.#put(linkOf([], { index: this.#nextIndex++, name, mac: '', ...more }));
-    if (cidr === undefined) return link;
-    const [address, length] = cidr.split('/');
-    const source = parseIpv4(address)!;
-    void this.links.addAddress(name, { address: source, length: Number(length) });
-    const prefix = parsePrefix(`${formatIpv4(networkOf(source, Number(length)))}/${length}`)!;
-    this.addRoute({ prefix, device: name, protocol: 2, source });
+  /** A device of the host's own, with addresses and the routes to their networks. */
+  addLink(name: string, cidrs: string | readonly string[] = [], more: Partial<Link> = {}): Link {
+    this.#put(linkOf([], { index: this.#nextIndex++, name, mac: '', ...more }));
+    for (const cidr of [cidrs].flat()) {
+      const [address, length] = cidr.split('/');
+      const source = parseAnyAddress(address)!;
+      void this.links.addAddress(name, { address: source, length: Number(length) });
+      const prefix = prefixOf(source, Number(length));
+      const ofFamily = typeof source === 'number' ? { source } : { metric: 256 };
+      this.addRoute({ prefix, device: name, protocol: 2, ...ofFamily });
+    }
     return this.#find(name)!;
   }
 
   addRoute(route: Pick<Route, 'prefix' | 'protocol'> & Partial<Route>): void {
-    const fixed = { type: 'unicast', metric: 0, scope: 0, isOnlink: false } as const;
+    const metric = defaultMetric(route.prefix);
+    const fixed = { type: 'unicast', metric, scope: 0, isOnlink: false } as const;
     const devices = route.device === undefined ? [] : [route.device];
     this.routes.push({
       gateway: undefined,
@@ -165,18 +172,18 @@ export class FakeKernel implements Kernel {
   }
 
   /** Routes, neighbours and FDB entries below `network`, in words, sorted. */
-  shown(network: Prefix): string[] {
+  shown(network: Prefix<Address>): string[] {
     const routes = this.routes
       .filter(({ prefix }) => prefixCovers(network, prefix))
       .map(({ prefix, gateway, device, protocol }) => {
-        const via = gateway === undefined ? '' : ` via ${formatIpv4(gateway)}`;
+        const via = gateway === undefined ? '' : ` via ${formatAddress(gateway)}`;
         return `${formatPrefix(prefix)}${via} dev ${device} proto ${protocol}`;
       });
     const neighbours = [...this.#neighbours].flatMap(([device, entries]) =>
-      entries.map(({ address, mac }) => `neigh ${formatIpv4(address)} ${mac} dev ${device}`),
+      entries.map(({ address, mac }) => `neigh ${formatAddress(address)} ${mac} dev ${device}`),
     );
     const fdb = [...this.#fdb].flatMap(([device, entries]) =>
-      entries.map(({ mac, destination }) => `fdb ${mac} ${formatIpv4(destination)} dev ${device}`),
+      entries.map(({ mac, destination }) => `fdb ${mac} ${formatAddress(destination)} dev ${device}`),
     );
     return [...routes, ...neighbours, ...fdb].sort();
   }
@@ -187,10 +194,15 @@ export class FakeKernel implements Kernel {
     return this.#links.find((link) => link.name === name);
   }
 
-  #addAddress(name: string, { address, length }: Prefix): void {
+  #addAddress(name: string, { address, length }: Prefix<Address>): void {
     const link = this.#find(name) ?? fail(`Cannot find device "${name}"`);
     if (link.addresses.some((own) => own.address === address && own.length === length)) return;
+    if (this.#isWithoutIpv6(name, address)) fail('Error: IPv6 is disabled on this device.');
     this.#put({ ...link, addresses: [...link.addresses, addressOf(formatPrefix({ address, length }))] });
+  }
+
+  #isWithoutIpv6(device: string, address: Address): boolean {
+    return typeof address === 'bigint' && this.sysctls.get(`ipv6/${device}/disable_ipv6`) === '1';
   }
 
   #put(link: Link): Link {
@@ -200,14 +212,14 @@ export class FakeKernel implements Kernel {
     return link;
   }
 
-  #best(address: Ipv4): Route | undefined {
+  #best(address: Address): Route | undefined {
     return this.routes
       .filter(({ prefix }) => prefixContains(prefix, address))
       .sort((a, b) => b.prefix.length - a.prefix.length || a.metric - b.metric)
       .at(0);
   }
 
-  #lookup(destination: Ipv4, through: string | undefined): RouteLookup | undefined {
+  #lookup(destination: Address, through: string | undefined): RouteLookup | undefined {
     const isLocal = this.#links.some(({ addresses }) =>
       addresses.some(({ address }) => address === destination),
     );
@@ -225,9 +237,11 @@ export class FakeKernel implements Kernel {
     if (this.#find(name) !== undefined) fail('RTNETLINK answers: File exists');
     if (value('type') !== 'vxlan') fail(`Unknown device type "${value('type')}"`);
     const data = this.#vxlanData(words, {});
-    const isTaken = this.#links.some(
-      (link) => link.kind === 'vxlan' && link.data['id'] === data['id'] && link.data['port'] === data['port'],
-    );
+    const isLike = (other: Link['data']): boolean =>
+      other['id'] === data['id'] &&
+      other['port'] === data['port'] &&
+      (other['local6'] === undefined) === (data['local6'] === undefined);
+    const isTaken = this.#links.some((link) => link.kind === 'vxlan' && isLike(link.data));
     if (isTaken) fail('RTNETLINK answers: File exists');
     this.#put({
       index: this.#nextIndex++,
@@ -254,7 +268,8 @@ export class FakeKernel implements Kernel {
     if (lower !== undefined) data['link'] = lower;
     if (value('id') !== undefined) data['id'] = Number(value('id'));
     if (value('dstport') !== undefined) data['port'] = Number(value('dstport'));
-    if (value('local') !== undefined) data['local'] = value('local');
+    const local = value('local');
+    if (local !== undefined) data[local.includes(':') ? 'local6' : 'local'] = local;
     if (words.includes('learning')) data['learning'] = true;
     if (words.includes('nolearning')) data['learning'] = false;
     if (words.includes('gbp')) data['gbp'] = true;
@@ -270,7 +285,11 @@ export class FakeKernel implements Kernel {
     const link = this.#find(name) ?? fail(`Cannot find device "${name}"`);
     const { isUp = link.isUp, name: to = name, ...rest } = settings;
     if (to !== name && this.#find(to) !== undefined) fail('RTNETLINK answers: File exists');
-    this.#put({ ...link, ...rest, isUp });
+    // IPv6 addresses go with a device that goes down (addrconf_ifdown).
+    const addresses = isUp
+      ? link.addresses
+      : link.addresses.filter(({ address }) => typeof address === 'number');
+    this.#put({ ...link, ...rest, isUp, addresses });
     if (to !== name) this.renameLink(name, to);
     if (isUp) return;
     const left = this.routes.filter(({ device }) => device !== to);
@@ -284,12 +303,14 @@ export class FakeKernel implements Kernel {
       rest.includes(key) ? rest[rest.indexOf(key) + 1] : undefined;
     const device = value('dev') ?? '';
     if (this.#find(device) === undefined) return `Cannot find device "${device}"`;
-    if (tool === 'bridge') return this.#takeFdb(action, subject, device, parseIpv4(value('dst') ?? '')!);
-    if (object === 'neigh') return this.#takeNeighbour(action, parseIpv4(subject)!, device, value('lladdr'));
-    const gateway = value('via') === undefined ? undefined : parseIpv4(value('via')!);
-    const prefix = parsePrefix(subject)!;
+    if (tool === 'bridge')
+      return this.#takeFdb(action, subject, device, parseAnyAddress(value('dst') ?? '')!);
+    if (object === 'neigh')
+      return this.#takeNeighbour(action, parseAnyAddress(subject)!, device, value('lladdr'));
+    const gateway = value('via') === undefined ? undefined : parseAnyAddress(value('via')!);
+    const prefix = parseAnyPrefix(subject)!;
     const protocol = Number(value('proto') ?? PROTOCOL_BOOT);
-    const metric = Number(value('metric') ?? 0);
+    const metric = Number(value('metric') ?? defaultMetric(prefix));
     if (action === 'del') {
       const at = this.routes.findIndex(
         (route) =>
@@ -313,6 +334,7 @@ export class FakeKernel implements Kernel {
   ): string | undefined {
     const { prefix, gateway, device, isOnlink } = wanted;
     if (this.#find(device!)?.isUp !== true) return 'RTNETLINK answers: Network is down';
+    if (this.#isWithoutIpv6(device!, prefix.address)) return 'Error: IPv6 is disabled on nexthop device.';
     if (gateway !== undefined && !isOnlink) {
       const way = this.#lookup(gateway, undefined);
       if (way === undefined || way.gateway !== undefined || way.device !== device)
@@ -320,7 +342,9 @@ export class FakeKernel implements Kernel {
     }
     const isSame = (route: Route): boolean =>
       route.gateway === gateway && route.device === device && route.isOnlink === isOnlink;
-    const there = this.routes.filter((route) => prefixEquals(route.prefix, prefix) && route.metric === 0);
+    const there = this.routes.filter(
+      (route) => prefixEquals(route.prefix, prefix) && route.metric === defaultMetric(prefix),
+    );
     // fib_table_insert() refuses a route that would be there twice.
     if (there.slice(1).some((route) => isSame(route) && route.protocol === ROUTE_PROTOCOL))
       return 'RTNETLINK answers: File exists';
@@ -329,7 +353,12 @@ export class FakeKernel implements Kernel {
     return undefined;
   }
 
-  #takeNeighbour(action: string, address: Ipv4, device: string, mac: string | undefined): string | undefined {
+  #takeNeighbour(
+    action: string,
+    address: Address,
+    device: string,
+    mac: string | undefined,
+  ): string | undefined {
     const entries = this.#neighbours.get(device) ?? [];
     const left = entries.filter((entry) => entry.address !== address);
     if (action === 'del' && left.length === entries.length) return NO_ENTRY;
@@ -338,7 +367,7 @@ export class FakeKernel implements Kernel {
     return undefined;
   }
 
-  #takeFdb(action: string, mac: string, device: string, destination: Ipv4): string | undefined {
+  #takeFdb(action: string, mac: string, device: string, destination: Address): string | undefined {
     const entries = this.#fdb.get(device) ?? [];
     if (action === 'del') {
       const left = entries.filter((entry) => entry.mac !== mac || entry.destination !== destination);
@@ -358,7 +387,7 @@ export function addressesAtDeletions(kernel: FakeKernel): string[] {
   const seen: string[] = [];
   const former = { ...kernel.links };
   Object.assign(kernel.links, {
-    deleteAddress: (name: string, address: Prefix) => {
+    deleteAddress: (name: string, address: Prefix<Address>) => {
       seen.push((kernel.link(name)?.addresses ?? []).map(formatPrefix).join(' '));
       return former.deleteAddress(name, address);
     },
@@ -366,17 +395,17 @@ export function addressesAtDeletions(kernel: FakeKernel): string[] {
   return seen;
 }
 
-function isSelected(route: Route, { within, exact, device, protocol }: RouteSelector): boolean {
+function isSelected(route: Route, selector: RouteSelector): boolean {
+  const { within, exact, device, protocol } = selector;
+  const of = within ?? exact;
+  const family = selector.family ?? (of === undefined ? 4 : familyOf(of.address));
   return (
+    familyOf(route.prefix.address) === family &&
     (within === undefined || prefixCovers(within, route.prefix)) &&
     (exact === undefined || prefixEquals(exact, route.prefix)) &&
     (device === undefined || route.device === device) &&
     (protocol === undefined || route.protocol === protocol)
   );
-}
-
-function networkOf(address: Ipv4, length: number): Ipv4 {
-  return (length === 0 ? 0 : (address & (0xffffffff << (32 - length))) >>> 0) as Ipv4;
 }
 
 /** Like an asynchronous call: what is thrown is a rejection. */

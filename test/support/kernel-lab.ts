@@ -5,7 +5,9 @@
 //                        └────── br0 in r (192.0.2.254) ────────────┘
 //                                     r (198.51.100.254) ─ h3 (198.51.100.3) ─ c3
 //
-// Host N owns 10.5.N.0/24; its container has 10.5.N.2, the host end of the veth 10.5.N.1.
+// Host N owns 10.5.N.0/24; its container has 10.5.N.2, the host end of the veth 10.5.N.1. A lab is of IPv4 unless it is
+// told otherwise: what is to hold in every family is described once, and run in each of NETWORKS. In IPv6 the hosts are
+// fd00:99::1, fd00:99::2 and fd00:98::3, and host N owns fd00:5:0:N::/64, with containers and veths as in IPv4.
 
 import type { PeerDetail } from '../../src/ops/status.js';
 import type { ModeStatus } from '../../src/ops/status.js';
@@ -17,6 +19,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import type { FamilyName } from '../../src/net/dual.js';
 import { patient } from './lab.js';
 
 /** Why labs do not run here; false when they do. */
@@ -63,10 +66,60 @@ export async function waitFor<T>(
   }
 }
 
+/** What a lab's network carries; see leases.ts for texts of both families. */
+export interface LabNetwork {
+  readonly name: 'v4' | 'v6' | 'dual';
+  /** With "&" between two. */
+  readonly network: string;
+  readonly families: readonly FamilyName[];
+}
+
+/** The three networks that a lab can have. */
+export const NETWORKS: readonly LabNetwork[] = [
+  { name: 'v4', network: '10.5.0.0/16', families: ['v4'] },
+  { name: 'v6', network: 'fd00:5::/48', families: ['v6'] },
+  { name: 'dual', network: '10.5.0.0/16&fd00:5::/48', families: ['v4', 'v6'] },
+];
+
+const ADDRESSES = {
+  v4: {
+    bits: 24,
+    underlay: ['', '192.0.2.1', '192.0.2.2', '198.51.100.3'],
+    routers: ['192.0.2.254', '198.51.100.254'],
+    pods: (host: number) => `10.5.${host}.`,
+    subnet: (host: number) => `10.5.${host}.0/24`,
+    everywhere: 'default',
+  },
+  v6: {
+    bits: 64,
+    underlay: ['', 'fd00:99::1', 'fd00:99::2', 'fd00:98::3'],
+    routers: ['fd00:99::254', 'fd00:98::254'],
+    pods: (host: number) => `fd00:5:0:${host}::`,
+    subnet: (host: number) => `fd00:5:0:${host}::/64`,
+    everywhere: '::/0',
+  },
+} as const;
+
+/** Address of the container of a host. */
+export function podAddress(host: number, family: FamilyName): string {
+  return `${ADDRESSES[family].pods(host)}2`;
+}
+
+/** Address of a host on the underlay. */
+export function hostAddress(host: number, family: FamilyName): string {
+  return ADDRESSES[family].underlay[host];
+}
+
 export class KernelLab {
+  readonly network: LabNetwork;
   readonly #prefix = `tw-${process.pid}-`;
   readonly #namespaces: string[] = [];
   readonly #children = new Set<ChildProcess>();
+
+  /** @param network @default that of IPv4 */
+  constructor(network = NETWORKS[0]) {
+    this.network = network;
+  }
 
   /** Full name of a namespace of this lab. */
   name(namespace: string): string {
@@ -132,41 +185,50 @@ export class KernelLab {
     this.#namespaces.push(name);
     await run('ip', ['netns', 'add', name]);
     await this.exec(namespace, ['ip', '-batch', '-'], 'link set lo up\n');
-    await this.exec(namespace, [
-      'sysctl',
-      '-qw',
-      'net.ipv4.ip_forward=1',
-      'net.ipv6.conf.default.accept_dad=0',
-    ]);
+    const settings = ['net.ipv4.ip_forward=1', 'net.ipv6.conf.default.accept_dad=0'];
+    if (this.network.families.includes('v6')) settings.push('net.ipv6.conf.all.forwarding=1');
+    await this.exec(namespace, ['sysctl', '-qw', ...settings]);
   }
 
   /** Builds the picture in the file head. */
   async build(): Promise<this> {
     for (const namespace of ['r', 'h1', 'h2', 'h3', 'c1', 'c2', 'c3']) await this.addNamespace(namespace);
     await this.sh('r', 'ip link add br0 type bridge');
-    await this.sh('r', 'ip addr add 192.0.2.254/24 dev br0');
     await this.sh('r', 'ip link set br0 up');
     for (const host of [1, 2, 3]) {
       await run('ip', ['-batch', '-'], this.#wiring(host));
       if (host < 3) await this.sh('r', `ip link set p${host} master br0`);
-      const [address, router] =
-        host < 3 ? [`192.0.2.${host}`, '192.0.2.254'] : ['198.51.100.3', '198.51.100.254'];
-      if (host === 3) await this.sh('r', 'ip addr add 198.51.100.254/24 dev p3');
-      await this.exec(
-        `h${host}`,
-        ['ip', '-batch', '-'],
-        `addr add ${address}/24 dev eth0\nlink set eth0 up\nlink set vk up\naddr add 10.5.${host}.1/24 dev vk\n` +
-          `route add default via ${router}\n`,
-      );
+      const [router, own, container] = this.#addressing(host);
       await this.sh('r', `ip link set p${host} up`);
-      await this.exec(
-        `c${host}`,
-        ['ip', '-batch', '-'],
-        `addr add 10.5.${host}.2/24 dev eth0\nlink set eth0 up\nroute add default via 10.5.${host}.1\n`,
+      await this.exec('r', ['ip', '-batch', '-'], router);
+      await this.exec(`h${host}`, ['ip', '-batch', '-'], own);
+      await this.exec(`c${host}`, ['ip', '-batch', '-'], container);
+    }
+    for (const family of this.network.families)
+      await waitFor('underlay', async () => await this.ping('h1', hostAddress(3, family)));
+    return this;
+  }
+
+  /** Lines for the router, the host and its container. Routes of IPv6 need a link that is up, and so come last. */
+  #addressing(host: number): [string, string, string] {
+    const lines: [string[], string[], string[]] = [
+      [],
+      ['link set eth0 up', 'link set vk up'],
+      ['link set eth0 up'],
+    ];
+    const [router, own, container] = lines;
+    for (const family of this.network.families) {
+      const { bits, underlay, routers, pods, everywhere } = ADDRESSES[family];
+      const gateway = routers[host < 3 ? 0 : 1];
+      if (host !== 2) router.push(`addr add ${gateway}/${bits} dev ${host === 1 ? 'br0' : 'p3'}`);
+      own.push(`addr add ${underlay[host]}/${bits} dev eth0`, `addr add ${pods(host)}1/${bits} dev vk`);
+      own.push(`route add ${everywhere} via ${gateway}`);
+      container.push(
+        `addr add ${pods(host)}2/${bits} dev eth0`,
+        `route add ${everywhere} via ${pods(host)}1`,
       );
     }
-    await waitFor('underlay', async () => await this.ping('h1', '198.51.100.3'));
-    return this;
+    return lines.map((part) => part.join('\n') + '\n') as [string, string, string];
   }
 
   /** Whether one echo comes back within a second. */
@@ -185,10 +247,16 @@ export class KernelLab {
     const folder = await mkdtemp(join(tmpdir(), 'twill-lab-'));
     try {
       await writeFile(join(folder, 'sent'), sent);
-      const receiver = this.start(to, ['socat', '-u', 'TCP4-LISTEN:9000,reuseaddr', `CREATE:${folder}/got`]);
+      const [tcp, target] = address.includes(':') ? ['TCP6', `[${address}]`] : ['TCP4', address];
+      const receiver = this.start(to, [
+        'socat',
+        '-u',
+        `${tcp}-LISTEN:9000,reuseaddr`,
+        `CREATE:${folder}/got`,
+      ]);
       const done = new Promise((resolve) => receiver.once('exit', resolve));
       await waitFor('listener', async () => (await this.sh(to, 'ss -Hltn')).includes(':9000'));
-      await this.exec(from, ['socat', '-u', `OPEN:${folder}/sent`, `TCP4:${address}:9000`]);
+      await this.exec(from, ['socat', '-u', `OPEN:${folder}/sent`, `${tcp}:${target}:9000`]);
       await done;
       const hash = (data: Buffer) => createHash('sha256').update(data).digest('hex');
       return hash(await readFile(join(folder, 'got'))) === hash(sent);
@@ -218,6 +286,7 @@ export interface LeaseText {
   readonly publicIp: string;
   readonly backendType: string;
   readonly backendData?: unknown;
+  readonly backendV6Data?: unknown;
   readonly createRevision?: number;
 }
 
@@ -275,7 +344,6 @@ export class Driver {
 }
 
 export const NETWORK = '10.5.0.0/16';
-const PUBLIC_IPS = ['', '192.0.2.1', '192.0.2.2', '198.51.100.3'];
 
 /** A host with an opened backend, and what its lease says. */
 export interface LabNode {
@@ -293,13 +361,15 @@ export async function startLabNode(
 ): Promise<LabNode> {
   const host = `h${number}`;
   const driver = new Driver(lab, host);
-  await driver.call('new', { backend, network: NETWORK, iface: 'eth0', ...fields });
+  await driver.call('new', { backend, network: lab.network.network, iface: 'eth0', ...fields });
   const data = await driver.call('publish');
-  const subnet = `10.5.${number}.0/24`;
+  const { families } = lab.network;
+  const subnet = families.map((family) => ADDRESSES[family].subnet(number)).join('&');
+  const publicIp = families.map((family) => hostAddress(number, family)).join('&');
   const { mtuBytes } = await driver.call<{ mtuBytes: number }>('start', { subnet });
   await lab.sh(host, `ip link set vk mtu ${mtuBytes}`);
   await lab.sh(`c${number}`, `ip link set eth0 mtu ${mtuBytes}`);
-  return { host, driver, lease: { subnet, publicIp: PUBLIC_IPS[number], ...data } as LeaseText };
+  return { host, driver, lease: { subnet, publicIp, ...data } as LeaseText };
 }
 
 /** Tells every node about all the others. */
@@ -312,8 +382,8 @@ export async function introduce(nodes: readonly LabNode[]): Promise<void> {
 }
 
 /** Runs `body` in a lab of its own. */
-export async function withLab(body: (lab: KernelLab) => Promise<void>): Promise<void> {
-  const lab = new KernelLab();
+export async function withLab(body: (lab: KernelLab) => Promise<void>, network?: LabNetwork): Promise<void> {
+  const lab = new KernelLab(network);
   try {
     await lab.build();
     await body(lab);

@@ -24,6 +24,13 @@ export function linkOf(cidrs: readonly string[] = [], more: Partial<Link> = {}):
 
 /** A permanent address of the whole world. */
 export function addressOf(cidr: string, more: Partial<LinkAddress> = {}): LinkAddress {
-  const fixed = { scope: 'global', isDeprecated: false, isPermanent: true, isSecondary: false } as const;
-  return { ...parseCidr(cidr)!, ...fixed, ...more };
+  const fixed = {
+    scope: 'global',
+    isDeprecated: false,
+    isPermanent: true,
+    isTentative: false,
+    isTemporary: false,
+    isSecondary: false,
+  } as const;
+  return { ...parseCidr(cidr, cidr.includes(':') ? 6 : 4)!, ...fixed, ...more };
 }

@@ -7,9 +7,9 @@ import { type Condition, condition } from '../../core/conditions.js';
 import { parseHostGwConfig } from './config.js';
 import { OverlayError } from '../../core/errors.js';
 import type { Kernel } from '../../kernel/kernel.js';
-import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
-import { sameDual } from '../../net/dual.js';
-import { formatAddresses } from '../../net/prefix.js';
+import { familiesOf, type FamilyName, sameDual } from '../../net/dual.js';
+import type { Ipv4 } from '../../net/ipv4.js';
+import { type Address, formatAddress, formatAddresses, prefixEquals } from '../../net/prefix.js';
 import { PeerProgrammer } from '../../programmer/programmer.js';
 import { backendMode } from '../backend.js';
 import type { Backend, BackendContext, ExternalInterface } from '../backend.js';
@@ -22,7 +22,7 @@ import type { BackendPeerStatus, HostGwStatus, PeerDetail } from '../../ops/stat
 
 /** The host-gw mode. open() throws OverlayError E_BACKEND behind NAT. */
 export const HOST_GW = backendMode({
-  families: ['v4'],
+  families: ['v4', 'v6'],
   parseConfig: parseHostGwConfig,
   open: (context) => new HostGwBackend(context),
 });
@@ -41,21 +41,22 @@ class HostGwBackend implements Backend {
     this.#kernel = kernel;
     const fault = natFault(iface);
     if (fault !== undefined) throw new OverlayError('E_BACKEND', fault);
+    const networks = familiesOf(config.networks).map((family) => config.networks[family]!.network);
     this.#programmer = new PeerProgrammer({
       kernel,
       kinds: [],
-      network: config.networks.v4!.network,
-      former: context.networks[1],
-      tunnelDevice: undefined,
+      networks,
+      former: context.networks.filter((one) => !networks.some((own) => prefixEquals(own, one))),
+      tunnelDevices: {},
       needsLookup: () => true,
       lookupThrough: () => this.#iface.name,
       prepare: () => this.#followInterface(),
       isStillSo: async () => (await this.#kernel.lookup.linkName(this.#iface)) === this.#iface.name,
-      planPeer: (peer, lookup) => this.#planPeer(peer, lookup),
+      planPeer: (peer, lookup, family) => this.#planPeer(peer, lookup, family),
       afterFirstRun: () =>
         context.services.removeLeftovers({
           networks: context.networks,
-          device: undefined,
+          devices: [],
           ownsRoutes: true,
           log,
         }),
@@ -89,7 +90,7 @@ class HostGwBackend implements Backend {
 
   /** The next hop itself: nothing is encapsulated between, and no address of the subnet is sure to be there. */
   echoTarget({ id, host }: Peer): Ipv4 | undefined {
-    return this.#programmer.carries(id) ? host.publicIp.v4 : undefined;
+    return this.#programmer.carries(id, 'v4') ? host.publicIp.v4 : undefined;
   }
 
   conditions(): readonly Condition[] {
@@ -122,23 +123,23 @@ class HostGwBackend implements Backend {
     this.#iface = { ...this.#iface, name };
   }
 
-  #planPeer({ subnets, host }: Peer, lookup: RouteLookup | undefined): Verdict {
-    const publicIp = host.publicIp.v4!;
-    const gateway = formatIpv4(publicIp);
+  #planPeer({ subnets, host }: Peer, lookup: RouteLookup | undefined, family: FamilyName): Verdict {
+    const publicIp: Address = host.publicIp[family]!;
+    const gateway = formatAddress(publicIp);
     if (host.backend.type !== 'host-gw') {
       return {
         code: 'other_type',
         reason: `uses backend "${host.backend.type || 'udp'}", this host uses "host-gw"`,
       };
     }
-    if (publicIp === this.#iface.address.v4 || lookup?.isLocal === true) {
+    if (publicIp === this.#iface.address[family] || lookup?.isLocal === true) {
       return { code: 'invalid', reason: `has this host's own address ${gateway} as public IP` };
     }
     if (lookup === undefined) {
       return { code: 'off_link', reason: `cannot be a gateway: this host has no route to ${gateway}` };
     }
     if (lookup.gateway !== undefined) {
-      const via = formatIpv4(lookup.gateway);
+      const via = formatAddress(lookup.gateway);
       return {
         code: 'off_link',
         reason: `cannot be a gateway: ${gateway} is behind router ${via}, not on the same link`,
@@ -149,7 +150,7 @@ class HostGwBackend implements Backend {
       return { code: 'off_link', reason: `cannot be a gateway: ${gateway} is reached through ${devices}` };
     }
     const device = this.#iface.name;
-    return [new RouteObject({ prefix: subnets.v4!, gateway: publicIp, device, isOnlink: false })];
+    return [new RouteObject({ prefix: subnets[family]!, gateway: publicIp, device, isOnlink: false })];
   }
 }
 

@@ -187,7 +187,7 @@ export class UdpDevice {
       await links.addAddress(this.#name, own);
       repaired('address', `the address ${formatPrefix(own)} was missing`);
     }
-    const former = parseMark(link.alias)?.address;
+    const former = parseMark(link.alias)?.addresses[0];
     if (former !== undefined && !prefixEquals(former, own)) await links.deleteAddress(this.#name, former);
     const alias = formatMark(this.#context.config.networks.v4!.network, own);
     if (link.alias !== alias) await links.set(this.#name, { alias });
@@ -206,7 +206,8 @@ export class UdpDevice {
 
   /** A device that an earlier release made, and that was left before it got an address. */
   async #isUnclaimed(link: Link): Promise<boolean> {
-    const isBare = isPersistentTun(link) && link.alias === '' && link.addresses.length === 0;
+    const isBare =
+      isPersistentTun(link) && link.alias === '' && link.addresses.every(({ scope }) => scope === 'link');
     return isBare && !(await this.#context.kernel.links.hasCarrier(link.name));
   }
 

@@ -8,14 +8,14 @@ import { describeShadow, removeNetworkRoute, syncNetworkRoute } from '../../kern
 import type { Route } from '../../kernel/route.js';
 import type { Peer } from '../../lease/lease.js';
 import type { Ipv4 } from '../../net/ipv4.js';
-import { formatPrefix, type Prefix, prefixContains, prefixCovers } from '../../net/prefix.js';
+import { type Address, formatPrefix, type Prefix, prefixContains, prefixCovers } from '../../net/prefix.js';
 
 export class OverlayRoutes {
   readonly #kernel: Kernel;
   readonly #network: Prefix;
   readonly #log: Logger;
   /** Prefixes that may be reached through our own device. A peer outside of them needs no look into the kernel. */
-  #tunnelled: readonly Prefix[] = [];
+  #tunnelled: readonly Prefix<Address>[] = [];
   /** Whose route stands where ours should. */
   #conflict: string | undefined;
   /** Routes of others inside the Network that no peer should be behind, and what they do to which. */
@@ -47,7 +47,7 @@ export class OverlayRoutes {
   }
 
   /** Removes the route of a Network that `device` carried in an earlier run. */
-  async removeFormer(network: Prefix, device: string): Promise<void> {
+  async removeFormer(network: Prefix<Address>, device: string): Promise<void> {
     await removeNetworkRoute(this.#kernel, network, device);
   }
 

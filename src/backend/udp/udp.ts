@@ -278,7 +278,7 @@ export class UdpBackend implements Backend {
 
   async #removeLeftovers(): Promise<void> {
     const { networks, services, log } = this.#context;
-    await services.removeLeftovers({ networks, device: this.#device.name, ownsRoutes: false, log });
+    await services.removeLeftovers({ networks, devices: [this.#device.name], ownsRoutes: false, log });
     this.#isAlone = true;
   }
 

@@ -25,7 +25,7 @@ export interface VxlanConfig {
 const MAX_VNI = 2 ** 24 - 1;
 
 /** 626 = 576 bytes that every IPv4 host must accept (RFC 791 section 3.1) + the overhead. */
-const MIN_OUTER_MTU_BYTES = 576 + VXLAN_OVERHEAD_BYTES;
+const MIN_OUTER_MTU_BYTES = 576 + VXLAN_OVERHEAD_BYTES.v4;
 /** Largest IPv4 packet. */
 const MAX_OUTER_MTU_BYTES = 65_535;
 
@@ -36,7 +36,7 @@ const MAX_OUTER_MTU_BYTES = 65_535;
 export function parseVxlanConfig(backend: RawBackend): VxlanConfig {
   const mtu = integer(backend, 'MTU', 0, MAX_OUTER_MTU_BYTES) ?? 0;
   if (mtu !== 0 && mtu < MIN_OUTER_MTU_BYTES) {
-    throw wrong('MTU', mtu, `at least ${MIN_OUTER_MTU_BYTES} (576 + ${VXLAN_OVERHEAD_BYTES} of VXLAN)`);
+    throw wrong('MTU', mtu, `at least ${MIN_OUTER_MTU_BYTES} (576 + ${VXLAN_OVERHEAD_BYTES.v4} of VXLAN)`);
   }
   return {
     vni: integer(backend, 'VNI', 0, MAX_VNI) ?? 1,

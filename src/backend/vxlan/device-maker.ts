@@ -9,13 +9,16 @@ import type { Logger } from '../../core/log.js';
 import { meansGone } from '../../kernel/ip.js';
 import type { Kernel } from '../../kernel/kernel.js';
 import type { Link } from '../../kernel/link.js';
-import { formatAddresses } from '../../net/prefix.js';
+import type { FamilyName } from '../../net/dual.js';
+import { formatAddress } from '../../net/prefix.js';
 import type { ExternalInterface } from '../backend.js';
 import type { VxlanConfig } from './config.js';
 
 export interface DeviceMakerOptions {
   readonly kernel: Kernel;
   readonly config: VxlanConfig;
+  /** Of the datagrams, and so of the packets in them. */
+  readonly family: FamilyName;
   /** Of the device in the end. */
   readonly name: string;
   readonly log: Logger;
@@ -36,8 +39,17 @@ export interface Misfit {
   readonly isChangeable: boolean;
 }
 
+// As `ip -details -json link` names them.
+const LOCAL = { v4: 'local', v6: 'local6' } as const satisfies Record<FamilyName, string>;
+const GROUP = { v4: 'group', v6: 'group6' } as const satisfies Record<FamilyName, string>;
+
 /** What keeps `link` from being used; undefined when it can be. MAC, MTU and admin state are set right later. */
-export function misfitOf(link: Link, config: VxlanConfig, iface: ExternalInterface): Misfit | undefined {
+export function misfitOf(
+  link: Link,
+  config: VxlanConfig,
+  iface: ExternalInterface,
+  family: FamilyName,
+): Misfit | undefined {
   if (link.kind !== 'vxlan') return { reason: `it is of kind "${link.kind}"`, isChangeable: false };
   const { data } = link;
   const differ = (isChangeable: boolean, what: string, found: unknown, wanted: unknown) => {
@@ -49,9 +61,11 @@ export function misfitOf(link: Link, config: VxlanConfig, iface: ExternalInterfa
     differ(false, 'port', data['port'], config.port) ??
     differ(false, 'GBP', data['gbp'] === true, config.hasGbp) ??
     differ(true, 'underlying interface', data['link'], iface.name) ??
-    differ(true, 'local address', data['local'], formatAddresses(iface.address)) ??
+    differ(true, 'local address', data[LOCAL[family]], formatAddress(iface.address[family]!)) ??
     differ(true, 'learning', data['learning'] === true, config.hasLearning) ??
-    (data['group'] === undefined ? undefined : { reason: 'it has a multicast group', isChangeable: true })
+    (data[GROUP[family]] === undefined
+      ? undefined
+      : { reason: 'it has a multicast group', isChangeable: true })
   );
 }
 
@@ -89,8 +103,9 @@ export class DeviceMaker {
 
   /** Changes the device in place. False when the kernel does not do that: older ones keep some of these settings. */
   async #change(found: Link, iface: ExternalInterface, signal: AbortSignal | undefined): Promise<boolean> {
+    const { config, family } = this.#options;
     const words = this.#words(iface);
-    if (found.data['group'] !== undefined) words.push('remote', '0.0.0.0');
+    if (found.data[GROUP[family]] !== undefined) words.push('remote', family === 'v4' ? '0.0.0.0' : '::');
     try {
       await this.#options.kernel.links.change(this.#name, words, signal);
     } catch (error) {
@@ -100,13 +115,13 @@ export class DeviceMaker {
       throw error;
     }
     const link = await this.#options.kernel.links.find(this.#name, signal);
-    return link !== undefined && misfitOf(link, this.#options.config, iface) === undefined;
+    return link !== undefined && misfitOf(link, config, iface, family) === undefined;
   }
 
   /** Puts a new device in the place of `former`, which stays as it is when that cannot be made. */
   async #replace(former: Link, plan: DevicePlan, signal: AbortSignal | undefined): Promise<void> {
     const { vni, port } = this.#options.config;
-    const name = `flnew.${vni}`;
+    const name = `flnew${this.#options.family === 'v4' ? '' : '6'}.${vni}`;
     await this.#discard(name, signal); // of a run that was cut off
     try {
       await this.make(name, plan, signal);
@@ -131,17 +146,10 @@ export class DeviceMaker {
 
   /** What comes after the name, for a new device and for one that is changed. */
   #words(iface: ExternalInterface): string[] {
-    const { vni, hasLearning } = this.#options.config;
-    const words = [
-      'type',
-      'vxlan',
-      'id',
-      String(vni),
-      'dev',
-      iface.name,
-      'local',
-      formatAddresses(iface.address),
-    ];
+    const { config, family } = this.#options;
+    const { vni, hasLearning } = config;
+    const local = formatAddress(iface.address[family]!);
+    const words = ['type', 'vxlan', 'id', String(vni), 'dev', iface.name, 'local', local];
     return [...words, hasLearning ? 'learning' : 'nolearning'];
   }
 
@@ -174,7 +182,9 @@ export class DeviceMaker {
     if (meansTaken(cause)) {
       const links = await this.#options.kernel.links.all(signal);
       const holder = links.find((link) => {
-        const isOnPort = link.kind === 'vxlan' && link.data['port'] === port;
+        // Those of the other family have a socket of their own.
+        const isOfFamily = (link.data[LOCAL.v6] === undefined) === (this.#options.family === 'v4');
+        const isOnPort = link.kind === 'vxlan' && isOfFamily && link.data['port'] === port;
         return isOnPort && link.name !== this.#name && (link.data['id'] === vni || link.isUp);
       });
       const by = holder === undefined ? 'another VXLAN device or socket' : `device "${holder.name}"`;

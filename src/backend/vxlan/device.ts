@@ -1,4 +1,5 @@
-// The VXLAN device of the vxlan mode: found and taken over when it fits, made anew when it does not.
+// A VXLAN device of the vxlan mode, which has one for each family: found and taken over when it fits, made anew when it
+// does not.
 //
 // Taking over is what makes a restart invisible: the kernel goes on forwarding, and the device keeps its MAC, which the
 // peers have in their FDB. A device that must be made anew gets the old MAC for the same reason. The MAC is given at
@@ -9,8 +10,9 @@
 import { differingFeatures } from '../../kernel/ethtool.js';
 import type { Kernel } from '../../kernel/kernel.js';
 import { OverlayError } from '../../core/errors.js';
-import { formatPrefix, type Prefix, prefixContains, prefixEquals } from '../../net/prefix.js';
-import { VXLAN_OVERHEAD_BYTES } from '../../net/mtu.js';
+import { type Address, formatPrefix, type Prefix, prefixContains, prefixEquals } from '../../net/prefix.js';
+import { IPV6_MIN_MTU_BYTES, VXLAN_OVERHEAD_BYTES } from '../../net/mtu.js';
+import type { FamilyName } from '../../net/dual.js';
 import { formatMark, parseMark, vxlanDeviceName } from '../../kernel/ours.js';
 import type { ExternalInterface } from '../backend.js';
 import { DeviceMaker, misfitOf } from './device-maker.js';
@@ -23,9 +25,11 @@ import type { Logger } from '../../core/log.js';
 export interface VxlanDeviceOptions {
   readonly kernel: Kernel;
   readonly config: VxlanConfig;
-  readonly network: Prefix;
+  /** Of the packets, and of the datagrams that they are in. */
+  readonly family: FamilyName;
+  readonly network: Prefix<Address>;
   /** Networks whose device may be taken over: the Network, and that of this host's last run. */
-  readonly networks: readonly Prefix[];
+  readonly networks: readonly Prefix<Address>[];
   /** Of this host's last run, for a device that has to be made; undefined when it is not known. */
   readonly formerMac: string | undefined;
   /** False: the device does not leave checksums of inner packets to the card below, which some compute wrongly. */
@@ -35,6 +39,9 @@ export interface VxlanDeviceOptions {
 
 /** The feature by which the kernel leaves a checksum to the device (NETIF_F_HW_CSUM). */
 const TX_CHECKSUM = 'tx-checksum-ip-generic';
+
+/** IFNAMSIZ of linux/if.h without the NUL. */
+const MAX_NAME = 15;
 
 /** What a call found to do; a fitting device in order gives three times false. */
 export interface DeviceChange {
@@ -48,8 +55,9 @@ export class VxlanDevice {
   readonly name: string;
   readonly #kernel: Kernel;
   readonly #config: VxlanConfig;
-  readonly #network: Prefix;
-  readonly #networks: readonly Prefix[];
+  readonly #family: FamilyName;
+  readonly #network: Prefix<Address>;
+  readonly #networks: readonly Prefix<Address>[];
   readonly #log: Logger;
   readonly #options: VxlanDeviceOptions;
   readonly #maker: DeviceMaker;
@@ -57,14 +65,23 @@ export class VxlanDevice {
   /** Of the device when it was last seen; undefined without ethtool. */
   #features: Features | undefined;
 
+  /** Throws OverlayError E_CONFIG when the VNI gives no name for a device. */
   constructor(options: VxlanDeviceOptions) {
     this.#options = options;
+    this.#family = options.family;
     this.#kernel = options.kernel;
     this.#config = options.config;
     this.#network = options.network;
     this.#networks = options.networks;
     this.#log = options.log;
-    this.name = vxlanDeviceName(options.config.vni);
+    this.name = vxlanDeviceName(options.config.vni, options.family);
+    if (this.name.length > MAX_NAME) {
+      throw new OverlayError(
+        'E_CONFIG',
+        `Backend.VNI ${options.config.vni} in the network config: expected at most 9999 in a network with IPv6, ` +
+          `since the name of the device, "${this.name}", has more than ${MAX_NAME} characters`,
+      );
+    }
     this.#maker = new DeviceMaker({ ...options, name: this.name });
   }
 
@@ -86,7 +103,16 @@ export class VxlanDevice {
         `Backend.MTU ${outer} in the network config: expected at most the MTU ${limit}`,
       );
     }
-    return outer - VXLAN_OVERHEAD_BYTES;
+    const overhead = VXLAN_OVERHEAD_BYTES[this.#family];
+    if (this.#family === 'v6' && outer - overhead < IPV6_MIN_MTU_BYTES) {
+      const what =
+        this.#config.outerMtuBytes === undefined
+          ? `MTU ${outer} of interface "${iface.name}"`
+          : `Backend.MTU ${outer} in the network config`;
+      const least = `${IPV6_MIN_MTU_BYTES + overhead} (${IPV6_MIN_MTU_BYTES} of IPv6 + ${overhead} of VXLAN)`;
+      throw new OverlayError('E_CONFIG', `${what}: expected at least ${least}`);
+    }
+    return outer - overhead;
   }
 
   /**
@@ -95,22 +121,23 @@ export class VxlanDevice {
    */
   async ensure(
     iface: ExternalInterface,
-    address: Prefix | undefined,
+    address: Prefix<Address> | undefined,
     signal?: AbortSignal,
   ): Promise<DeviceChange> {
     const mtuBytes = this.mtuBytes(iface);
     const found = await this.#kernel.links.find(this.name, signal);
     if (found !== undefined) this.#checkOwner(found);
-    let misfit = found && misfitOf(found, this.#config, iface);
+    let misfit = found && misfitOf(found, this.#config, iface, this.#family);
     let link = found;
     let isSame = true;
     if (found?.kind === 'vxlan')
       this.#features = (await this.#kernel.settings.features(this.name, signal)) ?? this.#features;
     if (found === undefined || misfit !== undefined) {
       const uplink = await this.#uplink(iface);
-      misfit = found && misfitOf(found, this.#config, uplink);
+      misfit = found && misfitOf(found, this.#config, uplink, this.#family);
       if (found?.kind === 'vxlan') this.#mac ??= found.mac;
-      this.#mac ??= this.#options.formerMac ?? deriveVtepMac(uplink.publicIp.v4!, this.#config.vni);
+      this.#mac ??=
+        this.#options.formerMac ?? deriveVtepMac(uplink.publicIp[this.#family]!, this.#config.vni);
       const plan = { iface: uplink, mtuBytes, mac: this.#mac };
       if (found === undefined) await this.#maker.make(this.name, plan, signal);
       else if (misfit !== undefined) isSame = await this.#maker.mend(found, misfit, plan, signal);
@@ -128,7 +155,7 @@ export class VxlanDevice {
 
   /** One without our mark, as flanneld leaves it, is taken over; one that carries another network is not ours. */
   #checkOwner(link: Link): void {
-    const network = parseMark(link.alias)?.network;
+    const network = parseMark(link.alias)?.networks[0];
     if (network === undefined || this.#networks.some((ours) => prefixEquals(ours, network))) return;
     throw new OverlayError(
       'E_KERNEL',
@@ -163,10 +190,12 @@ export class VxlanDevice {
         signal,
       );
     }
-    // Only IPv4 is carried: router advertisements or link-local traffic from a peer's side have no business here.
+    // Router advertisements from a peer's side have no business here, nor has any IPv6 where only IPv4 is carried. A
+    // host that has IPv6 switched off for new devices has it on this one.
     await this.#kernel.settings.setInterfaceSysctl('ipv6', this.name, 'accept_ra', '0');
-    await this.#kernel.settings.setInterfaceSysctl('ipv6', this.name, 'disable_ipv6', '1');
-    await this.#loosenReversePath();
+    const isOff = this.#family === 'v4' ? '1' : '0';
+    await this.#kernel.settings.setInterfaceSysctl('ipv6', this.name, 'disable_ipv6', isOff);
+    if (this.#family === 'v4') await this.#loosenReversePath();
     if (!link.isUp) await this.#maker.setUp(this.name, signal);
     return !isNew && (wrongMac || wrongMtu || wrongAlias || !link.isUp);
   }
@@ -209,8 +238,8 @@ export class VxlanDevice {
       await this.#kernel.settings.setInterfaceSysctl('ipv4', this.name, 'rp_filter', '2');
   }
 
-  /** The /32 serves as the source of what this host itself sends into the overlay; it makes no broadcast route. */
-  async #address(link: Link, wanted: Prefix, signal: AbortSignal | undefined): Promise<boolean> {
+  /** Alone, with no network, it serves as the source of what this host itself sends into the overlay. */
+  async #address(link: Link, wanted: Prefix<Address>, signal: AbortSignal | undefined): Promise<boolean> {
     const isThere = link.addresses.some((own) => prefixEquals(own, wanted));
     // It comes first: with the last address of a device the kernel takes its routes away.
     if (!isThere) await this.#kernel.links.addAddress(this.name, wanted, signal);

@@ -1,6 +1,8 @@
 // What the tunnel of a peer is made of in the kernel, beside its route. Pure, but for the listing.
 //
-//   neighbour  <subnet .0> → VTEP MAC      FDB entry  VTEP MAC → public IP
+//   neighbour  <first address of the subnet> → VTEP MAC      FDB entry  VTEP MAC → public IP
+//
+// Each family has a device, and so a MAC, of its own.
 //
 // They may come in any order: without the route nothing uses them.
 
@@ -8,19 +10,20 @@ import { deleteFdbLine, type FdbEntry, replaceFdbLine } from '../../kernel/fdb.j
 import type { Kernel } from '../../kernel/kernel.js';
 import { deleteNeighbourLine, type Neighbour, replaceNeighbourLine } from '../../kernel/neigh.js';
 import { compareAge, compareRecency } from '../../lease/lease.js';
-import type { Ipv4 } from '../../net/ipv4.js';
+import type { Address } from '../../net/prefix.js';
 import type {
   HeldObject,
   KernelObject,
   ListScope,
   ObjectKind,
   PeerRefusal,
+  TunnelDevices,
 } from '../../programmer/objects.js';
 
 /** Which MAC answers for the far end of a tunnel. */
 export class NeighbourObject implements KernelObject {
   readonly #device: string;
-  readonly #address: Ipv4;
+  readonly #address: Address;
   readonly #mac: string;
 
   constructor(device: string, { address, mac }: Pick<Neighbour, 'address' | 'mac'>) {
@@ -33,7 +36,7 @@ export class NeighbourObject implements KernelObject {
     return NEIGHBOUR;
   }
 
-  get key(): number {
+  get key(): number | bigint {
     return this.#address;
   }
 
@@ -54,7 +57,7 @@ export class NeighbourObject implements KernelObject {
 export class FdbObject implements KernelObject {
   readonly mac: string;
   readonly #device: string;
-  readonly #destination: Ipv4;
+  readonly #destination: Address;
   readonly #isPermanent: boolean;
 
   constructor(device: string, { mac, destination, isPermanent }: FdbEntry) {
@@ -69,7 +72,7 @@ export class FdbObject implements KernelObject {
   }
 
   get key(): string {
-    return this.mac;
+    return typeof this.#destination === 'number' ? this.mac : `${this.mac} v6`;
   }
 
   add(): string {
@@ -116,38 +119,40 @@ const FDB: ObjectKind = {
   compareClaims: compareRecency,
   explainLoss: (object, holder): PeerRefusal => ({
     code: 'invalid',
-    reason: `publishes VtepMAC ${object.key}, which was published later by ${holder}`,
+    reason: `publishes VtepMAC ${(object as FdbObject).mac}, which was published later by ${holder}`,
   }),
 };
 
 /** What the vxlan mode has in the kernel for its peers, beside routes. */
 export const TUNNEL_KINDS: readonly ObjectKind[] = [NEIGHBOUR, FDB];
 
-async function listHeldNeighbours(kernel: Kernel, { tunnelDevice }: ListScope): Promise<HeldObject[]> {
-  if (tunnelDevice === undefined) return [];
-  const neighbours = await kernel.list.neighbours(tunnelDevice);
-  return neighbours
-    .filter(({ isPermanent }) => isPermanent)
-    .map((entry) => ({
-      object: new NeighbourObject(tunnelDevice, entry),
-      isInForce: true,
-      isOurs: true,
-    }));
+async function listHeldNeighbours(kernel: Kernel, { tunnelDevices }: ListScope): Promise<HeldObject[]> {
+  return await listEach(tunnelDevices, async (device) =>
+    (await kernel.list.neighbours(device))
+      .filter(({ isPermanent }) => isPermanent)
+      .map((entry) => ({ object: new NeighbourObject(device, entry), isInForce: true, isOurs: true })),
+  );
 }
 
 /** All zeros is the entry for unknown destinations, which we never set; learned entries age out by themselves. */
 const UNKNOWN_MAC = '00:00:00:00:00:00';
 
-async function listHeldFdb(kernel: Kernel, { tunnelDevice }: ListScope): Promise<HeldObject[]> {
-  if (tunnelDevice === undefined) return [];
-  const seen = new Set<string>();
-  return (await kernel.list.fdb(tunnelDevice)).map((entry) => {
-    const isInForce = !seen.has(entry.mac); // the kernel uses the first of a MAC
-    seen.add(entry.mac);
-    return {
-      object: new FdbObject(tunnelDevice, entry),
-      isInForce,
-      isOurs: entry.isPermanent && entry.mac !== UNKNOWN_MAC,
-    };
+async function listHeldFdb(kernel: Kernel, { tunnelDevices }: ListScope): Promise<HeldObject[]> {
+  return await listEach(tunnelDevices, async (device) => {
+    const seen = new Set<string>();
+    return (await kernel.list.fdb(device)).map((entry) => {
+      const isInForce = !seen.has(entry.mac); // the kernel uses the first of a MAC
+      seen.add(entry.mac);
+      const isOurs = entry.isPermanent && entry.mac !== UNKNOWN_MAC;
+      return { object: new FdbObject(device, entry), isInForce, isOurs };
+    });
   });
+}
+
+async function listEach(
+  devices: TunnelDevices,
+  list: (device: string) => Promise<HeldObject[]>,
+): Promise<HeldObject[]> {
+  const names = Object.values(devices).filter((device) => device !== undefined);
+  return (await Promise.all(names.map(list))).flat();
 }

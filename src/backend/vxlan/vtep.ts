@@ -2,7 +2,7 @@
 
 import { field } from '../../config/go-json.js';
 import { quote } from '../../config/reader.js';
-import type { Ipv4 } from '../../net/ipv4.js';
+import type { Address } from '../../net/prefix.js';
 
 /** What a peer's lease says about its VXLAN end. */
 export interface VtepData {
@@ -15,21 +15,32 @@ export interface VtepData {
 /**
  * The MAC a host gives its VXLAN device when it makes one: locally administered, unicast, the public IP in its last
  * four bytes. It is the same after a reboot, so that peers need not learn a new one, and it can be told from the public
- * IP where leases carry no data, as in a static file.
+ * IP where leases carry no data, as in a static file. An IPv6 address is folded into the four bytes (FNV-1a), under
+ * another first byte, so that the MACs of the two families differ.
  */
-export function deriveVtepMac(publicIp: Ipv4, vni: number): string {
+export function deriveVtepMac(publicIp: Address, vni: number): string {
   const fold = (vni >>> 16) ^ (vni >>> 8) ^ vni;
-  const bytes = [0x0a, fold, publicIp >>> 24, publicIp >>> 16, publicIp >>> 8, publicIp];
+  const [first, word] = typeof publicIp === 'number' ? [0x0a, publicIp] : [0x0e, foldAddress(publicIp)];
+  const bytes = [first, fold, word >>> 24, word >>> 16, word >>> 8, word];
   return bytes.map((byte) => (byte & 255).toString(16).padStart(2, '0')).join(':');
 }
 
+/** FNV-1a of 32 bits over the 16 bytes; of 65,000 hosts with any addresses two may share a MAC, which is told. */
+function foldAddress(address: bigint): number {
+  let hash = 0x811c9dc5;
+  for (let shift = 120n; shift >= 0n; shift -= 8n)
+    hash = Math.imul(hash ^ Number((address >> shift) & 0xffn), 0x01000193);
+  return hash >>> 0;
+}
+
 /**
- * Reads BackendData of a peer's lease, `{"VNI":1,"VtepMAC":"…"}`; a text when it is not usable, saying why. Without any
- * data, the peer's MAC is taken to be the one it would derive from `publicIp` and `vni`.
+ * Reads BackendData or BackendV6Data of a peer's lease, `{"VNI":1,"VtepMAC":"…"}`; a text when it is not usable, saying
+ * why. Without any data, the peer's MAC is taken to be the one it would derive from `publicIp` and `vni`.
  */
-export function parseVtepData(data: unknown, publicIp: Ipv4, vni: number): VtepData | string {
+export function parseVtepData(data: unknown, publicIp: Address, vni: number): VtepData | string {
   if (data === undefined || data === null) return { vni, mac: deriveVtepMac(publicIp, vni) };
-  if (typeof data !== 'object') return 'its BackendData is no object';
+  if (typeof data !== 'object')
+    return `its ${typeof publicIp === 'number' ? 'BackendData' : 'BackendV6Data'} is no object`;
   const mac = field(data, 'VtepMAC');
   if (typeof mac !== 'string' || !/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(mac)) {
     return `its VtepMAC ${quote(mac)} is no MAC address`;

@@ -1,16 +1,26 @@
 // The vxlan mode: a kernel VXLAN device carries the packets, twill tells it where each subnet lives.
 //
-// Device flannel.<VNI> with the own subnet's .0/32; for each peer a neighbour, an FDB entry and an onlink route; with
-// DirectRouting a plain route for peers on the same link. Everything is left in place at the end, so that the kernel
-// goes on forwarding while no daemon runs, and taken over by the next one. What differs from desired state is repaired
-// by reconcile(); see programmer/programmer.ts for the order of things and docs/kernel-modes.md for the whole.
+// Each family has a device: flannel.<VNI> or flannel-v6.<VNI>, with the first address of the own subnet; each peer a
+// neighbour, an FDB entry and an onlink route; with DirectRouting a plain route for peers on the same link. All is left
+// in place at the end, so that the kernel goes on forwarding while no daemon runs, and taken over by the next one. What
+// differs from desired state is repaired by reconcile(); see programmer/programmer.ts for the order of things and
+// docs/kernel-modes.md for the whole.
 
 import { type Condition, condition } from '../../core/conditions.js';
 import { OverlayError } from '../../core/errors.js';
 import { parseVxlanConfig } from './config.js';
 import { parseVtepData } from './vtep.js';
-import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
-import type { DualPrefix, Prefix } from '../../net/prefix.js';
+import { familiesOf, type FamilyName } from '../../net/dual.js';
+import type { Ipv4 } from '../../net/ipv4.js';
+import {
+  type Address,
+  bitsOf,
+  type DualAddress,
+  type DualPrefix,
+  formatAddress,
+  type Prefix,
+  prefixEquals,
+} from '../../net/prefix.js';
 import { PeerProgrammer } from '../../programmer/programmer.js';
 import { VxlanDevice } from './device.js';
 import { backendMode } from '../backend.js';
@@ -26,21 +36,27 @@ import type { MetricFamily } from '../../core/metric.js';
 
 /** The vxlan mode. open() throws OverlayError E_CONFIG when an MTU does not fit. */
 export const VXLAN = backendMode({
-  families: ['v4'],
+  families: ['v4', 'v6'],
   parseConfig: parseVxlanConfig,
   open: (context, config) => new VxlanBackend(context, config),
 });
+
+/** What carries the packets of a family. */
+interface Tunnel {
+  readonly family: FamilyName;
+  readonly device: VxlanDevice;
+  readonly guard: Guard;
+}
 
 class VxlanBackend implements Backend {
   readonly type = 'vxlan' as const;
   readonly #context: BackendContext;
   readonly #config: VxlanConfig;
-  readonly #device: VxlanDevice;
+  readonly #tunnels: readonly Tunnel[];
   readonly #programmer: PeerProgrammer;
-  readonly #guard: Guard;
-  readonly #memberLeases = new Map<string, Ipv4>();
+  readonly #memberLeases = new Map<string, DualAddress>();
   #iface: ExternalInterface;
-  #ownSubnet: Prefix | undefined;
+  #own: DualPrefix | undefined;
   #isVerifyDue = false;
 
   constructor(context: BackendContext, settings: VxlanConfig) {
@@ -48,37 +64,25 @@ class VxlanBackend implements Backend {
     this.#context = context;
     this.#iface = iface;
     this.#config = settings;
-    this.#device = new VxlanDevice({
-      kernel: context.kernel,
-      config: this.#config,
-      network: config.networks.v4!.network,
-      networks: context.networks,
-      hasTxChecksum: context.vxlanTxChecksum === 'auto',
-      formerMac: formerMac(context, settings.vni),
-      log,
-    });
-    this.#device.mtuBytes(iface); // an MTU that does not fit is told before anything is touched
-    this.#guard = context.services.openGuard({
-      port: this.#config.port,
-      vni: this.#config.vni,
-      sourceCheck: context.sourceCheck,
-    });
+    this.#tunnels = familiesOf(config.networks).map((family) => this.#openTunnel(family));
+    this.#mtuBytes(); // an MTU that does not fit is told before anything is touched
+    const networks = familiesOf(config.networks).map((family) => config.networks[family]!.network);
     this.#programmer = new PeerProgrammer({
       kernel: context.kernel,
       kinds: TUNNEL_KINDS,
-      network: config.networks.v4!.network,
-      former: context.networks[1],
-      tunnelDevice: this.#device.name,
+      networks,
+      former: context.networks.filter((one) => !networks.some((own) => prefixEquals(own, one))),
+      tunnelDevices: Object.fromEntries(this.#tunnels.map(({ family, device }) => [family, device.name])),
       needsLookup: () => this.#config.hasDirectRouting,
       lookupThrough: () => this.#iface.name,
-      planPeer: (peer, lookup) => this.#planPeer(peer, lookup),
+      planPeer: (peer, lookup, family) => this.#planPeer(peer, lookup, family),
       prepare: () => this.#prepare(),
       isStillSo: async () => (await context.kernel.lookup.linkName(this.#iface)) === this.#iface.name,
-      beside: () => this.#syncGuard(),
+      beside: () => this.#syncGuards(),
       afterFirstRun: () =>
         context.services.removeLeftovers({
           networks: context.networks,
-          device: this.#device.name,
+          devices: this.#tunnels.map((tunnel) => tunnel.device.name),
           ownsRoutes: true,
           log,
         }),
@@ -86,33 +90,59 @@ class VxlanBackend implements Backend {
     });
   }
 
+  #openTunnel(family: FamilyName): Tunnel {
+    const { kernel, config, networks, services, sourceCheck, vxlanTxChecksum, log } = this.#context;
+    const { vni, port } = this.#config;
+    const device = new VxlanDevice({
+      kernel,
+      config: this.#config,
+      family,
+      network: config.networks[family]!.network,
+      networks,
+      hasTxChecksum: vxlanTxChecksum === 'auto',
+      formerMac: formerMac(this.#context, vni, family),
+      log,
+    });
+    const guard = services.openGuard({ family: family === 'v4' ? 4 : 6, port, vni, sourceCheck });
+    return { family, device, guard };
+  }
+
   get device(): string {
-    return this.#device.name;
+    return this.#tunnels[0].device.name;
   }
 
   async publish(): Promise<LeaseBackend> {
-    const { name } = this.#device;
-    if (!(await this.#context.holdDevice(name)))
-      throw new OverlayError(
-        'E_RUNNING',
-        `Another daemon has the device ${name}: give each its own Backend.VNI`,
-      );
-    await this.#device.ensure(this.#iface, undefined);
-    return leaseBackend('vxlan', { VNI: this.#config.vni, VtepMAC: this.#device.mac });
+    const data: { [F in FamilyName]?: unknown } = {};
+    for (const { family, device } of this.#tunnels) {
+      if (!(await this.#context.holdDevice(device.name)))
+        throw new OverlayError(
+          'E_RUNNING',
+          `Another daemon has the device ${device.name}: give each its own Backend.VNI`,
+        );
+      await device.ensure(this.#iface, undefined);
+      data[family] = { VNI: this.#config.vni, VtepMAC: device.mac };
+    }
+    return leaseBackend('vxlan', data.v4, data.v6);
   }
 
-  async start({ v4: subnet }: DualPrefix): Promise<{ readonly mtuBytes: number }> {
-    this.#ownSubnet = subnet!;
-    await this.#device.ensure(this.#iface, { address: subnet!.address, length: 32 });
+  async start(own: DualPrefix): Promise<{ readonly mtuBytes: number }> {
+    this.#own = own;
+    for (const { family, device } of this.#tunnels)
+      await device.ensure(this.#iface, deviceAddress(own[family]!));
     await this.#programmer.open();
-    return { mtuBytes: this.#device.mtuBytes(this.#iface) };
+    return { mtuBytes: this.#mtuBytes() };
+  }
+
+  /** Of pods: they have one MTU for both families, and no packet of either is to be fragmented. */
+  #mtuBytes(): number {
+    return Math.min(...this.#tunnels.map(({ device }) => device.mtuBytes(this.#iface)));
   }
 
   apply(diff: PeerDiff): void {
     for (const peer of diff.removed) this.#noteMember(peer, false);
     for (const peer of diff.changed) this.#noteMember(peer, true);
     for (const peer of diff.added) this.#noteMember(peer, true);
-    this.#guard.setComplete();
+    for (const { guard } of this.#tunnels) guard.setComplete();
     this.#programmer.apply(diff);
   }
 
@@ -121,30 +151,30 @@ class VxlanBackend implements Backend {
     await this.#programmer.reconcile();
   }
 
-  rulesChanged(): Promise<void> {
-    return this.#guard.verify();
+  async rulesChanged(): Promise<void> {
+    await Promise.all(this.#tunnels.map(({ guard }) => guard.verify()));
   }
 
   async underlayChanged(iface: ExternalInterface): Promise<{ readonly mtuBytes: number }> {
     this.#iface = iface;
     await this.#programmer.reconcile();
-    return { mtuBytes: this.#device.mtuBytes(iface) };
+    return { mtuBytes: this.#mtuBytes() };
   }
 
   /** The VXLAN device of each host, flanneld's too, has the lowest address of its subnet. */
   echoTarget({ id, subnets }: Peer): Ipv4 | undefined {
-    return this.#programmer.carries(id) ? subnets.v4!.address : undefined;
+    return this.#programmer.carries(id, 'v4') ? subnets.v4?.address : undefined;
   }
 
   conditions(): readonly Condition[] {
-    const { failure } = this.#guard;
-    const own = failure === undefined ? [] : [condition('source-check-off', failure)];
+    const failures = this.#tunnels.map(({ guard }) => guard.failure).filter((text) => text !== undefined);
+    const own = failures.map((text) => condition('source-check-off', text));
     return [...own, ...this.#programmer.conditions()];
   }
 
   status(): VxlanStatus {
     const { vni, port, hasGbp, hasLearning, hasDirectRouting } = this.#config;
-    const { name: device, mac } = this.#device;
+    const { name: device, mac } = this.#tunnels[0].device;
     return {
       type: 'vxlan',
       device,
@@ -156,7 +186,7 @@ class VxlanBackend implements Backend {
       hasDirectRouting,
       interface: this.#iface.name,
       sourceCheck: this.#context.sourceCheck,
-      refusedDatagrams: this.#guard.dropped,
+      refusedDatagrams: this.#sumOf(({ dropped }) => dropped),
     };
   }
 
@@ -171,15 +201,19 @@ class VxlanBackend implements Backend {
         name: 'vxlan_source_refused_total',
         help: 'VXLAN datagrams dropped because their sender has no lease, as of the last check.',
         type: 'counter',
-        values: [{ labels: {}, value: this.#guard.dropped }],
+        values: [{ labels: {}, value: this.#sumOf(({ dropped }) => dropped) }],
       },
       {
         name: 'vxlan_guard_repairs_total',
         help: 'Times the nft table of the source check was found missing or changed.',
         type: 'counter',
-        values: [{ labels: {}, value: this.#guard.repairs }],
+        values: [{ labels: {}, value: this.#sumOf(({ repairs }) => repairs) }],
       },
     ];
+  }
+
+  #sumOf(count: (guard: Guard) => number): number {
+    return this.#tunnels.reduce((sum, { guard }) => sum + count(guard), 0);
   }
 
   async close(): Promise<void> {
@@ -187,44 +221,49 @@ class VxlanBackend implements Backend {
   }
 
   async #prepare(): Promise<void> {
-    if (this.#ownSubnet === undefined) return;
-    // Direct routes name the interface; the device knows it by its index.
+    if (this.#own === undefined) return;
+    // Direct routes name the interface; the devices know it by its index.
     if (this.#config.hasDirectRouting) {
       const name = await this.#context.kernel.lookup.linkName(this.#iface);
       if (name !== undefined) this.#iface = { ...this.#iface, name };
     }
-    const change = await this.#device.ensure(this.#iface, { address: this.#ownSubnet.address, length: 32 });
-    if (change.wasMade || change.wasRepaired) this.#programmer.countRepair('device');
-    if (change.wasAddressed) this.#programmer.countRepair('address');
+    for (const { family, device } of this.#tunnels) {
+      const change = await device.ensure(this.#iface, deviceAddress(this.#own[family]!));
+      if (change.wasMade || change.wasRepaired) this.#programmer.countRepair('device');
+      if (change.wasAddressed) this.#programmer.countRepair('address');
+    }
   }
 
-  async #syncGuard(): Promise<void> {
-    if (!this.#isVerifyDue) return await this.#guard.sync();
+  async #syncGuards(): Promise<void> {
+    const isVerifyDue = this.#isVerifyDue;
     this.#isVerifyDue = false;
-    await this.#guard.verify();
+    await Promise.all(this.#tunnels.map(({ guard }) => (isVerifyDue ? guard.verify() : guard.sync())));
   }
 
   /** Members are counted whether or not they can be programmed: a lease is what makes a host one. */
   #noteMember({ id, host }: Peer, isMember: boolean): void {
     const before = this.#memberLeases.get(id);
-    if (before !== undefined) this.#guard.remove(before);
     this.#memberLeases.delete(id);
-    if (!isMember || host.backend.type !== 'vxlan') return;
-    this.#memberLeases.set(id, host.publicIp.v4!);
-    this.#guard.add(host.publicIp.v4!);
+    const now = isMember && host.backend.type === 'vxlan' ? host.publicIp : undefined;
+    if (now !== undefined) this.#memberLeases.set(id, now);
+    for (const { family, guard } of this.#tunnels) {
+      const [left, come] = [before?.[family], now?.[family]];
+      if (left !== undefined) guard.remove(left);
+      if (come !== undefined) guard.add(come);
+    }
   }
 
-  #planPeer({ subnets, host }: Peer, lookup: RouteLookup | undefined): Verdict {
-    const subnet = subnets.v4!;
-    const publicIp = host.publicIp.v4!;
+  #planPeer({ subnets, host }: Peer, lookup: RouteLookup | undefined, family: FamilyName): Verdict {
+    const subnet: Prefix<Address> = subnets[family]!;
+    const publicIp: Address = host.publicIp[family]!;
     if (host.backend.type !== 'vxlan') {
       return {
         code: 'other_type',
         reason: `uses backend "${host.backend.type || 'udp'}", this host uses "vxlan"`,
       };
     }
-    if (publicIp === this.#iface.address.v4 || publicIp === this.#iface.publicIp.v4) {
-      return { code: 'invalid', reason: `has this host's own public IP ${formatIpv4(publicIp)}` };
+    if (publicIp === this.#iface.address[family] || publicIp === this.#iface.publicIp[family]) {
+      return { code: 'invalid', reason: `has this host's own public IP ${formatAddress(publicIp)}` };
     }
     const isDirect =
       this.#config.hasDirectRouting &&
@@ -236,15 +275,16 @@ class VxlanBackend implements Backend {
       const { device } = lookup;
       return [new RouteObject({ prefix: subnet, gateway: publicIp, device, isOnlink: false })];
     }
-    const vtep = parseVtepData(host.backend.data.v4, publicIp, this.#config.vni);
+    const vtep = parseVtepData(host.backend.data[family], publicIp, this.#config.vni);
     if (typeof vtep === 'string') return { code: 'invalid', reason: `cannot be reached: ${vtep}` };
     if (vtep.vni !== undefined && vtep.vni !== this.#config.vni) {
       return { code: 'invalid', reason: `uses VNI ${vtep.vni}, this host uses ${this.#config.vni}` };
     }
-    if (vtep.mac === this.#device.mac) {
+    const own = this.#tunnels.find((tunnel) => tunnel.family === family)!.device;
+    if (vtep.mac === own.mac) {
       return { code: 'invalid', reason: `publishes VtepMAC ${vtep.mac}, which is this host's own` };
     }
-    const { name: device } = this.#device;
+    const { name: device } = own;
     const { address } = subnet;
     return [
       new NeighbourObject(device, { address, mac: vtep.mac }),
@@ -254,10 +294,19 @@ class VxlanBackend implements Backend {
   }
 }
 
+function deviceAddress({ address }: Prefix<Address>): Prefix<Address> {
+  return { address, length: bitsOf(address) };
+}
+
 /** The MAC that the last run published, which the peers have in their FDB. */
-function formerMac({ formerBackend, iface }: BackendContext, vni: number): string | undefined {
-  if (formerBackend?.type !== 'vxlan' || formerBackend.data.v4 === undefined) return undefined;
-  const vtep = parseVtepData(formerBackend.data.v4, iface.publicIp.v4!, vni);
+function formerMac(
+  { formerBackend, iface }: BackendContext,
+  vni: number,
+  family: FamilyName,
+): string | undefined {
+  const data = formerBackend?.type === 'vxlan' ? formerBackend.data[family] : undefined;
+  if (data === undefined) return undefined;
+  const vtep = parseVtepData(data, iface.publicIp[family]!, vni);
   return typeof vtep === 'string' || (vtep.vni ?? vni) !== vni ? undefined : vtep.mac;
 }
 

@@ -7,8 +7,8 @@ import type { ExternalInterface } from '../../../src/kernel/underlay.js';
 import { UnderlayFollower } from '../../../src/kernel/underlay-follower.js';
 import { GONE_MS } from '../../../src/kernel/underlay-watch.js';
 import { parseIpv4 } from '../../../src/net/ipv4.js';
-import { linkOf } from '../../support/links.js';
 import { formatAddresses } from '../../../src/net/prefix.js';
+import { linkOf } from '../../support/links.js';
 
 const CHOSEN: ExternalInterface = {
   name: 'eth0',

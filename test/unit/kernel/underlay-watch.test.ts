@@ -5,7 +5,8 @@ import type { ExternalInterface } from '../../../src/kernel/underlay.js';
 import type { Link } from '../../../src/kernel/link.js';
 import { GONE_MS, UnderlayWatch } from '../../../src/kernel/underlay-watch.js';
 import { parseIpv4 } from '../../../src/net/ipv4.js';
-import { linkOf } from '../../support/links.js';
+import { addressesOf } from '../../support/leases.js';
+import { addressOf, linkOf } from '../../support/links.js';
 
 const ADDRESS = parseIpv4('172.20.0.1')!;
 const CHOSEN: ExternalInterface = {
@@ -52,3 +53,46 @@ t.test('UnderlayWatch.observe() calls an address gone after it was away for a wh
   });
   t.end();
 });
+
+t.test(
+  'UnderlayWatch.observe() of both families: each address counts, those of a link that is down do not',
+  (t) => {
+    const dual = { ...CHOSEN, address: addressesOf('172.20.0.1&fd00:99::1') };
+    const own = ['172.20.0.1/24', 'fd00:99::1/64'];
+    const rows: [string, Link, object][] = [
+      ['both', linkOf(own), { kind: 'same' }],
+      ['others beside them', linkOf(['fd00:99::7/64', ...own]), { kind: 'same' }],
+      [
+        'deprecated',
+        linkOf([], { addresses: [addressOf(own[0]), addressOf(own[1], { isDeprecated: true })] }),
+        { kind: 'same' },
+      ],
+      [
+        'IPv6 lost',
+        linkOf(own.slice(0, 1)),
+        {
+          kind: 'faulty',
+          fault: 'external interface eth0 has lost its address fd00:99::1',
+          goneInMs: GONE_MS,
+        },
+      ],
+      [
+        'IPv4 lost',
+        linkOf(own.slice(1)),
+        {
+          kind: 'faulty',
+          fault: 'external interface eth0 has lost its address 172.20.0.1',
+          goneInMs: GONE_MS,
+        },
+      ],
+      [
+        'down, and so without IPv6',
+        linkOf(own.slice(0, 1), { isUp: false }),
+        { kind: 'faulty', fault: 'external interface eth0 is down' },
+      ],
+    ];
+    for (const [what, link, expected] of rows)
+      t.strictSame(new UnderlayWatch().observe(dual, [link], 0), expected, what);
+    t.end();
+  },
+);

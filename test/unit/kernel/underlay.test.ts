@@ -2,14 +2,15 @@
 
 import t, { type Test } from 'tap';
 import type * as chooser from '../../../src/kernel/underlay.js';
-import type { Link } from '../../../src/kernel/link.js';
-import type { Route } from '../../../src/kernel/route.js';
+import type { Link, LinkAddress } from '../../../src/kernel/link.js';
+import type { Route, RouteSelector } from '../../../src/kernel/route.js';
 import { ipv4, parseIpv4 } from '../../../src/net/ipv4.js';
+import { ipv6, parseIpv6 } from '../../../src/net/ipv6.js';
+import { type Address as IpAddress, formatAddresses, prefixEquals } from '../../../src/net/prefix.js';
+import { addressesOf } from '../../support/leases.js';
 import { addressOf, linkOf } from '../../support/links.js';
-import { formatAddresses } from '../../../src/net/prefix.js';
 
-type Address =
-  string | { readonly at: string; readonly isPermanent?: boolean; readonly isSecondary?: boolean };
+type Address = string | ({ readonly at: string } & Partial<LinkAddress>);
 
 function link(index: number, name: string, addresses: readonly Address[], kind = ''): Link {
   const given = addresses.map((one) => {
@@ -58,8 +59,8 @@ async function chosen(
   });
   const all = { iface: [], ifaceRegex: [], ifaceCanReach: '', publicIp: '', ...options };
   try {
-    const v4 = parseIpv4(former ?? '');
-    const iface = await chooseExternalInterface(all, { v4: LEASABLE }, { former: v4 && { v4 } });
+    const kept = former === undefined ? undefined : { v4: parseIpv4(former)! };
+    const iface = await chooseExternalInterface(all, { v4: LEASABLE }, { former: kept });
     return `${iface.name} ${formatAddresses(iface.address)}`;
   } catch (error) {
     return (error as Error).message;
@@ -158,4 +159,267 @@ t.test('an address that the store wants says where it stands', async (t) => {
     /^annotation node-public-ip=198.51.100.7: no interface has that address \(behind NAT, name the interface/,
   );
   t.equal(await chosen(t, { links: [ETH0] }, { ...hint, iface: ['eth0'] }), 'eth0 172.20.0.1');
+});
+
+// --- both families -----------------------------------------------------------------------------------------------
+
+const RANGE6 = { first: parseIpv6('fd00:5:0:1::')!, last: parseIpv6('fd00:5:0:ffff:ffff:ffff:ffff:ffff')! };
+const RANGES = {
+  v4: { v4: LEASABLE },
+  v6: { v6: RANGE6 },
+  dual: { v4: LEASABLE, v6: RANGE6 },
+};
+
+/** Routes are those of the family that is asked for. */
+async function chosenOf(
+  t: Test,
+  families: keyof typeof RANGES,
+  { links, routes = [] }: Host,
+  options: Partial<chooser.InterfaceOptions> = {},
+  former?: string,
+): Promise<string> {
+  const { chooseExternalInterface } = await t.mockImport<typeof chooser>('../../../src/kernel/underlay.js', {
+    '../../../src/core/waiting.js': { MONOTONIC_CLOCK: {}, nap: () => Promise.resolve() },
+    '../../../src/kernel/link.js': { listLinks: () => Promise.resolve(links) },
+    '../../../src/kernel/route.js': {
+      listRoutes: ({ exact }: RouteSelector) =>
+        Promise.resolve(routes.filter(({ prefix }) => prefixEquals(prefix, exact!))),
+      lookupRoute: (to: IpAddress) =>
+        Promise.resolve({
+          device: 'eth0',
+          gateway: undefined,
+          source: typeof to === 'number' ? undefined : parseIpv6('::1'),
+        }),
+    },
+  });
+  const all = { iface: [], ifaceRegex: [], ifaceCanReach: '', publicIp: '', ...options };
+  try {
+    const kept = former === undefined ? undefined : addressesOf(former);
+    const iface = await chooseExternalInterface(all, RANGES[families], { former: kept });
+    const [address, publicIp] = [iface.address, iface.publicIp].map(formatAddresses);
+    return `${iface.name} ${address}${publicIp === address ? '' : ` as ${publicIp}`}`;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+const to6 = (metric: number, ...devices: string[]): Route => ({
+  ...defaultRoute(metric, ...devices),
+  prefix: { address: ipv6(0n), length: 0 },
+});
+
+const LOCAL6 = { at: 'fe80::1/64', scope: 'link' } as const;
+const DUAL0 = link(2, 'eth0', ['172.20.0.1/24', LOCAL6, 'fd00:99::1/64']);
+const DUAL1 = link(3, 'eth1', ['192.0.2.1/24', 'fd00:98::1/64']);
+const BARE0 = link(2, 'eth0', ['172.20.0.1/24', LOCAL6]);
+
+t.test('chooseExternalInterface() takes an address of each family, on one interface', async (t) => {
+  const links = [DUAL0, DUAL1];
+  const both = 'eth0 172.20.0.1 and fd00:99::1';
+  const routes = [defaultRoute(0, 'eth0'), to6(1024, 'eth0')];
+  const rows: [string, keyof typeof RANGES, Host, Partial<chooser.InterfaceOptions>, string | RegExp][] = [
+    ['IPv4 alone is as ever', 'v4', { links, routes }, {}, 'eth0 172.20.0.1'],
+    ['IPv6 alone', 'v6', { links, routes }, {}, 'eth0 fd00:99::1'],
+    [
+      'IPv6 by the lower metric',
+      'v6',
+      { links, routes: [to6(1024, 'eth0'), to6(100, 'eth1')] },
+      {},
+      'eth1 fd00:98::1',
+    ],
+    ['both', 'dual', { links, routes }, {}, both],
+    ['one default route tells', 'dual', { links, routes: [defaultRoute(0, 'eth0')] }, {}, both],
+    [
+      'that of IPv6 as well',
+      'dual',
+      { links, routes: [to6(1024, 'eth1')] },
+      {},
+      'eth1 192.0.2.1 and fd00:98::1',
+    ],
+    [
+      'two that differ',
+      'dual',
+      { links, routes: [defaultRoute(0, 'eth0'), to6(1024, 'eth1')] },
+      {},
+      /leads to eth0 in IPv4 and to eth1 in IPv6/,
+    ],
+    [
+      'an interface without IPv6',
+      'dual',
+      { links: [BARE0, DUAL1], routes },
+      {},
+      /eth0 has no usable IPv6 address \(fe80::1 is link-local\)/,
+    ],
+    ['a name', 'dual', { links }, { iface: ['eth1'] }, 'eth1 192.0.2.1 and fd00:98::1'],
+    [
+      'a name without IPv6',
+      'dual',
+      { links: [BARE0] },
+      { iface: ['eth0'] },
+      /--iface=eth0: interface eth0 has no usable IPv6 address \(fe80::1 is link-local\)/,
+    ],
+    ['an IPv4 literal', 'dual', { links }, { iface: ['192.0.2.1'] }, 'eth1 192.0.2.1 and fd00:98::1'],
+    [
+      'an IPv6 literal in any spelling',
+      'dual',
+      { links },
+      { iface: ['FD00:98:0::1'] },
+      'eth1 192.0.2.1 and fd00:98::1',
+    ],
+    ['an IPv6 literal in IPv6', 'v6', { links }, { iface: ['fd00:98::1'] }, 'eth1 fd00:98::1'],
+    [
+      'IPv4 text where IPv6 is due',
+      'v6',
+      { links },
+      { iface: ['192.0.2.1'] },
+      /--iface=192\.0\.2\.1: no interface has that address/,
+    ],
+    ['a zone', 'v6', { links }, { iface: ['fe80::1%eth0'] }, /--iface=fe80::1%eth0: no such interface/],
+    [
+      'a pattern that both match',
+      'dual',
+      { links },
+      { ifaceRegex: ['^(192\\.0\\.2\\.|fd00:98:)'] },
+      'eth1 192.0.2.1 and fd00:98::1',
+    ],
+    [
+      'a pattern that matches one',
+      'dual',
+      { links },
+      { ifaceRegex: ['^192\\.0\\.2\\.'] },
+      /matches no address and no interface/,
+    ],
+    [
+      'a pattern for names',
+      'dual',
+      { links },
+      { ifaceRegex: ['^192\\.', 'eth1'] },
+      'eth1 192.0.2.1 and fd00:98::1',
+    ],
+    [
+      'reached in IPv6, source of another interface',
+      'dual',
+      { links },
+      { ifaceCanReach: 'fd00:99::7' },
+      both,
+    ],
+    [
+      'public addresses of one interface',
+      'dual',
+      { links },
+      { publicIp: '192.0.2.1', publicIpv6: 'fd00:98::1' },
+      'eth1 192.0.2.1 and fd00:98::1',
+    ],
+    [
+      'of two',
+      'dual',
+      { links },
+      { publicIp: '192.0.2.1', publicIpv6: 'fd00:99::1' },
+      /--public-ipv6=fd00:99::1 is an address of eth0: expected one of eth1/,
+    ],
+    ['--public-ipv6 alone', 'dual', { links }, { publicIpv6: 'fd00:98::1' }, 'eth1 192.0.2.1 and fd00:98::1'],
+    [
+      'behind NAT',
+      'dual',
+      { links },
+      { publicIp: '192.0.2.1', publicIpv6: '2001:db8::1' },
+      /--public-ipv6=2001:db8::1: no interface has that address \(behind NAT/,
+    ],
+    [
+      'behind NAT with --iface',
+      'dual',
+      { links },
+      { iface: ['eth0'], publicIpv6: '2001:db8::1' },
+      'eth0 172.20.0.1 and fd00:99::1 as 172.20.0.1 and 2001:db8::1',
+    ],
+    ['--public-ip without IPv4', 'v6', { links, routes }, { publicIp: '203.0.113.9' }, 'eth0 fd00:99::1'],
+    [
+      'IPv4 as --public-ipv6',
+      'v6',
+      { links },
+      { publicIpv6: '192.0.2.1' },
+      /--public-ipv6 is "192\.0\.2\.1": expected a unicast IPv6 address/,
+    ],
+    ['link-local', 'v6', { links }, { publicIpv6: 'fe80::1' }, /expected a unicast IPv6 address/],
+    ['IPv4-mapped', 'v6', { links }, { publicIpv6: '::ffff:192.0.2.1' }, /expected a unicast IPv6 address/],
+    [
+      'what a lease may hold',
+      'v6',
+      { links },
+      { publicIpv6: 'fd00:5:0:7::1' },
+      /no lease may hold \(fd00:5:0:1:: to fd00:5:0:ffff:ffff/,
+    ],
+    [
+      'an MTU without IPv6',
+      'v6',
+      { links: [{ ...DUAL0, mtuBytes: 1279 }], routes },
+      {},
+      /MTU 1279: expected at least 1280/,
+    ],
+  ];
+  for (const [what, families, host, options, expected] of rows) {
+    const found = await chosenOf(t, families, host, options);
+    if (typeof expected === 'string') t.equal(found, expected, what);
+    else t.match(found, expected, what);
+  }
+});
+
+t.test('chooseExternalInterface() takes no IPv6 address that is about to change', async (t) => {
+  const routes = [to6(1024, 'eth0')];
+  const GOOD = 'fd00:99::9/64';
+  const rows: [string, readonly Address[], string | RegExp][] = [
+    ['tentative', [{ at: 'fd00:99::1/64', isTentative: true }, GOOD], 'eth0 fd00:99::9'],
+    ['deprecated', [{ at: 'fd00:99::1/64', isDeprecated: true }, GOOD], 'eth0 fd00:99::9'],
+    ['temporary', [{ at: 'fd00:99::1/64', isTemporary: true }, GOOD], 'eth0 fd00:99::9'],
+    ['one alone behind one with a prefix', ['fd00:99::1/128', GOOD], 'eth0 fd00:99::9'],
+    ['dynamic behind permanent', [{ at: 'fd00:99::1/64', isPermanent: false }, GOOD], 'eth0 fd00:99::9'],
+    ['what a lease may hold', ['fd00:5:0:9::1/64', GOOD], 'eth0 fd00:99::9'],
+    [
+      'none',
+      [
+        { at: 'fd00:99::1/64', isDeprecated: true },
+        { at: 'fd00:99::2/64', isTemporary: true },
+      ],
+      /fd00:99::1 is deprecated, fd00:99::2 is temporary/,
+    ],
+  ];
+  for (const [what, addresses, expected] of rows) {
+    const found = await chosenOf(t, 'v6', { links: [link(2, 'eth0', addresses)], routes });
+    if (typeof expected === 'string') t.equal(found, expected, what);
+    else t.match(found, expected, what);
+  }
+  const kept = await chosenOf(
+    t,
+    'v6',
+    { links: [link(2, 'eth0', [GOOD, 'fd00:99::1/128'])], routes },
+    {},
+    'fd00:99::1',
+  );
+  t.equal(kept, 'eth0 fd00:99::1', 'that of the last run stays');
+});
+
+t.test('chooseExternalInterface() waits for an address that is still tentative', async (t) => {
+  const before = link(2, 'eth0', [{ at: 'fd00:99::1/64', isTentative: true }]);
+  const after = link(2, 'eth0', ['fd00:99::1/64']);
+  let looks = 0;
+  let settledAfter = 3;
+  const { chooseExternalInterface } = await t.mockImport<typeof chooser>('../../../src/kernel/underlay.js', {
+    '../../../src/core/waiting.js': { MONOTONIC_CLOCK: {}, nap: () => Promise.resolve() },
+    '../../../src/kernel/link.js': {
+      listLinks: () => Promise.resolve([++looks > settledAfter ? after : before]),
+    },
+    '../../../src/kernel/route.js': {
+      listRoutes: () => Promise.resolve([to6(1024, 'eth0')]),
+      lookupRoute: () => Promise.resolve(undefined),
+    },
+  });
+  const options = { iface: [], ifaceRegex: [], ifaceCanReach: '', publicIp: '' };
+  const { address } = await chooseExternalInterface(options, RANGES.v6);
+  t.strictSame([formatAddresses(address), looks], ['fd00:99::1', 4]);
+  [looks, settledAfter] = [0, Infinity];
+  await t.rejects(chooseExternalInterface(options, RANGES.v6), {
+    code: 'E_INTERFACE',
+    message: /fd00:99::1 is tentative/,
+  });
+  t.equal(looks, 21, 'for four seconds, every 200 ms');
 });

@@ -28,7 +28,7 @@ const ip = (text: string) => parseIpv4(text)!;
 const DEVICE = 'flannel.1';
 
 interface Plan {
-  readonly id: string;
+  readonly key: string;
   readonly objects: readonly KernelObject[];
 }
 
@@ -36,7 +36,7 @@ function tunnelled(number: number, mac = `02:00:00:00:00:0${number}`, publicIp =
   const prefix = parsePrefix(`10.5.${number}.0/24`)!;
   const { address } = prefix;
   return {
-    id: `peer ${number}`,
+    key: `peer ${number}`,
     objects: [
       new NeighbourObject(DEVICE, { address, mac }),
       new FdbObject(DEVICE, { mac, destination: ip(publicIp), isPermanent: true }),
@@ -49,7 +49,7 @@ function direct(number: number): Plan {
   const prefix = parsePrefix(`10.5.${number}.0/24`)!;
   const gateway = ip(`192.0.2.${number}`);
   return {
-    id: `peer ${number}`,
+    key: `peer ${number}`,
     objects: [new RouteObject({ prefix, gateway, device: 'eth0', isOnlink: false })],
   };
 }
@@ -88,10 +88,10 @@ async function heldOf({ routes, neighbours, fdb }: State): Promise<HeldObject[]>
   const kernel = new FakeKernel();
   kernel.list.neighbours = () => Promise.resolve(neighbours);
   kernel.list.fdb = () => Promise.resolve(fdb);
-  const network = parsePrefix('10.5.0.0/16')!;
-  const scope = { network, former: undefined, tunnelDevice: DEVICE, withElsewhere: false };
+  const networks = [parsePrefix('10.5.0.0/16')!];
+  const scope = { networks, former: [], tunnelDevices: { v4: DEVICE }, withElsewhere: false };
   const tunnels = await Promise.all(TUNNEL_KINDS.map((kind) => kind.list(kernel, scope)));
-  return [...routes.map((route) => heldRoute(route, DEVICE)), ...tunnels.flat()];
+  return [...routes.map((route) => heldRoute(route, { v4: DEVICE })), ...tunnels.flat()];
 }
 
 /** Lines in their order; those of one place sorted, as they do not need each other. */
@@ -133,8 +133,8 @@ t.test('prefixKey() differs for any two prefixes', (t) => {
 
 t.test('diffPeer() asks only for what is not known to be there', (t) => {
   const check = (known: Plan | undefined, expected: string[]) => {
-    const { id, objects } = tunnelled(2);
-    t.strictSame(linesOf(diffPeer(id, objects, known?.objects)), expected);
+    const { key, objects } = tunnelled(2);
+    t.strictSame(linesOf(diffPeer(key, objects, known?.objects)), expected);
   };
   check(undefined, ALL);
   check(tunnelled(2), []);

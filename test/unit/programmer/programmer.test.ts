@@ -29,9 +29,9 @@ function setUp(options: Partial<PeerProgrammerOptions> = {}) {
   const programmer = new PeerProgrammer({
     kernel,
     kinds: [],
-    network: NETWORK,
-    former: undefined,
-    tunnelDevice: undefined,
+    networks: [NETWORK],
+    former: [],
+    tunnelDevices: {},
     needsLookup: () => false,
     planPeer: ({ subnets, host }) => [
       new RouteObject({ prefix: subnets.v4!, gateway: host.publicIp.v4, device: 'eth0', isOnlink: false }),

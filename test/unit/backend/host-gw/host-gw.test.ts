@@ -107,8 +107,8 @@ t.test('behind NAT it does not start, and says so when NAT comes later', async (
     message: /cannot work behind NAT: public IP 203\.0\.113\.1 differs from 192\.0\.2\.1/,
   });
   const { backend, context } = await started();
-  const publicIp = peer(2, '203.0.113.1').host.publicIp.v4;
-  await backend.underlayChanged({ ...context.iface, publicIp: { v4: publicIp! } });
+  const { publicIp } = peer(2, '203.0.113.1').host;
+  await backend.underlayChanged({ ...context.iface, publicIp });
   t.strictSame(codesOf(backend), ['public-ip-nat']);
   await backend.close();
 });

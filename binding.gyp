@@ -21,6 +21,7 @@
         "addon/engine/inbound.cc",
         "addon/engine/outbound.cc",
         "addon/packet/ipv4.cc",
+        "addon/packet/ipv6.cc",
         "addon/lane/assembler.cc",
         "addon/lane/bpf_calls.cc",
         "addon/lane/decap.cc",

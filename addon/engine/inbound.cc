@@ -320,7 +320,7 @@ int InboundPort::WriteChain(const Chain& chain) noexcept {
 // HOT
 // 0, EINVAL when the chain must be written packet by packet, or an errno for which its packets are counted as dropped.
 int InboundPort::WriteSuperpacket(const Chain& chain) noexcept {
-  uint8_t headers[sizeof(VnetHeader) + 80];
+  uint8_t headers[kSuperpacketHeaders];
   pieces_[0] = {headers, BuildSuperpacketHeaders(headers, chain, packets_.get())};
   int count = 1;
   for (uint32_t i = chain.first; i != kNoPacket; i = packets_[i].next) {
@@ -404,7 +404,7 @@ void InboundPort::NoteRefusedSuperpacket(bool tcp) noexcept {
   }
 }
 
-void InboundPort::Drop(Inbound reason, uint64_t packets, uint32_t outer, const Ipv4Header& header) noexcept {
+void InboundPort::Drop(Inbound reason, uint64_t packets, uint32_t outer, const InnerHeader& header) noexcept {
   queue_.inbound.Add(reason, packets);
   queue_.inbound_offenders[static_cast<size_t>(reason)].Set(outer, header.source, header.destination);
 }
@@ -419,7 +419,7 @@ void InboundPort::AnswerExpired(const Run& run, const InnerPacket& packet, uint6
     return;
   }
   uint8_t error[kMaxIcmpError];
-  const size_t length = BuildIcmpError(error, {kIcmpTimeExceeded, kIcmpCodeTtl, 0, own.own_address}, packet.data,
+  const size_t length = BuildIcmpError(error, {IcmpCause::kTimeExceeded, 0, Address::V4(own.own_address)}, packet.data,
                                        packet.header.total_length, packet.header);
   // To the port every host listens on, not to the one the datagram claims.
   sockaddr_in to = run.from;

@@ -68,7 +68,7 @@ class InboundPort {
   int WriteSingle(const InnerPacket& packet) noexcept;
   int Refused(int error, const InnerPacket& packet) noexcept;
   void NoteRefusedSuperpacket(bool tcp) noexcept;
-  void Drop(Inbound reason, uint64_t packets, uint32_t outer, const Ipv4Header& header) noexcept;
+  void Drop(Inbound reason, uint64_t packets, uint32_t outer, const InnerHeader& header) noexcept;
   void AnswerExpired(const Run& run, const InnerPacket& packet, uint64_t now_ms) noexcept;
 
   std::shared_ptr<Engine> engine_;

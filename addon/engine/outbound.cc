@@ -183,7 +183,7 @@ bool OutboundPort::Describe(uint8_t* buffer, size_t length) noexcept {
 // HOT
 // Believes nothing the header says about lengths: forwarded packets carry whatever their sender claimed.
 bool OutboundPort::CheckVnet(const VnetHeader& vnet, Packet* packet) noexcept {
-  const Ipv4Header& header = packet->header;
+  const InnerHeader& header = packet->header;
   packet->headers_length = 0;
   packet->csum_start = 0;
   packet->csum_offset = 0;
@@ -223,7 +223,7 @@ bool OutboundPort::CheckVnet(const VnetHeader& vnet, Packet* packet) noexcept {
 // Our own datagrams, routed into the TUN: encapsulating them again would double them without end.
 bool OutboundPort::IsOwnTunnelTraffic(const Packet& packet) const noexcept {
   const EngineOptions& own = engine_->options();
-  const Ipv4Header& header = packet.header;
+  const InnerHeader& header = packet.header;
   if (header.protocol != kProtocolUdp || header.source != own.listen_address) return false;
   if (header.IsLaterFragment()) return true;
   if (header.total_length < header.header_length + kUdpHeader) return false;
@@ -249,13 +249,13 @@ void OutboundPort::SendPacket(const Packet& packet, int32_t index, uint64_t now_
     const auto reason = static_cast<Outbound>(verdict);
     Drop(packet, reason, peer);
     if (reason == Outbound::k_drop_no_route) {
-      Answer(packet, {kIcmpUnreachable, kIcmpCodeNetwork, 0, engine_->options().reply_source}, now_ms);
+      Answer(packet, {IcmpCause::kNoRoute, 0, Address::V4(engine_->options().reply_source)}, now_ms);
     }
     return;
   }
   if (packet.header.ttl <= 1) {
     Drop(packet, Outbound::k_drop_ttl_expired, peer);
-    if (packet.header.ttl == 1) Answer(packet, {kIcmpTimeExceeded, kIcmpCodeTtl, 0, reply_source}, now_ms);
+    if (packet.header.ttl == 1) Answer(packet, {IcmpCause::kTimeExceeded, 0, Address::V4(reply_source)}, now_ms);
     return;
   }
   const int32_t length = arena_.At(outbound_field::kLength, index);
@@ -269,8 +269,7 @@ void OutboundPort::SendPacket(const Packet& packet, int32_t index, uint64_t now_
   if (length > mtu) {
     if (packet.header.DontFragment()) {
       Drop(packet, Outbound::k_drop_too_big, peer);
-      Answer(packet, {kIcmpUnreachable, kIcmpCodeFragmentationNeeded, static_cast<uint16_t>(mtu), reply_source},
-             now_ms);
+      Answer(packet, {IcmpCause::kTooBig, static_cast<uint16_t>(mtu), Address::V4(reply_source)}, now_ms);
       return;
     }
     to.limit = 1;  // the kernel fragments the outer datagram, which it does not do for a train
@@ -372,7 +371,7 @@ void OutboundPort::AnswerTooBig(const Sender::TooBig& refused) noexcept {
   packet.data = refused.data;
   packet.segments = 1;
   if (ParseIpv4(packet.data, refused.length, &packet.header) != HeaderFault::kNone) return;
-  Answer(packet, {kIcmpUnreachable, kIcmpCodeFragmentationNeeded, refused.mtu, refused.reply_source}, MonotonicMs());
+  Answer(packet, {IcmpCause::kTooBig, refused.mtu, Address::V4(refused.reply_source)}, MonotonicMs());
 }
 
 }  // namespace twill

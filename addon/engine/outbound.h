@@ -37,7 +37,7 @@ class OutboundPort {
  private:
   struct Packet {
     uint8_t* data;  // IPv4 header
-    Ipv4Header header;
+    InnerHeader header;
     uint32_t payload;         // bytes after the headers
     uint16_t headers_length;  // IPv4 and transport header; 0 when the packet is sent whole
     uint16_t gso_size;        // payload bytes per piece

@@ -58,7 +58,7 @@ inline void CountBy(bpf::Assembler* program, bpf::Register totals, LaneTotal tot
 }
 
 // Emits: the TTL of the header on the stack, `at` bytes from the frame's end, is one less and its checksum right again
-// (RFC 1624, as DecrementTtl() in packet/ipv4.h).
+// (RFC 1624, as DecrementIpv4Ttl() in packet/ipv4.h).
 inline void LowerTtl(bpf::Assembler* program, int at, bpf::Register scratch) noexcept {
   using bpf::Condition;
   using bpf::Operation;

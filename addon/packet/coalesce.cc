@@ -20,6 +20,14 @@ inline bool SameBytes(const uint8_t* a, const uint8_t* b, size_t length) noexcep
   return std::memcmp(a, b, length) == 0;
 }
 
+// Whether all that the IP headers of two packets without options state is the same, length, ID and checksum apart.
+inline bool SameIpHeaders(const uint8_t* a, const uint8_t* b, bool is_v6) noexcept {
+  // Version, traffic class and flow label; next header and hop limit, addresses.
+  if (is_v6) return SameBytes(a, b, 4) && SameBytes(a + 6, b + 6, 34);
+  // TOS; flags of the fragment word; TTL; addresses.
+  return a[1] == b[1] && a[6] == b[6] && a[8] == b[8] && SameBytes(a + 12, b + 12, 8);
+}
+
 inline bool ChecksumsValid(const InnerPacket& packet) noexcept {
   return HeaderChecksumValid(packet.data, packet.header) && TransportChecksumValid(packet.data, packet.header);
 }
@@ -60,10 +68,10 @@ void Coalescer::Start(uint32_t index, bool open) noexcept {
 // HOT
 bool Coalescer::CanMerge(const InnerPacket& packet, bool merge_tcp, bool merge_udp,
                          uint16_t* transport_length) const noexcept {
-  const Ipv4Header& header = packet.header;
-  if (header.header_length != kMinIpHeader) return false;
-  const uint32_t transport = header.total_length - kMinIpHeader;
-  const uint8_t* at = packet.data + kMinIpHeader;
+  const InnerHeader& header = packet.header;
+  if (!header.IsPlain()) return false;
+  const uint32_t transport = header.total_length - header.header_length;
+  const uint8_t* at = packet.data + header.header_length;
   if (header.protocol == kProtocolTcp) {
     if (!merge_tcp || transport < 20) return false;
     const uint32_t tcp = (at[12] >> 4) * 4u;
@@ -83,27 +91,24 @@ bool Coalescer::CanMerge(const InnerPacket& packet, bool merge_tcp, bool merge_u
 bool Coalescer::Continues(const Chain& chain, const InnerPacket& packet) const noexcept {
   const InnerPacket& first = packets_[chain.first];
   if (!chain.open || packet.header.protocol != first.header.protocol ||
-      packet.transport_length != first.transport_length) {
+      packet.transport_length != first.transport_length || packet.header.version != first.header.version) {
     return false;
   }
   const uint8_t* a = first.data;
   const uint8_t* b = packet.data;
-  // TOS; flags of the fragment word; TTL and protocol; addresses; ports.
-  if (a[1] != b[1] || a[6] != b[6] || a[8] != b[8] || !SameBytes(a + 12, b + 12, 8) ||
-      !SameBytes(a + kMinIpHeader, b + kMinIpHeader, 4)) {
-    return false;
-  }
+  const size_t ip = first.header.header_length;
+  if (!SameIpHeaders(a, b, first.header.IsV6()) || !SameBytes(a + ip, b + ip, 4)) return false;  // and ports
   const uint32_t payload = PayloadLength(packet);
   if (payload > chain.piece || chain.count >= kMaxChainPackets ||
-      kMinIpHeader + first.transport_length + chain.payload + payload > kMaxPacket) {
+      ip + first.transport_length + chain.payload + payload > kMaxPacket) {
     return false;
   }
   if (!packet.header.DontFragment() && packet.header.id != static_cast<uint16_t>(packets_[chain.last].header.id + 1)) {
     return false;
   }
   if (packet.header.protocol == kProtocolUdp) return true;
-  const uint8_t* s = a + kMinIpHeader;
-  const uint8_t* t = b + kMinIpHeader;
+  const uint8_t* s = a + ip;
+  const uint8_t* t = b + ip;
   // Acknowledgement and data offset; flags but PSH; window; urgent pointer; options.
   return LoadBe32(t + 4) == chain.next_sequence && SameBytes(s + 8, t + 8, 5) &&
          ((s[13] ^ t[13]) & ~kTcpPsh) == 0 && SameBytes(s + 14, t + 14, 2) && SameBytes(s + 18, t + 18, 2) &&
@@ -140,7 +145,7 @@ bool Coalescer::Add(uint32_t index, bool merge_tcp, bool merge_udp) noexcept {
       chain.payload += payload;
       chain.next_sequence += payload;
       if (packet.header.protocol == kProtocolTcp) {
-        chain.push = (packet.data[kMinIpHeader + 13] & kTcpPsh) != 0;
+        chain.push = (packet.data[packet.header.header_length + 13] & kTcpPsh) != 0;
         if (chain.push) chain.open = false;
       }
       if (payload < chain.piece) chain.open = false;
@@ -159,23 +164,29 @@ bool Coalescer::Add(uint32_t index, bool merge_tcp, bool merge_udp) noexcept {
 size_t BuildSuperpacketHeaders(uint8_t* to, const Chain& chain, const InnerPacket* packets) noexcept {
   const InnerPacket& first = packets[chain.first];
   const bool tcp = first.header.protocol == kProtocolTcp;
-  const size_t headers = kMinIpHeader + first.transport_length;
+  const bool is_v6 = first.header.IsV6();
+  const size_t ip_length = first.header.header_length;
+  const size_t headers = ip_length + first.transport_length;
   VnetHeader vnet{};
   vnet.flags = kVnetNeedsCsum;
-  vnet.gso_type = tcp ? kVnetGsoTcpV4 : kVnetGsoUdpL4;
+  vnet.gso_type = !tcp ? kVnetGsoUdpL4 : is_v6 ? kVnetGsoTcpV6 : kVnetGsoTcpV4;
   vnet.hdr_len = static_cast<uint16_t>(headers);
   vnet.gso_size = chain.piece;
-  vnet.csum_start = kMinIpHeader;
+  vnet.csum_start = static_cast<uint16_t>(ip_length);
   vnet.csum_offset = tcp ? kTcpCsumOffset : kUdpCsumOffset;
   std::memcpy(to, &vnet, sizeof vnet);
 
   uint8_t* ip = to + sizeof vnet;
   std::memcpy(ip, first.data, headers);
-  StoreBe16(ip + 2, static_cast<uint32_t>(headers + chain.payload));
-  ip[8]--;
-  WriteIpChecksum(ip, kMinIpHeader);
+  WriteTotalLength(ip, is_v6, static_cast<uint32_t>(headers + chain.payload));
+  if (is_v6) {
+    ip[kIpv6HopLimit]--;
+  } else {
+    ip[8]--;
+    WriteIpChecksum(ip, kMinIpHeader);
+  }
 
-  uint8_t* transport = ip + kMinIpHeader;
+  uint8_t* transport = ip + ip_length;
   const uint32_t transport_length = first.transport_length + chain.payload;
   if (tcp) {
     if (chain.push) transport[13] |= kTcpPsh;
@@ -183,7 +194,8 @@ size_t BuildSuperpacketHeaders(uint8_t* to, const Chain& chain, const InnerPacke
     StoreBe16(transport + 4, transport_length);
   }
   // The kernel completes the checksum from the folded, not inverted, sum of the pseudo header.
-  StoreWord(transport + vnet.csum_offset, Fold(PseudoSum(ip, first.header.protocol) + Be16AsSum(transport_length)));
+  const uint64_t pseudo = PseudoSum(ip, is_v6, first.header.protocol) + Be16AsSum(transport_length);
+  StoreWord(transport + vnet.csum_offset, Fold(pseudo));
   return sizeof vnet + headers;
 }
 

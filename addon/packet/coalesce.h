@@ -6,11 +6,12 @@
 // no chain of the pair goes on past it. Nothing waits for the next batch.
 //
 // Merged are TCP segments that carry payload and no flag but ACK, PSH and ECE, and UDP datagrams with a checksum, when
-// everything a superpacket can state only once is equal: addresses, ports, TTL, TOS with ECN, DF, and for TCP the
-// acknowledgement, window and options. Sequence numbers (TCP) must join up, and the IP ID must count up by one unless
-// DF is set (RFC 6864 section 4). A piece shorter than the first ends the chain, and so does PSH.
+// everything a superpacket can state only once is equal: addresses, ports, TTL, TOS with ECN, DF, the flow label, and
+// for TCP the acknowledgement, window and options. Sequence numbers (TCP) must join up, and the IP ID must count up by
+// one unless DF is set (RFC 6864 section 4). A piece shorter than the first ends the chain, and so does PSH. Packets
+// with IPv4 options or IPv6 extension headers are not merged.
 //
-// Both checksums of every merged packet are verified first: a superpacket gets a fresh IPv4 header and is handed to the
+// All checksums of every merged packet are verified first: a superpacket gets a fresh IP header and is handed to the
 // kernel as "checksum to be completed", and a packet that was corrupt on its way here must stay so. One whose checksum
 // is still to be completed has none to verify, and is not merged.
 #pragma once
@@ -20,7 +21,7 @@
 #include <memory>
 
 #include "packet/epoch_table.h"
-#include "packet/ipv4.h"
+#include "packet/inner.h"
 
 namespace twill {
 
@@ -30,7 +31,7 @@ inline constexpr uint32_t kNoPacket = 0xffffffff;
 // One received inner packet. The coalescer links those of one chain through `next`.
 struct InnerPacket {
   uint8_t* data;
-  Ipv4Header header;
+  InnerHeader header;
   uint16_t transport_length;  // transport header in bytes, set by the coalescer for packets it may merge
   uint32_t next;
 };
@@ -71,8 +72,11 @@ class Coalescer {
   uint32_t count_ = 0;
 };
 
+// virtio_net_hdr, IPv6 header, TCP header with options.
+inline constexpr size_t kSuperpacketHeaders = sizeof(VnetHeader) + kIpv6Header + 60;
+
 // The virtio_net_hdr and headers that go before the payload of a chain of two packets or more, built at `to`, which
-// has room for sizeof(VnetHeader) + 80 bytes. Returns their length. TTL is lowered by one.
+// has room for kSuperpacketHeaders bytes. Returns their length. TTL is lowered by one.
 size_t BuildSuperpacketHeaders(uint8_t* to, const Chain& chain, const InnerPacket* packets) noexcept;
 
 }  // namespace twill

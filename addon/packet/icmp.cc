@@ -10,54 +10,85 @@ namespace {
 
 constexpr size_t kIcmpHeader = 8;
 constexpr uint8_t kErrorTtl = 64;
+constexpr size_t kIcmpMtu = 4;  // the low half of this word is all that RFC 1191 has of it
+
+struct TypeAndCode {
+  uint8_t type;
+  uint8_t code;
+};
+// By IcmpCause.
+constexpr TypeAndCode kIcmpTypes[] = {{kIcmpUnreachable, kIcmpCodeNetwork},
+                                      {kIcmpUnreachable, kIcmpCodeFragmentationNeeded},
+                                      {kIcmpTimeExceeded, kIcmpCodeTtl}};
+constexpr TypeAndCode kIcmpV6Types[] = {{kIcmpV6Unreachable, 0}, {kIcmpV6TooBig, 0}, {kIcmpV6TimeExceeded, 0}};
 
 // RFC 1122 section 3.2.2: destination unreachable, source quench, redirect, time exceeded, parameter problem.
 bool IsIcmpError(uint8_t type) noexcept { return type == 3 || type == 4 || type == 5 || type == 11 || type == 12; }
 
+// RFC 4443 section 2.1, and redirect.
+bool IsIcmpV6Error(uint8_t type) noexcept { return type < 128 || type == 137; }
+
+// The first packet of a superpacket, as splitting makes it: it states its own length wherever it states one, and what
+// TCP says of the end is the last packet's. `quoted` bytes of it are there.
+void QuoteFirstPacket(uint8_t* quote, size_t quoted, size_t length, const InnerHeader& header) noexcept {
+  WriteTotalLength(quote, header.IsV6(), static_cast<uint32_t>(length));
+  if (!header.IsV6()) WriteIpChecksum(quote, header.header_length);
+  uint8_t* transport = quote + header.header_length;
+  if (header.protocol == kProtocolUdp && quoted >= header.header_length + kUdpHeader) {
+    StoreBe16(transport + 4, static_cast<uint32_t>(length - header.header_length));
+  } else if (header.protocol == kProtocolTcp && quoted >= header.header_length + 20u) {
+    transport[13] &= static_cast<uint8_t>(~(kTcpFin | kTcpPsh));
+  }
+}
+
 }  // namespace
 
-bool MayAnswer(const uint8_t* packet, size_t received, const Ipv4Header& header, uint32_t broadcast,
+bool MayAnswer(const uint8_t* packet, size_t received, const InnerHeader& header, uint32_t broadcast,
                bool reserved) noexcept {
   if (header.IsLaterFragment()) return false;
-  if (!IsUnicast(header.source, reserved) || !IsUnicast(header.destination, reserved)) return false;
-  if (header.destination == broadcast || header.source == broadcast) return false;
-  if (header.protocol != kProtocolIcmp) return true;
-  return received > header.header_length && !IsIcmpError(packet[header.header_length]);
+  if (!SourceIsUnicast(packet, header, reserved) || !DestinationIsUnicast(packet, header, reserved)) return false;
+  if (!header.IsV6() && (header.destination == broadcast || header.source == broadcast)) return false;
+  if (header.protocol != (header.IsV6() ? kProtocolIcmpV6 : kProtocolIcmp)) return true;
+  if (received <= header.header_length) return false;
+  const uint8_t type = packet[header.header_length];
+  return !(header.IsV6() ? IsIcmpV6Error(type) : IsIcmpError(type));
 }
 
 size_t BuildIcmpError(uint8_t* to, const IcmpError& error, const uint8_t* packet, size_t length,
-                      const Ipv4Header& header) noexcept {
-  const size_t quoted = std::min(length, kMaxIcmpError - kMinIpHeader - kIcmpHeader);
-  const size_t total = kMinIpHeader + kIcmpHeader + quoted;
-  std::memset(to, 0, kMinIpHeader + kIcmpHeader);
-  to[0] = 0x45;
-  StoreBe16(to + 2, static_cast<uint32_t>(total));
-  to[8] = kErrorTtl;
-  to[9] = kProtocolIcmp;
-  StoreBe32(to + 12, error.source);
-  StoreBe32(to + 16, header.source);
-  WriteIpChecksum(to, kMinIpHeader);
-
-  uint8_t* icmp = to + kMinIpHeader;
-  icmp[0] = error.type;
-  icmp[1] = error.code;
-  StoreBe16(icmp + 6, error.mtu);
-  uint8_t* quote = icmp + kIcmpHeader;
-  std::memcpy(quote, packet, quoted);
-  if (header.total_length != length) {
-    // The first packet of a superpacket, as splitting makes it: it states its own length wherever it states one, and
-    // what TCP says of the end is the last packet's.
-    StoreBe16(quote + 2, static_cast<uint32_t>(length));
-    WriteIpChecksum(quote, header.header_length);
-    uint8_t* transport = quote + header.header_length;
-    if (header.protocol == kProtocolUdp && quoted >= header.header_length + kUdpHeader) {
-      StoreBe16(transport + 4, static_cast<uint32_t>(length - header.header_length));
-    } else if (header.protocol == kProtocolTcp && quoted >= header.header_length + 20u) {
-      transport[13] &= static_cast<uint8_t>(~(kTcpFin | kTcpPsh));
-    }
+                      const InnerHeader& header) noexcept {
+  const bool is_v6 = header.IsV6();
+  const size_t ip_length = is_v6 ? kIpv6Header : kMinIpHeader;
+  const size_t quoted = std::min(length, (is_v6 ? kMaxIcmpV6Error : kMaxIcmpError) - ip_length - kIcmpHeader);
+  const size_t icmp_length = kIcmpHeader + quoted;
+  std::memset(to, 0, ip_length + kIcmpHeader);
+  WriteTotalLength(to, is_v6, static_cast<uint32_t>(ip_length + icmp_length));
+  if (is_v6) {
+    to[0] = 0x60;
+    to[kIpv6NextHeader] = kProtocolIcmpV6;
+    to[kIpv6HopLimit] = kErrorTtl;
+    StoreAddress(to + kIpv6Source, error.source, true);
+    std::memcpy(to + kIpv6Destination, packet + kIpv6Source, 16);
+  } else {
+    to[0] = 0x45;
+    to[8] = kErrorTtl;
+    to[9] = kProtocolIcmp;
+    StoreAddress(to + kIpv4Source, error.source, false);
+    std::memcpy(to + kIpv4Source + 4, packet + kIpv4Source, 4);
+    WriteIpChecksum(to, kMinIpHeader);
   }
-  StoreWord(icmp + 2, Finish(Sum(icmp, kIcmpHeader + quoted)));
-  return total;
+
+  uint8_t* icmp = to + ip_length;
+  const TypeAndCode& type = (is_v6 ? kIcmpV6Types : kIcmpTypes)[static_cast<size_t>(error.cause)];
+  icmp[0] = type.type;
+  icmp[1] = type.code;
+  const bool is_below_least = is_v6 && error.cause == IcmpCause::kTooBig && error.mtu < kMinIpv6Mtu;
+  StoreBe32(icmp + kIcmpMtu, is_below_least ? kMinIpv6Mtu : error.mtu);
+  std::memcpy(icmp + kIcmpHeader, packet, quoted);
+  if (header.total_length != length) QuoteFirstPacket(icmp + kIcmpHeader, quoted, length, header);
+  uint64_t sum = Sum(icmp, icmp_length);
+  if (is_v6) sum += PseudoSum(to, true, kProtocolIcmpV6) + Be16AsSum(static_cast<uint32_t>(icmp_length));
+  StoreWord(icmp + 2, Finish(sum));
+  return ip_length + icmp_length;
 }
 
 bool IcmpLimiter::Take(Bucket* bucket, uint32_t per_second, uint32_t burst, uint64_t now_ms) noexcept {

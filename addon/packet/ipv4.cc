@@ -30,7 +30,7 @@ bool RoutesOrRecords(uint8_t type) noexcept {
 
 }  // namespace
 
-bool OptionsAreHarmless(const uint8_t* packet, const Ipv4Header& header) noexcept {
+bool Ipv4OptionsAreHarmless(const uint8_t* packet, const InnerHeader& header) noexcept {
   size_t at = kMinIpHeader;
   while (at < header.header_length) {
     const uint8_t type = packet[at];
@@ -48,7 +48,7 @@ bool OptionsAreHarmless(const uint8_t* packet, const Ipv4Header& header) noexcep
 }
 
 // HOT
-HeaderFault ParseIpv4(const uint8_t* packet, size_t length, Ipv4Header* header) noexcept {
+HeaderFault ParseIpv4(const uint8_t* packet, size_t length, InnerHeader* header) noexcept {
   if (length < kMinIpHeader) return HeaderFault::kShort;
   if (packet[0] >> 4 != 4) return HeaderFault::kVersion;
   header->header_length = static_cast<uint16_t>((packet[0] & 15) * 4);
@@ -61,14 +61,16 @@ HeaderFault ParseIpv4(const uint8_t* packet, size_t length, Ipv4Header* header) 
   header->fragment = LoadBe16(packet + 6);
   header->ttl = packet[8];
   header->protocol = packet[9];
+  header->version = 4;
+  header->has_route = false;
   header->source = LoadBe32(packet + 12);
   header->destination = LoadBe32(packet + 16);
   return HeaderFault::kNone;
 }
 
 // HOT
-HeaderFault CheckReceived(const uint8_t* packet, const Ipv4Header& header, ReceivedRules rules) noexcept {
-  if (header.header_length > kMinIpHeader && !rules.any_option && !OptionsAreHarmless(packet, header)) {
+HeaderFault CheckReceivedIpv4(const uint8_t* packet, const InnerHeader& header, ReceivedRules rules) noexcept {
+  if (header.header_length > kMinIpHeader && !rules.any_option && !Ipv4OptionsAreHarmless(packet, header)) {
     return HeaderFault::kOptions;
   }
   const uint32_t offset = (header.fragment & kFragmentOffset) * 8u;
@@ -80,14 +82,6 @@ HeaderFault CheckReceived(const uint8_t* packet, const Ipv4Header& header, Recei
   if (!IsUnicast(header.source, rules.reserved)) return HeaderFault::kMartianSource;
   if (!IsUnicast(header.destination, rules.reserved)) return HeaderFault::kMartianDestination;
   return HeaderFault::kNone;
-}
-
-// HOT
-bool TransportChecksumValid(const uint8_t* packet, const Ipv4Header& header) noexcept {
-  const size_t length = header.total_length - header.header_length;
-  const uint64_t sum = PseudoSum(packet, header.protocol) + Be16AsSum(static_cast<uint32_t>(length)) +
-                       Sum(packet + header.header_length, length);
-  return Fold(sum) == 0xffff;
 }
 
 }  // namespace twill

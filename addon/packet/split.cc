@@ -2,20 +2,26 @@
 
 namespace twill {
 
-void SegmentTemplate::Init(const uint8_t* packet, const Ipv4Header& header, size_t headers_length,
+void SegmentTemplate::Init(const uint8_t* packet, const InnerHeader& header, size_t headers_length,
                            bool keep_zero_checksum) noexcept {
   std::memcpy(headers_, packet, headers_length);
   headers_length_ = headers_length;
   ip_length_ = header.header_length;
   id_ = header.id;
   protocol_ = header.protocol;
+  is_v6_ = header.IsV6();
   keep_zero_checksum_ = keep_zero_checksum;
 
-  headers_[8] = static_cast<uint8_t>(header.ttl - 1);
-  StoreWord(headers_ + 2, 0);
-  StoreWord(headers_ + 4, 0);
-  StoreWord(headers_ + 10, 0);
-  ip_sum_ = Sum(headers_, ip_length_);
+  if (is_v6_) {
+    headers_[kIpv6HopLimit] = static_cast<uint8_t>(header.ttl - 1);
+    ip_sum_ = 0;
+  } else {
+    headers_[8] = static_cast<uint8_t>(header.ttl - 1);
+    StoreWord(headers_ + 2, 0);
+    StoreWord(headers_ + 4, 0);
+    StoreWord(headers_ + 10, 0);
+    ip_sum_ = Sum(headers_, ip_length_);
+  }
 
   uint8_t* transport = headers_ + ip_length_;
   if (protocol_ == kProtocolTcp) {
@@ -30,7 +36,7 @@ void SegmentTemplate::Init(const uint8_t* packet, const Ipv4Header& header, size
     StoreWord(transport + 4, 0);
     StoreWord(transport + kUdpCsumOffset, 0);
   }
-  transport_sum_ = PseudoSum(headers_, protocol_) + Sum(transport, headers_length_ - ip_length_);
+  transport_sum_ = PseudoSum(headers_, is_v6_, protocol_) + Sum(transport, headers_length_ - ip_length_);
 }
 
 // HOT
@@ -41,9 +47,11 @@ void SegmentTemplate::Write(uint8_t* to, const uint8_t* payload, size_t payload_
 
   const uint32_t total_length = static_cast<uint32_t>(headers_length_ + payload_length);
   const uint32_t transport_length = static_cast<uint32_t>(total_length - ip_length_);
-  StoreBe16(to + 2, total_length);
-  StoreBe16(to + 4, id_ + index);
-  StoreWord(to + 10, Finish(ip_sum_ + LoadWord(to + 2) + LoadWord(to + 4)));
+  WriteTotalLength(to, is_v6_, total_length);
+  if (!is_v6_) {
+    StoreBe16(to + 4, id_ + index);
+    StoreWord(to + 10, Finish(ip_sum_ + LoadWord(to + 2) + LoadWord(to + 4)));
+  }
 
   uint8_t* transport = to + ip_length_;
   uint64_t sum = transport_sum_ + payload_sum + Be16AsSum(transport_length);
@@ -62,7 +70,7 @@ void SegmentTemplate::Write(uint8_t* to, const uint8_t* payload, size_t payload_
     if (keep_zero_checksum_) return;
     sum += LoadWord(transport + 4);
     const uint16_t checksum = Finish(sum);
-    StoreWord(transport + kUdpCsumOffset, checksum == 0 ? 0xffff : checksum);  // RFC 768: 0 means "none"
+    StoreWord(transport + kUdpCsumOffset, checksum == 0 ? 0xffff : checksum);  // RFC 768, RFC 8200 8.1: 0 means "none"
   }
 }
 

@@ -2,13 +2,14 @@
 //
 // What each packet of the result carries (RFC 9293, RFC 768, Linux tcp_gso_segment and __udp_gso_segment):
 //   IPv4: its own total length, IP ID counting up from the superpacket's, a fresh header checksum, TTL one lower
+//   IPv6: its own payload length, hop limit one lower; extension headers as they are
 //   TCP:  sequence number advanced by the bytes before it; FIN and PSH on the last only, CWR on the first only
 //   UDP:  its own length; a zero checksum stays zero
 // Options, acknowledgement, window and all other flags are the superpacket's. The payload is copied and summed in one
 // pass; the sums over the constant parts of the headers are taken once.
 #pragma once
 
-#include "packet/ipv4.h"
+#include "packet/inner.h"
 
 namespace twill {
 
@@ -17,12 +18,14 @@ namespace twill {
 // MSS below 76 may lose a full superpacket; TCP then sends smaller ones.
 inline constexpr uint32_t kMaxPieces = 1024;
 
-inline constexpr size_t kMaxHeaders = 60 + 60;  // IPv4 with options, TCP with options
+// IPv6 with as many extension headers as are followed, TCP with options.
+inline constexpr size_t kMaxHeaders = kIpv6Header + kMaxExtensionBytes + 60;
 
 class SegmentTemplate {
  public:
-  // `packet` was parsed into `header`, is TCP or UDP, no fragment, and its transport header ends at `headers_length`.
-  void Init(const uint8_t* packet, const Ipv4Header& header, size_t headers_length, bool keep_zero_checksum) noexcept;
+  // `packet` was parsed into `header`, is TCP or UDP, no fragment, without a routing header, and its transport header
+  // ends at `headers_length`.
+  void Init(const uint8_t* packet, const InnerHeader& header, size_t headers_length, bool keep_zero_checksum) noexcept;
 
   // Writes headers and payload at `to`, which has room for the headers and payload_length bytes.
   // `index` counts from 0; `offset` is the number of payload bytes before this piece.
@@ -39,6 +42,7 @@ class SegmentTemplate {
   uint16_t id_;
   uint16_t flags_word_;     // TCP data offset and flags
   uint8_t protocol_;
+  bool is_v6_;
   bool keep_zero_checksum_;
 };
 

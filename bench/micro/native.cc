@@ -79,12 +79,12 @@ void SplitPlainly(uint8_t* to, const Bytes& packet, size_t headers) {
   }
 }
 
-size_t HeadersOf(const Ipv4Header& header, const Bytes& packet) {
+size_t HeadersOf(const InnerHeader& header, const Bytes& packet) {
   return header.header_length + (packet[header.header_length + 12u] >> 4) * 4u;
 }
 
 void SplitByTemplate(uint8_t* to, const Bytes& packet, std::vector<uint8_t*>* pieces) {
-  const Ipv4Header header = test::Parsed(packet);
+  const InnerHeader header = test::Parsed(packet);
   const size_t headers = HeadersOf(header, packet);
   SegmentTemplate segment;
   segment.Init(packet.data(), header, headers, false);
@@ -137,7 +137,7 @@ int main() {
       ParseIpv4(pieces[i], 2048, &packets[i].header);
       coalescer.Add(i, true, true);
     }
-    uint8_t headers[sizeof(VnetHeader) + 80];
+    uint8_t headers[kSuperpacketHeaders];
     g_sink = g_sink + BuildSuperpacketHeaders(headers, coalescer[0], packets.data());
     chains = coalescer.size();
   });

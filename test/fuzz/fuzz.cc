@@ -109,7 +109,7 @@ Bytes Unfinished(Bytes packet, const VnetHeader& vnet) {
 }
 
 // Where the payload of a packet of MakePacket begins.
-size_t PayloadAt(const uint8_t* packet, const Ipv4Header& header) {
+size_t PayloadAt(const uint8_t* packet, const InnerHeader& header) {
   const size_t at = header.header_length;
   switch (header.protocol) {
     case kProtocolTcp:
@@ -128,7 +128,7 @@ size_t PayloadAt(const uint8_t* packet, const Ipv4Header& header) {
 // What a flow is, told without the code under test; `number` rises with every packet that comes in.
 class OrderCheck {
  public:
-  void See(const uint8_t* packet, const Ipv4Header& header, uint32_t number) {
+  void See(const uint8_t* packet, const InnerHeader& header, uint32_t number) {
     const Pair pair = {header.source, header.destination};
     const bool fragment = (header.fragment & 0x3fff) != 0;
     const bool ports = header.protocol == 6 || header.protocol == 17 || header.protocol == 33 ||
@@ -180,7 +180,7 @@ void CheckSent(const test::Message& message, OrderCheck* clean) {
     const size_t length = std::min(step, message.data.size() - at);
     const auto begin = message.data.begin() + static_cast<long>(at);
     const Bytes datagram(begin, begin + static_cast<long>(length));
-    Ipv4Header header{};
+    InnerHeader header{};
     CHECK(ParseIpv4(datagram.data(), datagram.size(), &header) == HeaderFault::kNone);
     CHECK_EQUAL(header.total_length, datagram.size());
     if (clean == nullptr) continue;
@@ -201,7 +201,7 @@ void NoteRight(const test::Message& message, std::set<std::string>* right) {
   const size_t step = message.segment > 0 ? static_cast<size_t>(message.segment) : message.data.size();
   for (size_t at = 0; at < message.data.size(); at += step) {
     const uint8_t* packet = message.data.data() + at;
-    Ipv4Header header{};
+    InnerHeader header{};
     if (ParseIpv4(packet, std::min(step, message.data.size() - at), &header) != HeaderFault::kNone) continue;
     if ((header.protocol != kProtocolTcp && header.protocol != kProtocolUdp) || header.header_length != kMinIpHeader ||
         header.total_length < kMinIpHeader + (header.protocol == kProtocolTcp ? 20 : kUdpHeader) ||
@@ -220,7 +220,7 @@ void CheckWritten(const Bytes& frame, const std::set<std::string>* right = nullp
   std::memcpy(&vnet, frame.data(), sizeof vnet);
   const uint8_t* packet = frame.data() + sizeof vnet;
   const size_t length = frame.size() - sizeof vnet;
-  Ipv4Header header{};
+  InnerHeader header{};
   CHECK(ParseIpv4(packet, length, &header) == HeaderFault::kNone);
   CHECK_EQUAL(header.total_length, length);
   CHECK(header.ttl >= 1);

@@ -23,14 +23,21 @@ bool IsWithPorts(uint32_t protocol) {
   return std::find(std::begin(kWithPorts), std::end(kWithPorts), protocol) != std::end(kWithPorts);
 }
 
-}  // namespace
+// Behind the number of an extension header comes one, not payload.
+bool IsExtension(uint32_t protocol) {
+  return protocol == 0 || protocol == 43 || protocol == 44 || protocol == 51 || protocol == 60;
+}
 
-int main() {
-  test::Case("packets of one pair and protocol are one flow whatever they carry, in every protocol without ports", [] {
+void TestFamily(bool is_v6) {
+  const auto Case = [is_v6](const std::string& name, const std::function<void()>& body) {
+    test::Case(((is_v6 ? "IPv6: " : "") + name).c_str(), body);
+  };
+  Case("packets of one pair and protocol are one flow whatever they carry, in every protocol without ports", [&] {
     test::Random random(21);
     for (uint32_t protocol = 0; protocol < 256; protocol++) {
-      if (IsWithPorts(protocol)) continue;
+      if (IsWithPorts(protocol) || (is_v6 && IsExtension(protocol))) continue;
       test::PacketSpec spec;
+      spec.is_v6 = is_v6;
       spec.protocol = static_cast<uint8_t>(protocol);
       const FlowKey empty = KeyOf(spec);
       for (int i = 0; i < 20; i++) {
@@ -42,9 +49,10 @@ int main() {
     }
   });
 
-  test::Case("ports tell the flows of TCP, UDP, UDP-Lite, SCTP and DCCP apart", [] {
+  Case("ports tell the flows of TCP, UDP, UDP-Lite, SCTP and DCCP apart", [&] {
     for (const uint8_t protocol : kWithPorts) {
       test::PacketSpec spec;
+      spec.is_v6 = is_v6;
       spec.protocol = protocol;
       spec.payload.assign(30, 1);
       const FlowKey key = KeyOf(spec);
@@ -62,10 +70,11 @@ int main() {
     }
   });
 
-  test::Case("no port is read from a fragment, nor from a packet too short for ports", [] {
+  Case("no port is read from a fragment, nor from a packet too short for ports", [&] {
     for (const uint8_t protocol : kWithPorts) {
       for (const uint16_t fragment : {kMoreFragments, uint16_t{1}, uint16_t{kMoreFragments | 100}}) {
         test::PacketSpec spec;
+        spec.is_v6 = is_v6;
         spec.protocol = protocol;
         spec.fragment = fragment;
         spec.payload.assign(30, 1);
@@ -74,17 +83,25 @@ int main() {
         spec.source_port++;
         CHECK_EQUAL(KeyOf(spec).flow, key.flow);
       }
-      for (size_t length = kMinIpHeader; length < kMinIpHeader + 4; length++) {
+      const size_t ip = is_v6 ? kIpv6Header : kMinIpHeader;
+      for (size_t length = ip; length < ip + 4; length++) {
         test::PacketSpec spec;
+        spec.is_v6 = is_v6;
         spec.protocol = protocol;
         auto whole = test::MakePacket(spec);
-        StoreBe16(&whole[2], static_cast<uint32_t>(length));
+        WriteTotalLength(whole.data(), is_v6, static_cast<uint32_t>(length));
         // Exactly as long as the packet, so that reading on is found.
         const std::vector<uint8_t> packet(whole.begin(), whole.begin() + static_cast<long>(length));
         FlowKeyOf(packet.data(), test::Parsed(packet));
       }
     }
   });
+}
+
+}  // namespace
+
+int main() {
+  for (const bool is_v6 : {false, true}) TestFamily(is_v6);
 
   test::Case("an entry is found until the table is cleared, and never again, however often that is", [] {
     EpochTable<uint32_t, 4, uint8_t> table;

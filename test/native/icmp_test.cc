@@ -18,6 +18,19 @@ bool Allowed(test::PacketSpec spec) {
   return MayAnswer(packet.data(), packet.size(), test::Parsed(packet), kBroadcast);
 }
 
+test::PacketSpec Ipv6Spec() {
+  test::PacketSpec spec;
+  spec.is_v6 = true;
+  return spec;
+}
+
+bool AllowedIcmpV6(uint8_t type) {
+  test::PacketSpec spec = Ipv6Spec();
+  spec.protocol = kProtocolIcmpV6;
+  spec.payload = {type, 0, 0, 0};
+  return Allowed(spec);
+}
+
 bool AllowedIcmp(uint8_t type) {
   test::PacketSpec spec;
   spec.protocol = kProtocolUdp;
@@ -75,7 +88,7 @@ int main() {
       std::memcpy(exact.get(), packet.data(), packet.size());
       uint8_t error[kMaxIcmpError];
       const size_t length =
-          BuildIcmpError(error, {kIcmpUnreachable, kIcmpCodeFragmentationNeeded, 1272, 0x0a050200}, exact.get(),
+          BuildIcmpError(error, {IcmpCause::kTooBig, 1272, Address::V4(0x0a050200)}, exact.get(),
                          packet.size(), test::Parsed(packet));
       CHECK_EQUAL(length, std::min<size_t>(kMaxIcmpError, 28 + packet.size()));
       CHECK_EQUAL(LoadBe16(error + 2), length);
@@ -96,7 +109,7 @@ int main() {
     spec.payload.assign(20000, 1);
     const auto packet = test::MakePacket(spec);
     uint8_t error[kMaxIcmpError];
-    const size_t length = BuildIcmpError(error, {kIcmpUnreachable, kIcmpCodeFragmentationNeeded, 1272, 1},
+    const size_t length = BuildIcmpError(error, {IcmpCause::kTooBig, 1272, Address::V4(1)},
                                          packet.data(), 1472, test::Parsed(packet));
     CHECK_EQUAL(length, kMaxIcmpError);
     CHECK_EQUAL(LoadBe16(error + 30), 1472);
@@ -115,7 +128,7 @@ int main() {
         const size_t ip = 20 + options;
         for (const size_t length : {size_t{1472}, ip + 20 + 1}) {
           uint8_t error[kMaxIcmpError];
-          const IcmpError about = {kIcmpUnreachable, kIcmpCodeFragmentationNeeded, 1272, 1};
+          const IcmpError about = {IcmpCause::kTooBig, 1272, Address::V4(1)};
           BuildIcmpError(error, about, packet.data(), length, test::Parsed(packet));
           const uint8_t* quote = error + 28;
           CHECK_EQUAL(LoadBe16(quote + 2), length);
@@ -123,6 +136,104 @@ int main() {
           if (protocol == kProtocolUdp) CHECK_EQUAL(LoadBe16(quote + ip + 4), length - ip);
           if (protocol == kProtocolTcp) CHECK_EQUAL(quote[ip + 13], kTcpAck);
         }
+      }
+    }
+  });
+
+  test::Case("IPv6, answered: a unicast packet, a first fragment, an echo, an unknown informational message", [] {
+    test::PacketSpec spec = Ipv6Spec();
+    CHECK(Allowed(spec));
+    spec.fragment = kMoreFragments;
+    CHECK(Allowed(spec));
+    for (const uint8_t type : {128, 129, 200}) CHECK(AllowedIcmpV6(type));
+  });
+  test::Case("IPv6, not answered: errors of every number, redirects, messages whose type was not received", [] {
+    for (uint32_t type = 0; type < 128; type++) CHECK(!AllowedIcmpV6(static_cast<uint8_t>(type)));
+    CHECK(!AllowedIcmpV6(137));
+    test::PacketSpec spec = Ipv6Spec();
+    spec.protocol = kProtocolIcmpV6;
+    CHECK(!Allowed(spec));
+    // Behind extension headers too.
+    spec.payload = {3};
+    spec.extensions = {{60, {0, 1, 4, 0, 0, 0, 0}}};
+    CHECK(!Allowed(spec));
+    spec.payload = {128};
+    CHECK(Allowed(spec));
+  });
+  test::Case("IPv6, not answered: later fragments, multicast, link-local, martians", [] {
+    test::PacketSpec spec = Ipv6Spec();
+    spec.fragment = 100;
+    CHECK(!Allowed(spec));
+    const auto packet = test::MakePacket(Ipv6Spec());
+    for (const size_t at : {8, 24}) {
+      for (const uint16_t begin : {0xff02, 0xfe80}) {
+        auto edited = packet;
+        StoreBe16(&edited[at], begin);
+        CHECK(!MayAnswer(edited.data(), edited.size(), test::Parsed(edited), kBroadcast));
+      }
+      auto edited = packet;
+      std::fill_n(edited.begin() + static_cast<long>(at), 16, 0);
+      CHECK(!MayAnswer(edited.data(), edited.size(), test::Parsed(edited), kBroadcast));
+    }
+  });
+  test::Case("IPv6: what hashes to the broadcast address of IPv4 is answered", [] {
+    const auto packet = test::MakePacket(Ipv6Spec());
+    const InnerHeader header = test::Parsed(packet);
+    CHECK(MayAnswer(packet.data(), packet.size(), header, header.source));
+  });
+
+  test::Case("IPv6: the error is a right packet of at most 1,280 bytes and quotes only what was received", [] {
+    test::Random random(5);
+    const Address from = {{0xfd000000, 0, 0, 0x0a050200}};
+    struct Row {
+      IcmpError error;
+      uint8_t type;
+      uint32_t mtu;
+    };
+    for (const Row& row : {Row{{IcmpCause::kNoRoute, 0, from}, 1, 0}, Row{{IcmpCause::kTooBig, 1400, from}, 2, 1400},
+                           Row{{IcmpCause::kTooBig, 1000, from}, 2, 1280},
+                           Row{{IcmpCause::kTimeExceeded, 0, from}, 3, 0}}) {
+      for (const size_t payload : {0, 1, 8, 1171, 1172, 1173, 1432}) {
+        test::PacketSpec spec = Ipv6Spec();
+        spec.payload = test::RandomBytes(random, payload);
+        const auto packet = test::MakePacket(spec);
+        auto exact = std::make_unique<uint8_t[]>(packet.size());
+        std::memcpy(exact.get(), packet.data(), packet.size());
+        uint8_t error[kMaxIcmpV6Error];
+        const size_t length = BuildIcmpError(error, row.error, exact.get(), packet.size(), test::Parsed(packet));
+        CHECK_EQUAL(length, std::min<size_t>(1280, 48 + packet.size()));
+        const InnerHeader header = test::Parsed(std::vector<uint8_t>(error, error + length));
+        CHECK_EQUAL(header.total_length, length);
+        CHECK_EQUAL(header.protocol, kProtocolIcmpV6);
+        const auto icmp_length = static_cast<uint32_t>(length - 40);
+        CHECK_EQUAL(test::SlowChecksum(error + 40, icmp_length, test::SlowPseudoSum(error, icmp_length)), 0);
+        CHECK(LoadAddress(error + 8, true) == from);
+        CHECK(std::memcmp(error + 24, packet.data() + 8, 16) == 0);
+        CHECK_EQUAL(error[40], row.type);
+        CHECK_EQUAL(error[41], 0);
+        CHECK_EQUAL(LoadBe32(error + 44), row.mtu);
+        CHECK(std::memcmp(error + 48, packet.data(), length - 48) == 0);
+      }
+    }
+  });
+
+  test::Case("IPv6: a quoted packet of a superpacket agrees with itself", [] {
+    for (const uint8_t protocol : {kProtocolUdp, kProtocolTcp}) {
+      for (const bool options : {false, true}) {
+        test::PacketSpec spec = Ipv6Spec();
+        spec.protocol = protocol;
+        spec.flags = kTcpAck | kTcpPsh | kTcpFin;
+        if (options) spec.ip_options = {5, 2, 0, 0};
+        spec.payload.assign(20000, 1);
+        const auto packet = test::MakePacket(spec);
+        const size_t ip = options ? 48 : 40;
+        uint8_t error[kMaxIcmpV6Error];
+        BuildIcmpError(error, {IcmpCause::kTooBig, 1400, {{0xfd000000, 0, 0, 1}}}, packet.data(), 1472,
+                       test::Parsed(packet));
+        const uint8_t* quote = error + 48;
+        CHECK_EQUAL(LoadBe16(quote + 4), 1432);
+        if (protocol == kProtocolUdp) CHECK_EQUAL(LoadBe16(quote + ip + 4), 1472 - ip);
+        if (protocol == kProtocolTcp) CHECK_EQUAL(quote[ip + 13], kTcpAck);
       }
     }
   });

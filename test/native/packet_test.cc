@@ -1,6 +1,6 @@
 // Header acceptance and the TTL step.
 
-#include "../../addon/packet/ipv4.h"
+#include "../../addon/packet/inner.h"
 
 #include "../support/check.h"
 #include "../support/make_packet.h"
@@ -12,7 +12,7 @@ namespace {
 HeaderFault Judge(const std::vector<uint8_t>& packet) {
   // A heap copy of the exact size, so that a read past the end is found.
   const std::vector<uint8_t> exact(packet);
-  Ipv4Header header{};
+  InnerHeader header{};
   const HeaderFault fault = ParseIpv4(exact.data(), exact.size(), &header);
   return fault != HeaderFault::kNone ? fault : CheckReceived(exact.data(), header);
 }
@@ -154,7 +154,7 @@ int main() {
     for (const uint8_t protocol : {kProtocolTcp, kProtocolUdp}) {
       spec.protocol = protocol;
       auto packet = test::MakePacket(spec);
-      const Ipv4Header header = test::Parsed(packet);
+      const InnerHeader header = test::Parsed(packet);
       CHECK(TransportChecksumValid(packet.data(), header));
       for (size_t bit = 160; bit < packet.size() * 8; bit++) {
         packet[bit / 8] = static_cast<uint8_t>(packet[bit / 8] ^ 1 << bit % 8);

@@ -13,7 +13,7 @@ using Bytes = std::vector<uint8_t>;
 namespace {
 
 std::vector<Bytes> Split(const Bytes& packet, uint16_t gso_size, bool keep_zero = false) {
-  const Ipv4Header header = test::Parsed(packet);
+  const InnerHeader header = test::Parsed(packet);
   const size_t headers = header.protocol == kProtocolTcp
                              ? header.header_length + (packet[header.header_length + 12u] >> 4) * 4u
                              : header.header_length + kUdpHeader;
@@ -58,7 +58,7 @@ Merged Merge(std::vector<Bytes>& input) {
     if (chain.count == 1) {
       merged.output.push_back(input[chain.first]);
     } else {
-      uint8_t headers[sizeof(VnetHeader) + 80];
+      uint8_t headers[kSuperpacketHeaders];
       const size_t length = BuildSuperpacketHeaders(headers, chain, merged.packets.data());
       Bytes whole(headers + sizeof(VnetHeader), headers + length);
       for (uint32_t i : numbers) {
@@ -71,15 +71,18 @@ Merged Merge(std::vector<Bytes>& input) {
       CHECK_EQUAL(vnet.flags, kVnetNeedsCsum);
       CHECK_EQUAL(vnet.hdr_len, length - sizeof vnet);
       CHECK_EQUAL(vnet.gso_size, chain.piece);
-      CHECK_EQUAL(vnet.csum_start, 20);
+      const size_t ip = test::TransportOf(whole.data()).at;
+      CHECK_EQUAL(vnet.csum_start, ip);
       // Finish the checksum as the kernel does: from what the field holds.
-      const uint32_t transport = static_cast<uint32_t>(whole.size() - 20);
-      const uint16_t partial = LoadBe16(&whole[20u + vnet.csum_offset]);
+      const uint32_t transport = static_cast<uint32_t>(whole.size() - ip);
+      const uint16_t partial = LoadBe16(&whole[ip + vnet.csum_offset]);
       uint32_t pseudo = test::SlowPseudoSum(whole.data(), transport);
       while (pseudo > 0xffff) pseudo = (pseudo & 0xffff) + (pseudo >> 16);
       CHECK_EQUAL(partial, pseudo);
-      const uint16_t checksum = test::SlowChecksum(&whole[20], transport);
-      StoreBe16(&whole[20u + vnet.csum_offset], whole[9] == kProtocolUdp && checksum == 0 ? 0xffff : checksum);
+      const uint16_t checksum = test::SlowChecksum(&whole[ip], transport);
+      const bool udp = test::TransportOf(whole.data()).protocol == kProtocolUdp;
+      CHECK_EQUAL(vnet.gso_type, udp ? kVnetGsoUdpL4 : test::IsV6(whole.data()) ? kVnetGsoTcpV6 : kVnetGsoTcpV4);
+      StoreBe16(&whole[ip + vnet.csum_offset], udp && checksum == 0 ? 0xffff : checksum);
       merged.output.push_back(std::move(whole));
     }
     merged.chains.push_back(std::move(numbers));
@@ -89,15 +92,18 @@ Merged Merge(std::vector<Bytes>& input) {
 
 void CheckPieces(const test::PacketSpec& spec, const Bytes& whole, const std::vector<Bytes>& pieces,
                  uint16_t gso_size) {
-  const Ipv4Header original = test::Parsed(whole);
+  const InnerHeader original = test::Parsed(whole);
   size_t offset = 0;
   for (size_t i = 0; i < pieces.size(); i++) {
     const Bytes& piece = pieces[i];
-    const Ipv4Header header = test::Parsed(piece);
+    const InnerHeader header = test::Parsed(piece);
     const bool last = i + 1 == pieces.size();
     CHECK(test::ChecksumsRight(piece.data(), piece.size()));
     CHECK_EQUAL(header.total_length, piece.size());
-    CHECK_EQUAL(header.id, static_cast<uint16_t>(original.id + i));
+    CHECK_EQUAL(header.version, original.version);
+    if (!spec.is_v6) CHECK_EQUAL(header.id, static_cast<uint16_t>(original.id + i));
+    else CHECK(std::memcmp(piece.data(), whole.data(), 4) == 0);
+    CHECK(std::memcmp(piece.data() + 20, whole.data() + 20, header.header_length - 20u) == 0);
     CHECK_EQUAL(header.ttl, original.ttl - 1);
     CHECK_EQUAL(header.tos, original.tos);
     CHECK_EQUAL(header.fragment, original.fragment);
@@ -130,8 +136,9 @@ struct Pair {
   test::PacketSpec first, second;
 };
 
-Pair Neighbours(uint8_t protocol) {
+Pair Neighbours(uint8_t protocol, bool is_v6 = false) {
   Pair pair;
+  pair.first.is_v6 = is_v6;
   pair.first.protocol = protocol;
   pair.first.payload.assign(100, 7);
   pair.first.tcp_options = {1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2};
@@ -148,24 +155,29 @@ size_t ChainsOf(const Pair& pair) {
 
 }  // namespace
 
-int main() {
-  test::Case("2,000 random superpackets: every packet is right in every field", [] {
+void TestFamily(bool is_v6) {
+  const auto Case = [is_v6](const std::string& name, const std::function<void()>& body) {
+    test::Case(((is_v6 ? "IPv6: " : "") + name).c_str(), body);
+  };
+  Case("2,000 random superpackets: every packet is right in every field", [&] {
     test::Random random(1);
     for (int i = 0; i < 2000; i++) {
       uint16_t gso_size;
-      test::PacketSpec spec = test::RandomSuperpacket(random, &gso_size);
+      test::PacketSpec spec = test::RandomSuperpacket(random, is_v6, &gso_size);
       spec.flags = static_cast<uint8_t>(kTcpAck | random.Word());
       if (random.OneIn(3)) spec.ip_options = {1, 1, 1, 0};
+      if (is_v6 && random.OneIn(4)) spec.extensions = {{60, {0, 1, 4, 0, 0, 0, 0}}, {51, Bytes(11)}};
+      if (spec.extensions.size() > 1) spec.extensions[1].rest[0] = 1;
       const Bytes whole = test::MakePacket(spec);
       CheckPieces(spec, whole, Split(whole, gso_size), gso_size);
     }
   });
 
-  test::Case("pieces of one to eight bytes are right in every field, and join up again", [] {
+  Case("pieces of one to eight bytes are right in every field, and join up again", [&] {
     test::Random random(4);
     for (uint16_t gso_size = 1; gso_size <= 8; gso_size++) {
       uint16_t ignored;
-      test::PacketSpec spec = test::RandomSuperpacket(random, &ignored);
+      test::PacketSpec spec = test::RandomSuperpacket(random, is_v6, &ignored);
       spec.ttl = 64;
       spec.payload.assign(gso_size * 60u - gso_size / 2u, 7);
       const Bytes whole = test::MakePacket(spec);
@@ -178,19 +190,21 @@ int main() {
     }
   });
 
-  test::Case("a UDP checksum of zero stays zero", [] {
+  Case("a UDP checksum of zero stays zero", [&] {
     test::PacketSpec spec;
+    spec.is_v6 = is_v6;
     spec.protocol = kProtocolUdp;
     spec.zero_checksum = true;
     spec.payload.assign(1000, 3);
-    for (const Bytes& piece : Split(test::MakePacket(spec), 300, true)) CHECK_EQUAL(LoadBe16(&piece[26]), 0);
+    const size_t at = is_v6 ? 46 : 26;
+    for (const Bytes& piece : Split(test::MakePacket(spec), 300, true)) CHECK_EQUAL(LoadBe16(&piece[at]), 0);
   });
 
-  test::Case("split and coalesced, 2,000 random superpackets are what they were, two hops later", [] {
+  Case("split and coalesced, 2,000 random superpackets are what they were, two hops later", [&] {
     test::Random random(2);
     for (int i = 0; i < 2000; i++) {
       uint16_t gso_size;
-      test::PacketSpec spec = test::RandomSuperpacket(random, &gso_size, kMaxChainPackets);
+      test::PacketSpec spec = test::RandomSuperpacket(random, is_v6, &gso_size, kMaxChainPackets);
       spec.flags = static_cast<uint8_t>(kTcpAck | (random.OneIn(2) ? kTcpPsh : 0) | (random.OneIn(4) ? kTcpEce : 0));
       spec.ttl = static_cast<uint8_t>(random.Between(3, 255));
       const Bytes whole = test::MakePacket(spec);
@@ -203,14 +217,14 @@ int main() {
     }
   });
 
-  test::Case("flows that are mixed at random come out whole, each in its order", [] {
+  Case("flows that are mixed at random come out whole, each in its order", [&] {
     test::Random random(3);
     for (int round = 0; round < 200; round++) {
       const uint32_t flows = random.Between(1, 12);
       std::vector<std::vector<Bytes>> queues(flows);
       for (uint32_t f = 0; f < flows; f++) {
         uint16_t gso_size;
-        test::PacketSpec spec = test::RandomSuperpacket(random, &gso_size, 30);
+        test::PacketSpec spec = test::RandomSuperpacket(random, is_v6, &gso_size, 30);
         spec.source_port = static_cast<uint16_t>(1000 + f);
         for (Bytes& piece : Split(test::MakePacket(spec), gso_size)) queues[f].push_back(std::move(piece));
         if (random.OneIn(3)) {  // something that does not merge
@@ -248,12 +262,12 @@ int main() {
     }
   });
 
-  test::Case("neighbours merge", [] {
-    CHECK_EQUAL(ChainsOf(Neighbours(kProtocolTcp)), 1);
-    CHECK_EQUAL(ChainsOf(Neighbours(kProtocolUdp)), 1);
+  Case("neighbours merge", [&] {
+    CHECK_EQUAL(ChainsOf(Neighbours(kProtocolTcp, is_v6)), 1);
+    CHECK_EQUAL(ChainsOf(Neighbours(kProtocolUdp, is_v6)), 1);
   });
 
-  const std::vector<std::pair<const char*, std::function<void(Pair&)>>> spoilers = {
+  std::vector<std::pair<const char*, std::function<void(Pair&)>>> spoilers = {
       {"another source", [](Pair& p) { p.second.source++; }},
       {"another destination", [](Pair& p) { p.second.destination++; }},
       {"another source port", [](Pair& p) { p.second.source_port++; }},
@@ -261,18 +275,29 @@ int main() {
       {"another TTL", [](Pair& p) { p.second.ttl--; }},
       {"another TOS", [](Pair& p) { p.second.tos ^= 8; }},
       {"another ECN", [](Pair& p) { p.second.tos ^= 3; }},
-      {"DF on one only", [](Pair& p) { p.second.fragment = 0; }},
-      {"an IP ID that does not count up, without DF",
-       [](Pair& p) { p.first.fragment = p.second.fragment = 0; p.second.id += 5; }},
       {"a longer second", [](Pair& p) { p.second.payload.push_back(1); }},
       {"IP options", [](Pair& p) { p.first.ip_options = p.second.ip_options = {1, 1, 1, 0}; }},
       {"an empty second", [](Pair& p) { p.second.payload.clear(); }},
       {"a first fragment", [](Pair& p) { p.second.fragment = kMoreFragments; }},
+      {"another family", [](Pair& p) { p.second.is_v6 = !p.first.is_v6; }},
   };
+  const std::vector<std::pair<const char*, std::function<void(Pair&)>>> ipv4_spoilers = {
+      {"DF on one only", [](Pair& p) { p.second.fragment = 0; }},
+      {"an IP ID that does not count up, without DF",
+       [](Pair& p) { p.first.fragment = p.second.fragment = 0; p.second.id += 5; }},
+  };
+  const std::vector<std::pair<const char*, std::function<void(Pair&)>>> ipv6_spoilers = {
+      {"another flow label", [](Pair& p) { p.second.flow_label++; }},
+      {"destination options",
+       [](Pair& p) { p.first.extensions = p.second.extensions = {{60, {0, 1, 4, 0, 0, 0, 0}}}; }},
+      {"an atomic fragment", [](Pair& p) { p.first.extensions = p.second.extensions = {{44, Bytes(7)}}; }},
+  };
+  const auto& family_spoilers = is_v6 ? ipv6_spoilers : ipv4_spoilers;
+  spoilers.insert(spoilers.end(), family_spoilers.begin(), family_spoilers.end());
   for (const uint8_t protocol : {kProtocolTcp, kProtocolUdp}) {
     for (const auto& [name, spoil] : spoilers) {
-      test::Case((std::string(protocol == kProtocolTcp ? "TCP" : "UDP") + " is not merged: " + name).c_str(), [&] {
-        Pair pair = Neighbours(protocol);
+      Case(std::string(protocol == kProtocolTcp ? "TCP" : "UDP") + " is not merged: " + name, [&] {
+        Pair pair = Neighbours(protocol, is_v6);
         spoil(pair);
         CHECK_EQUAL(ChainsOf(pair), 2);
       });
@@ -294,29 +319,29 @@ int main() {
       {"no ACK", [](Pair& p) { p.first.flags = p.second.flags = 0; }},
   };
   for (const auto& [name, spoil] : tcp_spoilers) {
-    test::Case((std::string("TCP is not merged: ") + name).c_str(), [&] {
-      Pair pair = Neighbours(kProtocolTcp);
+    Case(std::string("TCP is not merged: ") + name, [&] {
+      Pair pair = Neighbours(kProtocolTcp, is_v6);
       spoil(pair);
       CHECK_EQUAL(ChainsOf(pair), 2);
     });
   }
-  test::Case("UDP is not merged: without a checksum", [] {
-    Pair pair = Neighbours(kProtocolUdp);
+  Case("UDP is not merged: without a checksum", [&] {
+    Pair pair = Neighbours(kProtocolUdp, is_v6);
     pair.first.zero_checksum = pair.second.zero_checksum = true;
     CHECK_EQUAL(ChainsOf(pair), 2);
   });
-  test::Case("UDP is not merged: into a tunnel inside the tunnel", [] {
+  Case("UDP is not merged: into a tunnel inside the tunnel", [&] {
     for (const uint16_t port : {4789, 8472, 6081, 8285}) {
-      Pair pair = Neighbours(kProtocolUdp);
+      Pair pair = Neighbours(kProtocolUdp, is_v6);
       pair.first.destination_port = pair.second.destination_port = port;
       CHECK_EQUAL(ChainsOf(pair), 2);
     }
   });
 
-  test::Case("a packet whose checksum is wrong is passed on as it is, and ends the chain", [] {
+  Case("a packet whose checksum is wrong is passed on as it is, and ends the chain", [&] {
     for (const uint8_t protocol : {kProtocolTcp, kProtocolUdp}) {
       for (size_t broken = 0; broken < 2; broken++) {
-        const Pair pair = Neighbours(protocol);
+        const Pair pair = Neighbours(protocol, is_v6);
         std::vector<Bytes> input = {test::MakePacket(pair.first), test::MakePacket(pair.second)};
         input[broken].back() ^= 1;
         const std::vector<Bytes> sent = input;
@@ -328,11 +353,11 @@ int main() {
     }
   });
 
-  test::Case("a packet whose IPv4 header checksum is wrong is passed on as it is, and ends the chain", [] {
+  if (!is_v6) Case("a packet whose header checksum is wrong is passed on as it is, and ends the chain", [&] {
     for (const uint8_t protocol : {kProtocolTcp, kProtocolUdp}) {
       for (size_t broken = 0; broken < 2; broken++) {
         for (const size_t at : {10, 11}) {
-          const Pair pair = Neighbours(protocol);
+          const Pair pair = Neighbours(protocol, is_v6);
           std::vector<Bytes> input = {test::MakePacket(pair.first), test::MakePacket(pair.second)};
           input[broken][at] ^= 0x40;
           const std::vector<Bytes> sent = input;
@@ -345,10 +370,12 @@ int main() {
     }
   });
 
-  test::Case("a packet with a wrong checksum inside a flow is counted once, and the rest of the flow merges", [] {
+  Case("a packet with a wrong checksum inside a flow is counted once, and the rest of the flow merges", [&] {
     for (const bool in_header : {false, true}) {
+      if (in_header && is_v6) continue;
       for (size_t broken = 0; broken < 6; broken++) {
         test::PacketSpec spec;
+        spec.is_v6 = is_v6;
         spec.payload.assign(100, 7);
         std::vector<Bytes> input;
         for (int i = 0; i < 6; i++) {
@@ -356,7 +383,7 @@ int main() {
           spec.sequence += 100;
           spec.id++;
         }
-        input[broken][in_header ? 10 : 50] ^= 1;
+        input[broken][in_header ? 10 : is_v6 ? 70 : 50] ^= 1;
         const Merged merged = Merge(input);
         CHECK_EQUAL(merged.bad_checksums, 1);
         CHECK_EQUAL(merged.chains.size(), broken == 0 || broken == 5 ? 2 : 3);
@@ -368,9 +395,9 @@ int main() {
     }
   });
 
-  test::Case("a fragment ends the chains of its address pair and of no other", [] {
+  Case("a fragment ends the chains of its address pair and of no other", [&] {
     for (const uint8_t protocol : {kProtocolTcp, kProtocolUdp}) {
-      const Pair pair = Neighbours(protocol);
+      const Pair pair = Neighbours(protocol, is_v6);
       for (const uint16_t bits : {kMoreFragments, uint16_t{20}}) {
         test::PacketSpec fragment = pair.first;
         fragment.fragment = bits;
@@ -388,8 +415,8 @@ int main() {
     }
   });
 
-  test::Case("a chain that began behind a fragment goes on", [] {
-    const Pair pair = Neighbours(kProtocolTcp);
+  Case("a chain that began behind a fragment goes on", [&] {
+    const Pair pair = Neighbours(kProtocolTcp, is_v6);
     test::PacketSpec fragment = pair.first;
     fragment.fragment = kMoreFragments;
     std::vector<Bytes> input = {test::MakePacket(fragment), test::MakePacket(pair.first),
@@ -397,8 +424,8 @@ int main() {
     CHECK_EQUAL(Merge(input).chains.size(), 2);
   });
 
-  test::Case("nothing is merged when the device takes none", [] {
-    const Pair pair = Neighbours(kProtocolTcp);
+  Case("nothing is merged when the device takes none", [&] {
+    const Pair pair = Neighbours(kProtocolTcp, is_v6);
     std::vector<Bytes> input = {test::MakePacket(pair.first), test::MakePacket(pair.second)};
     std::vector<InnerPacket> packets(2);
     for (uint32_t i = 0; i < 2; i++) packets[i] = {input[i].data(), test::Parsed(input[i]), 0, kNoPacket};
@@ -406,5 +433,9 @@ int main() {
     for (uint32_t i = 0; i < 2; i++) coalescer.Add(i, false, true);
     CHECK_EQUAL(coalescer.size(), 2);
   });
+}
+
+int main() {
+  for (const bool is_v6 : {false, true}) TestFamily(is_v6);
   return test::Finish();
 }

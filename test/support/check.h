@@ -77,19 +77,43 @@ inline uint16_t SlowChecksum(const uint8_t* data, size_t length, uint32_t start 
   return static_cast<uint16_t>(~sum);
 }
 
+inline bool IsV6(const uint8_t* ip) { return ip[0] >> 4 == 6; }
+
+// Where the transport header of a right packet begins, what it is of, and whether the packet is a fragment.
+struct Transport {
+  size_t at;
+  uint8_t protocol;
+  bool fragment;
+};
+
+inline Transport TransportOf(const uint8_t* ip) {
+  if (!IsV6(ip)) return {(ip[0] & 15) * 4u, ip[9], ((ip[6] & 0x3f) | ip[7]) != 0};
+  Transport transport = {40, ip[6], false};
+  for (;;) {
+    const uint8_t* header = ip + transport.at;
+    const uint8_t type = transport.protocol;
+    if (type != 0 && type != 43 && type != 44 && type != 51 && type != 60) return transport;
+    transport.protocol = header[0];
+    transport.at += type == 44 ? 8 : type == 51 ? (header[1] + 2u) * 4 : (header[1] + 1u) * 8;
+    if (type != 44) continue;
+    transport.fragment = (header[2] | (header[3] & 0xf9)) != 0;
+    if ((header[2] | (header[3] & 0xf8)) != 0) return transport;
+  }
+}
+
 inline uint32_t SlowPseudoSum(const uint8_t* ip, uint32_t transport_length) {
-  uint32_t sum = ip[9] + transport_length;
-  for (int i = 12; i < 20; i += 2) sum += static_cast<uint32_t>(ip[i]) << 8 | ip[i + 1];
+  uint32_t sum = TransportOf(ip).protocol + transport_length;
+  const int begin = IsV6(ip) ? 8 : 12, end = IsV6(ip) ? 40 : 20;
+  for (int i = begin; i < end; i += 2) sum += static_cast<uint32_t>(ip[i]) << 8 | ip[i + 1];
   return sum;
 }
 
 // Whether header and, for an unfragmented TCP or UDP packet, transport checksum are right.
 inline bool ChecksumsRight(const uint8_t* ip, size_t length) {
-  const size_t header = (ip[0] & 15) * 4u;
-  if (SlowChecksum(ip, header) != 0) return false;
-  const bool fragment = ((ip[6] & 0x3f) | ip[7]) != 0;
-  if (fragment || (ip[9] != 6 && ip[9] != 17)) return true;
-  if (ip[9] == 17 && ip[header + 6] == 0 && ip[header + 7] == 0) return true;
+  const auto [header, protocol, fragment] = TransportOf(ip);
+  if (!IsV6(ip) && SlowChecksum(ip, header) != 0) return false;
+  if (fragment || (protocol != 6 && protocol != 17)) return true;
+  if (protocol == 17 && ip[header + 6] == 0 && ip[header + 7] == 0) return true;
   const uint32_t transport = static_cast<uint32_t>(length - header);
   return SlowChecksum(ip + header, transport, SlowPseudoSum(ip, transport)) == 0;
 }

@@ -181,16 +181,27 @@ const LARGE_KEY = 2 ** 32;
 
 /**
  * What differs for any two prefixes of a family. Of an IPv4 lease it is an integer of 32 bits, signed, which V8 keeps
- * without an object of its own: the first host bit, set, tells the length. Of IPv6 it is the address with 8 bits of
- * length behind it.
+ * without an object of its own: the first host bit, set, tells the length. Of IPv6 it is the length with the key of the
+ * address behind it.
  */
 export function prefixKey(prefix: Prefix): number;
 export function prefixKey(prefix: Prefix<Address>): number | bigint;
 export function prefixKey({ address, length }: Prefix<Address>): number | bigint {
-  if (typeof address === 'bigint') return (address << 8n) | BigInt(length);
+  if (typeof address === 'bigint') return (BigInt(length) << 128n) | addressKey(address);
   const mark = length < 32 ? 1 << (31 - length) : 0;
   const isPlain = mark !== 0 && (address & ~maskOf(length)) === 0;
   return isPlain ? address | mark : LARGE_KEY + address * 64 + length;
+}
+
+/**
+ * What differs for any two addresses of a family, for the key of a map. V8 hashes a bigint by its lowest 64 bits, which
+ * are the same for all subnets of a network; a map of 8,000 of them took 60 times as long.
+ */
+export function addressKey(address: Ipv4): number;
+export function addressKey(address: Ipv6): bigint;
+export function addressKey(address: Address): number | bigint;
+export function addressKey(address: Address): number | bigint {
+  return typeof address === 'number' ? address | 0 : address ^ (address >> 64n);
 }
 
 /** The inverse of prefixKey() of an IPv4 prefix. */

@@ -1,7 +1,9 @@
 import t from 'tap';
 import type { Ipv4 } from '../../../src/net/ipv4.js';
+import { ipv6 } from '../../../src/net/ipv6.js';
 import {
   type Address,
+  addressKey,
   type Family,
   formatAddress,
   formatPrefix,
@@ -94,6 +96,20 @@ t.test('covers, contains, overlaps and equals', (t) => {
     t.equal(prefixesOverlap(of(a), of(b)), expected !== 'apart', what);
     t.equal(prefixEquals(of(a), of(b)), expected === 'same', what);
   }
+  t.end();
+});
+
+t.test('a map of the subnets of an IPv6 network finds each at once', (t) => {
+  // By what V8 hashes, the lowest 64 bits.
+  const prefixes = new Set<bigint>();
+  const hosts = new Set<bigint>();
+  for (let i = 0n; i < 1000n; i++) {
+    const address = ipv6((0xfd000005n << 96n) | (i << 64n));
+    prefixes.add(BigInt.asUintN(64, prefixKey({ address, length: 64 }) as bigint));
+    hosts.add(BigInt.asUintN(64, addressKey(ipv6(address | 1n))));
+  }
+  t.equal(prefixes.size, 1000);
+  t.equal(hosts.size, 1000);
   t.end();
 });
 

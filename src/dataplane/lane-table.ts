@@ -56,6 +56,15 @@ export class LaneTable implements ChangedSide {
     this.#removed.push(row, network, length);
   }
 
+  /** The lane carries IPv4 over IPv4 alone: such a row is for the workers. */
+  insertWide(): void {
+    // Nothing of it is in the map.
+  }
+
+  removeWide(): void {
+    // Nothing of it was in the map.
+  }
+
   setMtu(row: number): void {
     this.#touch(row, TOUCHED);
   }
@@ -78,7 +87,7 @@ export class LaneTable implements ChangedSide {
       const length = this.#removed[at + 2];
       if (this.#state[row] === ANEW) reused.add(row);
       const prefix: Prefix = { address: ipv4(network >>> 0), length };
-      if (this.#table.rowOf(prefix) === undefined) words.push(DELETE, network, length, 0, 0, 0, row);
+      if (!this.#isCarried(prefix)) words.push(DELETE, network, length, 0, 0, 0, row);
     }
     const again: number[] = [];
     for (const row of this.#rows) {
@@ -92,6 +101,12 @@ export class LaneTable implements ChangedSide {
     return inOrder(words, again);
   }
 
+  /** Whether there is such a lease, and its peer is reached over IPv4. */
+  #isCarried(prefix: Prefix): boolean {
+    const row = this.#table.rowOf(prefix);
+    return row !== undefined && typeof this.#table.row(row)?.peer.address === 'number';
+  }
+
   #touch(row: number, state: number): void {
     if (this.#state[row] === UNTOUCHED) this.#rows.push(row);
     this.#state[row] = Math.max(this.#state[row], state);
@@ -102,6 +117,7 @@ export class LaneTable implements ChangedSide {
     const held = this.#table.row(row);
     if (held === undefined) return;
     const { prefix, peer } = held;
+    if (typeof prefix.address === 'bigint' || typeof peer.address === 'bigint') return;
     words.push(kind, prefix.address | 0, prefix.length, peer.address | 0, peer.port, peer.mtuBytes, row);
   }
 }

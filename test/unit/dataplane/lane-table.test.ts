@@ -5,6 +5,7 @@ import { LaneTable } from '../../../src/dataplane/lane-table.js';
 import { MAX_ROWS, type Peer, RouteTable } from '../../../src/dataplane/route-table.js';
 import { LANE_RECORD, LANE_RECORD_WORDS } from '../../../src/native/counters.js';
 import { type Ipv4, ipv4 } from '../../../src/net/ipv4.js';
+import { parseIpv6 } from '../../../src/net/ipv6.js';
 import { formatPrefix, parsePrefix, type Prefix, prefixContains, prefixOf } from '../../../src/net/prefix.js';
 import { wholesOf } from '../../support/random.js';
 
@@ -91,7 +92,9 @@ t.test('at every record an address has the answer of the table before or after',
       const after = new Trie();
       for (let row = 0; row < table.rowLimit; row++) {
         const held = table.row(row);
-        if (held !== undefined) after.entries.set(formatPrefix(held.prefix), { ...held, row });
+        if (held === undefined) continue;
+        const prefix = held.prefix as Prefix; // all leases of this table are of IPv4
+        after.entries.set(formatPrefix(prefix), { prefix, peer: held.peer, row });
       }
       if (!table.publish()) return t.fail('a reader that does not exist holds the table');
       for (const records of take()) {
@@ -162,5 +165,27 @@ t.test('a whole table of 65,536 leases', (t) => {
   const records = all.take();
   t.equal(records.length, MAX_ROWS * LANE_RECORD_WORDS);
   t.equal(all.take().length, 0);
+  t.end();
+});
+
+t.test('what goes over IPv6 is not in the map, and a lease whose peer moves there leaves it', (t) => {
+  const table = new RouteTable({ v4: parsePrefix('10.5.0.0/16')!, v6: parsePrefix('fd00:5::/32', 6)! });
+  const take = follow(table);
+  const wide = { address: parseIpv6('2001:db8::1')!, port: 8285, mtuBytes: 1452 };
+  const prefix = parsePrefix('10.5.2.0/24')!;
+  const published = (): string[] => {
+    table.publish();
+    return take().flatMap((records) => [...records].join());
+  };
+  const row = table.set(prefix, peerOf(1));
+  table.set(parsePrefix('fd00:5:0:2::/64', 6)!, peerOf(1));
+  table.set(parsePrefix('10.5.3.0/24')!, wide);
+  t.equal(published().length, 1);
+  table.setPeerMtu(wide.address, 1300);
+  t.strictSame(published(), ['']);
+  table.set(prefix, wide);
+  t.strictSame(published(), [[LANE_RECORD.delete, 0x0a050200, 24, 0, 0, 0, row].join()]);
+  table.set(prefix, peerOf(1));
+  t.match(published()[0], new RegExp(`,${0x0a050200},24,`));
   t.end();
 });

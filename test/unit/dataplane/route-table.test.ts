@@ -6,6 +6,7 @@ import { MAX_ROWS, type Peer, RouteReader, RouteTable } from '../../../src/datap
 import { MAX_READERS } from '../../../src/dataplane/table-readers.js';
 import { type Ipv4, ipv4 } from '../../../src/net/ipv4.js';
 import {
+  type Address,
   formatPrefix,
   lastOf,
   parsePrefix,
@@ -43,7 +44,7 @@ function compare(table: RouteTable, reader: RouteReader, model: Model, addresses
     const row = reader.lookup(address | 0);
     const expected = model.lookup(address);
     const found = row < 0 ? undefined : table.row(row);
-    const text = (lease: { prefix: Prefix } | undefined): string =>
+    const text = (lease: { prefix: Prefix<Address> } | undefined): string =>
       lease === undefined ? 'none' : formatPrefix(lease.prefix);
     if (text(found) !== text(expected))
       faults.push(`${address.toString(16)}: ${text(found)}, expected ${text(expected)}`);

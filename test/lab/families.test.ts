@@ -122,6 +122,46 @@ for (const network of NETWORKS) {
     }, network),
   );
 
+  t.test(`vxlan, ${name}: who has no lease is refused, and nothing is left behind`, { skip: LAB_SKIP }, (t) =>
+    withLab(async (lab) => {
+      const nodes = await Promise.all([1, 2].map((number) => startLabNode(lab, number, { Type: 'vxlan' })));
+      const [first, second] = nodes;
+      await first.driver.call('apply');
+      await second.driver.call('apply', { added: [first.lease] });
+      const refused = async () => {
+        await first.driver.call('reconcile');
+        const { status } = await first.driver.call<DriverState>('state');
+        return (status as { refusedDatagrams: number }).refusedDatagrams;
+      };
+      for (const [index, family] of families.entries()) {
+        t.notOk(await lab.ping('c2', podAddress(1, family)), family);
+        t.equal(await refused(), index + 1, `${family}: counted`);
+      }
+      await introduce(nodes);
+      for (const family of families) await waitFor('ping', () => lab.ping('c2', podAddress(1, family)));
+
+      // In the end one family after the other, by the network that each belongs to.
+      const rules = { network: network.network, subnet: first.lease.subnet, options: { hasBlackhole: true } };
+      await first.driver.call('firewall', rules);
+      await first.driver.call('close');
+      for (const [index, cidr] of network.network.split('&').entries()) {
+        const removed = await first.driver.call<string[]>('cleanup', { network: cidr });
+        t.equal(removed.length, 5, removed.join('; '));
+        t.match(removed.join('; '), `device ${DEVICES[families[index]]}`);
+        const left = families.slice(index + 1).map((family) => DEVICES[family]);
+        const links = await lab.sh('h1', 'ip -o link show type vxlan');
+        t.equal(links.split('\n').filter((line) => line !== '').length, left.length);
+        for (const device of left) t.match(links, device);
+      }
+      const objects = await lab.sh('h1', 'nft list tables');
+      t.notMatch(objects, 'twill-vxlan', 'the source checks went with their devices');
+      for (const tool of ['iptables-save', 'ip6tables-save'])
+        t.notMatch(await lab.sh('h1', tool), 'FLANNEL', tool);
+      t.strictSame(await first.driver.call('cleanup'), [], 'nothing is left');
+      await second.driver.close();
+    }, network),
+  );
+
   t.test(`host-gw, ${name}: hosts on one link are gateways`, { skip: LAB_SKIP }, (t) =>
     withLab(async (lab) => {
       const nodes = await Promise.all(

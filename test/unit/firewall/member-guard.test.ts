@@ -1,6 +1,7 @@
 import t from 'tap';
 import { formatGuard } from '../../../src/firewall/member-guard.js';
-import { ipv4 } from '../../../src/net/ipv4.js';
+import { ipv4, parseIpv4 } from '../../../src/net/ipv4.js';
+import { parseIpv6 } from '../../../src/net/ipv6.js';
 
 t.test('formatGuard() replaces what belongs to its VNI in one transaction', (t) => {
   const options = { port: 8472, vni: 1, sourceCheck: 'strict' as const };
@@ -31,6 +32,19 @@ table ip twill-vxlan {
     audit,
     '@th,96,24 7 ip saddr != @members_7 counter accept comment "note VNI 7',
     'audit counts and lets pass',
+  );
+  t.end();
+});
+
+t.test('formatGuard() of IPv6 is the same in a table of its own', (t) => {
+  const options = { port: 8472, vni: 1, sourceCheck: 'strict' as const };
+  const [v4, v6] = [parseIpv4('192.0.2.1')!, parseIpv6('2001:DB8::1')!];
+  t.equal(
+    formatGuard({ ...options, family: 6 }, [v6]),
+    formatGuard(options, [v4])
+      .replaceAll(/\bip (?=twill|saddr)/g, 'ip6 ')
+      .replaceAll('ipv4_addr', 'ipv6_addr')
+      .replace('192.0.2.1', '2001:db8::1'),
   );
   t.end();
 });

@@ -21,6 +21,24 @@ t.test('the rules are those that flanneld left in each mode', async (t) => {
   }
 });
 
+t.test('the rules of IPv6 are the same with the values of IPv6', async (t) => {
+  const network = parsePrefix('fd00:5::/48', 6)!;
+  const subnet = parsePrefix('fd00:5:0:1::/64', 6)!;
+  const masquerade = masqueradeChain({ network, subnet, isFullyRandom: true });
+  const forward = forwardChain({ network });
+  t.strictSame([masquerade.family, forward.family, MASQUERADE.family], [6, 6, 4]);
+  const file = new URL('../../fixtures/golden/vxlan-iptables-save.txt', import.meta.url);
+  const golden = (await readFile(file, 'utf8')).split('\n').filter((line) => line.startsWith('-A '));
+  const expected = golden.map((line) =>
+    line
+      .replaceAll('10.5.0.0/16', 'fd00:5::/48')
+      .replaceAll('10.5.1.0/24', 'fd00:5:0:1::/64')
+      .replace('224.0.0.0/4', 'ff00::/8'),
+  );
+  const { shared, rules, jump } = masquerade;
+  t.strictSame([forward.jump, ...forward.rules, jump, ...shared, ...rules], expected);
+});
+
 t.test('masqueradeChain() leaves out --random-fully on request', (t) => {
   const { rules } = masqueradeChain({ ...OPTIONS, isFullyRandom: false });
   t.equal(

@@ -2,10 +2,11 @@
 
 import t from 'tap';
 import { formatIpv4 } from '../../../../src/net/ipv4.js';
+import { parseIpv6 } from '../../../../src/net/ipv6.js';
 import { parsePrefix } from '../../../../src/net/prefix.js';
 import { codesOf, textsOf } from '../../../support/conditions.js';
 import { openHost, turnsUntil } from '../../../support/fake-kernel-host.js';
-import { leaseOf } from '../../../support/leases.js';
+import { leaseOf, prefixesOf } from '../../../support/leases.js';
 
 const CONFIG = '{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw"}}';
 const NETWORK = parsePrefix('10.5.0.0/16')!;
@@ -118,5 +119,53 @@ t.test('unknown keys of the Backend object are warned of', async (t) => {
     config: '{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw","Prot":1}}',
   });
   t.match(log.join(), /unknown keys in Backend ignored/);
+  await backend.close();
+});
+
+t.test('a dual-stack network has routes of both families, each judged by itself', async (t) => {
+  const host = await openHost({
+    config: CONFIG,
+    networks: '10.5.0.0/16&fd00:5::/48',
+    address: '192.0.2.1&fd00:99::1',
+  });
+  const { kernel, backend } = host;
+  kernel.addRoute({
+    prefix: parsePrefix('::/0', 6)!,
+    gateway: parseIpv6('fd00:99::254')!,
+    device: 'eth0',
+    protocol: 3,
+  });
+  await backend.publish();
+  const { mtuBytes } = await backend.start(prefixesOf('10.5.1.0/24&fd00:5:0:1::/64'));
+  t.equal(mtuBytes, 1500);
+  const both = (number: number, publicIp: string) =>
+    leaseOf({
+      subnet: `10.5.${number}.0/24&fd00:5:0:${number}::/64`,
+      publicIp,
+      backendType: 'host-gw',
+    });
+  const added = [
+    both(2, '192.0.2.2&fd00:99::2'),
+    both(3, '192.0.2.3&fd00:98::3'),
+    both(4, '192.0.2.4&fd00:99::1'),
+    leaseOf({ subnet: 'fd00:5:0:5::/64', publicIp: 'fd00:99::5', backendType: 'host-gw' }),
+  ];
+  backend.apply({ added, changed: [], removed: [] });
+  const states = () => backend.peerStatus().map(({ state }) => state);
+  await turnsUntil(() => !states().includes('waiting'), 'the peers');
+  t.strictSame(states(), ['programmed', 'refused', 'refused', 'programmed']);
+  t.strictSame(kernel.shown(parsePrefix('10.5.0.0/16')!), [
+    '10.5.2.0/24 via 192.0.2.2 dev eth0 proto 94',
+    '10.5.3.0/24 via 192.0.2.3 dev eth0 proto 94',
+    '10.5.4.0/24 via 192.0.2.4 dev eth0 proto 94',
+  ]);
+  t.strictSame(kernel.shown(parsePrefix('fd00:5::/48', 6)!), [
+    'fd00:5:0:2::/64 via fd00:99::2 dev eth0 proto 94',
+    'fd00:5:0:5::/64 via fd00:99::5 dev eth0 proto 94',
+  ]);
+  t.match(textsOf(backend), [
+    /^peer fd00:5:0:3::\/64 cannot be a gateway: fd00:98::3 is behind router fd00:99::254/,
+    /^peer fd00:5:0:4::\/64 has this host's own address fd00:99::1 as public IP/,
+  ]);
   await backend.close();
 });

@@ -1,11 +1,21 @@
 import t from 'tap';
 import { deriveVtepMac, parseVtepData } from '../../../../src/backend/vxlan/vtep.js';
 import { ipv4, parseIpv4 } from '../../../../src/net/ipv4.js';
+import { parseIpv6 } from '../../../../src/net/ipv6.js';
 
 t.test('deriveVtepMac() is local, unicast and different for each address and VNI', (t) => {
   t.equal(deriveVtepMac(parseIpv4('192.0.2.1')!, 1), '0a:01:c0:00:02:01');
   t.equal(deriveVtepMac(parseIpv4('255.255.255.255')!, 0x010203), '0a:00:ff:ff:ff:ff');
   t.equal(parseInt(deriveVtepMac(ipv4(0), 0).slice(0, 2), 16) & 3, 2);
+  t.end();
+});
+
+t.test('deriveVtepMac() of IPv6 is local, unicast, none of IPv4, and differs for neighbours', (t) => {
+  const of = (text: string) => deriveVtepMac(parseIpv6(text)!, 1);
+  t.match(of('fd00:99::1'), /^0e:01:/);
+  const addresses = Array.from({ length: 1000 }, (_, i) => `fd00:99::${(i + 1).toString(16)}`);
+  t.equal(new Set(addresses.map(of)).size, 1000);
+  t.not(of('fd00:99:0:1::1'), of('fd00:99:0:2::1'), 'the upper half counts');
   t.end();
 });
 

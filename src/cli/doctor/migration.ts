@@ -16,7 +16,7 @@ import {
 } from '../../config/network-config.js';
 import { parseVxlanConfig } from '../../backend/vxlan/config.js';
 import { chooseExternalInterface } from '../../kernel/underlay.js';
-import { blockedRange, parseLeaseKey, parseLeaseValue } from '../../lease/lease-codec.js';
+import { blockedRanges, parseLeaseKey, parseLeaseValue } from '../../lease/lease-codec.js';
 import { fitsConfig } from '../../lease/subnet-picker.js';
 import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
 import {
@@ -161,7 +161,7 @@ async function examineStore(flags: Flags): Promise<Migration> {
     }
     const leases = await kv.list(layout.leaseRange, signal, ({ key: leaseKey, value }) => {
       const name = leaseKeyName(layout, leaseKey);
-      const blocked = name === undefined ? undefined : blockedRange(name);
+      const blocked = name === undefined ? undefined : blockedRanges(name)?.v4;
       if (name === undefined || blocked === undefined) return undefined;
       const attributes = value === undefined ? undefined : parseLeaseValue(value);
       const publicIp = attributes?.ok === true ? attributes.value.publicIp.v4 : undefined;

@@ -14,7 +14,7 @@
 // proof.
 
 import { OverlayError } from '../../core/errors.js';
-import { blockedRange, formatLeaseValue, parseLeaseKey, parseLeaseValue } from '../../lease/lease-codec.js';
+import { blockedRanges, formatLeaseValue, parseLeaseKey, parseLeaseValue } from '../../lease/lease-codec.js';
 import { countSlots, fitsConfig, pickFreeSubnet } from '../../lease/subnet-picker.js';
 import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
 import {
@@ -229,7 +229,7 @@ function rowOf(
   { key, value, createRevision, modRevision, leaseId }: KvEntry,
 ): Row | undefined {
   const name = leaseKeyName(layout, key);
-  const blocked = name === undefined ? undefined : blockedRange(name);
+  const blocked = name === undefined ? undefined : blockedRanges(name)?.v4;
   if (name === undefined || blocked === undefined) return undefined;
   const host = value === undefined ? undefined : parseLeaseValue(value);
   return {

@@ -18,7 +18,7 @@ import { type Condition, condition } from '../../core/conditions.js';
 import { OverlayError } from '../../core/errors.js';
 import type { Logger } from '../../core/log.js';
 import type { Clock } from '../../core/waiting.js';
-import { blockedRange } from '../../lease/lease-codec.js';
+import { blockedRanges } from '../../lease/lease-codec.js';
 import type { LeaseHost } from '../../lease/lease.js';
 import { sameDual } from '../../net/dual.js';
 import { formatPrefix, type Prefix, prefixCovers, prefixesOverlap } from '../../net/prefix.js';
@@ -338,7 +338,7 @@ async function findOverlapping(
 ): Promise<{ readonly range: Prefix; readonly holder: string } | undefined> {
   const { entries } = await kv.list(layout.leaseRange, signal, (entry) => {
     const name = leaseKeyName(layout, entry.key);
-    const range = name === undefined || entry.key === ownKey ? undefined : blockedRange(name);
+    const range = name === undefined || entry.key === ownKey ? undefined : blockedRanges(name)?.v4;
     if (range === undefined || range.length <= network.length || !prefixCovers(network, range)) return;
     return prefixesOverlap(range, subnet) ? { range, holder: holderOf(entry) } : undefined;
   });

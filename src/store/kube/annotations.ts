@@ -129,9 +129,9 @@ export function hostOf(annotations: Annotations): Decoded<LeaseHost> {
   const parsed = data === '' ? { ok: true as const, value: null } : parseData(data, ANNOTATIONS.backendData);
   if (!parsed.ok) return { ok: false, problem: `annotation ${ANNOTATIONS.backendData}: ${parsed.problem}` };
   const host = checkHost({
-    publicIp: annotations[ANNOTATIONS.publicIp],
+    publicIp: { v4: annotations[ANNOTATIONS.publicIp], v6: undefined },
     backendType: annotations[ANNOTATIONS.backendType],
-    backendData: parsed.value ?? undefined,
+    data: { v4: parsed.value ?? undefined, v6: undefined },
     isLong: data.length > MAX_LEASE_BYTES,
   });
   return host.ok ? host : { ok: false, problem: `annotations: ${host.problem}` };

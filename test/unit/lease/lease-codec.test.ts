@@ -1,6 +1,6 @@
 import t from 'tap';
 import {
-  blockedRange,
+  blockedRanges,
   formatLeaseKey,
   formatLeaseValue,
   MAX_JSON_DEPTH,
@@ -9,15 +9,41 @@ import {
   parseLeaseValue,
 } from '../../../src/lease/lease-codec.js';
 import { sameHost } from '../../../src/lease/lease.js';
-import { formatPrefix } from '../../../src/net/prefix.js';
+import { formatPrefixes } from '../../../src/net/prefix.js';
 import { hostOf, type HostWords } from '../../support/leases.js';
 
+const DUAL_KEYS = [
+  '10.12.13.0-24&fd00:12:13::-56',
+  '10.12.13.0-24&2001:db8:0:1::-64',
+  '0.0.0.0-0&fd00:12:13::-56',
+  '0.0.0.0-0&8000::-1',
+  '0.0.0.0-0&fd00::fffe-127',
+];
+
 t.test('parseLeaseKey() and formatLeaseKey() are inverse on valid names', (t) => {
-  for (const name of ['10.5.52.0-24', '10.0.0.0-8', '128.0.0.0-1', '255.255.255.254-31', '0.0.0.0-1']) {
+  for (const name of [
+    '10.5.52.0-24',
+    '10.0.0.0-8',
+    '128.0.0.0-1',
+    '255.255.255.254-31',
+    '0.0.0.0-1',
+    ...DUAL_KEYS,
+  ]) {
     const subnet = parseLeaseKey(name);
     t.ok(subnet.ok, name);
     if (subnet.ok) t.equal(formatLeaseKey(subnet.value), name);
   }
+  t.end();
+});
+
+t.test('parseLeaseKey() reads every form of an IPv6 subnet that flannel reads', (t) => {
+  const names = ['fd00:5:1:0:0:0:0:0-64', 'fd00:5:1:0::-64', '00fd00:5:1::-64', 'fd00:0005:0001::-64'];
+  const found = names.map((text) => {
+    const subnets = parseLeaseKey(`10.5.1.0-24&${text}`);
+    return subnets.ok ? formatLeaseKey(subnets.value) : 'none';
+  });
+  const canonical = '10.5.1.0-24&fd00:5:1::-64';
+  t.strictSame(found, [canonical, canonical, 'none', canonical]);
   t.end();
 });
 
@@ -41,7 +67,11 @@ t.test('parseLeaseKey() refuses every other name', (t) => {
     ],
     // what flannel would take
     ...[
-      '10.12.13.0-24&fd00:12:13::-56',
+      '10.12.13.7-24&fd00:12:13::-56',
+      '10.12.13.0-24&fd00:12:13::1-56',
+      '10.12.13.0-24&fd00:12:13::-056',
+      '10.12.13.0-24&fd00:12:13::-0',
+      '0.0.0.0-0&::-0',
       '10.12.13.7-24',
       '010.12.13.0-24',
       '10.12.13.0-024',
@@ -57,6 +87,19 @@ t.test('parseLeaseKey() refuses every other name', (t) => {
       '10.12.13.0--1',
       '10.12.13.0-2 4',
       '10.12.13.0-24\n',
+    ],
+    // nobody’s
+    ...[
+      '10.12.13.0-24&FD00:12:13::-56',
+      '10.12.13.0-24&fd00:12:13::-128',
+      '10.12.13.0-24&fd00:12:13::%eth0-56',
+      '10.12.13.0-24&10.12.13.0-24',
+      '10.12.13.0-24&::ffff:10.12.13.0-120',
+      '10.12.13.0-24&fd00:12:13::-56&fd00:12:14::-56',
+      '0.0.0.0-1&fd00:12:13::1-56',
+      '0.0.0.0-00&fd00:12:13::-56',
+      'fd00:12:13::-56',
+      '&fd00:12:13::-56',
       `${'1'.repeat(200)}`,
     ],
   ];
@@ -68,20 +111,25 @@ t.test('parseLeaseKey() refuses every other name', (t) => {
   t.end();
 });
 
-t.test('blockedRange() sees the range of keys that are no leases for us', (t) => {
+t.test('blockedRanges() sees the range of keys that are no leases for us', (t) => {
   const cases: [string, string | undefined][] = [
     ['10.5.1.0-24', '10.5.1.0/24'],
     ['10.5.1.7-24', '10.5.1.0/24'],
     ['10.5.1.0-32', '10.5.1.0/32'],
-    ['10.5.1.0-24&fd00::-56', '10.5.1.0/24'],
+    ['10.5.1.0-24&fd00::-56', '10.5.1.0/24 and fd00::/56'],
+    ['10.5.1.0-24&FD00::1-56', '10.5.1.0/24 and fd00::/56'],
+    ['10.5.1.0-24&fd00::-129', '10.5.1.0/24'],
+    ['10.5.1.0-24&none', '10.5.1.0/24'],
+    ['0.0.0.0-0&fd00::-56', 'fd00::/56'],
+    ['300.0.0.0-8&fd00::-56', 'fd00::/56'],
     ['0.0.0.0-0', '0.0.0.0/0'],
     ['10.5.1.0-33', undefined],
     ['10.5.1.0-24hi', undefined],
     ['foo', undefined],
   ];
   for (const [name, expected] of cases) {
-    const range = blockedRange(name);
-    t.equal(range === undefined ? undefined : formatPrefix(range), expected, name);
+    const ranges = blockedRanges(name);
+    t.equal(ranges && formatPrefixes(ranges), expected, name);
   }
   t.end();
 });
@@ -104,6 +152,22 @@ t.test("formatLeaseValue() writes flannel's bytes", (t) => {
       '{"PublicIP":"172.20.0.1","PublicIPv6":null,"BackendType":"extension",' +
         String.raw`"BackendData":"\u003ca\u003e\u0026\u2028"}`,
     ],
+    [
+      {
+        publicIp: '172.20.0.1&2001:db8::3',
+        backendType: 'vxlan',
+        backendData: { VNI: 1, VtepMAC: '02:00:00:00:00:01' },
+        backendV6Data: { VNI: 1, VtepMAC: '02:00:00:00:00:02' },
+      },
+      '{"PublicIP":"172.20.0.1","PublicIPv6":"2001:db8::3","BackendType":"vxlan",' +
+        '"BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:01"},' +
+        '"BackendV6Data":{"VNI":1,"VtepMAC":"02:00:00:00:00:02"}}',
+    ],
+    [
+      { publicIp: 'fd00::3', backendType: 'vxlan', backendV6Data: { VNI: 1 } },
+      '{"PublicIP":"0.0.0.0","PublicIPv6":"fd00::3","BackendType":"vxlan","BackendV6Data":{"VNI":1}}',
+    ],
+    [{ publicIp: 'fd00::3' }, '{"PublicIP":"0.0.0.0","PublicIPv6":"fd00::3"}'],
   ];
   for (const [words, expected] of cases) {
     const host = hostOf(words);
@@ -125,9 +189,12 @@ t.test('parseLeaseValue() reads what Go reads', (t) => {
       { publicIp: '1.2.3.4', backendType: '' },
     ],
     [
-      '{"PublicIP":"1.2.3.4","PublicIPv6":"fd00::3","BackendV6Data":{},"New":[1]}',
-      { publicIp: '1.2.3.4', backendType: '' },
+      '{"PublicIP":"1.2.3.4","PublicIPv6":"FD00:0::3","BackendV6Data":{},"New":[1]}',
+      { publicIp: '1.2.3.4&fd00::3', backendType: '', backendV6Data: {} },
     ],
+    ['{"PublicIPv6":"fd00::3"}', { publicIp: 'fd00::3' }],
+    ['{"PublicIP":"::ffff:0.0.0.0","PublicIPv6":"fd00::3"}', { publicIp: 'fd00::3' }],
+    ['{"PublicIP":"1.2.3.4","PublicIPv6":null,"BackendV6Data":null}', { publicIp: '1.2.3.4' }],
     [' { "PublicIP" : "1.2.3.4" }\n', { publicIp: '1.2.3.4', backendType: '' }],
     [
       '{"PublicIP":"1.2.3.4","BackendType":"wireguard","BackendData":{"PublicKey":"a[{","Port":51820}}',
@@ -156,6 +223,14 @@ t.test('parseLeaseValue() refuses what no host can mean, naming the value', (t) 
     ['{"PublicIP":"0.0.0.0"}', /0\.0\.0\.0 is no address a host can have/],
     ['{"PublicIP":"127.0.0.1"}', /no address a host can have/],
     ['{"PublicIP":"224.0.0.5"}', /no address a host can have/],
+    ['{"PublicIP":"1.2.3.4","PublicIPv6":"5.6.7.8"}', /PublicIPv6 is not an IPv6 address: "5\.6\.7\.8"/],
+    ['{"PublicIP":"1.2.3.4","PublicIPv6":"fd00::3%eth0"}', /PublicIPv6 is not an IPv6 address/],
+    ['{"PublicIP":"1.2.3.4","PublicIPv6":7}', /PublicIPv6 is not an IPv6 address: 7/],
+    ['{"PublicIP":"1.2.3.4","PublicIPv6":""}', /PublicIPv6 is not an IPv6 address: ""/],
+    ['{"PublicIP":"1.2.3.4","PublicIPv6":"fe80::1"}', /PublicIPv6 fe80::1 is no address a host can have/],
+    ['{"PublicIP":"0.0.0.0","PublicIPv6":"ff02::1"}', /PublicIPv6 ff02::1 is no address a host can have/],
+    ['{"PublicIP":"0.0.0.0","PublicIPv6":"::ffff:1.2.3.4"}', /PublicIPv6 ::ffff:1\.2\.3\.4 is no address/],
+    ['{"PublicIP":"127.0.0.1","PublicIPv6":"fd00::3"}', /PublicIP 127\.0\.0\.1 is no address/],
     ['{"PublicIP":"1.2.3.4","BackendType":7}', /BackendType is not a string: 7/],
     [`{"PublicIP":"1.2.3.4","BackendType":"${'x'.repeat(65)}"}`, /BackendType of 65 bytes/],
     [`{"PublicIP":"1.2.3.4","BackendData":${deep}}`, /nested 17 deep/],

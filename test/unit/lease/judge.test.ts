@@ -74,14 +74,14 @@ t.test('Judge.judgeCover() refuses a lease over a host, ours included, while tha
   t.equal(code('10.5.0.0/24'), 'covers-host');
   t.equal(code('10.5.1.0/24'), undefined);
   t.equal(code('10.5.21.0/24'), undefined, 'no host can be there');
-  t.same(judge.noteHost('a', ip('10.5.1.7')), [ip('10.5.1.7')]);
-  t.same(judge.noteHost('b', ip('10.5.1.7')), [], 'a second lease of that host');
+  t.same(judge.noteHost('a', { v4: ip('10.5.1.7') }), [ip('10.5.1.7')]);
+  t.same(judge.noteHost('b', { v4: ip('10.5.1.7') }), [], 'a second lease of that host');
   t.equal(code('10.5.1.0/24'), 'covers-host');
   t.equal(code('10.5.1.6/31'), 'covers-host');
   t.equal(code('10.5.1.8/31'), undefined);
   t.same(judge.noteHost('a', undefined), []);
   t.equal(code('10.5.1.0/24'), 'covers-host');
-  t.same(judge.noteHost('b', ip('172.20.0.5')), [ip('10.5.1.7')], 'it moved out of the Network');
+  t.same(judge.noteHost('b', { v4: ip('172.20.0.5') }), [ip('10.5.1.7')], 'it moved out of the Network');
   t.equal(code('10.5.1.0/24'), undefined);
   t.same(judge.ownPublicIpChanged({ v4: ip('10.5.2.1') }), [ip('10.5.0.1'), ip('10.5.2.1')]);
   t.equal(code('10.5.0.0/24'), undefined);

@@ -8,7 +8,7 @@ const pairs = (nesting: Nesting): string[] =>
   nesting.alarms().map((text) => text.replace(/^lease (\S+) of \S+ lies inside (\S+) .*$/, '$1 in $2'));
 
 t.test('Nesting finds the nearest shorter subnet of another host, and follows what comes and goes', (t) => {
-  const nesting = new Nesting();
+  const nesting = new Nesting('v4');
   nesting.put(peer('10.5.21.0/24', '172.20.0.4'));
   nesting.put(peer('10.5.16.0/20', '172.20.0.2'));
   t.same(pairs(nesting), ['10.5.21.0/24 in 10.5.16.0/20']);
@@ -28,7 +28,7 @@ t.test('Nesting finds the nearest shorter subnet of another host, and follows wh
 
 t.test('Nesting of a shorter subnet over many longer ones, and of one over few', (t) => {
   for (const count of [300, 3]) {
-    const nesting = new Nesting();
+    const nesting = new Nesting('v4');
     for (let i = 0; i < count; i++) nesting.put(peer(`10.5.${i >> 2}.${(i & 3) * 64}/26`, '172.20.0.3'));
     nesting.put(peer('10.5.0.0/24', '172.20.0.2'));
     t.equal(pairs(nesting).length, Math.min(count, 4));

@@ -337,7 +337,7 @@ t.test('two networks and a flanneld share a host: each sees to its own rules', {
       t.match(await holes(), '10.50.1.0/24');
       await (await open('10.5.0.0/16', '10.5.2.0/24')).close();
       await (
-        await open('10.6.0.0/16', '10.6.2.0/24', { formerNetwork: parsePrefix('10.5.0.0/16')! })
+        await open('10.6.0.0/16', '10.6.2.0/24', { formerNetworks: { v4: parsePrefix('10.5.0.0/16')! } })
       ).close();
       t.equal(rulesOf(await list(), '10.5.0.0/16').length, 0, 'the former network is gone');
       t.equal(rulesOf(await list(), '10.6.0.0/16').length, 7);

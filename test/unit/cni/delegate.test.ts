@@ -134,6 +134,24 @@ t.test('dual stack: a range and a route for each family', (t) => {
   t.end();
 });
 
+t.test('IPv6 alone: its range and its networks, each once', (t) => {
+  const compose = composer(t);
+  const { FLANNEL_NETWORK, FLANNEL_SUBNET, ...rest } = ENV;
+  t.ok(FLANNEL_NETWORK && FLANNEL_SUBNET);
+  const env = {
+    ...rest,
+    FLANNEL_IPV6_NETWORK: 'fd00:1::/48,FD00:2::/48,fd00:1:0::/48',
+    FLANNEL_IPV6_SUBNET: 'fd00:1:0:11::1/64',
+  };
+  t.match(compose({ name: 'n' }, env).delegate, {
+    ipam: {
+      ranges: [[{ subnet: 'fd00:1:0:11::/64' }]],
+      routes: [{ dst: 'fd00:1::/48' }, { dst: 'fd00:2::/48' }],
+    },
+  });
+  t.end();
+});
+
 t.test('a delegate must not set what only this plugin knows', (t) => {
   const compose = composer(t);
   const cases: [object, RegExp][] = [

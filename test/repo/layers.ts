@@ -69,6 +69,7 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
     'lease',
     'kernel',
     'firewall',
+    'cleanup',
     'backend',
     'store',
     'overlay',

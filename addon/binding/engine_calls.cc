@@ -25,6 +25,16 @@ uint32_t Word(const Napi::Object& from, const char* key) { return from.Get(key).
 
 bool Flag(const Napi::Object& from, const char* key) { return from.Get(key).ToBoolean().Value(); }
 
+// All zeros, which no host has, when it is no array of four words.
+Address AddressOf(const Napi::Object& from, const char* key) {
+  Address address{};
+  const Napi::Value value = from.Get(key);
+  if (!value.IsArray()) return address;
+  const auto words = value.As<Napi::Array>();
+  for (uint32_t i = 0; i < 4; i++) address.words[i] = words.Get(i).ToNumber().Uint32Value();
+  return address;
+}
+
 EngineOptions OptionsOf(const Napi::Object& from) {
   const auto offload = from.Get("offload").ToObject();
   EngineOptions options;
@@ -38,6 +48,12 @@ EngineOptions OptionsOf(const Napi::Object& from) {
   options.reply_source = Word(from, "replySource");
   options.own_address = Word(from, "ownAddress");
   options.broadcast = Word(from, "broadcast");
+  const Napi::Value wide = from.Get("wide");
+  options.families.v6 = wide.IsObject();
+  if (wide.IsObject()) {
+    options.reply_source_v6 = AddressOf(wide.As<Napi::Object>(), "replySource");
+    options.own_address_v6 = AddressOf(wide.As<Napi::Object>(), "ownAddress");
+  }
   options.buffer_bytes = static_cast<int32_t>(Word(from, "bufferBytes"));
   options.rules.reserved = Flag(from, "reserved");
   options.rules.any_option = Flag(from, "anyOption");

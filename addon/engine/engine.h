@@ -18,7 +18,8 @@
 #include "kernel/queue_bound.h"
 #include "kernel/unique_fd.h"
 #include "lane/lanes.h"
-#include "packet/ipv4.h"
+#include "packet/address.h"
+#include "packet/inner.h"
 
 namespace twill {
 
@@ -47,6 +48,9 @@ struct EngineOptions {
   uint32_t own_address;     // of the TUN: source of time-exceeded sent to a peer
   uint32_t broadcast;       // of the overlay Network: never answered by ICMP
   int32_t buffer_bytes;     // of the socket, each direction
+  Families families = {};      // of inner packets
+  Address reply_source_v6 = {};  // as reply_source
+  Address own_address_v6 = {};   // as own_address
   ReceivedRules rules = {};    // for packets of other hosts
   bool audit_options = false;  // count packets that are let in only for rules.any_option
 };

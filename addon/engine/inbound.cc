@@ -224,7 +224,7 @@ void InboundPort::ReadPacket(uint8_t* data, size_t length, const sockaddr_in& fr
   queue_.inbound.Add(Inbound::k_bytes_in, length);
   InnerPacket& packet = packets_[packet_count_];
   packet.data = data;
-  HeaderFault fault = ParseIpv4(data, length, &packet.header);
+  HeaderFault fault = ParseInner(data, length, engine_->options().families, &packet.header);
   if (fault != HeaderFault::kNone) {
     Drop(DropReason(fault), 1, ntohl(from.sin_addr.s_addr), {});  // no addresses were read
     return;
@@ -237,7 +237,7 @@ void InboundPort::ReadPacket(uint8_t* data, size_t length, const sockaddr_in& fr
   if (run_count_ > 0) {
     Run& run = runs_[run_count_ - 1];
     const InnerPacket& before = packets_[run.first];
-    if (before.header.source == packet.header.source && before.header.destination == packet.header.destination &&
+    if (SameHosts(before.data, before.header, data, packet.header) &&
         run.from.sin_addr.s_addr == from.sin_addr.s_addr && run.from.sin_port == from.sin_port) {
       run.count++;
       run.bytes += packet.header.total_length;
@@ -249,12 +249,25 @@ void InboundPort::ReadPacket(uint8_t* data, size_t length, const sockaddr_in& fr
   runs_[run_count_] = {packet_count_, 1, packet.header.total_length, from};
   arena_.At(inbound_field::kOuterSource, run_count_) = static_cast<int32_t>(ntohl(from.sin_addr.s_addr));
   arena_.At(inbound_field::kOuterPort, run_count_) = ntohs(from.sin_port);
-  arena_.At(inbound_field::kInnerSource, run_count_) = static_cast<int32_t>(packet.header.source);
-  arena_.At(inbound_field::kInnerDestination, run_count_) = static_cast<int32_t>(packet.header.destination);
+  DescribeAddresses(packet);
   arena_.At(inbound_field::kLength, run_count_) = packet.header.total_length;
   arena_.At(inbound_field::kSegments, run_count_) = 1;
   run_count_++;
   packet_count_++;
+}
+
+// HOT
+void InboundPort::DescribeAddresses(const InnerPacket& packet) noexcept {
+  const InnerHeader& header = packet.header;
+  arena_.At(inbound_field::kWide, run_count_) = header.IsV6();
+  if (header.IsV6()) {
+    const Address source = SourceOf(packet.data, header), destination = DestinationOf(packet.data, header);
+    arena_.SetAddress(inbound_field::kInnerSource, inbound_field::kInnerSourceRest, run_count_, source);
+    arena_.SetAddress(inbound_field::kInnerDestination, inbound_field::kInnerDestinationRest, run_count_, destination);
+    return;
+  }
+  arena_.At(inbound_field::kInnerSource, run_count_) = static_cast<int32_t>(header.source);
+  arena_.At(inbound_field::kInnerDestination, run_count_) = static_cast<int32_t>(header.destination);
 }
 
 // HOT
@@ -406,7 +419,9 @@ void InboundPort::NoteRefusedSuperpacket(bool tcp) noexcept {
 
 void InboundPort::Drop(Inbound reason, uint64_t packets, uint32_t outer, const InnerHeader& header) noexcept {
   queue_.inbound.Add(reason, packets);
-  queue_.inbound_offenders[static_cast<size_t>(reason)].Set(outer, header.source, header.destination);
+  const bool is_v6 = header.IsV6();
+  queue_.inbound_offenders[static_cast<size_t>(reason)].Set(outer, is_v6 ? 0 : header.source,
+                                                            is_v6 ? 0 : header.destination);
 }
 
 // The inner sender sits behind a peer, so the error goes straight back there: a packet that came from the overlay is
@@ -418,8 +433,9 @@ void InboundPort::AnswerExpired(const Run& run, const InnerPacket& packet, uint6
     queue_.inbound.Add(Inbound::k_icmp_limited, 1);
     return;
   }
-  uint8_t error[kMaxIcmpError];
-  const size_t length = BuildIcmpError(error, {IcmpCause::kTimeExceeded, 0, Address::V4(own.own_address)}, packet.data,
+  uint8_t error[kMaxIcmpV6Error];
+  const Address source = packet.header.IsV6() ? own.own_address_v6 : Address::V4(own.own_address);
+  const size_t length = BuildIcmpError(error, {IcmpCause::kTimeExceeded, 0, source}, packet.data,
                                        packet.header.total_length, packet.header);
   // To the port every host listens on, not to the one the datagram claims.
   sockaddr_in to = run.from;

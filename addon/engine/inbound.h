@@ -59,6 +59,7 @@ class InboundPort {
   int Receive() noexcept;
   void ReadMessages() noexcept;
   void ReadMessage(uint32_t message) noexcept;
+  void DescribeAddresses(const InnerPacket& packet) noexcept;
   void ReadPacket(uint8_t* data, size_t length, const sockaddr_in& from) noexcept;
   // 0, or -EBADFD when the TUN is gone.
   int DeliverBatch() noexcept;

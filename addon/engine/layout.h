@@ -8,11 +8,16 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "packet/address.h"
+
 namespace twill {
 
 inline constexpr int32_t kOutboundCapacity = 256;  // TUN reads per batch
 inline constexpr int32_t kInboundCapacity = 2048;  // runs per batch; one run per datagram at worst
 inline constexpr int32_t kMaxRows = 1 << 16;       // peer rows, as in route-table.ts
+
+// Of an address of IPv6, behind the first word.
+inline constexpr int32_t kRestWords = 3;
 
 namespace outbound_field {
 enum : int32_t {
@@ -26,7 +31,11 @@ enum : int32_t {
   kPeerMtu,      // out: largest inner packet that fits the path to this peer
   kPeerId,       // out: row of the peer
   kReplySource,  // out: source address of an ICMP error about this packet
-  kCount,
+  kWide,         // in: 0 for IPv4; 1 for IPv6, whose addresses have three more words each
+  kSourceRest,   // in: 3
+  kDestinationRest = kSourceRest + kRestWords,       // in: 3
+  kReplySourceRest = kDestinationRest + kRestWords,  // out: 3
+  kCount = kReplySourceRest + kRestWords,
 };
 }  // namespace outbound_field
 
@@ -41,7 +50,10 @@ enum : int32_t {
   kVerdict,      // out: 0 to deliver, else the Inbound counter of the drop
   kPeerId,       // out: row of the peer, -1 when there is none
   kAudit,        // out: 1 when strict would have dropped the run
-  kCount,
+  kWide,         // in: as outbound
+  kInnerSourceRest,  // in: 3
+  kInnerDestinationRest = kInnerSourceRest + kRestWords,  // in: 3
+  kCount = kInnerDestinationRest + kRestWords,
 };
 }  // namespace inbound_field
 
@@ -61,6 +73,20 @@ class ArenaView {
       : words_(words), capacity_(capacity), control_(words + static_cast<size_t>(fields) * capacity) {}
   int32_t& At(int32_t field, int32_t index) const noexcept {
     return words_[static_cast<size_t>(field) * capacity_ + index];
+  }
+  // All words of an address whose first is in field `first`.
+  void SetAddress(int32_t first, int32_t rest, int32_t index, const Address& address) const noexcept {
+    At(first, index) = static_cast<int32_t>(address.words[0]);
+    for (int32_t i = 0; i < kRestWords; i++) {
+      At(rest + i, index) = static_cast<int32_t>(address.words[static_cast<size_t>(i) + 1]);
+    }
+  }
+  Address GetAddress(int32_t first, int32_t rest, int32_t index) const noexcept {
+    Address address = Address::V4(static_cast<uint32_t>(At(first, index)));
+    for (int32_t i = 0; i < kRestWords; i++) {
+      address.words[static_cast<size_t>(i) + 1] = static_cast<uint32_t>(At(rest + i, index));
+    }
+    return address;
   }
   void PushPathMtu(uint32_t peer, int32_t inner_mtu) const noexcept {
     int32_t& count = control_[control::kEventCount];

@@ -136,7 +136,7 @@ bool OutboundPort::Describe(uint8_t* buffer, size_t length) noexcept {
   queue_.outbound.Add(Outbound::k_bytes_in, received);
 
   std::optional<Outbound> fault;
-  switch (ParseIpv4(packet.data, received, &packet.header)) {
+  switch (ParseInner(packet.data, received, engine_->options().families, &packet.header)) {
     case HeaderFault::kNone:
       break;
     case HeaderFault::kShort:
@@ -160,7 +160,8 @@ bool OutboundPort::Describe(uint8_t* buffer, size_t length) noexcept {
     } else if (packet.segments > kMaxPieces) {
       packet.segments = 1;
       fault = Outbound::k_drop_too_many_pieces;
-    } else if (!IsUnicast(packet.header.destination, engine_->options().rules.reserved)) {
+    } else if (!DestinationIsUnicast(packet.data, packet.header, engine_->options().rules.reserved) ||
+               (packet.header.IsV6() && !SourceIsUnicast(packet.data, packet.header))) {
       fault = Outbound::k_drop_not_unicast;
     } else if (IsOwnTunnelTraffic(packet)) {
       fault = Outbound::k_drop_recursion;
@@ -172,12 +173,25 @@ bool OutboundPort::Describe(uint8_t* buffer, size_t length) noexcept {
     return false;
   }
   const int32_t largest = packet.segments == 1 ? packet.header.total_length : packet.headers_length + packet.gso_size;
-  arena_.At(outbound_field::kSource, count_) = static_cast<int32_t>(packet.header.source);
-  arena_.At(outbound_field::kDestination, count_) = static_cast<int32_t>(packet.header.destination);
+  DescribeAddresses(packet);
   arena_.At(outbound_field::kLength, count_) = largest;
   arena_.At(outbound_field::kSegments, count_) = packet.segments;
   count_++;
   return true;
+}
+
+// HOT
+void OutboundPort::DescribeAddresses(const Packet& packet) noexcept {
+  const InnerHeader& header = packet.header;
+  arena_.At(outbound_field::kWide, count_) = header.IsV6();
+  if (header.IsV6()) {
+    const Address source = SourceOf(packet.data, header), destination = DestinationOf(packet.data, header);
+    arena_.SetAddress(outbound_field::kSource, outbound_field::kSourceRest, count_, source);
+    arena_.SetAddress(outbound_field::kDestination, outbound_field::kDestinationRest, count_, destination);
+    return;
+  }
+  arena_.At(outbound_field::kSource, count_) = static_cast<int32_t>(header.source);
+  arena_.At(outbound_field::kDestination, count_) = static_cast<int32_t>(header.destination);
 }
 
 // HOT
@@ -197,13 +211,14 @@ bool OutboundPort::CheckVnet(const VnetHeader& vnet, Packet* packet) noexcept {
   const uint8_t type = static_cast<uint8_t>(vnet.gso_type & ~kVnetGsoEcn);
   if (type == kVnetGsoNone) return true;
 
-  const uint8_t protocol = type == kVnetGsoTcpV4 ? kProtocolTcp : kProtocolUdp;
-  if ((type != kVnetGsoTcpV4 && type != kVnetGsoUdpL4) || header.protocol != protocol || vnet.gso_size == 0 ||
-      header.IsFragment()) {
+  const bool is_tcp = type == (header.IsV6() ? kVnetGsoTcpV6 : kVnetGsoTcpV4);
+  const uint8_t protocol = is_tcp ? kProtocolTcp : kProtocolUdp;
+  if ((!is_tcp && type != kVnetGsoUdpL4) || header.protocol != protocol || vnet.gso_size == 0 || header.IsFragment() ||
+      header.has_route) {
     return false;
   }
   size_t headers = header.header_length + kUdpHeader;
-  if (type == kVnetGsoTcpV4) {
+  if (is_tcp) {
     if (header.header_length + 20u > header.total_length) return false;
     const size_t tcp = (packet->data[header.header_length + 12] >> 4) * 4u;
     if (tcp < 20) return false;
@@ -224,7 +239,7 @@ bool OutboundPort::CheckVnet(const VnetHeader& vnet, Packet* packet) noexcept {
 bool OutboundPort::IsOwnTunnelTraffic(const Packet& packet) const noexcept {
   const EngineOptions& own = engine_->options();
   const InnerHeader& header = packet.header;
-  if (header.protocol != kProtocolUdp || header.source != own.listen_address) return false;
+  if (header.IsV6() || header.protocol != kProtocolUdp || header.source != own.listen_address) return false;
   if (header.IsLaterFragment()) return true;
   if (header.total_length < header.header_length + kUdpHeader) return false;
   const uint8_t* udp = packet.data + header.header_length;
@@ -243,19 +258,23 @@ void OutboundPort::SendBatch() noexcept {
 // 4.
 void OutboundPort::SendPacket(const Packet& packet, int32_t index, uint64_t now_ms) noexcept {
   const uint32_t peer = static_cast<uint32_t>(arena_.At(outbound_field::kPeerAddress, index));
-  const uint32_t reply_source = static_cast<uint32_t>(arena_.At(outbound_field::kReplySource, index));
+  const bool is_v6 = packet.header.IsV6();
+  const Address reply_source =
+      is_v6 ? arena_.GetAddress(outbound_field::kReplySource, outbound_field::kReplySourceRest, index)
+            : Address::V4(static_cast<uint32_t>(arena_.At(outbound_field::kReplySource, index)));
   const int32_t verdict = arena_.At(outbound_field::kVerdict, index);
   if (verdict != 0) {
     const auto reason = static_cast<Outbound>(verdict);
     Drop(packet, reason, peer);
     if (reason == Outbound::k_drop_no_route) {
-      Answer(packet, {IcmpCause::kNoRoute, 0, Address::V4(engine_->options().reply_source)}, now_ms);
+      const EngineOptions& own = engine_->options();
+      Answer(packet, {IcmpCause::kNoRoute, 0, is_v6 ? own.reply_source_v6 : Address::V4(own.reply_source)}, now_ms);
     }
     return;
   }
   if (packet.header.ttl <= 1) {
     Drop(packet, Outbound::k_drop_ttl_expired, peer);
-    if (packet.header.ttl == 1) Answer(packet, {IcmpCause::kTimeExceeded, 0, Address::V4(reply_source)}, now_ms);
+    if (packet.header.ttl == 1) Answer(packet, {IcmpCause::kTimeExceeded, 0, reply_source}, now_ms);
     return;
   }
   const int32_t length = arena_.At(outbound_field::kLength, index);
@@ -267,9 +286,9 @@ void OutboundPort::SendPacket(const Packet& packet, int32_t index, uint64_t now_
                     reply_source};
   const int32_t mtu = arena_.At(outbound_field::kPeerMtu, index);
   if (length > mtu) {
-    if (packet.header.DontFragment()) {
+    if (RefusedWhenTooBig(packet.data, static_cast<uint32_t>(length))) {
       Drop(packet, Outbound::k_drop_too_big, peer);
-      Answer(packet, {IcmpCause::kTooBig, static_cast<uint16_t>(mtu), Address::V4(reply_source)}, now_ms);
+      Answer(packet, {IcmpCause::kTooBig, static_cast<uint16_t>(mtu), reply_source}, now_ms);
       return;
     }
     to.limit = 1;  // the kernel fragments the outer datagram, which it does not do for a train
@@ -346,7 +365,9 @@ void OutboundPort::Flush() noexcept {
 
 void OutboundPort::Drop(const Packet& packet, Outbound reason, uint32_t outer) noexcept {
   queue_.outbound.Add(reason, packet.segments);
-  queue_.outbound_offenders[static_cast<size_t>(reason)].Set(outer, packet.header.source, packet.header.destination);
+  const bool is_v6 = packet.header.IsV6();
+  queue_.outbound_offenders[static_cast<size_t>(reason)].Set(outer, is_v6 ? 0 : packet.header.source,
+                                                             is_v6 ? 0 : packet.header.destination);
 }
 
 void OutboundPort::Answer(const Packet& packet, const IcmpError& error, uint64_t now_ms) noexcept {
@@ -358,7 +379,7 @@ void OutboundPort::Answer(const Packet& packet, const IcmpError& error, uint64_t
     queue_.outbound.Add(Outbound::k_icmp_limited, 1);
     return;
   }
-  uint8_t buffer[sizeof(VnetHeader) + kMaxIcmpError] = {};
+  uint8_t buffer[sizeof(VnetHeader) + kMaxIcmpV6Error] = {};
   const size_t built = BuildIcmpError(buffer + sizeof(VnetHeader), error, packet.data, length, packet.header);
   const ssize_t written = ::write(queue_.tun.get(), buffer, sizeof(VnetHeader) + built);
   queue_.outbound.Add(written < 0 ? Outbound::k_icmp_failed : Outbound::k_icmp_sent, 1);
@@ -370,8 +391,9 @@ void OutboundPort::AnswerTooBig(const Sender::TooBig& refused) noexcept {
   Packet packet{};
   packet.data = refused.data;
   packet.segments = 1;
-  if (ParseIpv4(packet.data, refused.length, &packet.header) != HeaderFault::kNone) return;
-  Answer(packet, {IcmpCause::kTooBig, refused.mtu, Address::V4(refused.reply_source)}, MonotonicMs());
+  const Families families = engine_->options().families;
+  if (ParseInner(packet.data, refused.length, families, &packet.header) != HeaderFault::kNone) return;
+  Answer(packet, {IcmpCause::kTooBig, refused.mtu, refused.reply_source}, MonotonicMs());
 }
 
 }  // namespace twill

@@ -36,10 +36,10 @@ class OutboundPort {
 
  private:
   struct Packet {
-    uint8_t* data;  // IPv4 header
+    uint8_t* data;  // IP header
     InnerHeader header;
     uint32_t payload;         // bytes after the headers
-    uint16_t headers_length;  // IPv4 and transport header; 0 when the packet is sent whole
+    uint16_t headers_length;  // IP and transport header; 0 when the packet is sent whole
     uint16_t gso_size;        // payload bytes per piece
     uint16_t segments;
     uint16_t csum_start;      // 0 when the checksum is complete
@@ -49,6 +49,7 @@ class OutboundPort {
   int32_t ReadBatch() noexcept;
   // Whether the packet is worth a verdict; else it is counted.
   bool Describe(uint8_t* buffer, size_t length) noexcept;
+  void DescribeAddresses(const Packet& packet) noexcept;
   bool CheckVnet(const VnetHeader& vnet, Packet* packet) noexcept;
   void SendBatch() noexcept;
   void SendPacket(const Packet& packet, int32_t index, uint64_t now_ms) noexcept;

@@ -18,7 +18,6 @@ namespace {
 constexpr uint64_t kRefusalMs = 5 * 60 * 1000;
 constexpr int kMaxAttempts = 4;
 constexpr int kBlockedWaitMs = 1;
-constexpr uint32_t kFlagsOffset = 6;  // of the IPv4 header: flags and fragment offset
 
 Outbound DropReason(int error) noexcept {
   switch (error) {
@@ -179,7 +178,7 @@ void Sender::SendSingles(const Train& train, int32_t mtu) noexcept {
 void Sender::SendAlone(const Train& train, uint8_t* data, uint32_t length, int32_t mtu, bool is_refused) noexcept {
   const bool is_too_big = mtu > 0 && length > static_cast<uint32_t>(mtu);
   int error = is_refused || is_too_big ? EMSGSIZE : SendOne(train, data, length, false);
-  if (error == EMSGSIZE && is_too_big && (LoadBe16(data + kFlagsOffset) & kDontFragment) != 0) {
+  if (error == EMSGSIZE && is_too_big && RefusedWhenTooBig(data, length)) {
     if (too_big_count_ < kMaxTooBig) {
       too_big_[too_big_count_++] = {data, length, static_cast<uint16_t>(mtu), train.to.reply_source};
     }
@@ -224,8 +223,9 @@ void Sender::SetFragmenting(bool may_fragment) noexcept {
 
 void Sender::Drop(const Train& train, Outbound reason, uint64_t packets, const uint8_t* data) noexcept {
   queue_.outbound.Add(reason, packets);
-  queue_.outbound_offenders[static_cast<size_t>(reason)].Set(train.to.address, LoadBe32(data + 12),
-                                                             LoadBe32(data + 16));
+  const bool is_v4 = data[0] >> 4 == 4;
+  queue_.outbound_offenders[static_cast<size_t>(reason)].Set(train.to.address, is_v4 ? LoadBe32(data + 12) : 0,
+                                                             is_v4 ? LoadBe32(data + 16) : 0);
 }
 
 // Asks the kernel for the inner path MTU and tells the table; not positive when there is no way.

@@ -39,7 +39,7 @@ class Sender {
     uint8_t* data;
     uint32_t length;
     uint16_t mtu;  // inner
-    uint32_t reply_source;
+    Address reply_source;
   };
 
   Sender(Engine& engine, Queue& queue, ArenaView arena) noexcept;

@@ -3,6 +3,7 @@
 // The version is asked once a packet, and a network of IPv4 alone takes the same turn every time.
 #pragma once
 
+#include "packet/address.h"
 #include "packet/ipv4.h"
 #include "packet/ipv6.h"
 
@@ -44,6 +45,21 @@ inline bool DestinationIsUnicast(const uint8_t* packet, const InnerHeader& heade
 inline bool SameHosts(const uint8_t* a, const InnerHeader& of_a, const uint8_t* b, const InnerHeader& of_b) noexcept {
   if (of_a.source != of_b.source || of_a.destination != of_b.destination || of_a.version != of_b.version) return false;
   return !of_a.IsV6() || std::memcmp(a + kIpv6Source, b + kIpv6Source, 32) == 0;
+}
+
+// `packet` was parsed into `header`.
+inline Address SourceOf(const uint8_t* packet, const InnerHeader& header) noexcept {
+  return LoadAddress(packet + (header.IsV6() ? kIpv6Source : kIpv4Source), header.IsV6());
+}
+inline Address DestinationOf(const uint8_t* packet, const InnerHeader& header) noexcept {
+  return LoadAddress(packet + (header.IsV6() ? kIpv6Destination : kIpv4Source + 4), header.IsV6());
+}
+
+// Whether a packet of `length` bytes that a path does not take is refused, and its sender told. An IPv6 packet that no
+// path may refuse goes out in fragments of its datagram instead, as one of IPv4 without DF does.
+inline bool RefusedWhenTooBig(const uint8_t* packet, uint32_t length) noexcept {
+  if (packet[0] >> 4 == 6) return length > kMinIpv6Mtu;
+  return (LoadBe16(packet + kIpv4Fragment) & kDontFragment) != 0;
 }
 
 // HOT

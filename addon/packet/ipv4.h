@@ -11,6 +11,7 @@
 namespace twill {
 
 inline constexpr size_t kIpv4TotalLength = 2;
+inline constexpr size_t kIpv4Fragment = 6;  // flags and offset
 inline constexpr size_t kIpv4Source = 12;
 
 // Reads the header of a packet of `length` bytes. On kNone, total_length <= length and header_length <= total_length.

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "packet/address.h"
 #include "packet/epoch_table.h"
 #include "packet/flow.h"
 
@@ -28,7 +29,7 @@ struct Destination {
   uint16_t limit;    // datagrams per message: 1 when this peer or this length takes no UDP_SEGMENT
   int32_t peer_id;
   bool may_fragment = false;  // larger than the path and without DF: the kernel cuts it. Then the limit is 1
-  uint32_t reply_source = 0;  // of an ICMP error about a packet to this peer
+  Address reply_source = {};  // of an ICMP error about a packet to this peer
 };
 
 struct Train {

@@ -7,12 +7,13 @@
 //   off      any                     any                                              any
 //
 // "Owned" is the longest prefix that covers the address, so a range nested in another host's belongs to its own host.
-// Ports are not compared: NAT may change them.
+// Ports are not compared: NAT may change them. A packet of IPv6 that comes over IPv4 cannot have its sender's public
+// IP: without a lease, nobody owns its source.
 
-import { INBOUND_ARENA_WORDS, InboundField } from '../native/arena.js';
+import { INBOUND_ARENA_WORDS, INBOUND_CAPACITY, InboundField } from '../native/arena.js';
 import type { SourceCheck } from '../config/options.js';
 import { inboundIndex } from '../native/counters.js';
-import type { OwnSubnet } from './outbound.js';
+import { isInWide, type OwnSubnet } from './outbound.js';
 import type { RouteReader } from './route-table.js';
 
 /** What this host is, for the admission check. Addresses are signed. */
@@ -31,6 +32,8 @@ const UNOWNED_SOURCE = inboundIndex('drop_unowned_source');
 const NOT_OURS = inboundIndex('drop_not_ours');
 
 const { OUTER_SOURCE, INNER_SOURCE, INNER_DESTINATION, VERDICT, PEER_ID, AUDIT } = InboundField;
+const { WIDE, INNER_SOURCE_REST, INNER_DESTINATION_REST } = InboundField;
+const N = INBOUND_CAPACITY;
 
 /** An arena of the size the addon wants. */
 export function newInboundArena(): Int32Array {
@@ -50,19 +53,41 @@ export function judgeInbound(
   const isEnforced = check === 'strict' || check === 'loose';
   for (let i = 0; i < count; i++) {
     const outer = arena[OUTER_SOURCE + i];
+    const isWide = arena[WIDE + i] !== 0;
     const source = arena[INNER_SOURCE + i];
-    const row = table.lookup(source);
-    const isOwnedBySender = row >= 0 && table.peerAddress(row) === outer;
+    const row = isWide ? lookupWideSource(arena, i, table) : table.lookup(source);
+    const isOwnedBySender = row >= 0 && table.peerAddress(row) === outer && !table.isPeerWide(row);
     let verdict = DELIVER;
     if (outer === own.publicIp || outer === own.ifaceAddress) verdict = OWN_OUTER;
     else if (!isOwnedBySender && !table.hasPeer(outer)) verdict = unknown;
-    else if ((source & own.mask) === own.network || source === own.publicIp || source === own.ifaceAddress) {
-      verdict = OWN_SOURCE;
-    } else if (row >= 0 && !isOwnedBySender) verdict = SPOOFED_SOURCE;
-    else if (row < 0 && isStrict && source !== outer) verdict = UNOWNED_SOURCE;
-    else if ((arena[INNER_DESTINATION + i] & own.mask) !== own.network) verdict = NOT_OURS;
+    else if (isWide ? isOwnWideSource(arena, i, own) : isOwnSource(source, own)) verdict = OWN_SOURCE;
+    else if (row >= 0 && !isOwnedBySender) verdict = SPOOFED_SOURCE;
+    else if (row < 0 && isStrict && (isWide || source !== outer)) verdict = UNOWNED_SOURCE;
+    else if (
+      !(isWide ? isWideForUs(arena, i, own) : (arena[INNER_DESTINATION + i] & own.mask) === own.network)
+    )
+      verdict = NOT_OURS;
     arena[AUDIT + i] = check === 'audit' && verdict !== DELIVER && verdict !== NO_TABLE ? 1 : 0;
     arena[VERDICT + i] = isEnforced ? verdict : DELIVER;
     arena[PEER_ID + i] = isOwnedBySender ? row : -1;
   }
+}
+
+function isOwnSource(source: number, own: OwnHost): boolean {
+  return (source & own.mask) === own.network || source === own.publicIp || source === own.ifaceAddress;
+}
+
+function lookupWideSource(arena: Int32Array, i: number, table: RouteReader): number {
+  const rest = INNER_SOURCE_REST + i;
+  return table.lookupWide(arena[INNER_SOURCE + i], arena[rest], arena[rest + N], arena[rest + 2 * N]);
+}
+
+function isOwnWideSource(arena: Int32Array, i: number, own: OwnHost): boolean {
+  const rest = INNER_SOURCE_REST + i;
+  return isInWide(own.wide, arena[INNER_SOURCE + i], arena[rest], arena[rest + N], arena[rest + 2 * N]);
+}
+
+function isWideForUs(arena: Int32Array, i: number, own: OwnHost): boolean {
+  const rest = INNER_DESTINATION_REST + i;
+  return isInWide(own.wide, arena[INNER_DESTINATION + i], arena[rest], arena[rest + N], arena[rest + 2 * N]);
 }

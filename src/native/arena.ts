@@ -18,6 +18,11 @@ export const OutboundField = {
   PEER_MTU: 7 * OUTBOUND_CAPACITY,
   PEER_ID: 8 * OUTBOUND_CAPACITY,
   REPLY_SOURCE: 9 * OUTBOUND_CAPACITY,
+  /** 0 for IPv4; 1 for IPv6, whose addresses have three more words: a REST field and the two behind it. */
+  WIDE: 10 * OUTBOUND_CAPACITY,
+  SOURCE_REST: 11 * OUTBOUND_CAPACITY,
+  DESTINATION_REST: 14 * OUTBOUND_CAPACITY,
+  REPLY_SOURCE_REST: 17 * OUTBOUND_CAPACITY,
 } as const;
 
 /** First word of each inbound field. */
@@ -31,10 +36,13 @@ export const InboundField = {
   VERDICT: 6 * INBOUND_CAPACITY,
   PEER_ID: 7 * INBOUND_CAPACITY,
   AUDIT: 8 * INBOUND_CAPACITY,
+  WIDE: 9 * INBOUND_CAPACITY,
+  INNER_SOURCE_REST: 10 * INBOUND_CAPACITY,
+  INNER_DESTINATION_REST: 13 * INBOUND_CAPACITY,
 } as const;
 
-export const OUTBOUND_FIELDS = Object.keys(OutboundField).length;
-export const INBOUND_FIELDS = Object.keys(InboundField).length;
+export const OUTBOUND_FIELDS = 20;
+export const INBOUND_FIELDS = 16;
 
 /** Control words behind the last field: a count, then (peer address, inner MTU) pairs. */
 export const MAX_EVENTS = 16;

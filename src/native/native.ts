@@ -21,6 +21,8 @@ export interface NativeOpenOptions {
   readonly ownAddress: number;
   /** Broadcast address of the overlay network: never answered. */
   readonly broadcast: number;
+  /** The same of IPv6, in words: packets of it are carried too. Without, they are dropped by their version. */
+  readonly wide?: { readonly replySource: readonly number[]; readonly ownAddress: readonly number[] };
   /** Whether addresses of the reserved range 240/4 are hosts'. */
   readonly reserved: boolean;
   /** Whether received packets may have IP options that route or record, and whether those are counted. */

@@ -2,7 +2,7 @@
 //
 // Inputs are structure-aware: right packets, superpackets and trains of every kind the parsers know, which are then
 // spoiled (or not): flipped bits, lengths that lie, truncation, splices of two packets, virtio_net_hdr of pure chance,
-// GRO sizes that do not fit. After every batch, whatever came out is checked: each datagram is exactly one IPv4 packet,
+// GRO sizes that do not fit, of both families. After every batch, what came out is checked: a datagram is one packet,
 // each TUN write is one well-formed packet or superpacket, every packet is in one counter, and what a superpacket holds
 // came in with right checksums; where nothing was spoiled, every checksum is right and every flow, of every protocol,
 // has kept its order. The same count and seed always give the same inputs.
@@ -29,6 +29,8 @@ namespace {
 
 constexpr uint32_t kBatch = 64;
 
+bool IsExtension(uint8_t type) { return type == 0 || type == 43 || type == 44 || type == 51 || type == 60; }
+
 test::PacketSpec RandomSpec(Random& random) {
   test::PacketSpec spec;
   static constexpr uint8_t kOthers[] = {
@@ -37,6 +39,8 @@ test::PacketSpec RandomSpec(Random& random) {
                   : random.OneIn(2) ? kProtocolUdp
                   : random.OneIn(8) ? static_cast<uint8_t>(random.Word())
                                     : kOthers[random.Below(std::size(kOthers))];
+  spec.is_v6 = random.OneIn(2);
+  if (spec.is_v6 && IsExtension(spec.protocol)) spec.protocol = kProtocolIcmpV6;  // its payload is none
   spec.source = 0x0a050100 + random.Below(4);
   spec.destination = 0x0a050200 + random.Below(4);
   spec.source_port = static_cast<uint16_t>(random.Below(4));
@@ -75,21 +79,23 @@ void Spoil(Random& random, Bytes* packet) {
       case 4:
         if (packet->size() >= 4) {
           const auto length = static_cast<uint32_t>(packet->size());
-          StoreBe16(packet->data() + 2, random.OneIn(2) ? random.Word() & 0xffff : length);
+          const size_t field = random.OneIn(2) || packet->size() < 6 ? 2 : 4;  // IPv4, IPv6
+          StoreBe16(packet->data() + field, random.OneIn(2) ? random.Word() & 0xffff : length);
         }
         break;
       default:
-        (*packet)[0] = static_cast<uint8_t>(0x40 | random.Below(16));
+        (*packet)[0] = static_cast<uint8_t>((random.OneIn(2) ? 0x40 : 0x60) | random.Below(16));
     }
   }
 }
 
 VnetHeader RandomVnet(Random& random, const test::PacketSpec& spec, bool spoil) {
   VnetHeader vnet{};
-  const auto ip = static_cast<uint16_t>(kMinIpHeader + spec.ip_options.size());
+  const auto ip = static_cast<uint16_t>(test::TransportOf(test::MakePacket(spec).data()).at);
   const bool tcp = spec.protocol == kProtocolTcp;
   if ((tcp || spec.protocol == kProtocolUdp) && (spec.fragment & 0x3fff) == 0 && random.OneIn(2)) {
-    vnet = {kVnetNeedsCsum, tcp ? kVnetGsoTcpV4 : kVnetGsoUdpL4, 0, static_cast<uint16_t>(random.Between(1, 1460)), ip,
+    const uint8_t tcp_type = spec.is_v6 ? kVnetGsoTcpV6 : kVnetGsoTcpV4;
+    vnet = {kVnetNeedsCsum, tcp ? tcp_type : kVnetGsoUdpL4, 0, static_cast<uint16_t>(random.Between(1, 1460)), ip,
             static_cast<uint16_t>(tcp ? kTcpCsumOffset : kUdpCsumOffset)};
     if (tcp && random.OneIn(10)) vnet.gso_type |= kVnetGsoEcn;
   }
@@ -128,8 +134,11 @@ size_t PayloadAt(const uint8_t* packet, const InnerHeader& header) {
 // What a flow is, told without the code under test; `number` rises with every packet that comes in.
 class OrderCheck {
  public:
-  void See(const uint8_t* packet, const InnerHeader& header, uint32_t number) {
-    const Pair pair = {header.source, header.destination};
+  // `are_pieces`: those of one superpacket have one number.
+  void See(const uint8_t* packet, const InnerHeader& header, uint32_t number, bool are_pieces = false) {
+    const bool is_v6 = test::IsV6(packet);
+    const Pair pair = is_v6 ? Pair{0x60000000 | LoadBe32(packet + 20), LoadBe32(packet + 36)}
+                            : Pair{LoadBe32(packet + 12), LoadBe32(packet + 16)};
     const bool fragment = (header.fragment & 0x3fff) != 0;
     const bool ports = header.protocol == 6 || header.protocol == 17 || header.protocol == 33 ||
                        header.protocol == 132 || header.protocol == 136;
@@ -137,7 +146,7 @@ class OrderCheck {
     if (fragment) {
       CHECK(IsNext(&pairs_, pair, number));
     } else {
-      CHECK(IsNext(&flows_, Flow{pair, header.protocol, port_word}, number));
+      CHECK(IsNext(&flows_, Flow{pair, header.protocol, port_word}, number, are_pieces));
       const auto found = fragments_.find(pair);
       CHECK(found == fragments_.end() || found->second < number);
     }
@@ -151,9 +160,9 @@ class OrderCheck {
   using Flow = std::tuple<Pair, uint8_t, uint32_t>;
 
   template <typename Key>
-  static bool IsNext(std::map<Key, uint32_t>* last, const Key& key, uint32_t number) {
+  static bool IsNext(std::map<Key, uint32_t>* last, const Key& key, uint32_t number, bool or_same = false) {
     const auto [found, is_new] = last->try_emplace(key, number);
-    if (!is_new && found->second >= number) return false;
+    if (!is_new && (or_same ? found->second > number : found->second >= number)) return false;
     found->second = number;
     return true;
   }
@@ -163,7 +172,7 @@ class OrderCheck {
 };
 
 struct Ports {
-  std::shared_ptr<Engine> engine = test::OpenFakeEngine();
+  std::shared_ptr<Engine> engine = test::OpenFakeEngine(true, true, {true, true});
   std::vector<int32_t> out_words = std::vector<int32_t>(kOutboundArenaWords);
   std::vector<int32_t> in_words = std::vector<int32_t>(kInboundArenaWords);
   ArenaView out{out_words.data(), kOutboundCapacity, outbound_field::kCount};
@@ -181,18 +190,20 @@ void CheckSent(const test::Message& message, OrderCheck* clean) {
     const auto begin = message.data.begin() + static_cast<long>(at);
     const Bytes datagram(begin, begin + static_cast<long>(length));
     InnerHeader header{};
-    CHECK(ParseIpv4(datagram.data(), datagram.size(), &header) == HeaderFault::kNone);
+    CHECK(ParseInner(datagram.data(), datagram.size(), {true, true}, &header) == HeaderFault::kNone);
     CHECK_EQUAL(header.total_length, datagram.size());
     if (clean == nullptr) continue;
     CHECK(test::ChecksumsRight(datagram.data(), datagram.size()));
-    clean->See(datagram.data(), header, header.id);
+    const bool is_v6 = header.IsV6();  // it has no ID; the flow label is one number for all pieces
+    clean->See(datagram.data(), header, is_v6 ? LoadBe32(datagram.data()) & 0xfffff : header.id, is_v6);
   }
 }
 
 // What must be the same in a packet that came in and in the piece of a superpacket that it has become.
 std::string Essence(const uint8_t* packet, const uint8_t* payload, size_t length) {
-  std::string essence(reinterpret_cast<const char*>(packet) + 9, 1);
-  essence.append(reinterpret_cast<const char*>(packet) + 12, 12);
+  const bool is_v6 = test::IsV6(packet);
+  std::string essence(reinterpret_cast<const char*>(packet) + (is_v6 ? 6 : 9), 1);
+  essence.append(reinterpret_cast<const char*>(packet) + (is_v6 ? 8 : 12), is_v6 ? 36 : 12);
   return essence.append(reinterpret_cast<const char*>(payload), length);
 }
 
@@ -202,9 +213,10 @@ void NoteRight(const test::Message& message, std::set<std::string>* right) {
   for (size_t at = 0; at < message.data.size(); at += step) {
     const uint8_t* packet = message.data.data() + at;
     InnerHeader header{};
-    if (ParseIpv4(packet, std::min(step, message.data.size() - at), &header) != HeaderFault::kNone) continue;
-    if ((header.protocol != kProtocolTcp && header.protocol != kProtocolUdp) || header.header_length != kMinIpHeader ||
-        header.total_length < kMinIpHeader + (header.protocol == kProtocolTcp ? 20 : kUdpHeader) ||
+    const size_t length = std::min(step, message.data.size() - at);
+    if (ParseInner(packet, length, {true, true}, &header) != HeaderFault::kNone) continue;
+    if ((header.protocol != kProtocolTcp && header.protocol != kProtocolUdp) || !header.IsPlain() ||
+        header.total_length < header.header_length + (header.protocol == kProtocolTcp ? 20 : kUdpHeader) ||
         !test::ChecksumsRight(packet, header.total_length)) {
       continue;
     }
@@ -221,7 +233,7 @@ void CheckWritten(const Bytes& frame, const std::set<std::string>* right = nullp
   const uint8_t* packet = frame.data() + sizeof vnet;
   const size_t length = frame.size() - sizeof vnet;
   InnerHeader header{};
-  CHECK(ParseIpv4(packet, length, &header) == HeaderFault::kNone);
+  CHECK(ParseInner(packet, length, {true, true}, &header) == HeaderFault::kNone);
   CHECK_EQUAL(header.total_length, length);
   CHECK(header.ttl >= 1);
   if (vnet.gso_type == 0) {
@@ -232,7 +244,7 @@ void CheckWritten(const Bytes& frame, const std::set<std::string>* right = nullp
     return;
   }
   // What the kernel demands (include/linux/virtio_net.h).
-  const bool tcp = vnet.gso_type == kVnetGsoTcpV4;
+  const bool tcp = vnet.gso_type == (header.IsV6() ? kVnetGsoTcpV6 : kVnetGsoTcpV4);
   CHECK(tcp || vnet.gso_type == kVnetGsoUdpL4);
   CHECK_EQUAL(header.protocol, tcp ? kProtocolTcp : kProtocolUdp);
   CHECK_EQUAL(vnet.csum_offset, tcp ? kTcpCsumOffset : kUdpCsumOffset);
@@ -240,7 +252,7 @@ void CheckWritten(const Bytes& frame, const std::set<std::string>* right = nullp
   CHECK(vnet.gso_size > 0 && vnet.hdr_len < length);
   const size_t payload = length - vnet.hdr_len;
   CHECK(payload > vnet.gso_size && payload <= size_t{vnet.gso_size} * kMaxChainPackets);
-  CHECK_EQUAL(test::SlowChecksum(packet, 20), 0);
+  if (!header.IsV6()) CHECK_EQUAL(test::SlowChecksum(packet, 20), 0);
   for (size_t at = vnet.hdr_len; at < length; at += vnet.gso_size) {
     const size_t piece = std::min<size_t>(vnet.gso_size, length - at);
     CHECK(right != nullptr && right->count(Essence(packet, packet + at, piece)) == 1);
@@ -258,6 +270,7 @@ void FuzzOutbound(Random& random, Ports& ports, test::FakeKernel& kernel) {
       const size_t payload = spec.payload.size();
       if (vnet.gso_size != 0) vnet.gso_size = static_cast<uint16_t>(std::max<size_t>(vnet.gso_size, payload / 900));
       spec.id = id;
+      spec.flow_label = id;
       id = static_cast<uint16_t>(id + 1 + (vnet.gso_size == 0 ? 0 : payload / vnet.gso_size));
     }
     Bytes packet = test::MakePacket(spec);
@@ -306,6 +319,7 @@ void FuzzInbound(Random& random, Ports& ports, test::FakeKernel& kernel) {
       test::PacketSpec one = stranger ? RandomSpec(random) : spec;
       if (stranger && random.OneIn(2)) {
         one.protocol = spec.protocol;
+        one.is_v6 = spec.is_v6;
         one.source = spec.source;
         one.destination = spec.destination;
         one.source_port = spec.source_port;

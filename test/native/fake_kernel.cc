@@ -247,11 +247,12 @@ namespace test {
 FakeKernel::FakeKernel() { kernel = this; }
 FakeKernel::~FakeKernel() { kernel = nullptr; }
 
-std::shared_ptr<twill::Engine> OpenFakeEngine(bool offload, bool probed) {
-  return OpenFakeEngine({offload, offload, offload, offload, offload, offload, offload}, probed);
+std::shared_ptr<twill::Engine> OpenFakeEngine(bool offload, bool probed, twill::Families families) {
+  return OpenFakeEngine({offload, offload, offload, offload, offload, offload, offload}, probed, families);
 }
 
-std::shared_ptr<twill::Engine> OpenFakeEngine(const twill::OffloadSwitches& offload, bool probed) {
+std::shared_ptr<twill::Engine> OpenFakeEngine(const twill::OffloadSwitches& offload, bool probed,
+                                              twill::Families families) {
   twill::EngineOptions options;
   options.device = "flannel0";
   options.listen_address = kListenAddress;
@@ -261,6 +262,9 @@ std::shared_ptr<twill::Engine> OpenFakeEngine(const twill::OffloadSwitches& offl
   options.reply_source = 0x0a050000;
   options.own_address = 0x0a050100;
   options.broadcast = 0x0a05ffff;
+  options.families = families;
+  options.reply_source_v6 = {{0xfd000000, 0, 0, 0x0a050000}};
+  options.own_address_v6 = {{0xfd000000, 0, 0, 0x0a050100}};
   options.buffer_bytes = 4096;
   auto opened = twill::OpenEngine(std::move(options));
   if (!opened.ok()) return nullptr;

@@ -59,8 +59,10 @@ inline constexpr uint32_t kListenAddress = 0x7f000001;  // real sockets are boun
 
 // An engine on the fake kernel: offloads granted, merging on unless it is not to be probed. Own address 10.5.1.0,
 // listening on kListenAddress.
-std::shared_ptr<twill::Engine> OpenFakeEngine(bool offload = true, bool probe = true);
-std::shared_ptr<twill::Engine> OpenFakeEngine(const twill::OffloadSwitches& offload, bool probe = true);
+// Of IPv6 it has fd00::a05:100, when it carries that.
+std::shared_ptr<twill::Engine> OpenFakeEngine(bool offload = true, bool probe = true, twill::Families families = {});
+std::shared_ptr<twill::Engine> OpenFakeEngine(const twill::OffloadSwitches& offload, bool probe = true,
+                                              twill::Families families = {});
 
 // virtio_net_hdr and packet, as a TUN gives them.
 Bytes TunFrame(const Bytes& packet, const twill::VnetHeader& vnet = {});

@@ -1,6 +1,6 @@
 // The table of flags as text: for --help, for docs/operations.md, and for the completion of shells. Pure.
 
-import { ALL_FLAGS, type Flag, IGNORED, NOT_YET } from './flags.js';
+import { ALL_FLAGS, type Flag, IGNORED } from './flags.js';
 
 function shownDefault({ otherwise }: Flag<unknown>): string {
   return Array.isArray(otherwise) ? '' : String(otherwise);
@@ -30,9 +30,6 @@ export function flagsMarkdown(): string {
     const otherwise = shownDefault(flag);
     return `| \`--${flag.name}\` | ${values} | ${otherwise === '' ? '' : `\`${otherwise}\``} | ${flag.help} |`;
   });
-  const refused = Object.entries(NOT_YET).map(
-    ([name, what]) => `| \`--${name}\` | refused, with exit code 2: not supported yet (${what}) |`,
-  );
   const ignored = Object.entries(IGNORED).map(
     ([name, { reason }]) => `| \`--${name}\` | taken, and ignored with a warning: ${reason} |`,
   );
@@ -43,7 +40,6 @@ export function flagsMarkdown(): string {
     '',
     '| flag of flanneld | here |',
     '| --- | --- |',
-    ...refused,
     ...ignored,
   ].join('\n');
 }

@@ -12,7 +12,6 @@ import {
   FLAGS,
   type Flags,
   IGNORED,
-  NOT_YET,
   parseBool,
   type ValuesOf,
   variableOf,
@@ -31,7 +30,7 @@ export type ParsedCommandLine =
   | { readonly kind: 'version' };
 
 const BY_NAME = new Map(ALL_FLAGS.map((flag) => [flag.name, flag]));
-const KNOWN_NAMES = [...BY_NAME.keys(), ...Object.keys(NOT_YET), ...Object.keys(IGNORED)];
+const KNOWN_NAMES = [...BY_NAME.keys(), ...Object.keys(IGNORED)];
 
 /** Parses the arguments after the program's name. Throws OverlayError E_USAGE naming flag, value and origin. */
 export function parseFlags(args: readonly string[], env: Environment): ParsedCommandLine {
@@ -46,7 +45,6 @@ export function parseFlags(args: readonly string[], env: Environment): ParsedCom
       if (switchOf('--version', value ?? 'true')) return { kind: 'version' };
       continue;
     }
-    refuseNotYet(name, `Flag --${name}`);
     const flag = BY_NAME.get(name) ?? ignoredFlag(name);
     if (flag === undefined) throw usage(`Unknown flag --${/^[\w.-]*/.exec(name)![0]}: --help lists all`);
     if (value === undefined && flag.isSwitch) value = 'true';
@@ -61,8 +59,6 @@ export function parseFlags(args: readonly string[], env: Environment): ParsedCom
   }
   const unknown = misspelt(env, KNOWN_NAMES.map(variableOf));
   if (unknown.length > 0) throw usage(unknown.join('; '));
-  for (const name of Object.keys(NOT_YET))
-    if (fromEnvironment(name, env) !== undefined) refuseNotYet(name, `Variable ${variableOf(name)}`);
   return { kind: 'run', flags: flagsOf(given, env), warnings: ignoredWarnings(given, env) };
 }
 
@@ -105,10 +101,6 @@ function fromEnvironment(name: string, env: Environment): string | undefined {
   const variable = variableOf(name);
   const value = env[variable];
   return value === undefined || value === '' || isServiceLink(variable, value) ? undefined : value;
-}
-
-function refuseNotYet(name: string, origin: string): void {
-  if (Object.hasOwn(NOT_YET, name)) throw usage(`${origin} is not supported yet: ${NOT_YET[name]}`);
 }
 
 /** How a flag of glog is parsed; undefined for any other name. */

@@ -1,8 +1,8 @@
 // The flags of twilld: one table in groups, one group for each part of the program. Types follow from the table; so do,
 // by flag-parser.ts and flag-docs.ts, parsing, FLANNELD_* variables, help, documents and completion.
 //
-// Names and defaults are flannel's where flannel has the flag. A flag that no code reads is not in the table: NOT_YET
-// and IGNORED below say what happens when it is given.
+// Names and defaults are flannel's where flannel has the flag. A flag that no code reads is not in the table: IGNORED
+// below says what happens when it is given.
 
 import { SUBNET_FILE } from '../core/defaults.js';
 import {
@@ -143,6 +143,7 @@ export const FLAGS = {
     ),
     ifaceCanReach: text('iface-can-reach', '', 'use the interface through which this address is reached'),
     publicIp: text('public-ip', '', 'address that other hosts send to; default: the interface’s'),
+    publicIpv6: text('public-ipv6', '', 'IPv6 address that other hosts send to; default: the interface’s'),
   },
   kube: {
     apiUrl: text(
@@ -299,11 +300,6 @@ export function valuesByName(flags: Flags): ReadonlyMap<string, unknown> {
     ),
   );
 }
-
-/** Flags of flanneld for what twill cannot do yet, each with that. To accept one would promise what is not done. */
-export const NOT_YET: Readonly<Record<string, string>> = {
-  'public-ipv6': 'IPv6',
-};
 
 /** A flag of glog, which flannel's deployments pass. */
 export interface IgnoredFlag {

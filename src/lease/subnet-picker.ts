@@ -3,11 +3,21 @@
 // The network is cut into slots of one subnet each, from SubnetMin to SubnetMax inclusive. A slot is free when no range
 // in use overlaps it, whatever the size of that range. Work is done on the slots in use, sorted, so that a /8 cut into
 // millions of slots costs no more than the number of leases in it. flanneld looks at the first 100 free slots only and
-// so crowds the low end; any free one is compatible.
+// so crowds the low end; any free one is compatible. Each family of a network is cut by itself.
 
-import type { FamilyNetwork } from '../config/network-config.js';
-import { ipv4 } from '../net/ipv4.js';
-import { type Prefix, prefixCovers, sizeOf } from '../net/prefix.js';
+import type { FamilyNetwork, NetworkConfig } from '../config/network-config.js';
+import {
+  type Address,
+  type DualPrefix,
+  lastOf,
+  type Prefix,
+  prefixCovers,
+  stepped,
+  stepsBetween,
+} from '../net/prefix.js';
+
+/** An IPv6 network may have more: then its first ones are looked at. */
+const MAX_SLOTS = 2 ** 32;
 
 /** Slots `first` to `last`, inclusive. */
 interface Run {
@@ -15,19 +25,29 @@ interface Run {
   readonly last: number;
 }
 
-/** Whether flannel would keep `subnet` under this config: the right length, and from SubnetMin to SubnetMax. */
-export function fitsConfig(config: FamilyNetwork, subnet: Prefix): boolean {
+/** Whether flannel would keep `subnets`: one that fits of each family of the network, and no other. */
+export function fitsConfig({ networks }: Pick<NetworkConfig, 'networks'>, subnets: DualPrefix): boolean {
+  const { v4, v6 } = networks;
+  return fitsHalf(v4, subnets.v4) && fitsHalf(v6, subnets.v6);
+}
+
+function fitsHalf(network: FamilyNetwork<Address> | undefined, subnet: Prefix<Address> | undefined): boolean {
+  return network === undefined || subnet === undefined ? network === subnet : fitsNetwork(network, subnet);
+}
+
+/** Whether flannel would keep `subnet`: the right length, and from SubnetMin to SubnetMax. */
+export function fitsNetwork(network: FamilyNetwork<Address>, subnet: Prefix<Address>): boolean {
   return (
-    subnet.length === config.subnetLength &&
-    subnet.address >= config.subnetMin &&
-    subnet.address <= config.subnetMax
+    subnet.length === network.subnetLength &&
+    subnet.address >= network.subnetMin &&
+    subnet.address <= network.subnetMax
   );
 }
 
-/** Number of slots in the config's range; 0 when SubnetMin is above SubnetMax. */
-export function countSlots(config: FamilyNetwork): number {
-  const size = sizeOf(config.subnetLength);
-  return Math.max(0, Math.floor((config.subnetMax - config.subnetMin) / size) + 1);
+/** Number of slots in the network's range that are looked at; 0 when SubnetMin is above SubnetMax. */
+export function countSlots({ subnetMin, subnetMax, subnetLength }: FamilyNetwork<Address>): number {
+  const slots = stepsBetween<Address>(subnetMin, subnetMax, subnetLength) + 1;
+  return Math.min(MAX_SLOTS, Math.max(0, slots));
 }
 
 /**
@@ -35,13 +55,13 @@ export function countSlots(config: FamilyNetwork): number {
  * Ranges in `taken` that are not inside the network, or as large as it, block nothing: one key 0.0.0.0-0 would
  * otherwise keep every new host out. O(n log n) in `taken`.
  */
-export function pickFreeSubnet(
-  config: FamilyNetwork,
-  taken: readonly Prefix[],
+export function pickFreeSubnet<A extends Address>(
+  network: FamilyNetwork<A>,
+  taken: readonly Prefix<Address>[],
   random: () => number,
-): Prefix | undefined {
-  const slots = countSlots(config);
-  const runs = takenRuns(config, taken, slots);
+): Prefix<A> | undefined {
+  const slots = countSlots(network);
+  const runs = takenRuns(network, taken, slots);
   let free = slots;
   for (const run of runs) free -= run.last - run.first + 1;
   if (free <= 0) return undefined;
@@ -50,23 +70,21 @@ export function pickFreeSubnet(
     if (run.first > slot) break;
     slot += run.last - run.first + 1;
   }
-  return {
-    address: ipv4(config.subnetMin + slot * sizeOf(config.subnetLength)),
-    length: config.subnetLength,
-  };
+  const length = network.subnetLength;
+  return { address: stepped(network.subnetMin, length, slot), length };
 }
 
 /** The slots in use as sorted runs that do not touch each other's slots. */
-function takenRuns(config: FamilyNetwork, taken: readonly Prefix[], slots: number): Run[] {
-  const size = sizeOf(config.subnetLength);
+function takenRuns(
+  { network, subnetMin, subnetLength }: FamilyNetwork<Address>,
+  taken: readonly Prefix<Address>[],
+  slots: number,
+): Run[] {
   const runs: Run[] = [];
   for (const range of taken) {
-    if (range.length <= config.network.length || !prefixCovers(config.network, range)) continue;
-    const first = Math.max(0, Math.floor((range.address - config.subnetMin) / size));
-    const last = Math.min(
-      slots - 1,
-      Math.floor((range.address + sizeOf(range.length) - 1 - config.subnetMin) / size),
-    );
+    if (range.length <= network.length || !prefixCovers(network, range)) continue;
+    const first = Math.max(0, stepsBetween(subnetMin, range.address, subnetLength));
+    const last = Math.min(slots - 1, stepsBetween(subnetMin, lastOf(range), subnetLength));
     if (first <= last) runs.push({ first, last });
   }
   runs.sort((a, b) => a.first - b.first);

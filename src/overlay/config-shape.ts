@@ -4,15 +4,17 @@ import { type NetworkConfig, prefixesOf } from '../config/network-config.js';
 import { sameSubnets } from '../lease/lease.js';
 import { fitsConfig } from '../lease/subnet-picker.js';
 import { type DualPrefix, prefixCovers } from '../net/prefix.js';
+import { familiesOf, type FamilyName } from '../net/dual.js';
 
 /**
  * Fields in which `after` shapes another overlay than `before`, for a host that holds `own`; empty when what was
  * made from `before` serves `after` as it is. Other limits for subnets do not matter while the own one is within them.
  */
 export function shapeChanges(before: NetworkConfig, after: NetworkConfig, own: DualPrefix): string[] {
-  const [network, subnet] = [after.networks.v4!, own.v4!];
-  const fits =
-    after.subnetsFrom === 'store' ? prefixCovers(network.network, subnet) : fitsConfig(network, subnet);
+  const networks = prefixesOf(after);
+  const isInside = (family: FamilyName): boolean =>
+    own[family] !== undefined && prefixCovers(networks[family]!, own[family]);
+  const fits = after.subnetsFrom === 'store' ? familiesOf(networks).every(isInside) : fitsConfig(after, own);
   const differs = {
     Network: !sameSubnets(prefixesOf(before), prefixesOf(after)),
     'SubnetLen, SubnetMin or SubnetMax': !fits,

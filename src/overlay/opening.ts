@@ -9,8 +9,7 @@ import type { ExternalInterface } from '../kernel/underlay.js';
 import { UnderlayFollower } from '../kernel/underlay-follower.js';
 import type { LeaseHost } from '../lease/lease.js';
 import { familiesOf } from '../net/dual.js';
-import { formatIpv4 } from '../net/ipv4.js';
-import { type DualPrefix, formatAddresses, formatPrefixes } from '../net/prefix.js';
+import { type DualPrefix, formatAddress, formatAddresses, formatPrefixes } from '../net/prefix.js';
 import type { Membership, MembershipListener, StoredNetwork } from '../store/store.js';
 import { ConfigInForce } from './config-in-force.js';
 import { firstConfig } from './first-config.js';
@@ -108,8 +107,13 @@ export class OverlayOpening {
     const { chooseInterface, checkFamilies, listLinks, now } = surroundings;
     await checkFamilies(first.config);
     const { publicIp: hinted, publicIpFrom } = first.hints;
-    const wanted =
-      hinted === undefined ? flags : { ...flags, publicIp: formatIpv4(hinted.v4!), publicIpFrom };
+    const wanted = {
+      ...flags,
+      ...(hinted?.v4 === undefined ? {} : { publicIp: formatAddress(hinted.v4), publicIpFrom }),
+      ...(hinted?.v6 === undefined
+        ? {}
+        : { publicIpv6: formatAddress(hinted.v6), publicIpv6From: publicIpFrom }),
+    };
     const iface = await chooseInterface(wanted, leasableRange(first.config), { former, signal });
     this.#phase('waiting for the network config');
     const network = await first.network(iface.publicIp);

@@ -8,8 +8,18 @@ import { lstat, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { OverlayError } from '../core/errors.js';
 import { makeFolder, replaceFile } from '../core/files.js';
-import { formatIpv4, ipv4 } from '../net/ipv4.js';
-import { type DualPrefix, formatPrefix, parseCidr, type Prefix, prefixOf } from '../net/prefix.js';
+import { dualOf, familiesOf } from '../net/dual.js';
+import {
+  type Address,
+  type AddressOf,
+  type DualPrefix,
+  type Family,
+  formatPrefix,
+  parseCidr,
+  type Prefix,
+  prefixOf,
+  stepped,
+} from '../net/prefix.js';
 
 export interface SubnetFile {
   readonly networks: DualPrefix;
@@ -26,16 +36,27 @@ export interface PreviousSubnet {
   readonly warnings: readonly string[];
 }
 
+const KEYS = {
+  v4: { network: 'FLANNEL_NETWORK', subnet: 'FLANNEL_SUBNET' },
+  v6: { network: 'FLANNEL_IPV6_NETWORK', subnet: 'FLANNEL_IPV6_SUBNET' },
+} as const;
+const BITS = { v4: 32, v6: 128 } as const;
+
 const MODE = 0o644;
 const MAX_BYTES = 4096;
 
-/** The file's text. FLANNEL_SUBNET is the first address of the subnet, which the bridge takes. */
+/** The file's text. FLANNEL_SUBNET is the first address of the subnet, which the bridge takes; so of IPv6. */
 export function formatSubnetFile(content: SubnetFile): string {
   const { networks, subnets, mtuBytes, ipMasq } = content;
-  const [network, subnet] = [networks.v4!, subnets.v4!];
   return [
-    `FLANNEL_NETWORK=${formatPrefix(network)}`,
-    `FLANNEL_SUBNET=${formatIpv4(ipv4(subnet.address + 1))}/${subnet.length}`,
+    ...familiesOf(subnets).flatMap((family) => {
+      const subnet: Prefix<Address> = subnets[family]!;
+      const { length } = subnet;
+      return [
+        `${KEYS[family].network}=${formatPrefix(networks[family]!)}`,
+        `${KEYS[family].subnet}=${formatPrefix({ address: stepped(subnet.address, BITS[family], 1), length })}`,
+      ];
+    }),
     `FLANNEL_MTU=${mtuBytes}`,
     `FLANNEL_IPMASQ=${ipMasq}`,
     '',
@@ -94,22 +115,25 @@ export function parseSubnetFile(text: string, path: string): PreviousSubnet {
     if (match !== null) values.set(match[1], match[3].trim());
   }
   const warnings: string[] = [];
-  const prefix = (key: string): Prefix | undefined => {
+  const prefix = <F extends Family>(key: string, family: F): Prefix<AddressOf[F]> | undefined => {
     const value = values.get(key);
     if (value === undefined) return undefined;
     // A list is what flannel wrote for several networks (v0.21 to v0.22).
-    const cidrs = value.split(',').flatMap((part) => parseCidr(part.trim()) ?? []);
+    const cidrs = value.split(',').flatMap((part) => parseCidr(part.trim(), family) ?? []);
     if (cidrs.length !== 1) {
-      warnings.push(`${path}: ${key} is ${JSON.stringify(value)}: expected one IPv4 network`);
+      warnings.push(`${path}: ${key} is ${JSON.stringify(value)}: expected one IPv${family} network`);
       return undefined;
     }
     return prefixOf(cidrs[0].address, cidrs[0].length);
   };
+  const both = (key: 'network' | 'subnet'): DualPrefix | undefined => {
+    const [v4, v6] = [prefix(KEYS.v4[key], 4), prefix(KEYS.v6[key], 6)];
+    return v4 === undefined && v6 === undefined ? undefined : dualOf(v4, v6);
+  };
   const masq = values.get('FLANNEL_IPMASQ');
-  const [network, subnet] = ['FLANNEL_NETWORK', 'FLANNEL_SUBNET'].map(prefix);
   return {
-    networks: network && { v4: network },
-    subnets: subnet && { v4: subnet },
+    networks: both('network'),
+    subnets: both('subnet'),
     ipMasq: masq === 'true' ? true : masq === 'false' ? false : undefined,
     warnings,
   };

@@ -104,7 +104,7 @@ export class MemoryNetwork {
         return isOther && prefixEquals(subnets.v4!, subnet);
       });
     const wanted = previousSubnets?.v4;
-    const isFree = wanted !== undefined && fitsConfig(config.networks.v4!, wanted) && !isTaken(wanted);
+    const isFree = wanted !== undefined && fitsConfig(config, { v4: wanted }) && !isTaken(wanted);
     const former = all.find((lease) => lease.host.publicIp.v4 === host.publicIp.v4)?.subnets.v4;
     const taken = all.map(({ subnets }) => subnets.v4!);
     const own = isFree ? wanted : (former ?? pickFreeSubnet(config.networks.v4!, taken, () => 0));

@@ -18,13 +18,11 @@ import { parseVxlanConfig } from '../../backend/vxlan/config.js';
 import { chooseExternalInterface } from '../../kernel/underlay.js';
 import { blockedRanges, parseLeaseKey, parseLeaseValue } from '../../lease/lease-codec.js';
 import { fitsConfig } from '../../lease/subnet-picker.js';
-import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
 import {
+  type DualAddress,
+  type DualPrefix,
   formatAddresses,
-  formatPrefix,
   formatPrefixes,
-  type Prefix,
-  prefixEquals,
   prefixesOverlap,
 } from '../../net/prefix.js';
 import { openLogger } from '../../core/log.js';
@@ -39,6 +37,8 @@ import { type Finding, fail, ok, warn } from './finding.js';
 import { environmentOf, isProgram, listProcesses, type Process } from '../processes.js';
 import { readSettings, SERVICE_SETTINGS } from '../settings.js';
 import { storeKind } from '../../store/registry.js';
+import { isOneHost, sameSubnets } from '../../lease/lease.js';
+import { familiesOf } from '../../net/dual.js';
 
 const FLANNELD = 'flanneld';
 const ANSWER_MS = 3_000;
@@ -161,11 +161,11 @@ async function examineStore(flags: Flags): Promise<Migration> {
     }
     const leases = await kv.list(layout.leaseRange, signal, ({ key: leaseKey, value }) => {
       const name = leaseKeyName(layout, leaseKey);
-      const blocked = name === undefined ? undefined : blockedRanges(name)?.v4;
+      const blocked = name === undefined ? undefined : blockedRanges(name);
       if (name === undefined || blocked === undefined) return undefined;
       const attributes = value === undefined ? undefined : parseLeaseValue(value);
-      const publicIp = attributes?.ok === true ? attributes.value.publicIp.v4 : undefined;
-      return { subnet: parseLeaseKey(name).ok ? blocked : undefined, publicIp, blocked };
+      const publicIp = attributes?.ok === true ? attributes.value.publicIp : undefined;
+      return { subnets: parseLeaseKey(name).ok ? blocked : undefined, publicIp, blocked };
     });
     const shown = `network ${formatPrefixes(prefixesOf(config))}, backend ${config.backendType}`;
     return {
@@ -208,9 +208,9 @@ function portOf({ backendType, backend }: NetworkConfig): number | undefined {
 }
 
 interface KnownLease {
-  readonly subnet: Prefix | undefined;
-  readonly publicIp: Ipv4 | undefined;
-  readonly blocked: Prefix;
+  readonly subnets: DualPrefix | undefined;
+  readonly publicIp: DualAddress | undefined;
+  readonly blocked: DualPrefix;
 }
 
 /** Which lease twilld will take, as store/etcd/acquire.ts finds it. */
@@ -219,37 +219,36 @@ async function checkLease(
   config: NetworkConfig,
   leases: readonly KnownLease[],
 ): Promise<Finding[]> {
-  let publicIp: Ipv4;
+  let publicIp: DualAddress;
   const findings: Finding[] = [];
   try {
     const iface = await chooseExternalInterface(flags.underlay, leasableRange(config));
-    publicIp = iface.publicIp.v4!;
-    const shown = `${iface.name} ${formatAddresses(iface.address)}, public IP ${formatIpv4(publicIp)}`;
+    publicIp = iface.publicIp;
+    const shown = `${iface.name} ${formatAddresses(iface.address)}, public IP ${formatAddresses(publicIp)}`;
     findings.push(ok('interface', shown));
   } catch (error) {
     return [fail('interface', (error as Error).message, 'name it with --iface')];
   }
-  const previous = (await readSubnetFile(flags.files.subnetFile)).subnets?.v4;
-  const network = config.networks.v4!;
-  const own = leases.flatMap(({ subnet, publicIp: of }) =>
-    of === publicIp && subnet !== undefined ? [subnet] : [],
+  const { subnets: previous } = await readSubnetFile(flags.files.subnetFile);
+  const own = leases.flatMap(({ subnets, publicIp: of }) =>
+    of !== undefined && isOneHost(of, publicIp) && subnets !== undefined ? [subnets] : [],
   );
-  const kept = own.find((subnet) => fitsConfig(network, subnet));
-  const holder = leases.find(({ blocked }) => previous !== undefined && prefixesOverlap(blocked, previous));
-  const ip = formatIpv4(publicIp);
+  const kept = own.find((subnets) => fitsConfig(config, subnets));
+  const holder = leases.find(({ blocked }) => previous !== undefined && shareAddresses(blocked, previous));
+  const ip = formatAddresses(publicIp);
   if (kept !== undefined) {
-    findings.push(ok('lease', `${formatPrefix(kept)} is that of ${ip}: twilld keeps it`));
+    findings.push(ok('lease', `${formatPrefixes(kept)} is that of ${ip}: twilld keeps it`));
   } else if (own.length > 0) {
-    const text = `${formatPrefix(own[0])} of ${ip} does not fit the network config`;
+    const text = `${formatPrefixes(own[0])} of ${ip} does not fit the network config`;
     findings.push(fail('lease', text, 'twilld takes another subnet, and containers lose their addresses'));
   } else if (previous !== undefined && holder !== undefined) {
-    const of = holder.publicIp === undefined ? 'another host' : formatIpv4(holder.publicIp);
-    const text = `${formatPrefix(previous)} of the subnet file is leased to ${of}, and twilld would be ${ip}`;
+    const of = holder.publicIp === undefined ? 'another host' : formatAddresses(holder.publicIp);
+    const text = `${formatPrefixes(previous)} of the subnet file is leased to ${of}, and twilld would be ${ip}`;
     const advice = 'give twilld the --iface or --public-ip of flanneld: it takes another subnet else';
     findings.push(fail('lease', text, advice));
-  } else if (previous !== undefined && fitsConfig(network, previous)) {
+  } else if (previous !== undefined && fitsConfig(config, previous)) {
     findings.push(
-      ok('lease', `none of ${ip}; ${formatPrefix(previous)} of the subnet file is free: twilld takes it`),
+      ok('lease', `none of ${ip}; ${formatPrefixes(previous)} of the subnet file is free: twilld takes it`),
     );
   } else {
     findings.push(
@@ -260,15 +259,23 @@ async function checkLease(
   return findings;
 }
 
-function subnetFileFinding(path: string, previous: Prefix | undefined, kept: Prefix | undefined): Finding {
+function shareAddresses(a: DualPrefix, b: DualPrefix): boolean {
+  return familiesOf(a).some((family) => b[family] !== undefined && prefixesOverlap(a[family]!, b[family]));
+}
+
+function subnetFileFinding(
+  path: string,
+  previous: DualPrefix | undefined,
+  kept: DualPrefix | undefined,
+): Finding {
   if (previous === undefined)
     return warn(
       'subnet file',
       `${path} has no subnet`,
       'is --subnet-file that of flanneld? twilld writes it anew',
     );
-  const shown = `${path} says ${formatPrefix(previous)}`;
-  return kept === undefined || prefixEquals(kept, previous)
+  const shown = `${path} says ${formatPrefixes(previous)}`;
+  return kept === undefined || sameSubnets(kept, previous)
     ? ok('subnet file', shown)
-    : warn('subnet file', `${shown}, the lease is ${formatPrefix(kept)}`, 'twilld goes by the lease');
+    : warn('subnet file', `${shown}, the lease is ${formatPrefixes(kept)}`, 'twilld goes by the lease');
 }

@@ -11,21 +11,28 @@
 // range in use overlaps it; a write without answer is read back; the etcd lease granted for a write that did not happen
 // is revoked, and so is the one the key was moved off; a key attached to the etcd lease that this host was granted last
 // is its own under whatever public IP, so a host whose address changed keeps its subnet. A reservation has no such
-// proof.
+// proof. A network that gets a second family costs a host its lease, but not the subnet that it has: each family is
+// chosen by itself.
 
 import { OverlayError } from '../../core/errors.js';
 import { blockedRanges, formatLeaseValue, parseLeaseKey, parseLeaseValue } from '../../lease/lease-codec.js';
-import { countSlots, fitsConfig, pickFreeSubnet } from '../../lease/subnet-picker.js';
-import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
+import { isOneHost, sameSubnets } from '../../lease/lease.js';
+import { countSlots, fitsConfig, fitsNetwork, pickFreeSubnet } from '../../lease/subnet-picker.js';
+import { type FamilyName, mapDual } from '../../net/dual.js';
+import type { Ipv6 } from '../../net/ipv6.js';
 import {
+  type Address,
+  type DualAddress,
+  type DualPrefix,
+  formatAddress,
+  formatAddresses,
   formatPrefix,
   formatPrefixes,
   type Prefix,
-  prefixEquals,
   prefixesOverlap,
 } from '../../net/prefix.js';
 import type { Logger } from '../../core/log.js';
-import { type NetworkConfig, prefixesOf } from '../../config/network-config.js';
+import { type FamilyNetwork, type NetworkConfig, prefixesOf } from '../../config/network-config.js';
 import type { Publication } from '../store.js';
 import { newLeaseId } from './etcd-kv.js';
 import type { KvEntry, LeaseKv } from './etcd-kv.js';
@@ -56,21 +63,21 @@ export interface AcquireContext {
 }
 
 export interface Acquired {
-  readonly subnet: Prefix;
+  readonly subnets: DualPrefix;
   readonly own: OwnKey;
 }
 
 /** One lease of the list, decoded as far as it can be. */
 interface Row {
   readonly entry: Pick<KvEntry, 'key' | 'createRevision' | 'modRevision' | 'leaseId'>;
-  readonly subnet: Prefix | undefined;
-  readonly publicIp: Ipv4 | undefined;
-  readonly blocked: Prefix;
+  readonly subnets: DualPrefix | undefined;
+  readonly publicIp: DualAddress | undefined;
+  readonly blocked: DualPrefix;
 }
 
 /** An own lease that was found, and by what. Writing over it publishes what is new. */
 interface Found {
-  readonly subnet: Prefix;
+  readonly subnets: DualPrefix;
   readonly entry: Row['entry'];
   readonly by: string;
 }
@@ -103,28 +110,44 @@ async function tryOnce(
   signal: AbortSignal,
 ): Promise<Acquired | undefined> {
   const { kv, layout, log } = context;
-  const network = request.config.networks.v4!;
   const { entries: rows } = await kv.list(layout.leaseRange, signal, (entry) => rowOf(layout, entry));
   const reuse = await findOwn(context, request, rows, signal);
   if (reuse === 'lost-race') return undefined;
   if (reuse !== undefined) {
-    const own = await write(context, request, reuse.subnet, reuse.entry, signal);
+    const own = await write(context, request, reuse.subnets, reuse.entry, signal);
     if (own !== undefined)
-      log.info({ subnet: formatPrefix(reuse.subnet) }, `found own lease by ${reuse.by}: using it again`);
+      log.info({ subnet: formatPrefixes(reuse.subnets) }, `found own lease by ${reuse.by}: using it again`);
     return own;
   }
   const ours = ownRows(context, request, rows).map(({ row }) => row);
-  const taken = rows.filter((row) => !ours.includes(row)).map((row) => row.blocked);
-  const subnet = previousIfFree(context, request, taken) ?? pickFreeSubnet(network, taken, context.random);
-  if (subnet === undefined) {
+  const taken = rows
+    .filter((row) => !ours.includes(row))
+    .flatMap(({ blocked }) => [blocked.v4, blocked.v6])
+    .filter((range) => range !== undefined);
+  return write(context, request, chooseSubnets(context, request, taken), undefined, signal);
+}
+
+/** The previous subnet where it is still to be had, and a random free one else: of each family by itself. */
+function chooseSubnets(
+  context: AcquireContext,
+  request: AcquireRequest,
+  taken: readonly Prefix<Address>[],
+): DualPrefix {
+  const { networks } = request.config;
+  const previous: Partial<Record<FamilyName, Prefix<Address>>> = request.previousSubnets ?? {};
+  const chosen = mapDual<FamilyNetwork, FamilyNetwork<Ipv6>, Prefix<Address>>(networks, (network, family) => {
+    const subnet =
+      previousIfFree(context, network, previous[family], taken) ??
+      pickFreeSubnet<Address>(network, taken, context.random);
+    if (subnet !== undefined) return subnet;
     throw new OverlayError(
       'E_LEASE',
       `Cannot acquire a subnet in ${formatPrefix(network.network)}: out of subnets ` +
-        `(${countSlots(network)} of /${network.subnetLength} from ${formatIpv4(network.subnetMin)} ` +
-        `to ${formatIpv4(network.subnetMax)}, ${taken.length} leases in use)`,
+        `(${countSlots(network)} of /${network.subnetLength} from ${formatAddress(network.subnetMin)} ` +
+        `to ${formatAddress(network.subnetMax)}, ${taken.length} leases in use)`,
     );
-  }
-  return write(context, request, subnet, undefined, signal);
+  });
+  return chosen as DualPrefix;
 }
 
 async function findOwn(
@@ -133,8 +156,8 @@ async function findOwn(
   rows: readonly Row[],
   signal: AbortSignal,
 ): Promise<Found | 'lost-race' | undefined> {
-  for (const { row, subnet, by } of ownRows(context, request, rows)) {
-    if (fitsConfig(request.config.networks.v4!, subnet)) return { subnet, entry: row.entry, by };
+  for (const { row, subnets, by } of ownRows(context, request, rows)) {
+    if (fitsConfig(request.config, subnets)) return { subnets, entry: row.entry, by };
     const key = showKey(row.entry.key);
     if (row.entry.leaseId === 0n) {
       context.log.warn(
@@ -154,50 +177,50 @@ function ownRows(
   context: AcquireContext,
   { host, previousSubnets }: AcquireRequest,
   rows: readonly Row[],
-): { readonly row: Row; readonly subnet: Prefix; readonly by: string }[] {
-  const publicIp = host.publicIp.v4!;
-  const previousSubnet = previousSubnets?.v4;
+): { readonly row: Row; readonly subnets: DualPrefix; readonly by: string }[] {
+  const { publicIp } = host;
   // The list is in byte order of the keys, so "the first" is the same for everybody.
   const own = rows.flatMap((row) =>
-    row.subnet !== undefined && row.publicIp === publicIp
-      ? [{ row, subnet: row.subnet, by: 'public IP' }]
+    row.subnets !== undefined && row.publicIp !== undefined && isOneHost(row.publicIp, publicIp)
+      ? [{ row, subnets: row.subnets, by: 'public IP' }]
       : [],
   );
+  // Somebody may have attached a key of another host to our etcd lease.
+  const isPrevious = ({ subnets }: { readonly subnets: DualPrefix }): boolean =>
+    previousSubnets !== undefined && sameSubnets(subnets, previousSubnets);
   // The saved table may be large, and a plain restart needs no proof.
-  const first = own.at(0)?.subnet;
-  if (first !== undefined && previousSubnet !== undefined && prefixEquals(first, previousSubnet)) return own;
+  const first = own.at(0);
+  if (first !== undefined && isPrevious(first)) return own;
   const savedId = context.savedLeaseId();
   const held = rows.flatMap((row) =>
-    row.entry.leaseId === savedId && row.subnet !== undefined ? [{ row, subnet: row.subnet }] : [],
+    row.entry.leaseId === savedId && row.subnets !== undefined ? [{ row, subnets: row.subnets }] : [],
   );
-  // Somebody may have attached a key of another host to our etcd lease.
-  const isPrevious = ({ subnet }: { readonly subnet: Prefix }): boolean =>
-    previousSubnet !== undefined && prefixEquals(subnet, previousSubnet);
   const ours = held.find(isPrevious) ?? held.at(0);
   if (savedId === 0n || ours === undefined) return own;
   const was = ours.row.publicIp;
+  const before = was === undefined ? 'unknown' : formatAddresses(was);
   const by =
-    was === publicIp
+    was !== undefined && isOneHost(was, publicIp)
       ? 'public IP'
-      : `its etcd lease (public IP ${was === undefined ? 'unknown' : formatIpv4(was)}, now ${formatIpv4(publicIp)})`;
+      : `its etcd lease (public IP ${before}, now ${formatAddresses(publicIp)})`;
   return [{ ...ours, by }, ...own.filter(({ row }) => row !== ours.row)];
 }
 
 function previousIfFree(
-  context: AcquireContext,
-  request: AcquireRequest,
-  taken: readonly Prefix[],
-): Prefix | undefined {
-  const previous = request.previousSubnets?.v4;
+  { log }: AcquireContext,
+  network: FamilyNetwork<Address>,
+  previous: Prefix<Address> | undefined,
+  taken: readonly Prefix<Address>[],
+): Prefix<Address> | undefined {
   if (previous === undefined) return undefined;
   const subnet = formatPrefix(previous);
-  if (!fitsConfig(request.config.networks.v4!, previous)) {
-    context.log.warn({ subnet }, 'previous subnet does not fit the network config: not asked for again');
+  if (!fitsNetwork(network, previous)) {
+    log.warn({ subnet }, 'previous subnet does not fit the network config: not asked for again');
     return undefined;
   }
   const holder = taken.find((range) => prefixesOverlap(range, previous));
   if (holder !== undefined) {
-    context.log.warn({ subnet, holder: formatPrefix(holder) }, 'previous subnet is in use by another host');
+    log.warn({ subnet, holder: formatPrefix(holder) }, 'previous subnet is in use by another host');
     return undefined;
   }
   return previous;
@@ -206,21 +229,22 @@ function previousIfFree(
 async function write(
   context: AcquireContext,
   request: AcquireRequest,
-  subnet: Prefix,
+  subnets: DualPrefix,
   over: Row['entry'] | undefined,
   signal: AbortSignal,
 ): Promise<Acquired | undefined> {
   const own = await writeOwnKey(
     context,
     {
-      key: leaseKey(context.layout, { v4: subnet }),
+      // flannel may have written an own key of IPv6 in a longer form.
+      key: over?.key ?? leaseKey(context.layout, subnets),
       value: formatLeaseValue(request.host),
       over,
       newLeaseId: over?.leaseId === 0n ? 0n : newLeaseId(),
     },
     signal,
   );
-  return own === undefined ? undefined : { subnet, own };
+  return own === undefined ? undefined : { subnets, own };
 }
 
 /** What of a key matters here; nothing where it keeps nobody from using any range. */
@@ -229,13 +253,13 @@ function rowOf(
   { key, value, createRevision, modRevision, leaseId }: KvEntry,
 ): Row | undefined {
   const name = leaseKeyName(layout, key);
-  const blocked = name === undefined ? undefined : blockedRanges(name)?.v4;
+  const blocked = name === undefined ? undefined : blockedRanges(name);
   if (name === undefined || blocked === undefined) return undefined;
   const host = value === undefined ? undefined : parseLeaseValue(value);
   return {
     entry: { key, createRevision, modRevision, leaseId },
-    subnet: parseLeaseKey(name).ok ? blocked : undefined,
-    publicIp: host?.ok === true ? host.value.publicIp.v4 : undefined,
+    subnets: parseLeaseKey(name).ok ? blocked : undefined,
+    publicIp: host?.ok === true ? host.value.publicIp : undefined,
     blocked,
   };
 }

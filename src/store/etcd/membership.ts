@@ -1,7 +1,7 @@
 // This host in a network of an etcd store: its own lease is kept from the beginning, the others' are followed from
 // watch() on. What is known is saved for a start without etcd.
 
-import type { NetworkConfig } from '../../config/network-config.js';
+import { type NetworkConfig, prefixesOf } from '../../config/network-config.js';
 import type { Condition } from '../../core/conditions.js';
 import { OverlayError } from '../../core/errors.js';
 import type { MetricFamily } from '../../core/metric.js';
@@ -40,8 +40,8 @@ export class EtcdMembership implements Membership {
   #lost: OverlayError | undefined;
   #closed: Promise<void> | undefined;
 
-  constructor(shared: EtcdShared, { config, text }: ReadConfig, { subnet, own }: Acquired, host: LeaseHost) {
-    this.own = { v4: subnet };
+  constructor(shared: EtcdShared, { config, text }: ReadConfig, { subnets, own }: Acquired, host: LeaseHost) {
+    this.own = subnets;
     this.#shared = shared;
     this.#configText = text;
     this.#host = host;
@@ -49,8 +49,8 @@ export class EtcdMembership implements Membership {
     this.#cache = shared.tablePath === undefined ? undefined : new TableCache(shared.tablePath, shared.log);
     this.#lease = new OwnLease({
       ...shared,
-      network: config.networks.v4!.network,
-      subnet,
+      networks: prefixesOf(config),
+      subnets,
       host,
       own,
       onWritten: () => this.#save(),

@@ -3,7 +3,7 @@
 import { type Condition, Conditions } from '../../core/conditions.js';
 import type { Logger } from '../../core/log.js';
 import { parseLeaseValue } from '../../lease/lease-codec.js';
-import { type DualAddress, formatAddresses, formatPrefix, type Prefix } from '../../net/prefix.js';
+import { type DualAddress, type DualPrefix, formatAddresses, formatPrefixes } from '../../net/prefix.js';
 import type { KvEntry } from './etcd-kv.js';
 
 const SUBJECT = 'alarm';
@@ -15,8 +15,8 @@ export class OwnAlarm {
   readonly #log: Logger;
   readonly #conditions = new Conditions();
 
-  constructor(subnet: Prefix, log: Logger) {
-    this.#subnet = formatPrefix(subnet);
+  constructor(subnets: DualPrefix, log: Logger) {
+    this.#subnet = formatPrefixes(subnets);
     this.#log = log;
   }
 

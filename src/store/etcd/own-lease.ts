@@ -20,8 +20,16 @@ import type { Logger } from '../../core/log.js';
 import type { Clock } from '../../core/waiting.js';
 import { blockedRanges } from '../../lease/lease-codec.js';
 import type { LeaseHost } from '../../lease/lease.js';
-import { sameDual } from '../../net/dual.js';
-import { formatPrefix, type Prefix, prefixCovers, prefixesOverlap } from '../../net/prefix.js';
+import { familiesOf, sameDual } from '../../net/dual.js';
+import {
+  type Address,
+  type DualPrefix,
+  formatPrefix,
+  formatPrefixes,
+  type Prefix,
+  prefixCovers,
+  prefixesOverlap,
+} from '../../net/prefix.js';
 import type { EtcdLeaseStatus } from '../../ops/status.js';
 import { newLeaseId } from './etcd-kv.js';
 import type { KvEntry, LeaseKv } from './etcd-kv.js';
@@ -41,8 +49,8 @@ export interface OwnLeaseOptions {
   readonly random: () => number;
   readonly leaseTtlSeconds: number;
   readonly renewMarginMs: number;
-  readonly network: Prefix;
-  readonly subnet: Prefix;
+  readonly networks: DualPrefix;
+  readonly subnets: DualPrefix;
   /** What is published. */
   readonly host: LeaseHost;
   readonly own: OwnKey;
@@ -84,7 +92,7 @@ export class OwnLease {
     this.#own = options.own;
     this.#published = new OwnPublication(options.host);
     this.#schedule = new OwnSchedule(options, options.own);
-    this.#alarm = new OwnAlarm(options.subnet, options.log);
+    this.#alarm = new OwnAlarm(options.subnets, options.log);
     this.#done = this.#run();
   }
 
@@ -120,7 +128,7 @@ export class OwnLease {
    * is lost or closed first.
    */
   publish(host: LeaseHost): Promise<void> {
-    if (this.#own.leaseId === 0n) return Promise.reject(reservationError(this.#options.subnet));
+    if (this.#own.leaseId === 0n) return Promise.reject(reservationError(this.#options.subnets));
     const standing = this.#published.change(host);
     if (this.#isOver()) this.#published.fail(new OverlayError('E_LEASE', 'the own lease is not held'));
     this.#schedule.renewAt(0);
@@ -143,7 +151,7 @@ export class OwnLease {
     const nowMs = this.#options.clock.bootMs();
     const seconds = (ms: number): number | null => (Number.isFinite(ms) ? Math.round(ms / 1000) : null);
     return {
-      subnet: formatPrefix(this.#options.subnet),
+      subnet: formatPrefixes(this.#options.subnets),
       isReservation: this.#own.leaseId === 0n,
       etcdLease: this.#own.leaseId === 0n ? null : this.#own.leaseId.toString(16),
       expiresInSeconds: seconds(this.#own.expiresAtMs - nowMs),
@@ -184,7 +192,7 @@ export class OwnLease {
     const retryMs = Math.round(this.#schedule.failed());
     this.#counters.renewalFailures++;
     const leftS = Math.round((this.#own.expiresAtMs - this.#options.clock.bootMs()) / 1000);
-    const text = `own lease ${formatPrefix(this.#options.subnet)} not renewed: ${error.message}`;
+    const text = `own lease ${formatPrefixes(this.#options.subnets)} not renewed: ${error.message}`;
     if (text !== this.#problem) this.#options.log.error({ expiresInSeconds: leftS, retryMs }, text);
     this.#problem = text;
   }
@@ -194,7 +202,7 @@ export class OwnLease {
     if (written === undefined) return this.#look();
     this.#counters.renewals++;
     const what = this.#adopt(written) ? `lease now published with ${holderOf(written)}` : 'lease renewed';
-    this.#options.log.info({ subnet: formatPrefix(this.#options.subnet) }, what);
+    this.#options.log.info({ subnet: formatPrefixes(this.#options.subnets) }, what);
   }
 
   /** Looks at the key itself and does what the table above says. */
@@ -215,7 +223,7 @@ export class OwnLease {
 
   #meetForeign(entry: KvEntry): void {
     if (entry.createRevision !== this.#own.createRevision) {
-      const own = `own lease ${formatPrefix(this.#options.subnet)}`;
+      const own = `own lease ${formatPrefixes(this.#options.subnets)}`;
       const holder = holderOf(entry);
       return this.#lose(`${own} was deleted or expired, and is held by another host now: ${holder}`);
     }
@@ -226,11 +234,11 @@ export class OwnLease {
   }
 
   async #recreate(): Promise<void> {
-    const { subnet, log } = this.#options;
+    const { subnets, log } = this.#options;
     this.#schedule.lookNow(); // until it is there again
     const other = await findOverlapping(this.#options, this.#own.key, this.#closing.signal);
     if (other !== undefined) {
-      const own = `own lease ${formatPrefix(subnet)}`;
+      const own = `own lease ${formatPrefixes(subnets)}`;
       return this.#lose(`${own} is gone and ${formatPrefix(other.range)} overlaps it now: ${other.holder}`);
     }
     const written = await this.#write(undefined);
@@ -239,26 +247,26 @@ export class OwnLease {
     this.#adopt(written);
     this.#schedule.lookNoMore();
     log.warn(
-      { subnet: formatPrefix(subnet) },
+      { subnet: formatPrefixes(subnets) },
       'own lease was deleted or had expired: acquired the same subnet again',
     );
   }
 
   async #adoptReservation(entry: KvEntry): Promise<void> {
-    const { kv, subnet, log } = this.#options;
+    const { kv, subnets, log } = this.#options;
     const abandoned = this.#own.leaseId;
     const publicIp = publicIpOf(entry.value);
     if (publicIp !== undefined && !sameDual(publicIp, this.#published.publicIp)) {
       // It names the address that we had: whose subnet it is was decided by somebody else.
       this.#published.keepPublicIp(publicIp);
-      this.#published.fail(reservationError(subnet));
+      this.#published.fail(reservationError(subnets));
     }
     const asStored: OwnKey = { ...this.#ownFrom(entry), expiresAtMs: Infinity, grantedMs: Infinity };
     const isCurrent = this.#published.saysTheSame(entry.value);
     const written = isCurrent ? asStored : await this.#write(asStored);
     if (written === undefined) return this.#schedule.lookNow();
     this.#adopt(written);
-    log.info({ subnet: formatPrefix(subnet) }, 'own lease was made a reservation: it no longer expires');
+    log.info({ subnet: formatPrefixes(subnets) }, 'own lease was made a reservation: it no longer expires');
     if (abandoned !== 0n && (await kv.attachedKeys(abandoned, this.#closing.signal)) === 0)
       await kv.revoke(abandoned, this.#closing.signal);
   }
@@ -332,22 +340,28 @@ export class OwnLease {
 
 /** A lease of another host that has addresses of the own subnet. */
 async function findOverlapping(
-  { kv, layout, network, subnet }: OwnLeaseOptions,
+  { kv, layout, networks, subnets }: OwnLeaseOptions,
   ownKey: string,
   signal: AbortSignal,
-): Promise<{ readonly range: Prefix; readonly holder: string } | undefined> {
+): Promise<{ readonly range: Prefix<Address>; readonly holder: string } | undefined> {
   const { entries } = await kv.list(layout.leaseRange, signal, (entry) => {
     const name = leaseKeyName(layout, entry.key);
-    const range = name === undefined || entry.key === ownKey ? undefined : blockedRanges(name)?.v4;
-    if (range === undefined || range.length <= network.length || !prefixCovers(network, range)) return;
-    return prefixesOverlap(range, subnet) ? { range, holder: holderOf(entry) } : undefined;
+    const ranges = name === undefined || entry.key === ownKey ? undefined : blockedRanges(name);
+    if (ranges === undefined) return;
+    for (const family of familiesOf(ranges)) {
+      const [range, network, subnet] = [ranges[family]!, networks[family], subnets[family]];
+      if (network === undefined || subnet === undefined) continue;
+      if (range.length <= network.length || !prefixCovers(network, range)) continue;
+      if (prefixesOverlap(range, subnet)) return { range, holder: holderOf(entry) };
+    }
+    return;
   });
   return entries.at(0);
 }
 
-function reservationError(subnet: Prefix): OverlayError {
+function reservationError(subnets: DualPrefix): OverlayError {
   return new OverlayError(
     'E_LEASE',
-    `the lease ${formatPrefix(subnet)} is a reservation, which only an operator changes`,
+    `the lease ${formatPrefixes(subnets)} is a reservation, which only an operator changes`,
   );
 }

@@ -1,14 +1,11 @@
 import t from 'tap';
-import { countSlots, fitsConfig, pickFreeSubnet } from '../../../src/lease/subnet-picker.js';
+import { countSlots, fitsNetwork, pickFreeSubnet } from '../../../src/lease/subnet-picker.js';
+import { type FamilyNetwork, parseNetworkConfig } from '../../../src/config/network-config.js';
+import type { Ipv6 } from '../../../src/net/ipv6.js';
 import { parseIpv4 } from '../../../src/net/ipv4.js';
 import { formatPrefix, parsePrefix, type Prefix } from '../../../src/net/prefix.js';
 
-function range(
-  network: string,
-  subnetLength: number,
-  min: string,
-  max: string,
-): Parameters<typeof pickFreeSubnet>[0] {
+function range(network: string, subnetLength: number, min: string, max: string): FamilyNetwork {
   return {
     network: parsePrefix(network)!,
     subnetLength,
@@ -96,7 +93,29 @@ t.test('pickFreeSubnet() never yields a taken subnet, at any load', (t) => {
   t.end();
 });
 
-t.test("fitsConfig() is flannel's test: the length, and from SubnetMin to SubnetMax", (t) => {
+t.test('pickFreeSubnet() of IPv6 takes each free slot, and of a huge network the first ones', (t) => {
+  const network = (text: string): FamilyNetwork<Ipv6> =>
+    parseNetworkConfig(`{"EnableIPv4":false,"EnableIPv6":true,${text}}`, 'test').networks.v6!;
+  const small = network('"IPv6Network":"fd00:5::/62"');
+  const taken = ['fd00:5:0:2::/64', '10.5.1.0/24', '::/1', 'fd00:5:0:1:8000::/65', 'fd00:6::/64'].map(
+    (text) => parsePrefix(text, 6) ?? parsePrefix(text)!,
+  );
+  const picks = [0, 0.3, 0.6, 0.99].map((chance) => pickFreeSubnet(small, taken, () => chance));
+  t.strictSame(new Set(picks.map((pick) => formatPrefix(pick!))), new Set(['fd00:5:0:3::/64']));
+  t.equal(
+    pickFreeSubnet(small, [...taken, parsePrefix('fd00:5:0:3::/64', 6)!], () => 0),
+    undefined,
+  );
+  const huge = network('"IPv6Network":"fd00::/8"');
+  t.equal(countSlots(huge), 2 ** 32);
+  t.equal(formatPrefix(pickFreeSubnet(huge, [], () => 0)!), 'fd00:0:0:1::/64');
+  t.equal(formatPrefix(pickFreeSubnet(huge, [], () => 1)!), 'fd00:1::/64');
+  const held = [parsePrefix('fd00:0:0:1::/64', 6)!, parsePrefix('fdff::/16', 6)!];
+  t.equal(formatPrefix(pickFreeSubnet(huge, held, () => 0)!), 'fd00:0:0:2::/64');
+  t.end();
+});
+
+t.test("fitsNetwork() is flannel's test: the length, and from SubnetMin to SubnetMax", (t) => {
   const cases: [string, boolean][] = [
     ['10.5.1.0/24', true],
     ['10.5.4.0/24', true],
@@ -105,6 +124,6 @@ t.test("fitsConfig() is flannel's test: the length, and from SubnetMin to Subnet
     ['10.5.2.0/25', false],
     ['10.5.2.0/23', false],
   ];
-  for (const [text, expected] of cases) t.equal(fitsConfig(SMALL, parsePrefix(text)!), expected, text);
+  for (const [text, expected] of cases) t.equal(fitsNetwork(SMALL, parsePrefix(text)!), expected, text);
   t.end();
 });

@@ -152,6 +152,40 @@ void t.test(
   },
 );
 
+void t.test(
+  'formatSubnetFile() of either family writes what flanneld wrote, and it is read back',
+  async (t) => {
+    const folder = new URL('../../fixtures/kube/flanneld/', import.meta.url);
+    const [v4, v6] = [parsePrefix('10.244.0.0/16')!, parsePrefix('fd00:244::/48', 6)!];
+    const rows: [string, SubnetFile][] = [
+      [
+        'dual-vxlan',
+        {
+          networks: { v4, v6 },
+          subnets: { v4: parsePrefix('10.244.12.0/24')!, v6: parsePrefix('fd00:244:0:c::/64', 6)! },
+          mtuBytes: 1450,
+          ipMasq: false,
+        },
+      ],
+      [
+        'v6-vxlan',
+        {
+          networks: { v6 },
+          subnets: { v6: parsePrefix('fd00:244:0:15::/64', 6)! },
+          mtuBytes: 1450,
+          ipMasq: false,
+        },
+      ],
+    ];
+    for (const [name, content] of rows) {
+      const text = formatSubnetFile(content);
+      t.equal(text, await readFile(new URL(`${name}.subnet.env`, folder), 'utf8'), name);
+      const { networks, subnets } = content;
+      t.strictSame(parseSubnetFile(text, 'f'), { networks, subnets, ipMasq: false, warnings: [] });
+    }
+  },
+);
+
 void t.test('readSubnetFile() reads what was written; a missing file is no warning', async (t) => {
   const folder = await folderOf(t);
   const path = join(folder, 'subnet.env');
@@ -185,6 +219,7 @@ void t.test('parseSubnetFile() takes the forms of an environment file', (t) => {
     ['FLANNEL_NETWORK=10.5.0.0/16,bad\n', '10.5.0.0/16 undefined undefined'],
     ['FLANNEL_NETWORK=10.5.0.0/16,10.6.0.0/16\n', 'undefined undefined undefined'],
     ['FLANNEL_SUBNET=10.5.1.1/24\nFLANNEL_SUBNET=10.5.2.1/24\n', 'undefined 10.5.2.0/24 undefined'],
+    ['FLANNEL_SUBNET=10.5.1.1/24\nFLANNEL_IPV6_SUBNET=10.5.1.1/24\n', 'undefined 10.5.1.0/24 undefined'],
     ['FLANNEL_IPMASQ=false\n', 'undefined undefined false'],
     ['FLANNEL_IPMASQ=1\n', 'undefined undefined undefined'],
     ['flannel_subnet=10.5.1.1/24\n', 'undefined undefined undefined'],

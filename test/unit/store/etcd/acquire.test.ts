@@ -3,7 +3,7 @@ import t from 'tap';
 import type { NetworkConfig } from '../../../../src/config/network-config.js';
 import { formatLeaseValue } from '../../../../src/lease/lease-codec.js';
 import { parseIpv4 } from '../../../../src/net/ipv4.js';
-import { formatPrefix, parsePrefix } from '../../../../src/net/prefix.js';
+import { formatPrefixes, parsePrefix } from '../../../../src/net/prefix.js';
 import { acquireLease } from '../../../../src/store/etcd/acquire.js';
 import { keyLayout } from '../../../../src/store/etcd/keys.js';
 import { FakeKv } from '../../../support/etcd-fakes.js';
@@ -46,7 +46,7 @@ async function acquire(kv: FakeKv, previous?: string, savedLeaseId = 0n): Promis
     context,
     { config, host, previousSubnets: previousSubnet && { v4: previousSubnet } },
     new AbortController().signal,
-  ).then(({ subnet }) => formatPrefix(subnet));
+  ).then(({ subnets }) => formatPrefixes(subnets));
   let isDone = false;
   acquiring.catch(() => undefined).finally(() => (isDone = true));
   for (let i = 0; i < 30 && !isDone; i++) await clock.advance(1000);

@@ -80,7 +80,10 @@ export function prefixesOf({ networks }: Pick<NetworkConfig, 'networks'>): DualP
 }
 
 /** The range that may be leased, by family. No host may have an address of its own in it. */
-export function leasableRange({ networks, subnetsFrom }: NetworkConfig): DualRange {
+export function leasableRange({
+  networks,
+  subnetsFrom,
+}: Pick<NetworkConfig, 'networks' | 'subnetsFrom'>): DualRange {
   const { v4, v6 } = networks;
   const all = {
     v4: v4 && rangeOf(v4, subnetsFrom, ipv4(0xffff_ffff), ipv4(0)),

@@ -6,7 +6,7 @@
 //   {"op":"new","backend":{…},"network":"10.5.0.0/16","iface":"eth0","sourceCheck":"strict"}   {"op":"publish"}
 //   {"op":"start","subnet":"10.5.1.0/24"}   {"op":"apply","added":[…],"changed":[…],"removed":[…]}   {"op":"settle"}
 //   {"op":"reconcile"}   {"op":"watch"}   {"op":"state"}   {"op":"firewall",…}   {"op":"resync"}   {"op":"close"}
-//   {"op":"cleanup","network":"10.5.0.0/16"}
+//   {"op":"cleanup","network":"10.5.0.0/16"}   {"op":"choose","network":"10.5.0.0/16"}
 
 import { createInterface } from 'node:readline';
 import { findTraces } from '../../src/cleanup/traces.js';
@@ -14,13 +14,15 @@ import { openBackend } from '../../src/backend/registry.js';
 import { NO_OFFLOADS } from './fake-kernel-host.js';
 import { Firewall } from '../../src/firewall/firewall.js';
 import { openNftMonitor } from '../../src/firewall/nft-monitor.js';
+import { leasableRange } from '../../src/config/network-config.js';
 import { findLink } from '../../src/kernel/link.js';
+import { chooseExternalInterface } from '../../src/kernel/underlay.js';
 import { openMonitor } from '../../src/kernel/monitor.js';
 import { openLogger } from '../../src/core/log.js';
 import { dualOf, familiesOf } from '../../src/net/dual.js';
 import type { Ipv4 } from '../../src/net/ipv4.js';
 import type { Ipv6 } from '../../src/net/ipv6.js';
-import { parseAnyPrefix } from '../../src/net/prefix.js';
+import { formatAddresses, parseAnyPrefix } from '../../src/net/prefix.js';
 import type { Condition } from '../../src/core/conditions.js';
 import type { Backend } from '../../src/backend/backend.js';
 import { type Offload, type SourceCheck } from '../../src/config/options.js';
@@ -152,6 +154,16 @@ async function perform(command: Command): Promise<unknown> {
     case 'resync':
       await firewall!.resync();
       return { degraded: textsOf(firewall!), repairs: firewall!.metrics()[0].values[0].value };
+    case 'choose': {
+      const leasable = leasableRange({
+        networks: familyNetworks(prefixesOf(command.network!)),
+        subnetsFrom: 'limits',
+      });
+      const iface = command.iface === undefined ? [] : [command.iface];
+      const options = { iface, ifaceRegex: [], ifaceCanReach: '', publicIp: '' };
+      const { name, address } = await chooseExternalInterface(options, leasable);
+      return `${name} ${formatAddresses(address)}`;
+    }
     case 'cleanup': {
       const traces = await findTraces(
         command.network === undefined ? undefined : parseAnyPrefix(command.network),

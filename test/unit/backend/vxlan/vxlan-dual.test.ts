@@ -6,7 +6,7 @@ import { parseIpv6 } from '../../../../src/net/ipv6.js';
 import { formatPrefix, parsePrefix } from '../../../../src/net/prefix.js';
 import { textsOf } from '../../../support/conditions.js';
 import { openHost, turnsUntil } from '../../../support/fake-kernel-host.js';
-import type { FakeKernel } from '../../../support/fake-kernel.js';
+import { FakeKernel } from '../../../support/fake-kernel.js';
 import { leaseOf, type LeaseWords, prefixesOf } from '../../../support/leases.js';
 
 const NETWORK = parsePrefix('10.5.0.0/16')!;
@@ -225,4 +225,36 @@ t.test('an MTU or a VNI that IPv6 has no device for is told before anything is t
   const host = await open({ MTU: 1350, VNI: 9999 });
   t.equal(host.backend.device, 'flannel.9999');
   await (await open({ VNI: 10_000, MTU: 1000 }, '10.5.0.0/16', '192.0.2.1')).backend.close();
+});
+
+t.test('what flanneld left in IPv6 is taken over, and its dead peers go', async (t) => {
+  const kernel = new FakeKernel();
+  kernel.addLink('eth0', ['192.0.2.1/24', 'fd00:99::1/64']);
+  const data = { id: 1, link: 'eth0', local6: 'fd00:99::1', port: 8472, learning: false };
+  const mac = '0e:aa:bb:cc:dd:ee';
+  kernel.addLink('flannel-v6.1', [], { kind: 'vxlan', mac, mtuBytes: 1450, data });
+  for (const number of [2, 9]) {
+    const prefix = parsePrefix(`fd00:5:0:${number}::/64`, 6)!;
+    const gateway = prefix.address;
+    kernel.addRoute({ prefix, gateway, device: 'flannel-v6.1', protocol: 3, isOnlink: true });
+  }
+  const host = await openHost({
+    config: configOf(),
+    networks: 'fd00:5::/48',
+    address: 'fd00:99::1',
+    kernel,
+  });
+  const { backend } = host;
+  t.match((await backend.publish()).data, { v6: { VtepMAC: mac } });
+  await backend.start(prefixesOf('fd00:5:0:1::/64'));
+  const peer = dualPeer(2, { subnet: 'fd00:5:0:2::/64', publicIp: 'fd00:99::2' });
+  backend.apply({ added: [peer], changed: [], removed: [] });
+  await turnsUntil(() => backend.peerStatus()[0]?.state === 'programmed', 'the peer');
+  await turnsUntil(() => host.sweeps() === 1, 'the end of the first run');
+  t.strictSame(
+    kernel.shown(V6).filter((line) => line.includes('proto')),
+    ['fd00:5:0:2::/64 via fd00:5:0:2:: dev flannel-v6.1 proto 94'],
+  );
+  t.match(kernel.link('flannel-v6.1'), { mac, mtuBytes: 1430, alias: 'twill fd00:5::/48' });
+  await backend.close();
 });

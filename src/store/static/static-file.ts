@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
 import { field, parseJson } from '../../config/go-json.js';
-import { type NetworkConfig, networkConfigFromValue } from '../../config/network-config.js';
+import { type NetworkConfig, networkConfigFromValue, requireIpv4Alone } from '../../config/network-config.js';
 import { OverlayError } from '../../core/errors.js';
 import { type Lease, leaseBackend } from '../../lease/lease.js';
 import { parseIpv4 } from '../../net/ipv4.js';
@@ -53,7 +53,8 @@ export async function readTable(path: string, options: ReadOptions = {}): Promis
   } catch (error) {
     throw new OverlayError('E_CONFIG', `${path}: ${(error as Error).message}`, { cause: error });
   }
-  const config = networkConfigFromValue(field(value, 'config'), `${path}: config`);
+  const given = networkConfigFromValue(field(value, 'config'), `${path}: config`);
+  const config = requireIpv4Alone(given, 'the static store');
   const defaultType = typeInForce ?? config.backendType;
   return { version, digest, config, leases: readLeases(field(value, 'leases'), config, defaultType, path) };
 }

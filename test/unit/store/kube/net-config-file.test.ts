@@ -36,7 +36,7 @@ t.test('readNetConfig() names file and fault', async (t) => {
   const dir = folderOf(t, {
     bad: '{"Network":',
     none: '{}',
-    v6: '{"Network":"10.0.0.0/8","EnableIPv6":true}',
+    v6: '{"Network":"10.0.0.0/8","EnableIPv6":true,"IPv6Network":"fd00::/48"}',
     folder: {},
   });
   const path = (name: string): string => join(dir, name);
@@ -50,7 +50,7 @@ t.test('readNetConfig() names file and fault', async (t) => {
     code: 'E_CONFIG',
     message: /none: Network is missing: expected/,
   });
-  await t.rejects(readNetConfig(path('v6')), { code: 'E_CONFIG', message: /EnableIPv6 is true/ });
+  await t.rejects(readNetConfig(path('v6')), { code: 'E_CONFIG', message: /EnableIPv6 is true: .*Kubernetes store/ });
   writeFileSync(path('big'), ' '.repeat((1 << 20) + 1));
   await t.rejects(readNetConfig(path('big')), { code: 'E_FILE', message: /more than 1048576 bytes/ });
 });

@@ -115,6 +115,11 @@ void t.test('StaticStore.readConfig() refuses a wrong file, naming the place', a
     [GOOD.slice(0, -5), 'E_CONFIG', /not valid JSON/],
     ['[]', 'E_CONFIG', /: config is missing: expected a JSON object$/],
     ['{"config":{},"leases":[]}', 'E_CONFIG', /: config: Network is missing/],
+    [
+      JSON.stringify({ config: { ...CONFIG, EnableIPv6: true, IPv6Network: 'fd00::/48' }, leases: [] }),
+      'E_CONFIG',
+      /: EnableIPv6 is true: expected false, because the static store carries IPv4 alone$/,
+    ],
     [JSON.stringify({ config: CONFIG }), 'E_CONFIG', /: leases is missing: expected an array$/],
     [withLeases(null), 'E_CONFIG', /leases\[0\]\.subnet is missing: expected a string$/],
     [withLeases({ subnet: '10.5.1.0/24' }), 'E_CONFIG', /leases\[0\]\.publicIP is missing/],

@@ -47,7 +47,7 @@ t.test('E18 etcd absent at the start: the saved table, flagged; reconciled when 
   t.equal(formatPrefixes(saved.ownSubnets), '10.5.1.0/24');
   const publicIp = ownHostOf({}).publicIp.v4;
   t.equal(saved.ownHost.publicIp.v4, publicIp);
-  t.equal(store.savedStart!.formerPublicIp(), publicIp);
+  t.same(store.savedStart!.formerPublicIp(), { v4: publicIp });
   const log = pino({ level: 'silent' });
   const starting = await firstConfig(store, log, AbortSignal.timeout(20_000));
   const network = await starting.network({ v4: publicIp! });

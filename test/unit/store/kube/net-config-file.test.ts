@@ -50,7 +50,10 @@ t.test('readNetConfig() names file and fault', async (t) => {
     code: 'E_CONFIG',
     message: /none: Network is missing: expected/,
   });
-  await t.rejects(readNetConfig(path('v6')), { code: 'E_CONFIG', message: /EnableIPv6 is true: .*Kubernetes store/ });
+  await t.rejects(readNetConfig(path('v6')), {
+    code: 'E_CONFIG',
+    message: /EnableIPv6 is true: .*Kubernetes store/,
+  });
   writeFileSync(path('big'), ' '.repeat((1 << 20) + 1));
   await t.rejects(readNetConfig(path('big')), { code: 'E_FILE', message: /more than 1048576 bytes/ });
 });

@@ -6,8 +6,8 @@
 
 import { spawn } from 'node:child_process';
 import { type Command, countOption, UsageError } from './command.js';
-import type { StatusDocument } from '../ops/status.js';
-import { askToShowAll, deviceOf, fetchStatus, udpOf } from './daemon-client.js';
+import type { FamilyTexts, StatusDocument } from '../ops/status.js';
+import { askToShowAll, deviceOf, devicesOf, fetchStatus, udpOf } from './daemon-client.js';
 
 /** Arguments of tcpdump for a daemon in this state. Throws UsageError for a peer that is none. */
 export function captureArguments(
@@ -22,7 +22,8 @@ export function captureArguments(
   },
 ): string[] {
   // host-gw has no device of its own: the overlay's packets are those of its network on the external interface.
-  const device = deviceOf(status) ?? status.interface?.name;
+  const isIpv6 = options.peer?.includes(':') === true;
+  const device = (isIpv6 ? devicesOf(status).v6 : deviceOf(status)) ?? status.interface?.name;
   if (device === undefined) throw new UsageError('the daemon has no device yet: see twill status');
   const args = ['-n', '-i', device];
   if (options.file !== undefined) args.push('-U', '-w', options.file);
@@ -31,19 +32,24 @@ export function captureArguments(
   const filter: string[] = [];
   if (options.peer !== undefined) {
     const subnets = status.peers
-      .filter((peer) => peer.publicIp === options.peer || peer.subnet === options.peer)
-      .map((peer) => `net ${peer.subnet}`);
+      .filter(({ subnets, publicIps }) =>
+        [subnets, publicIps].some((texts) => textsOf(texts).includes(options.peer!)),
+      )
+      .flatMap((peer) => netsOf(peer.subnets));
     if (subnets.length === 0)
       throw new UsageError(
         `--peer is "${options.peer}": expected a peer's public IP or subnet, see twill peers`,
       );
     filter.push(subnets.join(' or '));
-  } else if (deviceOf(status) === undefined && status.network !== undefined) {
-    filter.push(`net ${status.network}`);
+  } else if (deviceOf(status) === undefined && status.networks !== undefined) {
+    filter.push(netsOf(status.networks).join(' or '));
   }
   if (options.condition !== undefined) filter.push(options.condition);
   return filter.length === 0 ? args : [...args, filter.map((part) => `(${part})`).join(' and ')];
 }
+
+const textsOf = (texts: FamilyTexts): string[] => Object.values(texts) as string[];
+const netsOf = (prefixes: FamilyTexts): string[] => textsOf(prefixes).map((prefix) => `net ${prefix}`);
 
 /** What is not seen on the device of a daemon that cannot be asked to show it, if something is not. */
 export function unseenText(status: StatusDocument): string | undefined {
@@ -52,6 +58,14 @@ export function unseenText(status: StatusDocument): string | undefined {
   const { lane, device, port } = udp;
   const elsewhere = `"tcpdump -i ${status.interface?.name ?? 'any'} udp port ${port}" shows them`;
   return `packets that the kernel lane sends (${lane.mode}) are not seen on ${device}: ${elsewhere}, or --lane=off`;
+}
+
+/** What is not seen because each family has a device of its own, if they do. */
+export function otherFamilyText(status: StatusDocument, peer: string | undefined): string | undefined {
+  const { v4, v6 } = devicesOf(status);
+  if (v4 === undefined || v6 === undefined || v4 === v6) return undefined;
+  const [seen, other] = peer?.includes(':') === true ? [v6, v4] : [v4, v6];
+  return `this is ${seen} alone: "tcpdump -i ${other}" shows the packets of the other family`;
 }
 
 export const CAPTURE: Command = {
@@ -75,13 +89,16 @@ export const CAPTURE: Command = {
     const { options, rest } = context;
     const status = await fetchStatus(context.socketPath);
     const [count, snaplen] = [countOption(options, 'count'), countOption(options, 'snaplen')];
+    const peer = typeof options['peer'] === 'string' ? options['peer'] : undefined;
     const args = captureArguments(status, {
-      ...(typeof options['peer'] === 'string' ? { peer: options['peer'] } : {}),
+      ...(peer === undefined ? {} : { peer }),
       ...(typeof options['write'] === 'string' ? { file: options['write'] } : {}),
       ...(count === undefined ? {} : { count }),
       ...(snaplen === undefined ? {} : { snaplen }),
       ...(rest.length === 0 ? {} : { condition: rest.join(' ') }),
     });
+    const otherFamily = otherFamilyText(status, peer);
+    if (otherFamily !== undefined) process.stderr.write(`twill: ${otherFamily}\n`);
     const unseen = unseenText(status);
     if (unseen === undefined) return await runTcpdump(args);
     const showNoLonger = await askToShowAll(context.socketPath);

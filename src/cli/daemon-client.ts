@@ -2,7 +2,7 @@
 
 import { request } from 'node:http';
 import { CAPTURE_PATH } from '../ops/control-socket.js';
-import { STATUS_VERSION, type StatusDocument, type UdpStatus } from '../ops/status.js';
+import { type FamilyTexts, STATUS_VERSION, type StatusDocument, type UdpStatus } from '../ops/status.js';
 
 /** The daemon cannot be asked; the message says why and what to do. */
 export class DaemonUnreachable extends Error {
@@ -26,6 +26,13 @@ export function udpOf({ backend }: StatusDocument): UdpStatus | undefined {
 /** The device of the overlay; undefined where there is none, or not yet. */
 export function deviceOf({ backend }: StatusDocument): string | undefined {
   return 'device' in backend ? backend.device : undefined;
+}
+
+/** The device that carries each family's packets: in the vxlan mode each has its own. */
+export function devicesOf(status: StatusDocument | undefined): FamilyTexts {
+  if (status?.backend.type === 'vxlan') return status.backend.devices;
+  const device = status && deviceOf(status);
+  return device === undefined ? {} : { v4: device, v6: device };
 }
 
 const ANSWER_MS = 5_000;

@@ -61,8 +61,9 @@ function linesOf(rows: readonly (readonly string[])[]): string[] {
   );
 }
 
+/** An IPv4 or IPv6 address, or both: "172.20.0.1 and fd00::1". */
 function isAddress(text: string): boolean {
-  return /^\d+\.\d+\.\d+\.\d+$/.test(text);
+  return /^\d+\.\d+\.\d+\.\d+( and |$)|^[\da-f]*:[\da-f:.]+$/.test(text);
 }
 
 /** Names and reasons come from a store that others write to. */

@@ -1,6 +1,6 @@
 // What is said of a peer, in words.
 
-import { parsePrefix } from '../net/prefix.js';
+import { type Address, parseAnyPrefix, type Prefix } from '../net/prefix.js';
 import type { PeerStatus } from '../ops/status.js';
 import { formatDuration } from './format.js';
 
@@ -38,11 +38,24 @@ export function peerState(peer: PeerStatus, nowMs: number): string {
   }
 }
 
-/** In the order of their addresses; what is no prefix comes last. */
+/** In the order of their addresses, IPv4 before IPv6; what is no prefix comes last. */
 export function byAddress<T extends { readonly subnet: string }>(rows: readonly T[]): T[] {
-  const placed = rows.map((row) => {
-    const prefix = parsePrefix(row.subnet.replace(/-(\d+)$/, '/$1'));
-    return { row, place: prefix === undefined ? Infinity : prefix.address + prefix.length / 64 };
-  });
-  return placed.sort((a, b) => (a.place === b.place ? 0 : a.place - b.place)).map(({ row }) => row);
+  const placed = rows.map((row) => ({ row, place: placeOf(row.subnet) }));
+  return placed.sort((a, b) => comparePlaces(a.place, b.place)).map(({ row }) => row);
+}
+
+/** The first of the subnets in a text or in a key of the store, where "0.0.0.0-0" is a host without IPv4. */
+function placeOf(text: string): Prefix<Address> | undefined {
+  const prefixes = text
+    .split(/ and |&/)
+    .map((part) => parseAnyPrefix(part.replace(/-(\d+)$/, '/$1')))
+    .filter((prefix) => prefix !== undefined);
+  return prefixes.find(({ length }) => length > 0);
+}
+
+function comparePlaces(a: Prefix<Address> | undefined, b: Prefix<Address> | undefined): number {
+  if (a === undefined || b === undefined) return Number(a === undefined) - Number(b === undefined);
+  if (typeof a.address !== typeof b.address) return typeof a.address === 'number' ? -1 : 1;
+  if (a.address !== b.address) return a.address < b.address ? -1 : 1;
+  return a.length - b.length;
 }

@@ -1,6 +1,6 @@
 // Other processes of this host, as far as /proc shows them to whoever asks.
 
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -42,8 +42,9 @@ export function environmentOf({ pid }: Process): Record<string, string> | undefi
 /** Inodes of the sockets of this network namespace that have a UDP port (proc_net(5)). */
 export function udpSockets(port: number): string[] {
   const wanted = port.toString(16).toUpperCase().padStart(4, '0');
-  return readFileSync('/proc/net/udp', 'utf8')
-    .split('\n')
+  return ['/proc/net/udp', '/proc/net/udp6']
+    .filter((path) => existsSync(path)) // a kernel may be without IPv6
+    .flatMap((path) => readFileSync(path, 'utf8').split('\n'))
     .map((line) => line.trim().split(/\s+/))
     .filter((fields) => fields[1]?.endsWith(`:${wanted}`))
     .map((fields) => fields[9] ?? '');

@@ -2,7 +2,7 @@
 
 import type { LaneStatus, OffloadStatus, StatusDocument, StoreStatus } from '../ops/status.js';
 import { type Command, show } from './command.js';
-import { deviceOf, fetchStatus, udpOf } from './daemon-client.js';
+import { devicesOf, fetchStatus, udpOf } from './daemon-client.js';
 import { formatDuration, screenWidth, wrap } from './format.js';
 import { whyNotUsed } from './peer-text.js';
 
@@ -85,7 +85,7 @@ function problemLines(status: StatusDocument, width: number): string[] {
 /** For people, at most `width` columns where words allow it. */
 export function statusText(status: StatusDocument, width: number): string {
   const { lease, interface: iface, store, backend } = status;
-  const device = deviceOf(status);
+  const devices = [...new Set(Object.values(devicesOf(status)) as string[])].join(' and ');
   const unused = status.peers.filter((peer) => whyNotUsed(peer) !== undefined).length;
   const facts = [
     ['packets', flowText(status)],
@@ -98,7 +98,7 @@ export function statusText(status: StatusDocument, width: number): string {
         ? '–'
         : `${iface.name} ${iface.address}, public IP ${iface.publicIp}, MTU ${iface.mtuBytes}`,
     ],
-    ['backend', `${backend.type ?? '–'}${device === undefined ? '' : ` on ${device}`}`],
+    ['backend', `${backend.type ?? '–'}${devices === '' ? '' : ` on ${devices}`}`],
     ['offloads', offloadsText(udpOf(status)?.offloads)],
     ['kernel lane', laneText(udpOf(status)?.lane, status.peers)],
     ['store', storeText(store)],

@@ -4,8 +4,8 @@
 import { readFileSync } from 'node:fs';
 import { nap } from '../core/waiting.js';
 import { type Command, countOption, secondsOption } from './command.js';
-import type { CountersStatus, PeerStatus, StatusDocument } from '../ops/status.js';
-import { DaemonUnreachable, deviceOf, fetchStatus, udpOf } from './daemon-client.js';
+import type { CountersStatus, FamilyTexts, PeerStatus, StatusDocument } from '../ops/status.js';
+import { DaemonUnreachable, devicesOf, fetchStatus, udpOf } from './daemon-client.js';
 import { fitColumns, formatDuration, formatNumber, screenWidth, sparkline } from './format.js';
 import { byAddress, peerState } from './peer-text.js';
 
@@ -227,14 +227,18 @@ export interface Look {
 
 /** vxlan's packets are counted by its device alone. */
 export function lookAt(status: StatusDocument): Look {
-  return { status, counters: udpOf(status)?.counters ?? deviceCounters(deviceOf(status)) };
+  return { status, counters: udpOf(status)?.counters ?? deviceCounters(devicesOf(status)) };
 }
 
-function deviceCounters(device: string | undefined): CountersStatus | undefined {
-  if (device === undefined) return undefined;
+function deviceCounters(ofFamily: FamilyTexts): CountersStatus | undefined {
+  const devices = [...new Set(Object.values(ofFamily) as string[])];
+  if (devices.length === 0) return undefined;
   try {
     const read = (name: string): number =>
-      Number(readFileSync(`/sys/class/net/${device}/statistics/${name}`, 'utf8'));
+      devices.reduce(
+        (sum, device) => sum + Number(readFileSync(`/sys/class/net/${device}/statistics/${name}`, 'utf8')),
+        0,
+      );
     const of = (way: 'tx' | 'rx'): Record<string, number> => ({
       packets_out: read(`${way}_packets`),
       bytes_out: read(`${way}_bytes`),

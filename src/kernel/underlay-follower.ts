@@ -4,7 +4,8 @@
 import { messageOf } from '../core/errors.js';
 import { type Condition, condition } from '../core/conditions.js';
 import type { Logger } from '../core/log.js';
-import { formatAddresses } from '../net/prefix.js';
+import { mapDual } from '../net/dual.js';
+import { formatAddress, formatAddresses } from '../net/prefix.js';
 import { type Link, listLinks } from './link.js';
 import type { ExternalInterface } from './underlay.js';
 import { UnderlayWatch } from './underlay-watch.js';
@@ -89,5 +90,13 @@ export class UnderlayFollower {
 
 /** For the log and /status. */
 export function describeInterface({ address, publicIp, name, index, mtuBytes }: ExternalInterface) {
-  return { name, index, mtuBytes, address: formatAddresses(address), publicIp: formatAddresses(publicIp) };
+  return {
+    name,
+    index,
+    mtuBytes,
+    address: formatAddresses(address),
+    addresses: mapDual(address, formatAddress),
+    publicIp: formatAddresses(publicIp),
+    publicIps: mapDual(publicIp, formatAddress),
+  };
 }

@@ -4,8 +4,16 @@
 // Sixty-five thousand of them are held at once: a lease is as many objects as its shape has, and no more. What is the
 // same for many, such as the backend of hosts that publish no data, is one object for all of them.
 
-import { type Dual, dualOf, sameDual } from '../net/dual.js';
-import { type DualAddress, type DualPrefix, prefixEquals } from '../net/prefix.js';
+import { type Dual, dualOf, mapDual, sameDual } from '../net/dual.js';
+import {
+  type DualAddress,
+  type DualPrefix,
+  formatAddress,
+  formatAddresses,
+  formatPrefix,
+  formatPrefixes,
+  prefixEquals,
+} from '../net/prefix.js';
 
 /** What a host publishes of its backend. */
 export interface LeaseBackend {
@@ -84,6 +92,16 @@ export function isOneHost(a: DualAddress, b: DualAddress): boolean {
 /** Whether both are the same subnets. */
 export function sameSubnets(a: DualPrefix, b: DualPrefix): boolean {
   return sameDual(a, b, prefixEquals);
+}
+
+/** Subnets and public IPs of a host as /status has them: one text for people, and one of each family. */
+export function hostTexts(subnets: DualPrefix, publicIps: DualAddress) {
+  return {
+    subnet: formatPrefixes(subnets),
+    subnets: mapDual(subnets, formatPrefix),
+    publicIp: formatAddresses(publicIps),
+    publicIps: mapDual(publicIps, formatAddress),
+  };
 }
 
 /** Whether both publish the same, however it is spelt: the order of fields in a backend's data does not matter. */

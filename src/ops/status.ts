@@ -7,6 +7,12 @@ import type { ConditionCode, Scope, Severity } from '../core/conditions.js';
 /** Raised when a field is renamed, removed or means something else; a new field does not raise it. */
 export const STATUS_VERSION = 1;
 
+/** A text for each address family that there is, of which there is one at least. */
+export interface FamilyTexts {
+  readonly v4?: string;
+  readonly v6?: string;
+}
+
 /** What the daemon of this host says of itself. */
 export interface StatusDocument {
   /** Version of this document. */
@@ -20,8 +26,10 @@ export interface StatusDocument {
   readonly degraded: readonly string[];
   /** Everything that holds, the worst first. */
   readonly conditions: readonly ConditionStatus[];
-  /** The Network of the config, once it is known. */
+  /** The networks of the config, once they are known: "10.5.0.0/16", "fd00:5::/48" or "10.5.0.0/16 and fd00:5::/48". */
   readonly network?: string;
+  /** The same by family. */
+  readonly networks?: FamilyTexts;
   /** The own lease, once there is one. */
   readonly lease?: OwnLeaseStatus;
   /** The interface between hosts, once it is chosen. */
@@ -58,7 +66,10 @@ export interface ConditionStatus {
 }
 
 export interface OwnLeaseStatus {
+  /** Of both families: "10.5.1.0/24 and fd00:5:0:1::/64". */
   readonly subnet: string;
+  /** The same by family. */
+  readonly subnets: FamilyTexts;
   /** Of the device of the overlay, and so of pods. */
   readonly mtuBytes: number;
 }
@@ -67,10 +78,14 @@ export interface InterfaceStatus {
   readonly name: string;
   readonly index: number;
   readonly mtuBytes: number;
-  /** Address on the interface. */
+  /** Address on the interface, or both: "172.20.0.1 and fd00::1". */
   readonly address: string;
-  /** Address that the peers send to. */
+  /** The same by family. */
+  readonly addresses: FamilyTexts;
+  /** Address that the peers send to, or both. */
   readonly publicIp: string;
+  /** The same by family. */
+  readonly publicIps: FamilyTexts;
 }
 
 export type StoreStatus = EtcdStatus | KubeStatus | StaticStatus;
@@ -192,6 +207,8 @@ export interface VxlanStatus {
   readonly device: string;
   /** Of the device; absent before it is made. */
   readonly mac?: string;
+  /** The device of each family, of which `device` is the first. */
+  readonly devices: FamilyTexts;
   readonly vni: number;
   readonly port: number;
   readonly hasGbp: boolean;
@@ -236,8 +253,14 @@ export type PeerState =
 
 /** What a backend says of a peer. */
 export type BackendPeerStatus = PeerState & {
+  /** Of both families: "10.5.2.0/24 and fd00:5:0:2::/64". */
   readonly subnet: string;
+  /** The same by family. */
+  readonly subnets: FamilyTexts;
+  /** Or both. */
   readonly publicIp: string;
+  /** The same by family. */
+  readonly publicIps: FamilyTexts;
   /** Of the udp mode: row in the route table. */
   readonly row?: number;
   /** Of the udp mode. */

@@ -8,8 +8,9 @@ import type { Part } from '../core/part.js';
 import { prefixesOf } from '../config/network-config.js';
 import type { Backend } from '../backend/backend.js';
 import { describeInterface, type UnderlayFollower } from '../kernel/underlay-follower.js';
-import { formatPrefixes } from '../net/prefix.js';
-import type { StatusDocument, StoreStatus } from '../ops/status.js';
+import { mapDual } from '../net/dual.js';
+import { formatPrefix, formatPrefixes } from '../net/prefix.js';
+import type { OwnLeaseStatus, StatusDocument, StoreStatus } from '../ops/status.js';
 import type { ConfigInForce } from './config-in-force.js';
 import type { OwnHost } from './own-host.js';
 import type { OwnSubnet } from './own-subnet.js';
@@ -127,11 +128,18 @@ export function overlayMetrics(overlay: OverlayProgress): readonly MetricFamily[
   ];
 }
 
+function describeOwn({ subnets, mtuBytes }: OwnSubnet): OwnLeaseStatus {
+  return { subnet: formatPrefixes(subnets), subnets: mapDual(subnets, formatPrefix), mtuBytes };
+}
+
 export function overlayStatus(overlay: OverlayProgress): OverlayStatus {
   const { subnetFile, store, underlay, config, backend, own, peers } = overlay;
+  const networks = config === undefined ? undefined : prefixesOf(config.config);
   return {
-    ...(config === undefined ? {} : { network: formatPrefixes(prefixesOf(config.config)) }),
-    ...(own === undefined ? {} : { lease: { subnet: formatPrefixes(own.subnets), mtuBytes: own.mtuBytes } }),
+    ...(networks === undefined
+      ? {}
+      : { network: formatPrefixes(networks), networks: mapDual(networks, formatPrefix) }),
+    ...(own === undefined ? {} : { lease: describeOwn(own) }),
     ...(underlay === undefined ? {} : { interface: describeInterface(underlay.iface) }),
     subnetFile: subnetFile.path,
     store: store.status(),

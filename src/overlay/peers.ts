@@ -86,7 +86,7 @@ export class Peers {
   /** For /status. */
   status(): PeersStatus {
     const peers = this.#backend.peerStatus().map(({ id, ...peer }) => {
-      const address = parseIpv4(peer.publicIp);
+      const address = parseIpv4(peer.publicIps.v4 ?? '');
       const path = address === undefined ? undefined : this.probers.pathOf(address);
       const reachability = this.probers.reachabilityOf(id);
       return { ...peer, ...(path === undefined ? {} : { path }), reachability };

@@ -1,10 +1,10 @@
 // The peers of a kernel mode: what each needs, what of it is to be programmed, and how it is shown.
 
 import { type Condition, conditionsOf } from '../core/conditions.js';
-import type { Peer } from '../lease/lease.js';
+import { hostTexts, type Peer } from '../lease/lease.js';
 import { groupBy } from '../core/group-by.js';
-import type { FamilyName } from '../net/dual.js';
-import { formatAddress, formatPrefix } from '../net/prefix.js';
+import { dualOf, type FamilyName } from '../net/dual.js';
+import { formatPrefix } from '../net/prefix.js';
 import type { BackendPeerStatus, PeerDetail, PeerRefusalCode, PeerState } from '../ops/status.js';
 import { Claims } from './claims.js';
 import type { KernelObject, PeerRefusal } from './objects.js';
@@ -170,13 +170,23 @@ export class Peers {
       groupBy(this.#records.values(), ({ lease }) => lease.id),
       ([id, records]) => ({
         id,
-        subnet: records.map(({ subnet }) => formatPrefix(subnet)).join(' and '),
-        publicIp: records.map(({ publicIp }) => formatAddress(publicIp)).join(' and '),
+        ...carriedTexts(records),
         ...describe(records.flatMap(({ objects }) => objects)),
         ...worstState(records),
       }),
     );
   }
+}
+
+/** Of the families that the records are about: a lease may have a subnet of one without a public IP. */
+function carriedTexts(records: readonly PeerRecord[]): ReturnType<typeof hostTexts> {
+  const [{ subnets, host }] = records.map(({ lease }) => lease);
+  const has = (family: FamilyName): boolean => records.some((record) => record.family === family);
+  const [v4, v6] = [has('v4'), has('v6')];
+  return hostTexts(
+    dualOf(v4 ? subnets.v4 : undefined, v6 ? subnets.v6 : undefined),
+    dualOf(v4 ? host.publicIp.v4 : undefined, v6 ? host.publicIp.v6 : undefined),
+  );
 }
 
 const FAMILIES: readonly FamilyName[] = ['v4', 'v6'];

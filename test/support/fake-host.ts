@@ -5,9 +5,8 @@ import type { PeerDetail, UdpStatus } from '../../src/ops/status.js';
 import { type Condition, condition } from '../../src/core/conditions.js';
 import type { Link } from '../../src/kernel/link.js';
 import type { ExternalInterface } from '../../src/kernel/underlay.js';
-import { leaseBackend, type Peer, type PeerDiff } from '../../src/lease/lease.js';
-import { formatIpv4, type Ipv4, parseIpv4 } from '../../src/net/ipv4.js';
-import { formatPrefix } from '../../src/net/prefix.js';
+import { hostTexts, leaseBackend, type Peer, type PeerDiff } from '../../src/lease/lease.js';
+import { type Ipv4, parseIpv4 } from '../../src/net/ipv4.js';
 import type { OverlayFirewall, Surroundings } from '../../src/overlay/surroundings.js';
 import { linkOf } from './links.js';
 
@@ -185,8 +184,7 @@ export class FakeBackend implements Backend {
   peerStatus(): PeerDetail[] {
     return Array.from(this.peers.values(), ({ id, subnets, host }) => ({
       id,
-      subnet: formatPrefix(subnets.v4!),
-      publicIp: formatIpv4(host.publicIp.v4!),
+      ...hostTexts(subnets, host.publicIp),
       state: 'programmed',
     }));
   }

@@ -4,7 +4,7 @@
 import { type Condition, conditionsOf } from '../../core/conditions.js';
 import type { Logger } from '../../core/log.js';
 import type { RouteTable } from '../../dataplane/route-table.js';
-import type { Peer, PeerDiff } from '../../lease/lease.js';
+import { hostTexts, type Peer, type PeerDiff } from '../../lease/lease.js';
 import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
 import { formatPrefix } from '../../net/prefix.js';
 import { PEER_REFUSALS, type PeerDetail, type PeerRefusalCode } from '../../ops/status.js';
@@ -169,7 +169,7 @@ export class UdpPeers {
     counts: ArrayLike<number>,
     isProven: ((row: number) => boolean) | undefined,
   ): PeerDetail {
-    const entry = { id, subnet: formatPrefix(subnets.v4!), publicIp: formatIpv4(host.publicIp.v4!) };
+    const entry = { id, ...hostTexts(subnets, host.publicIp) };
     const refusal = this.#refused.get(id);
     if (refusal !== undefined)
       return { ...entry, state: 'refused', code: refusal.code, reason: refusal.reason };

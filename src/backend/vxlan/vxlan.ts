@@ -10,7 +10,7 @@ import { type Condition, condition } from '../../core/conditions.js';
 import { OverlayError } from '../../core/errors.js';
 import { parseVxlanConfig } from './config.js';
 import { parseVtepData } from './vtep.js';
-import { familiesOf, type FamilyName } from '../../net/dual.js';
+import { type Dual, dualOf, familiesOf, type FamilyName } from '../../net/dual.js';
 import type { Ipv4 } from '../../net/ipv4.js';
 import {
   type Address,
@@ -72,7 +72,7 @@ class VxlanBackend implements Backend {
       kinds: TUNNEL_KINDS,
       networks,
       former: context.networks.filter((one) => !networks.some((own) => prefixEquals(own, one))),
-      tunnelDevices: Object.fromEntries(this.#tunnels.map(({ family, device }) => [family, device.name])),
+      tunnelDevices: this.#devices,
       needsLookup: () => this.#config.hasDirectRouting,
       lookupThrough: () => this.#iface.name,
       planPeer: (peer, lookup, family) => this.#planPeer(peer, lookup, family),
@@ -109,6 +109,11 @@ class VxlanBackend implements Backend {
 
   get device(): string {
     return this.#tunnels[0].device.name;
+  }
+
+  get #devices(): Dual<string> {
+    const names = new Map(this.#tunnels.map(({ family, device }) => [family, device.name]));
+    return dualOf(names.get('v4'), names.get('v6'));
   }
 
   async publish(): Promise<LeaseBackend> {
@@ -179,6 +184,7 @@ class VxlanBackend implements Backend {
       type: 'vxlan',
       device,
       ...(mac === undefined ? {} : { mac }),
+      devices: this.#devices,
       vni,
       port,
       hasGbp,

@@ -5,20 +5,19 @@ import { request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { release } from 'node:os';
 import type { Flags } from '../../config/flags.js';
+import { prefixesOf } from '../../config/network-config.js';
 import { UDP_PORT, VXLAN_PORT } from '../../core/defaults.js';
-import { blockingRule } from '../../firewall/blocking-rule.js';
-import { runCommand } from '../../kernel/command.js';
 import { listLinks } from '../../kernel/link.js';
-import { readSysctl } from '../../kernel/sysctl.js';
 import { readSubnetFile } from '../../overlay/subnet-file.js';
-import { ipv4 } from '../../net/ipv4.js';
-import { formatPrefixes, parsePrefix, type Prefix } from '../../net/prefix.js';
+import { dualOf } from '../../net/dual.js';
+import { type DualPrefix, formatPrefixes, parsePrefix } from '../../net/prefix.js';
 import { type Endpoint, parseEndpoints } from '../../store/etcd/endpoints.js';
 import { hasTlsFiles } from '../../store/etcd/tls-files.js';
 import { type Command, show, UsageError } from '../command.js';
 import type { StatusDocument } from '../../ops/status.js';
-import { DaemonUnreachable, fetchStatus, udpOf } from '../daemon-client.js';
+import { DaemonUnreachable, devicesOf, fetchStatus, udpOf } from '../daemon-client.js';
 import { checkApiServer } from './api-server.js';
+import { checkForwardingOf } from './forwarding.js';
 import { type Finding, fail, ok, warn } from './finding.js';
 import { formatDuration, screenWidth, wrap } from '../format.js';
 import type { Migration } from './migration.js';
@@ -30,6 +29,7 @@ export type { Finding } from './finding.js';
 
 const LEAST_KERNEL = [5, 10];
 const TUN = '/dev/net/tun';
+const NO_IP6TABLES = 'apt-get install iptables or nftables, or run with --iptables-forward-rules=false';
 const CAP_NET_ADMIN = 12;
 const CAP_NET_RAW = 13;
 const ETCD_ANSWER_MS = 3_000;
@@ -85,9 +85,11 @@ function findProgram(name: string): string | undefined {
     });
 }
 
-function checkPrograms(): Finding[] {
+function checkPrograms(hasIpv6: boolean): Finding[] {
   const needed = findProgram('ip');
-  const firewalls = ['nft', 'iptables'].filter((name) => findProgram(name) !== undefined);
+  const has = (name: string): boolean => findProgram(name) !== undefined;
+  const firewalls = ['nft', 'iptables'].filter(has);
+  const lacksIp6tables = hasIpv6 && !has('nft') && has('iptables') && !has('ip6tables');
   return [
     needed === undefined
       ? fail('programs', 'no ip', 'apt-get install iproute2')
@@ -99,42 +101,8 @@ function checkPrograms(): Finding[] {
           'apt-get install nftables, or run with --iptables-forward-rules=false',
         )
       : ok('programs', `for rules: ${firewalls.join(', ')}`),
+    ...(lacksIp6tables ? [warn('programs', 'no ip6tables: no rules for IPv6', NO_IP6TABLES)] : []),
   ];
-}
-
-async function checkForwarding(): Promise<Finding> {
-  return (await readSysctl('net/ipv4/ip_forward')) === '1'
-    ? ok('forwarding', 'net.ipv4.ip_forward is 1')
-    : fail(
-        'forwarding',
-        'net.ipv4.ip_forward is not 1',
-        'sysctl -w net.ipv4.ip_forward=1, and in /etc/sysctl.d',
-      );
-}
-
-async function checkForwardPolicy(network: Prefix | undefined): Promise<Finding> {
-  if (findProgram('iptables') === undefined) return ok('forward policy', 'no iptables on this host');
-  const { status: exit, stdout, stderr } = await runCommand('iptables', ['-S']);
-  if (exit !== 0) return warn('forward policy', stderr.trim().split('\n')[0] ?? '', 'run as root to see it');
-  const lines = stdout.split('\n');
-  const rulesOf = (chain: string) => lines.filter((line) => line.startsWith(`-A ${chain} `));
-  const anything = { address: ipv4(0), length: 0 };
-  const refusal = blockingRule(rulesOf('FORWARD'), 'FLANNEL-FWD', network ?? anything, rulesOf);
-  if (refusal !== undefined) {
-    const text = `FORWARD rule ${refusal.number} "${refusal.rule}" refuses packets of the overlay`;
-    return warn(
-      'forward policy',
-      text,
-      'start the daemon with --iptables-forward-first, or move that rule to the end',
-    );
-  }
-  const isDrop = /^-P FORWARD DROP$/m.test(stdout);
-  const hasOurs = stdout.includes('-j FLANNEL-FWD');
-  if (!isDrop) return ok('forward policy', 'FORWARD accepts');
-  if (hasOurs) return ok('forward policy', 'FORWARD drops, our rules accept the overlay');
-  const advice =
-    'start the daemon with --iptables-forward-rules (the default), or accept the overlay by a rule of your own';
-  return warn('forward policy', 'FORWARD drops and there is no rule for the overlay', advice);
 }
 
 async function checkPort(
@@ -351,6 +319,12 @@ async function checkSubnetFile(status: StatusDocument): Promise<Finding> {
       );
 }
 
+function networksOf(status: StatusDocument | undefined): DualPrefix | undefined {
+  const { v4 = '', v6 = '' } = status?.networks ?? {};
+  const networks = [parsePrefix(v4), parsePrefix(v6, 6)] as const;
+  return networks.every((network) => network === undefined) ? undefined : dualOf(...networks);
+}
+
 export interface ExamineOptions {
   /** flanneld runs still, and twilld not yet: that is how it should be. @default false */
   readonly isBefore?: boolean;
@@ -364,13 +338,14 @@ export async function examine(
 ): Promise<Finding[]> {
   const { status, findings } = await checkDaemon(socketPath, isBefore);
   const migration = isBefore ? await (await import('./migration.js')).examineMigration(flags) : undefined;
+  const networks = networksOf(status) ?? (migration?.config && prefixesOf(migration.config));
+  const facts = { networks, uplink: status?.interface?.name, deviceV6: devicesOf(status).v6 };
   return [
     checkKernel(),
     checkTun(),
     ...checkCapabilities(),
-    ...checkPrograms(),
-    await checkForwarding(),
-    await checkForwardPolicy(parsePrefix(status?.network ?? '') ?? migration?.config?.networks.v4?.network),
+    ...checkPrograms(networks?.v6 !== undefined),
+    ...(await checkForwardingOf(facts, findProgram)),
     await checkPort(status, migration),
     ...(await checkEtcd(flags, status)),
     ...checkApiServer(status?.store, storeKind(flags.store) === 'kube'),

@@ -16,85 +16,9 @@ import { listLeases } from '../../../src/cli/leases.js';
 import { byAddress, peerState } from '../../../src/cli/peer-text.js';
 import { peersText } from '../../../src/cli/peers.js';
 import { flowText, statusJson, statusText } from '../../../src/cli/status.js';
-import {
-  type EtcdStatus,
-  PEER_REFUSALS,
-  type PeerRefusalCode,
-  type PeerState,
-  type PeerStatus,
-  type ReachabilityStatus,
-  STATUS_VERSION,
-  type StatusDocument,
-} from '../../../src/ops/status.js';
+import { PEER_REFUSALS, type PeerRefusalCode, type PeerStatus } from '../../../src/ops/status.js';
 import { DROP_MEANINGS, INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../../../src/native/counters.js';
-
-const zeroes = (names: readonly string[]): Record<string, number> =>
-  Object.fromEntries(names.map((name) => [name, 0]));
-
-/** What a peer has beside its state. */
-type Rest = Omit<Partial<PeerStatus>, 'state' | 'reason' | 'code'>;
-
-function peerWith(
-  reachability: ReachabilityStatus,
-  rest: Rest = {},
-  state: PeerState = { state: 'programmed' },
-): PeerStatus {
-  return { subnet: '10.5.2.0/24', publicIp: '192.0.2.2', reachability, ...rest, ...state };
-}
-
-const STORE: EtcdStatus = {
-  kind: 'etcd',
-  endpoints: [],
-  connectedTo: null,
-  sessionsOpened: 0,
-  prefix: '/coreos.com/network',
-  ownLease: null,
-  revision: '0',
-  watchEstablished: false,
-  leases: 0,
-  badKeys: 0,
-  badKeyList: [],
-};
-
-function statusWith(changes: Partial<StatusDocument> = {}, outbound = {}, inbound = {}): StatusDocument {
-  return {
-    statusVersion: STATUS_VERSION,
-    version: '1.2.3',
-    uptimeSeconds: 5,
-    ready: true,
-    degraded: [],
-    conditions: [],
-    network: '10.5.0.0/16',
-    lease: { subnet: '10.5.1.0/24', mtuBytes: 1472 },
-    interface: { name: 'eth0', index: 2, address: '192.0.2.1', publicIp: '192.0.2.1', mtuBytes: 1500 },
-    subnetFile: '/run/flannel/subnet.env',
-    store: STORE,
-    backend: {
-      type: 'udp',
-      device: 'flannel0',
-      port: 8285,
-      mtuBytes: 1472,
-      sourceCheck: 'strict',
-      queues: 1,
-      lane: { asked: 'auto', mode: 'sparse', pinned: true },
-      counters: {
-        outbound: { ...zeroes(OUTBOUND_COUNTERS), ...outbound },
-        inbound: { ...zeroes(INBOUND_COUNTERS), ...inbound },
-        socketDrops: 0,
-      },
-    },
-    peers: [
-      peerWith({ state: 'unknown' }, { packetsOut: 0, bytesOut: 0, packetsIn: 0, bytesIn: 0 }),
-      {
-        ...peerWith({ state: 'unknown' }, { packetsOut: 0, bytesOut: 0, packetsIn: 0, bytesIn: 0 }),
-        ...{ subnet: '10.5.3.0/24', publicIp: '192.0.2.3' },
-      },
-    ],
-    refusedLeases: [],
-    alarms: [],
-    ...changes,
-  };
-}
+import { ETCD_STATUS as STORE, peerWith, statusWith } from './status-document.js';
 
 t.test('every drop counter has a meaning, and only those that happened are shown', (t) => {
   t.same(listDrops(statusWith(), false), []);

@@ -12,6 +12,8 @@ declare const IPV6: unique symbol;
 /** An IPv6 address: unsigned 128-bit integer. */
 export type Ipv6 = bigint & { readonly [IPV6]: true };
 
+/** "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255". */
+const MAX_TEXT = 45;
 const GROUPS = 8;
 const GROUP = /^[0-9a-f]{1,4}$/i;
 /** The upper 96 bits of an IPv4-mapped address, ::ffff:0:0/96 (RFC 4291 section 2.5.5.2). */
@@ -25,6 +27,7 @@ export function ipv6(value: bigint): Ipv6 {
 
 /** The address written in `text`, or undefined when it is none. */
 export function parseIpv6(text: string): Ipv6 | undefined {
+  if (text.length > MAX_TEXT) return undefined;
   const halves = text.split('::');
   if (halves.length > 2) return undefined;
   const upper = parseGroups(halves[0], halves.length === 1);

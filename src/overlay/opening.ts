@@ -109,10 +109,12 @@ export class OverlayOpening {
     const { publicIp: hinted, publicIpFrom } = first.hints;
     const wanted = {
       ...flags,
-      ...(hinted?.v4 === undefined ? {} : { publicIp: formatAddress(hinted.v4), publicIpFrom }),
+      ...(hinted?.v4 === undefined
+        ? {}
+        : { publicIp: formatAddress(hinted.v4), publicIpFrom: publicIpFrom?.v4 }),
       ...(hinted?.v6 === undefined
         ? {}
-        : { publicIpv6: formatAddress(hinted.v6), publicIpv6From: publicIpFrom }),
+        : { publicIpv6: formatAddress(hinted.v6), publicIpv6From: publicIpFrom?.v6 }),
     };
     const iface = await chooseInterface(wanted, leasableRange(first.config), { former, signal });
     this.#phase('waiting for the network config');

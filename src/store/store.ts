@@ -13,6 +13,7 @@ import type { NetworkConfig } from '../config/network-config.js';
 import type { OverlayError } from '../core/errors.js';
 import type { Part } from '../core/part.js';
 import type { LeaseHost, Lease, LeaseBackend, LeaseUpdate } from '../lease/lease.js';
+import type { Dual } from '../net/dual.js';
 import type { DualAddress, DualPrefix } from '../net/prefix.js';
 import type { ActiveCondition } from '../ops/health.js';
 import type { StoreStatus } from '../ops/status.js';
@@ -29,10 +30,10 @@ export interface Publication {
 
 /** What a store says of this host before it joins. */
 export interface HostHints {
-  /** Address to publish, in place of --public-ip. */
+  /** Addresses to publish, in place of --public-ip and --public-ipv6. */
   readonly publicIp?: DualAddress | undefined;
-  /** Where that stands, for errors. */
-  readonly publicIpFrom?: string;
+  /** Where they stand, for errors. */
+  readonly publicIpFrom?: Dual<string>;
   /** What the last run published of its backend: a VXLAN device keeps its MAC by it. */
   readonly backend?: LeaseBackend | undefined;
 }

@@ -21,9 +21,11 @@ import { makeFolder, replaceFile } from '../core/files.js';
 import type { Lease, LeaseHost } from '../lease/lease.js';
 import { flatLease } from '../lease/flat-lease.js';
 import { formatLeaseKey, formatLeaseValue, parseLeaseKey, parseLeaseValue } from '../lease/lease-codec.js';
-import { formatIpv4, parseIpv4 } from '../net/ipv4.js';
-import type { DualAddress, DualPrefix } from '../net/prefix.js';
+import { parseIpv4 } from '../net/ipv4.js';
+import { type DualAddress, type DualPrefix, formatAddress } from '../net/prefix.js';
 import type { Logger } from '../core/log.js';
+import { dualOf, familiesOf } from '../net/dual.js';
+import { parseIpv6 } from '../net/ipv6.js';
 
 const MAGIC = 'twill-table 1 ';
 // 65,536 leases of 400 bytes are 26 MiB.
@@ -96,7 +98,7 @@ export function formatTable(table: SavedTable): string {
 function* bodyOf(table: SavedTable): Generator<string> {
   const { source, savedAt, configText, ownSubnets, ownHost, ownLeaseId, hintedPublicIp, leases } = table;
   const own = [formatLeaseKey(ownSubnets), formatLeaseValue(ownHost), ownLeaseId.toString()];
-  if (hintedPublicIp !== undefined) own.push(formatIpv4(hintedPublicIp.v4!));
+  if (hintedPublicIp !== undefined) own.push(joinAddresses(hintedPublicIp));
   const head = JSON.stringify({ source, savedAt, config: configText, own });
   yield `${head.slice(0, -1)}${LEASES}`;
   for (let first = 0; first < leases.length; first += PART_LEASES) {
@@ -133,7 +135,6 @@ export function parseTable(text: string, source: string): SavedTable {
     throw new Error('fields are missing');
   }
   const ownLease = parseRow([own[0], own[1]]);
-  const hinted = own[3] === undefined ? undefined : parseIpv4(own[3]);
   return {
     source,
     savedAt,
@@ -141,7 +142,7 @@ export function parseTable(text: string, source: string): SavedTable {
     ownSubnets: ownLease.subnets,
     ownHost: ownLease.host,
     ownLeaseId: BigInt(own[2] ?? 0),
-    hintedPublicIp: hinted && { v4: hinted },
+    hintedPublicIp: parseAddresses(own[3] ?? ''),
     leases: leases.flatMap((row: unknown) => {
       if (!isRow(row)) throw new Error('a lease is not a row of texts');
       try {
@@ -151,6 +152,21 @@ export function parseTable(text: string, source: string): SavedTable {
       }
     }),
   };
+}
+
+/** "192.0.2.1", "2001:db8::1" or "192.0.2.1 2001:db8::1". */
+function joinAddresses(addresses: DualAddress): string {
+  return familiesOf(addresses)
+    .map((family) => formatAddress(addresses[family]!))
+    .join(' ');
+}
+
+/** The inverse of joinAddresses(); undefined for none. */
+function parseAddresses(text: string): DualAddress | undefined {
+  const parts = text.split(' ');
+  const v4 = parts.map(parseIpv4).find((address) => address !== undefined);
+  const v6 = parts.map(parseIpv6).find((address) => address !== undefined);
+  return v4 === undefined && v6 === undefined ? undefined : dualOf(v4, v6);
 }
 
 /** Writes the table soon after it changed, never more often than the cost of writing allows. */

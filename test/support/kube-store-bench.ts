@@ -6,8 +6,7 @@ import pino from 'pino';
 import { parseFlags } from '../../src/config/flag-parser.js';
 import type { OverlayError } from '../../src/core/errors.js';
 import type { LeaseUpdate } from '../../src/lease/lease.js';
-import { firstOf } from '../../src/net/dual.js';
-import { formatAddress, formatPrefix } from '../../src/net/prefix.js';
+import { formatAddresses, formatPrefixes } from '../../src/net/prefix.js';
 import { type KubeStore, openKubeStore } from '../../src/store/kube/kube-store.js';
 import type { MembershipListener } from '../../src/store/store.js';
 import type { ApiServer } from './api-server.js';
@@ -84,7 +83,7 @@ export class Listening implements MembershipListener {
         continue;
       }
       const { id, subnets, host } = event.lease;
-      const text = `${formatPrefix(firstOf(subnets))} ${formatAddress(firstOf(host.publicIp))}`;
+      const text = `${formatPrefixes(subnets)} ${formatAddresses(host.publicIp)}`;
       this.words.push(`put ${id} ${text}`);
       this.leases.set(id, text);
     }

@@ -9,8 +9,8 @@ import type { NetworkConfig } from '../../config/network-config.js';
 import { type Condition, condition } from '../../core/conditions.js';
 import type { MetricFamily } from '../../core/metric.js';
 import type { LeaseHost, LeaseUpdate } from '../../lease/lease.js';
-import { sameDual } from '../../net/dual.js';
-import { type DualAddress, type DualPrefix, formatPrefixes, type Prefix } from '../../net/prefix.js';
+import { familiesOf, sameDual } from '../../net/dual.js';
+import { type DualAddress, type DualPrefix, formatPrefixes } from '../../net/prefix.js';
 import type { KubeStatus } from '../../ops/status.js';
 import type { Membership, MembershipListener } from '../store.js';
 import { type SavedTable, TableCache } from '../table-cache.js';
@@ -27,7 +27,7 @@ import { kubeCounters } from './store-counters.js';
 /** What a host has once its node says so. */
 export interface Joined {
   readonly node: string;
-  readonly subnet: Prefix;
+  readonly subnets: DualPrefix;
   readonly own: OwnNode;
   /** The address that an operator wanted this host to publish. */
   readonly hintedPublicIp: DualAddress | undefined;
@@ -60,7 +60,7 @@ export class KubeMembership implements Membership {
   #closed: Promise<void> | undefined;
 
   constructor(shared: KubeShared, { text }: ReadConfig, joined: Joined) {
-    this.own = { v4: joined.subnet };
+    this.own = joined.subnets;
     this.#shared = shared;
     this.#joined = joined;
     this.#configText = text;
@@ -81,7 +81,14 @@ export class KubeMembership implements Membership {
       listener.onConfig(config);
     };
     const { node, own } = this.#joined;
-    const table = new NodeTable({ log, clock, graceMs, emit, own: { node, host: () => own.host } });
+    const table = new NodeTable({
+      log,
+      clock,
+      graceMs,
+      emit,
+      families: familiesOf(this.own),
+      own: { node, host: () => own.host },
+    });
     const mirror = new NodeMirror({
       client,
       reading: { prefix, statusOf: this.#joined.node },

@@ -1,10 +1,11 @@
 // The table that the last run of this host saved, for a start while the API server is away.
 
 import type { Logger } from '../../core/log.js';
+import { mapDual } from '../../net/dual.js';
 import type { DualAddress } from '../../net/prefix.js';
 import type { CachedTable, SavedStart } from '../store.js';
 import { loadPublicIp, loadTable } from '../table-cache.js';
-import { ANNOTATIONS } from './annotations.js';
+import { NODE_PUBLIC_IP_FROM } from './annotations.js';
 import type { KubeClient } from './api/client.js';
 import { parseNetConfig } from './net-config-file.js';
 
@@ -39,7 +40,7 @@ export class KubeSavedStart implements SavedStart {
     try {
       const config = parseNetConfig(saved.configText, `saved table "${path}"`);
       const { ownSubnets, ownHost, hintedPublicIp, leases, savedAt } = saved;
-      const publicIpFrom = `annotation ${ANNOTATIONS.nodePublicIp} (saved)`;
+      const publicIpFrom = mapDual(NODE_PUBLIC_IP_FROM, (from) => `${from} (saved)`);
       const hints = { publicIp: hintedPublicIp, publicIpFrom, backend: ownHost.backend };
       return { config, ownSubnets, ownHost, hints, leases, savedAt };
     } catch (error) {

@@ -12,11 +12,19 @@ import type { Logger } from '../../core/log.js';
 import type { MetricFamily } from '../../core/metric.js';
 import { Backoff, orAbort, sleep } from '../../core/waiting.js';
 import type { Decoded } from '../../lease/lease-codec.js';
-import { formatPrefix, type Prefix, prefixCovers } from '../../net/prefix.js';
+import { familiesOf, type FamilyName } from '../../net/dual.js';
+import { type DualPrefix, formatPrefix, formatPrefixes, prefixCovers } from '../../net/prefix.js';
+import { prefixesOf } from '../../config/network-config.js';
 import type { ActiveCondition } from '../../ops/health.js';
 import type { KubeStatus } from '../../ops/status.js';
 import type { LeaseStore, Publication, SavedStart, StoredNetwork, StoreFlags } from '../store.js';
-import { ANNOTATIONS, annotationPrefix, hostOf, nodePublicIp, operatorProblem } from './annotations.js';
+import {
+  annotationPrefix,
+  hostOf,
+  NODE_PUBLIC_IP_FROM,
+  nodePublicIp,
+  operatorProblem,
+} from './annotations.js';
 import type { KubeClient } from './api/client.js';
 import { KubeFault } from './api/faults.js';
 import { HttpKubeClient } from './api/http-client.js';
@@ -28,7 +36,7 @@ import { readNetConfig, type ReadConfig } from './net-config-file.js';
 import { NodeEvents } from './node-events.js';
 import { nodeName, type NodeNameSource, nodeNameSource } from './node-name.js';
 import { OwnNode } from './own-node.js';
-import { podSubnet } from './pod-cidr.js';
+import { lackOf, podSubnets } from './pod-cidr.js';
 import { DEFAULT_TUNING, type KubeShared, type KubeTuning } from './shared.js';
 import { kubeCounters } from './store-counters.js';
 
@@ -102,14 +110,15 @@ export class KubeStore implements LeaseStore {
     const until = AbortSignal.any([signal, this.#closing.signal]);
     const read = await readNetConfig(this.#shared.netConfigPath);
     const node = await this.#readNode(until);
-    const problem = operatorProblem(node.annotations);
+    const families = familiesOf(read.config.networks);
+    const problem = operatorProblem(node.annotations, families);
     if (problem !== undefined) this.#shared.log.error(`node "${node.name}": ${problem}; it is not used`);
-    const former = hostOf(node.annotations);
+    const former = hostOf(node.annotations, families);
     return {
       config: read.config,
       hints: {
-        publicIp: nodePublicIp(node.annotations),
-        publicIpFrom: `annotation ${ANNOTATIONS.nodePublicIp}`,
+        publicIp: nodePublicIp(node.annotations, families),
+        publicIpFrom: NODE_PUBLIC_IP_FROM,
         backend: former.ok ? former.value.backend : undefined,
       },
       join: (publication, joining) =>
@@ -164,28 +173,41 @@ export class KubeStore implements LeaseStore {
     });
   }
 
-  /** The node with the subnet that it is given. Rejects with OverlayError E_LEASE when it never can be used. */
-  async #assigned(first: KubeNode, until: AbortSignal): Promise<{ node: KubeNode; subnet: Prefix }> {
+  /** The node with all subnets that it is given. Rejects with OverlayError E_LEASE when they never can be used. */
+  async #assigned(
+    first: KubeNode,
+    families: readonly FamilyName[],
+    until: AbortSignal,
+  ): Promise<{ node: KubeNode; subnets: DualPrefix }> {
     const { client, prefix } = this.#shared;
     const { name } = first;
-    const what = `node "${name}" has no podCIDR yet`;
+    const lacks = families.length === 1 ? 'no podCIDR' : 'not a podCIDR of each family';
+    const what = `node "${name}" has ${lacks} yet`;
     let known: KubeNode | undefined = first;
     return await this.#wait('pod-cidr-missing', what, until, async () => {
       const node = known ?? readNode(await client.get(`/api/v1/nodes/${name}`, until), { prefix });
       known = undefined;
-      const found = podSubnet(node.podCidrs);
+      const found = podSubnets(node.podCidrs, families);
       if (!found.ok) throw new OverlayError('E_LEASE', `Cannot use node "${name}": its ${found.problem}`);
-      const why = 'a controller manager with --allocate-node-cidrs gives it one';
-      return found.value === undefined ? bad(why) : { ok: true, value: { node, subnet: found.value } };
+      if (found.value === undefined)
+        return bad('a controller manager with --allocate-node-cidrs gives it one');
+      const lack = lackOf(found.value, families);
+      if (lack === undefined) return { ok: true, value: { node, subnets: found.value } };
+      // It may be made anew: a cluster that became dual-stack gives no second one to the nodes that it had.
+      return bad(`${lack} beside ${formatPrefixes(found.value)}`);
     });
   }
 
   /** Before anything is published: a subnet outside would be told to all. */
-  #checkNetwork({ config }: ReadConfig, name: string, subnet: Prefix): void {
-    const { network } = config.networks.v4!;
-    if (prefixCovers(network, subnet)) return;
-    const expected = `expected one inside the Network ${formatPrefix(network)} of ${this.#shared.netConfigPath}`;
-    throw new OverlayError('E_LEASE', `podCIDR of node "${name}" is ${formatPrefix(subnet)}: ${expected}`);
+  #checkNetwork({ config }: ReadConfig, name: string, subnets: DualPrefix): void {
+    const networks = prefixesOf(config);
+    for (const family of familiesOf(subnets)) {
+      const [network, subnet] = [networks[family]!, subnets[family]!];
+      if (prefixCovers(network, subnet)) continue;
+      const key = family === 'v4' ? 'Network' : 'IPv6Network';
+      const expected = `expected one inside the ${key} ${formatPrefix(network)} of ${this.#shared.netConfigPath}`;
+      throw new OverlayError('E_LEASE', `podCIDR of node "${name}" is ${formatPrefix(subnet)}: ${expected}`);
+    }
   }
 
   async #join(
@@ -194,12 +216,13 @@ export class KubeStore implements LeaseStore {
     { host }: Publication,
     until: AbortSignal,
   ): Promise<KubeMembership> {
-    const { node, subnet } = await this.#assigned(first, until);
-    this.#checkNetwork(read, node.name, subnet);
+    const families = familiesOf(read.config.networks);
+    const { node, subnets } = await this.#assigned(first, families, until);
+    this.#checkNetwork(read, node.name, subnets);
     const loss = new Loss();
-    const hintedPublicIp = nodePublicIp(first.annotations); // as readConfig() has told it
+    const hintedPublicIp = nodePublicIp(first.annotations, families); // as readConfig() has told it
     const onLost = (error: OverlayError): void => loss.tell(error);
-    const own = new OwnNode({ ...this.#shared, subnet, host, node, hintedPublicIp, onLost });
+    const own = new OwnNode({ ...this.#shared, subnets, host, node, hintedPublicIp, onLost });
     this.#own = own;
     try {
       await orAbort(own.written(), until);
@@ -209,7 +232,7 @@ export class KubeStore implements LeaseStore {
     } finally {
       this.#own = undefined;
     }
-    return new KubeMembership(this.#shared, read, { node: node.name, subnet, own, hintedPublicIp, loss });
+    return new KubeMembership(this.#shared, read, { node: node.name, subnets, own, hintedPublicIp, loss });
   }
 
   /** What `ask` finds, asked again until it does; meanwhile `code` says `what`, and why. */

@@ -4,7 +4,7 @@
 // POLL_MS; one that is gone or invalid changes nothing and is shown by /readyz until it is good again. flanneld reads
 // it once.
 
-import { type NetworkConfig, parseNetworkConfig, requireIpv4Alone } from '../../config/network-config.js';
+import { type NetworkConfig, parseNetworkConfig } from '../../config/network-config.js';
 import { type Condition, Conditions } from '../../core/conditions.js';
 import { messageOf, OverlayError } from '../../core/errors.js';
 import type { Logger } from '../../core/log.js';
@@ -28,7 +28,7 @@ export async function readNetConfig(path: string): Promise<ReadConfig> {
 
 /** `source` says where it came from. Throws OverlayError E_CONFIG. */
 export function parseNetConfig(text: string, source: string): NetworkConfig {
-  return requireIpv4Alone(parseNetworkConfig(text, source, 'store'), 'the Kubernetes store');
+  return parseNetworkConfig(text, source, 'store');
 }
 
 async function readText(path: string): Promise<string> {

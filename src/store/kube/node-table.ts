@@ -20,11 +20,12 @@ import type { Logger } from '../../core/log.js';
 import type { Clock } from '../../core/waiting.js';
 import { flatLease } from '../../lease/flat-lease.js';
 import type { Lease, LeaseHost, LeaseEvent, LeaseUpdate } from '../../lease/lease.js';
+import type { FamilyName } from '../../net/dual.js';
 import { HeldLeases } from '../held-leases.js';
 import { BadKeyWarner } from '../warner.js';
 import { hostOf, isManaged } from './annotations.js';
 import type { KubeNode, NodeEvent } from './nodes/kube-node.js';
-import { podSubnet } from './pod-cidr.js';
+import { lackOf, podSubnets } from './pod-cidr.js';
 
 export interface NodeTableOptions {
   readonly log: Logger;
@@ -32,6 +33,8 @@ export interface NodeTableOptions {
   /** See HeldLeasesOptions. */
   readonly graceMs: number;
   readonly maxLeases?: number;
+  /** Of the network. */
+  readonly families: readonly FamilyName[];
   /** The node of this host, and what it publishes. */
   readonly own: { readonly node: string; readonly host: () => LeaseHost };
   emit(update: LeaseUpdate): void;
@@ -142,19 +145,23 @@ export class NodeTable {
   #decode(node: KubeNode): Lease | 'none' | 'bad' {
     const { name, podCidrs, annotations, createdMs, resourceVersion } = node;
     if (!isManaged(annotations)) return this.#good(name, 'none');
-    const host = hostOf(annotations);
-    const subnet = podSubnet(podCidrs);
-    const bad = [host, subnet].find((part) => !part.ok);
+    const { families, own } = this.#options;
+    const host = hostOf(annotations, families);
+    const subnets = podSubnets(podCidrs, families);
+    const bad = [host, subnets].find((part) => !part.ok);
     if (bad?.ok === false) {
       this.#warner.warn(name, name, bad.problem);
       return 'bad';
     }
-    if (!host.ok || !subnet.ok || subnet.value === undefined) return this.#good(name, 'none');
+    const isOwn = name === own.node;
+    const subnet = subnets.ok ? subnets.value : undefined;
+    // An own lease of fewer families than this host holds would be another host's, and no good one.
+    const isLacking = subnet === undefined || (isOwn && lackOf(subnet, families) !== undefined);
+    if (!host.ok || isLacking) return this.#good(name, 'none');
     if (!this.#held.hasRoomFor(name)) return 'none';
     const seniority = { created: BigInt(createdMs), written: versionNumber(resourceVersion) };
-    const { own } = this.#options;
-    const said = name === own.node ? own.host() : host.value;
-    return this.#good(name, flatLease(name, { v4: subnet.value }, said, seniority));
+    const said = isOwn ? own.host() : host.value;
+    return this.#good(name, flatLease(name, subnet, said, seniority));
   }
 
   #good<T>(name: string, lease: T): T {

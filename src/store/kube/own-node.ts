@@ -11,6 +11,7 @@
 // | is deleted                                 | degraded; packets flow on; waits for it                          |
 // | is made anew, with the same podCIDR        | annotates it                                                     |
 // | is made anew, without a podCIDR            | degraded; waits for one                                          |
+// | is made anew, with one of two podCIDRs     | degraded; waits for the other                                    |
 // | has another podCIDR                        | the own lease is lost                                            |
 //
 // The node is known by its name alone. Only what differs is written; the condition NetworkUnavailable keeps its time of
@@ -21,12 +22,20 @@ import { OverlayError } from '../../core/errors.js';
 import type { Logger } from '../../core/log.js';
 import { Backoff, type Clock, nap } from '../../core/waiting.js';
 import type { LeaseHost } from '../../lease/lease.js';
-import { type DualAddress, formatPrefix, type Prefix, prefixEquals } from '../../net/prefix.js';
+import { familiesOf } from '../../net/dual.js';
+import {
+  type Address,
+  type DualAddress,
+  type DualPrefix,
+  formatPrefixes,
+  type Prefix,
+  prefixEquals,
+} from '../../net/prefix.js';
 import { annotationsOf, changedHint, missingOf, operatorProblem, undoneIn } from './annotations.js';
 import type { ApiObject, KubeClient } from './api/client.js';
 import { KubeFault } from './api/faults.js';
 import { type KubeNode, readNode } from './nodes/kube-node.js';
-import { podSubnet } from './pod-cidr.js';
+import { lackOf, podSubnets } from './pod-cidr.js';
 import { isLater } from './nodes/resource-version.js';
 import { WritePace } from './write-pace.js';
 
@@ -34,7 +43,7 @@ export interface OwnNodeOptions {
   readonly client: Pick<KubeClient, 'patch'>;
   /** As annotationPrefix() gives it. */
   readonly prefix: string;
-  readonly subnet: Prefix;
+  readonly subnets: DualPrefix;
   readonly host: LeaseHost;
   /** As it was read when the subnet was taken from it. */
   readonly node: KubeNode;
@@ -176,7 +185,8 @@ export class OwnNode {
   }
 
   #take(node: KubeNode | undefined): void {
-    const { subnet, log } = this.#options;
+    const { subnets, log, hintedPublicIp } = this.#options;
+    const families = familiesOf(subnets);
     const name = this.#name;
     const before = this.#node;
     this.#node = node;
@@ -186,21 +196,21 @@ export class OwnNode {
       return this.#conditions.hold('node-missing', text);
     }
     this.#conditions.release('node-missing');
-    const problem = operatorProblem(node.annotations);
+    const problem = operatorProblem(node.annotations, families);
     this.#conditions.set('node-annotation-invalid', problem);
-    const hint =
-      problem === undefined ? changedHint(this.#options.hintedPublicIp, node.annotations) : undefined;
+    const hint = problem === undefined ? changedHint(hintedPublicIp, node.annotations, families) : undefined;
     this.#conditions.set('node-annotation-changed', hint);
     if (before?.uid !== node.uid) log.warn({ node: name }, `node "${name}" was made anew`);
-    const found = podSubnet(node.podCidrs);
-    if (found.ok && found.value === undefined) {
-      const text = `node "${name}" has no podCIDR any more: ${formatPrefix(subnet)} stays in use`;
-      return this.#conditions.hold('pod-cidr-missing', text);
+    const found = podSubnets(node.podCidrs, families);
+    if (found.ok && families.every((family) => isSameOrNone(found.value?.[family], subnets[family]!))) {
+      const lack = lackOf(found.value, families);
+      const stays = families.length === 1 ? 'stays' : 'stay';
+      const text = lack && `node "${name}" has ${lack} any more: ${formatPrefixes(subnets)} ${stays} in use`;
+      return this.#conditions.set('pod-cidr-missing', text);
     }
     this.#conditions.release('pod-cidr-missing');
-    if (found.ok && found.value !== undefined && prefixEquals(found.value, subnet)) return;
     const now = found.ok ? `its podCIDR is ${node.podCidrs.join(', ')}` : found.problem;
-    const text = `Own lease lost: node "${name}" has another subnet than ${formatPrefix(subnet)}: ${now}`;
+    const text = `Own lease lost: node "${name}" has another subnet than ${formatPrefixes(subnets)}: ${now}`;
     this.#options.onLost(new OverlayError('E_LEASE_LOST', text));
   }
 
@@ -300,6 +310,10 @@ export class OwnNode {
     if (text !== this.#conditions.textOf(code)) this.#options.log.warn(text);
     this.#conditions.hold(code, text);
   }
+}
+
+function isSameOrNone(found: Prefix<Address> | undefined, own: Prefix<Address>): boolean {
+  return found === undefined || prefixEquals(found, own);
 }
 
 function closed(): OverlayError {

@@ -25,18 +25,21 @@ t.test('readNetConfig() reads no more than a config can have', async (t) => {
 });
 
 t.test('limits of subnets do not hold where the cluster gives them', async (t) => {
-  const text = '{"Network":"10.0.0.0/8","SubnetLen":99,"SubnetMin":"1.2.3.4","SubnetMax":"x"}';
+  const limits = '"SubnetLen":99,"SubnetMin":"1.2.3.4","SubnetMax":"x"';
+  const limits6 = '"IPv6SubnetLen":999,"IPv6SubnetMin":"::1","IPv6SubnetMax":"x"';
+  const networks = '"Network":"10.0.0.0/8","EnableIPv6":true,"IPv6Network":"fd00::/48"';
+  const text = `{${networks},${limits},${limits6}}`;
   const path = join(folderOf(t, { 'net-conf.json': text }), 'net-conf.json');
   const { config } = await readNetConfig(path);
-  const { first, last } = leasableRange(config).v4!;
-  t.ok(first > last, 'no host’s address is out of the question');
+  const { v4, v6 } = leasableRange(config);
+  t.ok(v4!.first > v4!.last && v6!.first > v6!.last, 'no host’s address is out of the question');
 });
 
 t.test('readNetConfig() names file and fault', async (t) => {
   const dir = folderOf(t, {
     bad: '{"Network":',
     none: '{}',
-    v6: '{"Network":"10.0.0.0/8","EnableIPv6":true,"IPv6Network":"fd00::/48"}',
+    v6: '{"Network":"10.0.0.0/8","EnableIPv6":true,"IPv6Network":"10.1.0.0/16"}',
     folder: {},
   });
   const path = (name: string): string => join(dir, name);
@@ -52,7 +55,7 @@ t.test('readNetConfig() names file and fault', async (t) => {
   });
   await t.rejects(readNetConfig(path('v6')), {
     code: 'E_CONFIG',
-    message: /EnableIPv6 is true: .*Kubernetes store/,
+    message: /v6: IPv6Network is "10.1.0.0\/16": expected an IPv6 network such as/,
   });
   writeFileSync(path('big'), ' '.repeat((1 << 20) + 1));
   await t.rejects(readNetConfig(path('big')), { code: 'E_FILE', message: /more than 1048576 bytes/ });

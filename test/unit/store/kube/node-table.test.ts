@@ -1,8 +1,8 @@
 import pino from 'pino';
 import t from 'tap';
 import type { Lease, LeaseUpdate } from '../../../../src/lease/lease.js';
-import { firstOf } from '../../../../src/net/dual.js';
-import { formatAddress, formatPrefix } from '../../../../src/net/prefix.js';
+import type { FamilyName } from '../../../../src/net/dual.js';
+import { formatAddresses, formatPrefixes } from '../../../../src/net/prefix.js';
 import { NodeTable } from '../../../../src/store/kube/node-table.js';
 import { codesOf } from '../../../support/conditions.js';
 import { FakeClock } from '../../../support/fake-clock.js';
@@ -10,13 +10,14 @@ import { hostOf } from '../../../support/leases.js';
 import { nodeOf, type NodeWords, udpAnnotations } from '../../../support/kube-nodes.js';
 
 const wordsOf = ({ id, subnets, host }: Lease): string =>
-  `${id} ${formatPrefix(firstOf(subnets))} ${formatAddress(firstOf(host.publicIp))}`;
+  `${id} ${formatPrefixes(subnets)} ${formatAddresses(host.publicIp)}`;
 
-function open(maxLeases?: number) {
+function open(maxLeases?: number, families: readonly FamilyName[] = ['v4']) {
   const clock = new FakeClock();
   const out: string[] = [];
   const log: string[] = [];
   const table = new NodeTable({
+    families,
     clock,
     log: pino({}, { write: (line: string) => log.push((JSON.parse(line) as { msg: string }).msg) }),
     graceMs: 10_000,
@@ -133,6 +134,41 @@ t.test('a node that vanished is kept a while, unless its host is back under anot
   t.strictSame(out.slice(1), ['delete node2', 'put node3 10.244.3.0/24 172.30.0.12', 'delete node1']);
   table.close();
   t.equal(clock.pending, 0);
+});
+
+t.test('in a dual-stack network a node is known by the families that it has', (t) => {
+  const { table, out, log, put } = open(undefined, ['v4', 'v6']);
+  const both = { ...udpAnnotations('172.30.0.11'), 'public-ipv6': 'FD30::11' };
+  const [v4, v6] = ['10.244.1.0/24', 'FD00:244:0:1:0::/64'];
+  table.applySnapshot([
+    member({ name: 'both', podCidrs: [v6, v4], annotations: both }),
+    member({ name: 'v4', podCidrs: ['10.244.2.0/24'], annotations: both }),
+    member({ name: 'udp', podCidrs: ['10.244.3.0/24', 'fd00:244:0:3::/64'] }),
+    member({ name: 'us', podCidrs: [v4], annotations: both }),
+  ]);
+  put({ name: 'both', podCidrs: [v6, v4], annotations: { ...both, 'public-ipv6': 'fe80::1' } });
+  put({ name: 'us', podCidrs: ['10.244.9.0/24', 'fd00:244:0:9::/64'], annotations: both });
+  t.strictSame(out, [
+    'snapshot both 10.244.1.0/24 and fd00:244:0:1::/64 172.30.0.11 and fd30::11, ' +
+      'v4 10.244.2.0/24 172.30.0.11 and fd30::11, udp 10.244.3.0/24 and fd00:244:0:3::/64 172.30.0.11',
+    'put us 10.244.9.0/24 and fd00:244:0:9::/64 172.30.0.1',
+  ]);
+  t.match(log, ['ignoring node "both": annotations: PublicIPv6 fe80::1 is no address a host can have']);
+  t.end();
+});
+
+t.test('of a family that the network has not, nothing is looked at', (t) => {
+  const { table, out, log } = open();
+  const garbage = { 'public-ipv6': 'x', 'backend-v6-data': '{', 'public-ipv6-overwrite': 'y' };
+  table.applySnapshot([
+    member({
+      podCidrs: ['10.244.1.0/24', 'fd00::1/64'],
+      annotations: { ...udpAnnotations('172.30.0.11'), ...garbage },
+    }),
+  ]);
+  t.strictSame(out, ['snapshot node1 10.244.1.0/24 172.30.0.11']);
+  t.strictSame(log, []);
+  t.end();
 });
 
 t.test('a full table refuses, and says so', (t) => {

@@ -3,7 +3,6 @@
 import pino from 'pino';
 import t from 'tap';
 import type { OverlayError } from '../../../../src/core/errors.js';
-import { parsePrefix } from '../../../../src/net/prefix.js';
 import type { ApiObject } from '../../../../src/store/kube/api/client.js';
 import { KubeFault } from '../../../../src/store/kube/api/faults.js';
 import { type KubeNode, readNode } from '../../../../src/store/kube/nodes/kube-node.js';
@@ -11,7 +10,7 @@ import { OwnNode } from '../../../../src/store/kube/own-node.js';
 import { codesOf, textsOf } from '../../../support/conditions.js';
 import { FakeClock, settle } from '../../../support/fake-clock.js';
 import { udpAnnotations } from '../../../support/kube-nodes.js';
-import { hostOf } from '../../../support/leases.js';
+import { hostOf, prefixesOf } from '../../../support/leases.js';
 
 const PREFIX = 'flannel.alpha.coreos.com/';
 const HOST = hostOf({ publicIp: '172.30.0.11' });
@@ -59,15 +58,18 @@ class NodeServer {
   }
 }
 
-function open(server = new NodeServer(), { setsNetworkUnavailable = true } = {}) {
+function open(
+  server = new NodeServer(),
+  { setsNetworkUnavailable = true, subnet = '10.244.1.0/24', host = HOST } = {},
+) {
   const clock = new FakeClock();
   const log: string[] = [];
   const losses: OverlayError[] = [];
   const own = new OwnNode({
     client: { patch: (path, patch) => server.patch(path, patch) },
     prefix: PREFIX,
-    subnet: parsePrefix('10.244.1.0/24')!,
-    host: HOST,
+    subnets: prefixesOf(subnet),
+    host,
     node: server.node(),
     hintedPublicIp: undefined,
     setsNetworkUnavailable,
@@ -350,4 +352,58 @@ t.test('publish() resolves when the new host stands there, and rejects at close(
   await Promise.all([t.rejects(last, { code: 'E_LEASE' }), own.close()]);
   await t.rejects(own.written(), { code: 'E_LEASE' });
   t.equal(clock.pending, 0);
+});
+
+t.test('a node of both families may be made anew with one podCIDR, and waits for the other', async (t) => {
+  const server = new NodeServer();
+  const [v4, v6] = ['10.244.1.0/24', 'fd00:244:0:1::/64'];
+  server.podCidrs = [v6, v4];
+  const host = hostOf({ publicIp: '172.30.0.11&fd30::11', backendType: 'host-gw' });
+  const { own, losses } = open(server, { subnet: `${v4}&${v6}`, host });
+  const made = (...podCidrs: string[]): void => {
+    server.podCidrs = podCidrs;
+    server.uid = `uid-${++server.version}`;
+    own.observe(server.node());
+  };
+  made(v4);
+  t.strictSame(textsOf(own), [`node "node1" has no IPv6 podCIDR any more: ${v4} and ${v6} stay in use`]);
+  made('FD00:244::1:0:0:0:0/64');
+  t.match(textsOf(own)[0], /has no IPv4 podCIDR any more/);
+  made();
+  t.match(textsOf(own)[0], /has no podCIDR any more/);
+  made(v4, 'FD00:244:0:1:0:0:0:0/64');
+  t.strictSame(codesOf(own), []);
+  t.strictSame(losses, []);
+  made(v4, 'fd00:244:0:2::/64');
+  t.match(
+    losses[0].message,
+    /has another subnet than 10.244.1.0\/24 and fd00:244:0:1::\/64: its podCIDR is 10/,
+  );
+  await own.close();
+});
+
+t.test('an IPv6 address that an operator writes is followed as an IPv4 one is', async (t) => {
+  const server = new NodeServer();
+  server.podCidrs = ['fd00:244:0:1::/64'];
+  const host = hostOf({ publicIp: 'fd30::11', backendType: 'host-gw' });
+  const { own } = open(server, { subnet: 'fd00:244:0:1::/64', host });
+  await own.written();
+  const write = async (text: string): Promise<string | undefined> => {
+    server.annotations[`${PREFIX}public-ipv6-overwrite`] = text;
+    server.version++;
+    own.observe(server.node());
+    await own.written();
+    return server.annotations[`${PREFIX}public-ipv6`];
+  };
+  t.equal(await write('2001:DB8:0::7'), '2001:db8::7');
+  t.equal(await write('172.30.0.11'), 'fd30::11');
+  t.strictSame(codesOf(own), ['node-annotation-invalid']);
+  delete server.annotations[`${PREFIX}public-ipv6-overwrite`];
+  server.annotations[`${PREFIX}public-ip-overwrite`] = 'nonsense of another family';
+  server.version++;
+  own.observe(server.node());
+  t.strictSame(codesOf(own), []);
+  t.equal(own.counters.overwritten, 0);
+  t.equal(server.annotations[`${PREFIX}public-ip`], undefined);
+  await own.close();
 });

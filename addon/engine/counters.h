@@ -28,6 +28,7 @@ namespace twill {
   X(send_calls) \
   X(gso_refused)         /* trains that had to be sent again as single datagrams */ \
   X(path_mtu_events) \
+  X(fragmented)          /* larger than the path and not to be refused: sent in fragments of the datagram */ \
   X(icmp_sent) \
   X(icmp_limited)        /* ICMP errors not sent because of the rate limit */ \
   X(icmp_failed)         /* ICMP errors the TUN did not take */ \

@@ -40,7 +40,7 @@ struct OffloadSwitches {
 
 struct EngineOptions {
   std::string device;
-  uint32_t listen_address;  // host order
+  std::optional<Address> listen[2];  // by family: where a socket of IPv4 is bound, and one of IPv6; one at least
   uint16_t port;
   int32_t queues;
   OffloadSwitches offload;
@@ -65,16 +65,21 @@ struct Granted {
   uint32_t queue_bytes = 0;  // bound of each queue of the TUN; 0 without
 };
 
-// Who was refused last, per counter: for the one log line per cause.
+// Who was refused last, per counter: for the one log line per cause. What is not known is all zeros.
 struct Offender {
-  std::atomic<uint32_t> outer{0};
-  std::atomic<uint32_t> source{0};
-  std::atomic<uint32_t> destination{0};
+  // Families, the outer host, the inner source, the inner destination.
+  static constexpr size_t kWords = 13;
+  static constexpr uint32_t kOuterV6 = 1, kInnerV6 = 2;
 
-  void Set(uint32_t outer_address, uint32_t inner_source, uint32_t inner_destination) noexcept {
-    outer.store(outer_address, std::memory_order_relaxed);
-    source.store(inner_source, std::memory_order_relaxed);
-    destination.store(inner_destination, std::memory_order_relaxed);
+  std::atomic<uint32_t> words[kWords] = {};
+
+  void Set(const HostAddress& outer, const HostAddress& source, const HostAddress& destination) noexcept {
+    words[0].store((outer.is_v6 ? kOuterV6 : 0) | (source.is_v6 ? kInnerV6 : 0), std::memory_order_relaxed);
+    for (size_t i = 0; i < 4; i++) {
+      words[1 + i].store(outer.address.words[i], std::memory_order_relaxed);
+      words[5 + i].store(source.address.words[i], std::memory_order_relaxed);
+      words[9 + i].store(destination.address.words[i], std::memory_order_relaxed);
+    }
   }
 };
 
@@ -83,14 +88,19 @@ inline void Beat(std::atomic<uint32_t>& beats) noexcept {
   beats.store(beats.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
 
+// The sockets of a queue for one family of outer addresses; none when this host has no address of it.
+struct OuterSockets {
+  UniqueFd udp;        // on the shared port: receives, and sends when there is no other
+  UniqueFd send_only;  // on a port of its own, when there are several queues
+  int mtu_discovery = 0;  // as UdpSocket has it
+
+  int send_fd() const noexcept { return send_only.valid() ? send_only.get() : udp.get(); }
+};
+
 // One queue. The outbound worker writes the outbound half, the inbound worker the other.
 struct Queue {
   UniqueFd tun;
-  UniqueFd udp;        // on the shared port: receives, and sends when there is no other
-  UniqueFd send_only;  // on a port of its own, when there are several queues
-  int mtu_discovery = 0;  // IP_MTU_DISCOVER as the host sets it
-
-  int send_fd() const noexcept { return send_only.valid() ? send_only.get() : udp.get(); }
+  OuterSockets outer[2];  // IPv4, IPv6
 
   CounterBlock<Outbound> outbound;
   CounterBlock<Inbound> inbound;
@@ -122,9 +132,9 @@ class Engine {
   Lanes& lanes() noexcept { return lanes_; }
   int stop_fd() const noexcept { return stop_.get(); }
 
-  // Sleeps until there is something about `fd`, `most_ms` at most: what poll(2) says of it, 0 for nothing. -ECANCELED
-  // when stopped, else -errno.
-  int Wait(int fd, int most_ms) const noexcept;
+  // Sleeps until there is something about `fd` or `other`, which may be -1, `most_ms` at most: what poll(2) says of
+  // them, 0 for nothing. -ECANCELED when stopped, else -errno.
+  int Wait(int fd, int other, int most_ms) const noexcept;
 
   bool stopping() const noexcept { return stopping_.load(std::memory_order_relaxed); }
   // Wakes every worker at once and for good: the eventfd is never read again.
@@ -145,6 +155,7 @@ class Engine {
   Engine(EngineOptions options, int32_t id)
       : options_(std::move(options)), id_(id), lanes_(static_cast<size_t>(options_.queues)) {}
   std::optional<Failure> OpenQueue(int32_t index) noexcept;
+  std::optional<Failure> OpenOuter(int32_t index, bool is_v6, OuterSockets* outer) noexcept;
   void JoinQueues() noexcept;
 
   EngineOptions options_;

@@ -35,7 +35,9 @@ enum : int32_t {
   kSourceRest,   // in: 3
   kDestinationRest = kSourceRest + kRestWords,       // in: 3
   kReplySourceRest = kDestinationRest + kRestWords,  // out: 3
-  kCount = kReplySourceRest + kRestWords,
+  kOuterWide = kReplySourceRest + kRestWords,        // out: as kWide, of the outer destination; 0 without one
+  kPeerAddressRest,                                  // out: 3
+  kCount = kPeerAddressRest + kRestWords,
 };
 }  // namespace outbound_field
 
@@ -53,15 +55,18 @@ enum : int32_t {
   kWide,         // in: as outbound
   kInnerSourceRest,  // in: 3
   kInnerDestinationRest = kInnerSourceRest + kRestWords,  // in: 3
-  kCount = kInnerDestinationRest + kRestWords,
+  kOuterWide = kInnerDestinationRest + kRestWords,        // in: as kWide, of the outer source
+  kOuterSourceRest,                                       // in: 3
+  kCount = kOuterSourceRest + kRestWords,
 };
 }  // namespace inbound_field
 
-// Control words, outbound only: path MTU events, (peer address, inner MTU) pairs. The worker reads and zeroes the
-// count.
+// Control words, outbound only: path MTU events, each of six words: whether the peer is of IPv6, the four words of its
+// address, the inner MTU. The worker reads and zeroes the count.
 namespace control {
 inline constexpr int32_t kMaxEvents = 16;
-enum : int32_t { kEventCount = 0, kEvents = 1, kWords = 1 + 2 * kMaxEvents };
+inline constexpr int32_t kEventWords = 6;
+enum : int32_t { kEventCount = 0, kEvents = 1, kWords = 1 + kEventWords * kMaxEvents };
 }  // namespace control
 
 inline constexpr size_t kOutboundArenaWords = outbound_field::kCount * kOutboundCapacity + control::kWords;
@@ -88,11 +93,13 @@ class ArenaView {
     }
     return address;
   }
-  void PushPathMtu(uint32_t peer, int32_t inner_mtu) const noexcept {
+  void PushPathMtu(const HostAddress& peer, int32_t inner_mtu) const noexcept {
     int32_t& count = control_[control::kEventCount];
     if (count >= control::kMaxEvents) return;  // the next packet of that peer raises it again
-    control_[control::kEvents + 2 * count] = static_cast<int32_t>(peer);
-    control_[control::kEvents + 2 * count + 1] = inner_mtu;
+    int32_t* event = control_ + control::kEvents + control::kEventWords * count;
+    event[0] = peer.is_v6;
+    for (int i = 0; i < 4; i++) event[1 + i] = static_cast<int32_t>(peer.address.words[i]);
+    event[5] = inner_mtu;
     count++;
   }
 

@@ -10,6 +10,18 @@ TrainSet::TrainSet() : memory_(new uint8_t[kStride * kMaxTrains]) {
   for (uint32_t i = 0; i < kMaxTrains; i++) trains_[i].data = memory_.get() + i * kStride;
 }
 
+namespace {
+
+// HOT
+// Two ways that share a slot only lose a chance to merge.
+uint32_t HashOf(const Destination& to, uint16_t length) noexcept {
+  const uint32_t* words = to.host.address.words;
+  const uint32_t host = to.host.is_v6 ? Mix(Mix(words[0], words[1]), Mix(words[2], words[3])) ^ to.flow_label : words[0];
+  return Mix(host, static_cast<uint32_t>(to.port) << 16 | length);
+}
+
+}  // namespace
+
 // HOT
 uint8_t* TrainSet::Append(uint32_t index, uint16_t length) noexcept {
   Train& train = trains_[index];
@@ -24,15 +36,15 @@ uint8_t* TrainSet::Append(uint32_t index, uint16_t length) noexcept {
 uint8_t* TrainSet::Reserve(const Destination& to, uint16_t length, bool follow, uint32_t* order) noexcept {
   if (follow && *order < used_) {
     const Train& train = trains_[*order];
-    if (train.open && length <= train.size && train.to.address == to.address && train.to.port == to.port) {
+    if (train.open && length <= train.size && train.to.SameWay(to)) {
       return Append(*order, length);
     }
   }
-  const uint32_t hash = Mix(to.address, static_cast<uint32_t>(to.port) << 16 | length);
+  const uint32_t hash = HashOf(to, length);
   const uint32_t* youngest = youngest_.Find(hash);
   if (youngest != nullptr && *youngest >= *order) {
     const Train& train = trains_[*youngest];
-    if (train.open && train.size == length && train.to.address == to.address && train.to.port == to.port) {
+    if (train.open && train.size == length && train.to.SameWay(to)) {
       *order = *youngest;
       return Append(*youngest, length);
     }

@@ -24,12 +24,17 @@ inline constexpr uint32_t kMaxTrains = 64;           // messages per sendmmsg ca
 inline constexpr uint32_t kMaxTrainBytes = 65507;    // 65535 - 20 - 8: one UDP payload
 
 struct Destination {
-  uint32_t address;  // host order
+  HostAddress host;
   uint16_t port;
   uint16_t limit;    // datagrams per message: 1 when this peer or this length takes no UDP_SEGMENT
   int32_t peer_id;
   bool may_fragment = false;  // larger than the path and without DF: the kernel cuts it. Then the limit is 1
   Address reply_source = {};  // of an ICMP error about a packet to this peer
+  uint32_t flow_label = 0;    // of IPv6 outside (RFC 6437): a train has one, so that its flows stay on one path
+
+  bool SameWay(const Destination& other) const noexcept {
+    return host == other.host && port == other.port && flow_label == other.flow_label;
+  }
 };
 
 struct Train {

@@ -110,6 +110,14 @@ export function requireIpv4Alone(config: NetworkConfig, what: string): NetworkCo
   throw new OverlayError('E_CONFIG', `${config.source}: EnableIPv6 is true: ${expected}`);
 }
 
+/** Whether both say the same, spelt alike: the Backend as it was given, warnings and source included. */
+export function sameConfig(a: NetworkConfig, b: NetworkConfig): boolean {
+  const textOf = (config: NetworkConfig): string =>
+    // JSON has no bigint.
+    JSON.stringify(config, (_key, value: unknown) => (typeof value === 'bigint' ? String(value) : value));
+  return textOf(a) === textOf(b);
+}
+
 /** Parses and checks a config. `source` says where it came from. Throws OverlayError E_CONFIG. */
 export function parseNetworkConfig(
   text: string,

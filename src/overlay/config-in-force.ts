@@ -2,7 +2,7 @@
 // store waits for a restart and says so.
 
 import { type Condition, condition } from '../core/conditions.js';
-import type { NetworkConfig } from '../config/network-config.js';
+import { type NetworkConfig, sameConfig } from '../config/network-config.js';
 
 export class ConfigInForce {
   #config: NetworkConfig;
@@ -23,7 +23,7 @@ export class ConfigInForce {
 
   /** Takes the config that the store has now. */
   noteStored(config: NetworkConfig): void {
-    this.#isOther = JSON.stringify(config) !== JSON.stringify(this.#config);
+    this.#isOther = !sameConfig(config, this.#config);
   }
 
   conditions(): readonly Condition[] {

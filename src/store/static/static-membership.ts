@@ -6,7 +6,7 @@
 
 import { type FSWatcher, watch } from 'node:fs';
 import { basename, dirname } from 'node:path';
-import type { NetworkConfig } from '../../config/network-config.js';
+import { type NetworkConfig, sameConfig } from '../../config/network-config.js';
 import { type Condition, Conditions } from '../../core/conditions.js';
 import type { Logger } from '../../core/log.js';
 import type { MetricFamily } from '../../core/metric.js';
@@ -116,8 +116,7 @@ export class StaticMembership implements Membership {
     const before = this.#table;
     this.#table = table;
     if (table.digest === before.digest) return;
-    const isConfigEqual = JSON.stringify(table.config) === JSON.stringify(before.config);
-    if (!isConfigEqual) listener.onConfig(table.config);
+    if (!sameConfig(table.config, before.config)) listener.onConfig(table.config);
     if (!prefixCovers(table.config.networks.v4!.network, this.#inForce.networks.v4!.network)) return;
     this.#checkOwn(table);
     listener.onLeases({ kind: 'snapshot', leases: table.leases });

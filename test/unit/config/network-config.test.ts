@@ -1,5 +1,10 @@
 import t from 'tap';
-import { leasableRange, parseNetworkConfig, prefixesOf } from '../../../src/config/network-config.js';
+import {
+  leasableRange,
+  parseNetworkConfig,
+  prefixesOf,
+  sameConfig,
+} from '../../../src/config/network-config.js';
 import { familiesOf, firstOf } from '../../../src/net/dual.js';
 import { formatIpv4 } from '../../../src/net/ipv4.js';
 import {
@@ -316,5 +321,16 @@ t.test('parseNetworkConfig() takes a Network if, and only if, the data path carr
     ['{"Network":"64.0.0.0/2","SubnetMin":"126.0.0.0"}', false],
   ];
   for (const [text, expected] of rows) t.equal(isTaken(text), expected, text);
+  t.end();
+});
+
+t.test('sameConfig() compares what a config says, in either family', (t) => {
+  const of = (more: string): ReturnType<typeof parseNetworkConfig> =>
+    parseNetworkConfig(`{"Network":"10.5.0.0/16","EnableIPv6":true${more}}`, 'test');
+  const before = of(',"IPv6Network":"fd00:5::/48"');
+  t.ok(sameConfig(before, of(' ,"IPv6Network":"FD00:0005:0::9/48"')), 'another text');
+  t.notOk(sameConfig(before, of(',"IPv6Network":"fd00:6::/48"')));
+  t.notOk(sameConfig(before, of(',"IPv6Network":"fd00:5::/48","IPv6SubnetLen":72')));
+  t.notOk(sameConfig(before, parseNetworkConfig('{"Network":"10.5.0.0/16"}', 'test')));
   t.end();
 });

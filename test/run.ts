@@ -39,11 +39,31 @@ const PROGRAMS = [
  */
 const WAITING_LABS: ReadonlySet<string> = new Set(
   [
-    ...['api', 'bad-input', 'cli', 'cni', 'counters', 'descriptors', 'device-lost', 'docker-opts'],
-    ...['etcd', 'foreign-routes', 'health', 'host-gw', 'hosts-in-network', 'kube', 'kube-bad-input'],
+    ...[
+      'api',
+      'bad-input',
+      'cli',
+      'cni',
+      'cni-ipv6',
+      'counters',
+      'descriptors',
+      'device-lost',
+      'docker-opts',
+    ],
+    ...[
+      'etcd',
+      'families',
+      'foreign-routes',
+      'health',
+      'host-gw',
+      'hosts-in-network',
+      'inner-ipv6',
+      'kube',
+      'kube-bad-input',
+    ],
     ...['kube-memory', 'lease-loss', 'memory', 'migrate', 'modes', 'monitor', 'options', 'probes'],
     ...['public-ip', 'raw-icmp', 'reach', 'read-only-sys', 'reverse-path', 'service', 'two-daemons'],
-    ...['underlay', 'vxlan'],
+    ...['underlay', 'underlay-ipv6', 'vxlan'],
   ].map((name) => `test/lab/${name}.test.ts`),
 );
 

@@ -70,7 +70,7 @@ function malformed(): { key: string; value: string | Buffer }[] {
       '/10.5.9.0-24&:12:13:-56',
       '/10.5.9.0-24&20011::-56',
       '/10.5.9.0-24&2001-56',
-      '/10.5.9.0-24&fd00::-56',
+      '/10.5.9.0-24&fd00::7-56', // without host bits it is the lease of a host with both families
     ],
     ...[
       '/10.5.9.0-24/x',

@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "kernel/failure.h"
+#include "packet/address.h"
 
 namespace twill {
 
@@ -22,6 +23,20 @@ inline bool CheckArguments(const Napi::CallbackInfo& info, size_t count, const c
   for (size_t i = 0; good && i < count; i++) good = !info[i].IsUndefined();
   if (!good) ThrowTypeError(info.Env(), usage);
   return good;
+}
+
+// A host: a number of IPv4 in host order, or an array of the four words of IPv6. All zeros, which no host has, when it
+// is neither.
+inline HostAddress HostOf(const Napi::Value& value) {
+  HostAddress host{};
+  host.is_v6 = value.IsArray();
+  if (!host.is_v6) {
+    if (value.IsNumber()) host.address.words[0] = value.As<Napi::Number>().Uint32Value();
+    return host;
+  }
+  const auto words = value.As<Napi::Array>();
+  for (uint32_t i = 0; i < 4; i++) host.address.words[i] = words.Get(i).ToNumber().Uint32Value();
+  return host;
 }
 
 inline Napi::Value ToNumber(const Napi::Env& env, double value) { return Napi::Number::New(env, value); }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
 #include <vector>
 
 #include "binding/arguments.h"
@@ -25,34 +26,36 @@ uint32_t Word(const Napi::Object& from, const char* key) { return from.Get(key).
 
 bool Flag(const Napi::Object& from, const char* key) { return from.Get(key).ToBoolean().Value(); }
 
-// All zeros, which no host has, when it is no array of four words.
-Address AddressOf(const Napi::Object& from, const char* key) {
-  Address address{};
-  const Napi::Value value = from.Get(key);
-  if (!value.IsArray()) return address;
-  const auto words = value.As<Napi::Array>();
-  for (uint32_t i = 0; i < 4; i++) address.words[i] = words.Get(i).ToNumber().Uint32Value();
-  return address;
+// What is there of one family.
+std::optional<Napi::Object> Family(const Napi::Object& from, const char* key, const char* family) {
+  const Napi::Value value = from.Get(key).ToObject().Get(family);
+  if (!value.IsObject()) return std::nullopt;
+  return value.As<Napi::Object>();
 }
 
 EngineOptions OptionsOf(const Napi::Object& from) {
   const auto offload = from.Get("offload").ToObject();
   EngineOptions options;
   options.device = from.Get("device").ToString().Utf8Value();
-  options.listen_address = Word(from, "listenAddress");
+  const auto listen = from.Get("listen").ToObject();
+  for (const bool is_v6 : {false, true}) {
+    const Napi::Value address = listen.Get(is_v6 ? "v6" : "v4");
+    if (!address.IsUndefined()) options.listen[is_v6] = HostOf(address).address;
+  }
   options.port = static_cast<uint16_t>(Word(from, "port"));
   options.queues = static_cast<int32_t>(Word(from, "queues"));
   options.offload = {Flag(offload, "udpSegment"), Flag(offload, "udpGro"),   Flag(offload, "tunTso"),
                      Flag(offload, "tunUso"),     Flag(offload, "mergeTcp"), Flag(offload, "mergeUdp"),
                      Flag(offload, "tunQueueBound")};
-  options.reply_source = Word(from, "replySource");
-  options.own_address = Word(from, "ownAddress");
-  options.broadcast = Word(from, "broadcast");
-  const Napi::Value wide = from.Get("wide");
-  options.families.v6 = wide.IsObject();
-  if (wide.IsObject()) {
-    options.reply_source_v6 = AddressOf(wide.As<Napi::Object>(), "replySource");
-    options.own_address_v6 = AddressOf(wide.As<Napi::Object>(), "ownAddress");
+  const auto v4 = Family(from, "inner", "v4");
+  const auto v6 = Family(from, "inner", "v6");
+  options.families = {v4.has_value(), v6.has_value()};
+  options.reply_source = v4 ? Word(*v4, "replySource") : 0;
+  options.own_address = v4 ? Word(*v4, "ownAddress") : 0;
+  options.broadcast = v4 ? Word(*v4, "broadcast") : 0;
+  if (v6) {
+    options.reply_source_v6 = HostOf(v6->Get("replySource")).address;
+    options.own_address_v6 = HostOf(v6->Get("ownAddress")).address;
   }
   options.buffer_bytes = static_cast<int32_t>(Word(from, "bufferBytes"));
   options.rules.reserved = Flag(from, "reserved");
@@ -132,17 +135,17 @@ void AddCounters(const Block& block, const Offender* offenders, Napi::Float64Arr
                  Napi::Uint32Array& addresses) {
   for (size_t i = 0; i < Block::kSize; i++) {
     values[i] += static_cast<double>(block.Get(i));
-    const uint32_t outer = offenders[i].outer.load(std::memory_order_relaxed);
-    const uint32_t source = offenders[i].source.load(std::memory_order_relaxed);
-    if (outer == 0 && source == 0) continue;
-    addresses[3 * i] = outer;
-    addresses[3 * i + 1] = source;
-    addresses[3 * i + 2] = offenders[i].destination.load(std::memory_order_relaxed);
+    uint32_t words[Offender::kWords];
+    uint32_t any = 0;
+    for (size_t w = 0; w < Offender::kWords; w++) any |= words[w] = offenders[i].words[w].load(std::memory_order_relaxed);
+    if (any == 0) continue;
+    for (size_t w = 0; w < Offender::kWords; w++) addresses[Offender::kWords * i + w] = words[w];
   }
 }
 
 // readCounters(id, outbound: boolean, values: Float64Array, offenders: Uint32Array) → 0 or -errno
-// Adds every queue's counters to `values`; `offenders` gets three words (outer, inner source, inner destination) each.
+// Adds every queue's counters to `values`; `offenders` gets 13 words each: 1 for an
+// outer host of IPv6 and 2 for inner ones, then four words of the outer host, inner source and inner destination.
 Napi::Value ReadCounters(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const auto engine = EngineOf(info, 4, "readCounters(id, outbound, values, offenders)");
@@ -150,7 +153,7 @@ Napi::Value ReadCounters(const Napi::CallbackInfo& info) {
   const bool outbound = info[1].ToBoolean().Value();
   const size_t size = outbound ? CounterBlock<Outbound>::kSize : CounterBlock<Inbound>::kSize;
   auto values = Float64s(info[2], size);
-  auto addresses = Uint32s(info[3], 3 * size);
+  auto addresses = Uint32s(info[3], Offender::kWords * size);
   if (!values || !addresses) return ToNumber(env, -EINVAL);
   for (size_t i = 0; i < engine->queue_count(); i++) {
     Queue& queue = engine->queue(i);
@@ -217,7 +220,11 @@ Napi::Value ReadBeats(const Napi::CallbackInfo& info) {
 Napi::Value ReadSocketDrops(const Napi::CallbackInfo& info) {
   const auto engine = EngineOf(info, 1, "socketDrops(id)");
   double drops = 0;
-  for (size_t i = 0; engine && i < engine->queue_count(); i++) drops += SocketDrops(engine->queue(i).udp.get());
+  for (size_t i = 0; engine && i < engine->queue_count(); i++) {
+    for (const OuterSockets& outer : engine->queue(i).outer) {
+      if (outer.udp.valid()) drops += SocketDrops(outer.udp.get());
+    }
+  }
   return ToNumber(info.Env(), drops);
 }
 

@@ -48,6 +48,7 @@ Napi::Object Layout(const Napi::Env& env) {
   layout.Set("laneProofMs", static_cast<double>(kProofNs / 1'000'000));
   layout.Set("maxRows", kMaxRows);
   layout.Set("outerHeaderBytes", kOuterHeaders);
+  layout.Set("outerHeaderBytesV6", kOuterHeadersV6);
   layout.Set("tunUso4", kTunUso4);
   layout.Set("tunTso4", kTunTso4);
   layout.Set("tunTso6", kTunTso6);

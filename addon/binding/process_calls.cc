@@ -26,11 +26,10 @@ Napi::Value ExitNow(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// innerPathMtu(source, peer, port) → bytes, or -errno
+// innerPathMtu(source, peer, port) → bytes, or -errno. Addresses are a number, or four words of IPv6.
 Napi::Value InnerPathMtu(const Napi::CallbackInfo& info) {
   if (!CheckArguments(info, 3, "innerPathMtu(source, peer, port)")) return info.Env().Undefined();
-  const uint32_t source = info[0].ToNumber().Uint32Value();
-  const uint32_t peer = info[1].ToNumber().Uint32Value();
+  const HostAddress source = HostOf(info[0]), peer = HostOf(info[1]);
   const auto port = static_cast<uint16_t>(info[2].ToNumber().Uint32Value());
   return ToNumber(info.Env(), QueryInnerPathMtu(source, peer, port));
 }

@@ -57,6 +57,13 @@ Inbound DropReason(HeaderFault fault) noexcept {
 }
 
 // HOT
+bool SameName(const SocketName& a, const SocketName& b) noexcept {
+  if (a.v4.sin_port != b.v4.sin_port || a.IsV6() != b.IsV6()) return false;
+  return a.IsV6() ? std::memcmp(&a.v6.sin6_addr, &b.v6.sin6_addr, sizeof a.v6.sin6_addr) == 0
+                  : a.v4.sin_addr.s_addr == b.v4.sin_addr.s_addr;
+}
+
+// HOT
 // Bytes of each datagram in a message but the last: what UDP_GRO says, or the whole of one that is not merged.
 size_t PieceBytes(const mmsghdr& message) noexcept {
   const msghdr& header = message.msg_hdr;
@@ -135,16 +142,34 @@ int32_t InboundPort::Step() noexcept {
 
 int InboundPort::Wait() const noexcept {
   // A socket error wakes it too, and is gone once the step has received.
-  return std::min(engine_->Wait(queue_.udp.get(), progress_.SleepMs(kMaxWaitMs)), 0);
+  // One of the two at least is there; poll(2) passes over the other, which is -1.
+  const int v4 = queue_.outer[false].udp.get(), v6 = queue_.outer[true].udp.get();
+  return std::min(engine_->Wait(v4, v6, progress_.SleepMs(kMaxWaitMs)), 0);
 }
 
 // HOT
-// 1. 0 or -errno.
+// 1. 0 or -errno. Each family comes first in every other batch, so that neither is kept waiting by the other.
 int InboundPort::Receive() noexcept {
   message_count_ = next_message_ = 0;
   size_t bytes = 0;
+  int result = -EAGAIN;
   progress_.Look(MonotonicMs());
-  while (message_count_ < kMaxMessages && bytes < kBatchBytes) {
+  v6_first_ = !v6_first_;
+  for (const bool is_v6 : {v6_first_, !v6_first_}) {
+    if (!queue_.outer[is_v6].udp.valid()) continue;
+    const int error = ReceiveFrom(is_v6, &bytes);
+    if (error != -EAGAIN) result = error;
+    if (error < 0 && error != -EAGAIN) break;
+  }
+  return message_count_ > 0 ? 0 : result;  // an error that lasts comes back with the next batch
+}
+
+// HOT
+int InboundPort::ReceiveFrom(bool is_v6, size_t* bytes) noexcept {
+  const int fd = queue_.outer[is_v6].udp.get();
+  // A lane has only what comes over IPv4, so what it must not overtake waits there. Without that there is no lane.
+  const bool is_lanes = !is_v6;
+  while (message_count_ < kMaxMessages && *bytes < kBatchBytes) {
     const uint32_t first = message_count_;
     const uint32_t wanted = std::min(vlen_, kMaxMessages - first);
     for (uint32_t i = first; i < first + wanted; i++) {
@@ -153,9 +178,8 @@ int InboundPort::Receive() noexcept {
       header.msg_controllen = sizeof controls_[i].bytes;
       header.msg_flags = 0;
     }
-    const int received = ::recvmmsg(queue_.udp.get(), messages_.data() + first, wanted, MSG_DONTWAIT, nullptr);
+    const int received = ::recvmmsg(fd, messages_.data() + first, wanted, MSG_DONTWAIT, nullptr);
     if (received < 0) {
-      if (first > 0) return 0;  // an error that lasts comes back with the next batch
       switch (errno) {
         case EINTR:
           return 0;
@@ -167,7 +191,7 @@ int InboundPort::Receive() noexcept {
         default:
           // EAGAIN, or an error left on the socket (by `ss -K`, not by ICMP: udp_socket.h): receiving has cleared it.
           if (errno != EAGAIN) return 0;
-          progress_.Empty();
+          if (is_lanes) progress_.Empty();
           return -EAGAIN;
       }
     }
@@ -176,10 +200,10 @@ int InboundPort::Receive() noexcept {
     size_t got = 0;
     for (uint32_t i = first; i < message_count_; i++) got += messages_[i].msg_len;
     vlen_ = got > static_cast<size_t>(received) * kTrainBytes ? kFewMessages : kMoreMessages;
-    bytes += got;
-    progress_.Took(got);
+    *bytes += got;
+    if (is_lanes) progress_.Took(got);
     if (static_cast<uint32_t>(received) < wanted) {
-      progress_.Empty();
+      if (is_lanes) progress_.Empty();
       break;
     }
   }
@@ -197,13 +221,13 @@ void InboundPort::ReadMessage(uint32_t message) noexcept {
   const msghdr& header = messages_[message].msg_hdr;
   auto* data = static_cast<uint8_t*>(parts_[message].iov_base);
   const size_t length = messages_[message].msg_len;
-  const sockaddr_in& from = names_[message];
+  const SocketName& from = names_[message];
   queue_.inbound.Add(Inbound::k_messages, 1);
   if ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
     // How many datagrams it held is not known any more; it counts as one.
     queue_.inbound.Add(Inbound::k_packets_in, 1);
     queue_.inbound.Add(Inbound::k_bytes_in, length);
-    Drop(Inbound::k_drop_truncated, 1, ntohl(from.sin_addr.s_addr), {});
+    Drop(Inbound::k_drop_truncated, 1, HostOf(from), data, {});
     return;
   }
   const size_t piece = PieceBytes(messages_[message]);
@@ -219,26 +243,25 @@ void InboundPort::ReadMessage(uint32_t message) noexcept {
 
 // HOT
 // 2.
-void InboundPort::ReadPacket(uint8_t* data, size_t length, const sockaddr_in& from) noexcept {
+void InboundPort::ReadPacket(uint8_t* data, size_t length, const SocketName& from) noexcept {
   queue_.inbound.Add(Inbound::k_packets_in, 1);
   queue_.inbound.Add(Inbound::k_bytes_in, length);
   InnerPacket& packet = packets_[packet_count_];
   packet.data = data;
   HeaderFault fault = ParseInner(data, length, engine_->options().families, &packet.header);
   if (fault != HeaderFault::kNone) {
-    Drop(DropReason(fault), 1, ntohl(from.sin_addr.s_addr), {});  // no addresses were read
+    Drop(DropReason(fault), 1, HostOf(from), data, {});  // no addresses were read
     return;
   }
   fault = CheckReceived(data, packet.header, engine_->options().rules);
   if (fault != HeaderFault::kNone) {
-    Drop(DropReason(fault), 1, ntohl(from.sin_addr.s_addr), packet.header);
+    Drop(DropReason(fault), 1, HostOf(from), data, packet.header);
     return;
   }
   if (run_count_ > 0) {
     Run& run = runs_[run_count_ - 1];
     const InnerPacket& before = packets_[run.first];
-    if (SameHosts(before.data, before.header, data, packet.header) &&
-        run.from.sin_addr.s_addr == from.sin_addr.s_addr && run.from.sin_port == from.sin_port) {
+    if (SameHosts(before.data, before.header, data, packet.header) && SameName(run.from, from)) {
       run.count++;
       run.bytes += packet.header.total_length;
       arena_.At(inbound_field::kSegments, run_count_ - 1) = static_cast<int32_t>(run.count);
@@ -247,13 +270,24 @@ void InboundPort::ReadPacket(uint8_t* data, size_t length, const sockaddr_in& fr
     }
   }
   runs_[run_count_] = {packet_count_, 1, packet.header.total_length, from};
-  arena_.At(inbound_field::kOuterSource, run_count_) = static_cast<int32_t>(ntohl(from.sin_addr.s_addr));
-  arena_.At(inbound_field::kOuterPort, run_count_) = ntohs(from.sin_port);
+  DescribeSender(from);
   DescribeAddresses(packet);
   arena_.At(inbound_field::kLength, run_count_) = packet.header.total_length;
   arena_.At(inbound_field::kSegments, run_count_) = 1;
   run_count_++;
   packet_count_++;
+}
+
+// HOT
+void InboundPort::DescribeSender(const SocketName& from) noexcept {
+  arena_.At(inbound_field::kOuterPort, run_count_) = from.Port();
+  arena_.At(inbound_field::kOuterWide, run_count_) = from.IsV6();
+  if (from.IsV6()) {
+    const Address address = HostOf(from).address;
+    arena_.SetAddress(inbound_field::kOuterSource, inbound_field::kOuterSourceRest, run_count_, address);
+    return;
+  }
+  arena_.At(inbound_field::kOuterSource, run_count_) = static_cast<int32_t>(ntohl(from.v4.sin_addr.s_addr));
 }
 
 // HOT
@@ -287,10 +321,10 @@ int InboundPort::DeliverBatch() noexcept {
 // HOT
 // 4, and 5 for what stays.
 void InboundPort::DeliverRun(const Run& run, int32_t index, uint64_t now_ms) noexcept {
-  const uint32_t outer = ntohl(run.from.sin_addr.s_addr);
   const int32_t verdict = arena_.At(inbound_field::kVerdict, index);
   if (verdict != 0) {
-    Drop(static_cast<Inbound>(verdict), run.count, outer, packets_[run.first].header);
+    const InnerPacket& first = packets_[run.first];
+    Drop(static_cast<Inbound>(verdict), run.count, HostOf(run.from), first.data, first.header);
     return;
   }
   const bool audited = arena_.At(inbound_field::kAudit, index) != 0;
@@ -306,7 +340,7 @@ void InboundPort::DeliverRun(const Run& run, int32_t index, uint64_t now_ms) noe
       queue_.inbound.Add(Inbound::k_audit_would_drop, 1);
     }
     if (packet.header.ttl <= 1) {
-      Drop(Inbound::k_drop_ttl_expired, 1, outer, packet.header);
+      Drop(Inbound::k_drop_ttl_expired, 1, HostOf(run.from), packet.data, packet.header);
       if (peer >= 0) AnswerExpired(run, packet, now_ms);
       continue;
     }
@@ -402,7 +436,7 @@ int InboundPort::Refused(int error, const InnerPacket& packet) noexcept {
     default:
       break;
   }
-  Drop(reason, 1, 0, packet.header);
+  Drop(reason, 1, {}, packet.data, packet.header);
   return error == EBADFD ? -EBADFD : 0;
 }
 
@@ -417,11 +451,17 @@ void InboundPort::NoteRefusedSuperpacket(bool tcp) noexcept {
   }
 }
 
-void InboundPort::Drop(Inbound reason, uint64_t packets, uint32_t outer, const InnerHeader& header) noexcept {
+// An empty `header`: none was read.
+void InboundPort::Drop(Inbound reason, uint64_t packets, const HostAddress& outer, const uint8_t* data,
+                       const InnerHeader& header) noexcept {
   queue_.inbound.Add(reason, packets);
+  Offender& offender = queue_.inbound_offenders[static_cast<size_t>(reason)];
+  if (header.version == 0) {
+    offender.Set(outer, {}, {});
+    return;
+  }
   const bool is_v6 = header.IsV6();
-  queue_.inbound_offenders[static_cast<size_t>(reason)].Set(outer, is_v6 ? 0 : header.source,
-                                                            is_v6 ? 0 : header.destination);
+  offender.Set(outer, {SourceOf(data, header), is_v6}, {DestinationOf(data, header), is_v6});
 }
 
 // The inner sender sits behind a peer, so the error goes straight back there: a packet that came from the overlay is
@@ -438,10 +478,9 @@ void InboundPort::AnswerExpired(const Run& run, const InnerPacket& packet, uint6
   const size_t length = BuildIcmpError(error, {IcmpCause::kTimeExceeded, 0, source}, packet.data,
                                        packet.header.total_length, packet.header);
   // To the port every host listens on, not to the one the datagram claims.
-  sockaddr_in to = run.from;
-  to.sin_port = htons(own.port);
-  const ssize_t sent =
-      ::sendto(queue_.udp.get(), error, length, MSG_DONTWAIT, reinterpret_cast<const sockaddr*>(&to), sizeof to);
+  const SocketName to = NameOf(HostOf(run.from), own.port);
+  const int fd = queue_.outer[to.IsV6()].udp.get();
+  const ssize_t sent = ::sendto(fd, error, length, MSG_DONTWAIT, &to.any, to.Length());
   queue_.inbound.Add(sent < 0 ? Inbound::k_icmp_failed : Inbound::k_icmp_sent, 1);
 }
 

@@ -13,6 +13,7 @@
 
 #include "packet/coalesce.h"
 #include "engine/engine.h"
+#include "kernel/udp_socket.h"
 #include "packet/icmp.h"
 
 namespace twill {
@@ -40,7 +41,7 @@ class InboundPort {
     uint32_t first;  // packet
     uint32_t count;
     uint64_t bytes;
-    sockaddr_in from;
+    SocketName from;
   };
   // Messages per receive call: few when those of the last call were trains (longer than kTrainBytes in the mean), so
   // that the buffers stay in cache. What a call brings is known only afterwards and each message may be a train of 64
@@ -57,10 +58,13 @@ class InboundPort {
 
   // Fills the messages: 0, -EAGAIN when there is none, or -errno.
   int Receive() noexcept;
+  // From one socket, behind those that there are.
+  int ReceiveFrom(bool is_v6, size_t* bytes) noexcept;
   void ReadMessages() noexcept;
   void ReadMessage(uint32_t message) noexcept;
+  void DescribeSender(const SocketName& from) noexcept;
   void DescribeAddresses(const InnerPacket& packet) noexcept;
-  void ReadPacket(uint8_t* data, size_t length, const sockaddr_in& from) noexcept;
+  void ReadPacket(uint8_t* data, size_t length, const SocketName& from) noexcept;
   // 0, or -EBADFD when the TUN is gone.
   int DeliverBatch() noexcept;
   void DeliverRun(const Run& run, int32_t index, uint64_t now_ms) noexcept;
@@ -69,7 +73,8 @@ class InboundPort {
   int WriteSingle(const InnerPacket& packet) noexcept;
   int Refused(int error, const InnerPacket& packet) noexcept;
   void NoteRefusedSuperpacket(bool tcp) noexcept;
-  void Drop(Inbound reason, uint64_t packets, uint32_t outer, const InnerHeader& header) noexcept;
+  void Drop(Inbound reason, uint64_t packets, const HostAddress& outer, const uint8_t* data,
+            const InnerHeader& header) noexcept;
   void AnswerExpired(const Run& run, const InnerPacket& packet, uint64_t now_ms) noexcept;
 
   std::shared_ptr<Engine> engine_;
@@ -83,7 +88,7 @@ class InboundPort {
   WorkerProgress progress_;
   std::array<mmsghdr, kMaxMessages> messages_{};
   std::array<iovec, kMaxMessages> parts_{};
-  std::array<sockaddr_in, kMaxMessages> names_{};
+  std::array<SocketName, kMaxMessages> names_{};
   struct alignas(cmsghdr) Control {
     uint8_t bytes[CMSG_SPACE(sizeof(int))];
   };
@@ -93,6 +98,7 @@ class InboundPort {
   uint32_t next_message_ = 0;
   uint32_t packet_count_ = 0;
   int32_t run_count_ = 0;
+  bool v6_first_ = false;
   uint32_t vlen_ = kFewMessages;
   uint32_t tcp_refusals_ = 0;
   uint32_t udp_refusals_ = 0;

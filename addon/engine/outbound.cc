@@ -47,6 +47,14 @@ size_t SuperpacketBytes(const uint8_t* buffer, size_t length) noexcept {
   return vnet.gso_type == kVnetGsoNone ? 0 : length - sizeof(VnetHeader);
 }
 
+// One of a few for each inner flow, so that the network can spread them over its paths (RFC 6438) and yet lone packets
+// of many flows share trains. Never 0, which says that there is none.
+uint32_t FlowLabelOf(const FlowKey& flow) noexcept {
+  constexpr uint32_t kLabels = 8;
+  const uint32_t of = (flow.is_fragment ? flow.pair : flow.flow) % kLabels;
+  return (of + 1) * 0x1b3c7;
+}
+
 // Bytes that the queue of the device can hold: TX_QUEUE_LENGTH of src/backend/udp/udp.ts packets, where there is no
 // other bound.
 size_t RoomOf(const Engine& engine) noexcept {
@@ -85,7 +93,7 @@ int32_t OutboundPort::Step() noexcept {
 }
 
 int OutboundPort::Wait() const noexcept {
-  const int events = engine_->Wait(queue_.tun.get(), progress_.SleepMs(kMaxWaitMs));
+  const int events = engine_->Wait(queue_.tun.get(), -1, progress_.SleepMs(kMaxWaitMs));
   if (events < 0) return events;
   // A deleted device polls as an error for ever.
   return (events & (POLLERR | POLLHUP | POLLNVAL)) != 0 ? -EBADFD : 0;
@@ -169,7 +177,7 @@ bool OutboundPort::Describe(uint8_t* buffer, size_t length) noexcept {
   }
   queue_.outbound.Add(Outbound::k_packets_in, packet.segments);
   if (fault) {
-    Drop(packet, *fault, 0);
+    Drop(packet, *fault, {});
     return false;
   }
   const int32_t largest = packet.segments == 1 ? packet.header.total_length : packet.headers_length + packet.gso_size;
@@ -239,7 +247,8 @@ bool OutboundPort::CheckVnet(const VnetHeader& vnet, Packet* packet) noexcept {
 bool OutboundPort::IsOwnTunnelTraffic(const Packet& packet) const noexcept {
   const EngineOptions& own = engine_->options();
   const InnerHeader& header = packet.header;
-  if (header.IsV6() || header.protocol != kProtocolUdp || header.source != own.listen_address) return false;
+  const std::optional<Address>& listen = own.listen[header.IsV6()];
+  if (header.protocol != kProtocolUdp || !listen || !(SourceOf(packet.data, header) == *listen)) return false;
   if (header.IsLaterFragment()) return true;
   if (header.total_length < header.header_length + kUdpHeader) return false;
   const uint8_t* udp = packet.data + header.header_length;
@@ -255,9 +264,18 @@ void OutboundPort::SendBatch() noexcept {
 }
 
 // HOT
+// Of the outer destination; zeros when the verdict names none.
+HostAddress OutboundPort::PeerOf(int32_t index) const noexcept {
+  if (arena_.At(outbound_field::kOuterWide, index) != 0) {
+    return {arena_.GetAddress(outbound_field::kPeerAddress, outbound_field::kPeerAddressRest, index), true};
+  }
+  return HostAddress::V4(static_cast<uint32_t>(arena_.At(outbound_field::kPeerAddress, index)));
+}
+
+// HOT
 // 4.
 void OutboundPort::SendPacket(const Packet& packet, int32_t index, uint64_t now_ms) noexcept {
-  const uint32_t peer = static_cast<uint32_t>(arena_.At(outbound_field::kPeerAddress, index));
+  const HostAddress peer = PeerOf(index);
   const bool is_v6 = packet.header.IsV6();
   const Address reply_source =
       is_v6 ? arena_.GetAddress(outbound_field::kReplySource, outbound_field::kReplySourceRest, index)
@@ -296,6 +314,7 @@ void OutboundPort::SendPacket(const Packet& packet, int32_t index, uint64_t now_
   }
 
   const FlowKey flow = FlowKeyOf(packet.data, packet.header);
+  if (peer.is_v6 && sender_.HasLabels(now_ms)) to.flow_label = FlowLabelOf(flow);
   if (packet.segments == 1) {
     SendWhole(packet, to, flow);
   } else {
@@ -363,11 +382,13 @@ void OutboundPort::Flush() noexcept {
   flows_.Clear();
 }
 
-void OutboundPort::Drop(const Packet& packet, Outbound reason, uint32_t outer) noexcept {
+void OutboundPort::Drop(const Packet& packet, Outbound reason, const HostAddress& outer) noexcept {
   queue_.outbound.Add(reason, packet.segments);
-  const bool is_v6 = packet.header.IsV6();
-  queue_.outbound_offenders[static_cast<size_t>(reason)].Set(outer, is_v6 ? 0 : packet.header.source,
-                                                             is_v6 ? 0 : packet.header.destination);
+  const InnerHeader& header = packet.header;
+  const HostAddress none = {};  // where no header was read
+  queue_.outbound_offenders[static_cast<size_t>(reason)].Set(
+      outer, header.version == 0 ? none : HostAddress{SourceOf(packet.data, header), header.IsV6()},
+      header.version == 0 ? none : HostAddress{DestinationOf(packet.data, header), header.IsV6()});
 }
 
 void OutboundPort::Answer(const Packet& packet, const IcmpError& error, uint64_t now_ms) noexcept {

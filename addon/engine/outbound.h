@@ -57,7 +57,8 @@ class OutboundPort {
   void SendSplit(const Packet& packet, const Destination& to, const FlowKey& flow) noexcept;
   uint8_t* Reserve(const Destination& to, uint16_t length, bool follow, uint32_t* order) noexcept;
   void Flush() noexcept;
-  void Drop(const Packet& packet, Outbound reason, uint32_t outer) noexcept;
+  HostAddress PeerOf(int32_t index) const noexcept;
+  void Drop(const Packet& packet, Outbound reason, const HostAddress& outer) noexcept;
   void Answer(const Packet& packet, const IcmpError& error, uint64_t now_ms) noexcept;
   void AnswerTooBig(const Sender::TooBig& refused) noexcept;
   bool IsOwnTunnelTraffic(const Packet& packet) const noexcept;

@@ -19,6 +19,11 @@ constexpr uint64_t kRefusalMs = 5 * 60 * 1000;
 constexpr int kMaxAttempts = 4;
 constexpr int kBlockedWaitMs = 1;
 
+size_t RefusalSlot(const HostAddress& peer) noexcept {
+  const uint32_t* words = peer.address.words;
+  return (Mix(words[0], words[1]) ^ Mix(words[2], words[3])) % Sender::kRefusalSlots;
+}
+
 Outbound DropReason(int error) noexcept {
   switch (error) {
     case EAGAIN:
@@ -50,10 +55,8 @@ Outbound DropReason(int error) noexcept {
 Sender::Sender(Engine& engine, Queue& queue, ArenaView arena) noexcept
     : engine_(engine), queue_(queue), arena_(arena) {
   for (uint32_t i = 0; i < kMaxTrains; i++) {
-    names_[i].sin_family = AF_INET;
     msghdr& header = messages_[i].msg_hdr;
     header.msg_name = &names_[i];
-    header.msg_namelen = sizeof names_[i];
     header.msg_iov = &parts_[i];
     header.msg_iovlen = 1;
     auto* control = reinterpret_cast<cmsghdr*>(controls_[i].bytes);
@@ -63,8 +66,8 @@ Sender::Sender(Engine& engine, Queue& queue, ArenaView arena) noexcept
   }
 }
 
-uint16_t Sender::SegmentLimit(uint32_t peer, int32_t length, uint64_t now_ms) const noexcept {
-  const Refusal& refusal = refusals_[Mix(peer, 0) % kRefusalSlots];
+uint16_t Sender::SegmentLimit(const HostAddress& peer, int32_t length, uint64_t now_ms) const noexcept {
+  const Refusal& refusal = refusals_[RefusalSlot(peer)];
   if (refusal.confirmed && refusal.peer == peer && length >= refusal.length && now_ms < refusal.until_ms) return 1;
   return engine_.granted().udp_segments;
 }
@@ -73,10 +76,11 @@ uint16_t Sender::SegmentLimit(uint32_t peer, int32_t length, uint64_t now_ms) co
 void Sender::Prepare(const TrainSet& trains) noexcept {
   for (uint32_t i = 0; i < trains.size(); i++) {
     const Train& train = trains[i];
-    names_[i].sin_addr.s_addr = htonl(train.to.address);
-    names_[i].sin_port = htons(train.to.port);
+    names_[i] = NameOf(train.to.host, train.to.port);
+    if (train.to.host.is_v6) names_[i].v6.sin6_flowinfo = htonl(train.to.flow_label);
     parts_[i] = {train.data, train.bytes};
     msghdr& header = messages_[i].msg_hdr;
+    header.msg_namelen = names_[i].Length();
     // A lone datagram goes without the control message: some paths refuse it there.
     if (train.count > 1) {
       std::memcpy(controls_[i].bytes + CMSG_LEN(0), &train.size, sizeof train.size);
@@ -98,10 +102,13 @@ void Sender::Send(const TrainSet& trains) noexcept {
   int attempt = 0;
   while (at < trains.size()) {
     const bool may_fragment = trains[at].to.may_fragment;
+    const bool is_v6 = trains[at].to.host.is_v6;
     uint32_t end = at + 1;
-    while (end < trains.size() && trains[end].to.may_fragment == may_fragment) end++;
-    SetFragmenting(may_fragment);
-    const int sent = ::sendmmsg(queue_.send_fd(), &messages_[at], end - at, MSG_DONTWAIT);
+    while (end < trains.size() && trains[end].to.may_fragment == may_fragment && trains[end].to.host.is_v6 == is_v6) {
+      end++;
+    }
+    SetFragmenting(is_v6, may_fragment);
+    const int sent = ::sendmmsg(queue_.outer[is_v6].send_fd(), &messages_[at], end - at, MSG_DONTWAIT);
     if (sent > 0) {
       queue_.outbound.Add(Outbound::k_send_calls, 1);
       for (int i = 0; i < sent; i++) Sent(trains[at++]);
@@ -109,7 +116,7 @@ void Sender::Send(const TrainSet& trains) noexcept {
       continue;
     }
     // sendmmsg reports an error only for the first message, and only when nothing was sent before it.
-    if (Refused(trains[at], errno, attempt++) == Next::kDone) {
+    if (Refused(trains, at, errno, attempt++) == Next::kDone) {
       at++;
       attempt = 0;
     }
@@ -119,32 +126,46 @@ void Sender::Send(const TrainSet& trains) noexcept {
 // HOT
 void Sender::Sent(const Train& train) noexcept {
   queue_.outbound.Add(Outbound::k_packets_out, train.count);
+  if (train.to.may_fragment) queue_.outbound.Add(Outbound::k_fragmented, train.count);
   queue_.outbound.Add(Outbound::k_bytes_out, train.bytes);
   queue_.outbound.Add(Outbound::k_messages, 1);
   if (train.count > 1) queue_.outbound.Add(Outbound::k_trains, 1);
   if (train.to.peer_id >= 0) queue_.outbound_peers[train.to.peer_id].Add(train.count, train.bytes);
 }
 
-Sender::Next Sender::Refused(const Train& train, int error, int attempt) noexcept {
+Sender::Next Sender::Refused(const TrainSet& trains, uint32_t index, int error, int attempt) noexcept {
+  const Train& train = trains[index];
+  if (error == EINVAL && train.to.host.is_v6 && names_[index].v6.sin6_flowinfo != 0) {
+    StopLabelling(trains);
+    return Next::kRetry;
+  }
   if (error == EMSGSIZE && train.count == 1 && !train.to.may_fragment) {
-    SendAlone(train, train.data, train.bytes, ReportPathMtu(train.to.address), true);
+    SendAlone(train, train.data, train.bytes, ReportPathMtu(train.to.host), true);
     return Next::kDone;
   }
   if (train.count > 1 && (error == EMSGSIZE || error == EINVAL || error == EIO)) {
-    const int32_t mtu = error == EIO ? 0 : ReportPathMtu(train.to.address);
+    const int32_t mtu = error == EIO ? 0 : ReportPathMtu(train.to.host);
     if (mtu <= 0 || train.size <= mtu) NoteRefusal(train, error);
     SendSingles(train, mtu);
     return Next::kDone;
   }
-  if (Recover(error, attempt) == Next::kRetry) return Next::kRetry;
+  if (Recover(queue_.outer[train.to.host.is_v6].send_fd(), error, attempt) == Next::kRetry) return Next::kRetry;
   Drop(train, DropReason(error), train.count, train.data);
   return Next::kDone;
 }
 
-Sender::Next Sender::Recover(int error, int attempt) noexcept {
+// The label may be what was refused. Without one for a while: all of a peer's flows are on one path then.
+void Sender::StopLabelling(const TrainSet& trains) noexcept {
+  unlabelled_until_ms_ = MonotonicMs() + kRefusalMs;
+  for (uint32_t i = 0; i < trains.size(); i++) {
+    if (trains[i].to.host.is_v6) names_[i].v6.sin6_flowinfo = 0;
+  }
+}
+
+Sender::Next Sender::Recover(int fd, int error, int attempt) noexcept {
   if (error == EINTR) return Next::kRetry;
   if (error == EAGAIN && attempt < kMaxAttempts) {
-    pollfd wait[2] = {{queue_.send_fd(), POLLOUT, 0}, {engine_.stop_fd(), POLLIN, 0}};
+    pollfd wait[2] = {{fd, POLLOUT, 0}, {engine_.stop_fd(), POLLIN, 0}};
     Beat(queue_.outbound_beats);  // a batch of single datagrams may wait here for seconds
     ::poll(wait, 2, kBlockedWaitMs);
     return Next::kRetry;
@@ -161,11 +182,11 @@ Sender::Next Sender::Recover(int error, int attempt) noexcept {
 
 // EIO is about the path to the peer, whatever the length. The others are believed when they come again.
 void Sender::NoteRefusal(const Train& train, int error) noexcept {
-  Refusal& refusal = refusals_[Mix(train.to.address, 0) % kRefusalSlots];
+  Refusal& refusal = refusals_[RefusalSlot(train.to.host)];
   const uint64_t now_ms = MonotonicMs();
   const int32_t length = error == EIO ? 0 : train.size;
-  const bool is_known = refusal.peer == train.to.address && now_ms < refusal.until_ms && length >= refusal.length;
-  refusal = {train.to.address, is_known ? refusal.length : length, now_ms + kRefusalMs, is_known || error == EIO};
+  const bool is_known = refusal.peer == train.to.host && now_ms < refusal.until_ms && length >= refusal.length;
+  refusal = {train.to.host, is_known ? refusal.length : length, now_ms + kRefusalMs, is_known || error == EIO};
 }
 
 void Sender::SendSingles(const Train& train, int32_t mtu) noexcept {
@@ -185,11 +206,13 @@ void Sender::SendAlone(const Train& train, uint8_t* data, uint32_t length, int32
     Drop(train, Outbound::k_drop_too_big, 1, data);
     return;
   }
-  if (error == EMSGSIZE) error = SendOne(train, data, length, true);
+  const bool is_cut = error == EMSGSIZE;
+  if (is_cut) error = SendOne(train, data, length, true);
   if (error != 0) {
     Drop(train, DropReason(error), 1, data);
     return;
   }
+  if (is_cut) queue_.outbound.Add(Outbound::k_fragmented, 1);
   queue_.outbound.Add(Outbound::k_packets_out, 1);
   queue_.outbound.Add(Outbound::k_bytes_out, length);
   queue_.outbound.Add(Outbound::k_messages, 1);
@@ -198,40 +221,41 @@ void Sender::SendAlone(const Train& train, uint8_t* data, uint32_t length, int32
 
 // 0 or errno.
 int Sender::SendOne(const Train& train, const uint8_t* data, uint32_t length, bool may_fragment) noexcept {
-  SetFragmenting(may_fragment);
-  const sockaddr_in name = SocketAddress(train.to.address, train.to.port);
+  const bool is_v6 = train.to.host.is_v6;
+  SetFragmenting(is_v6, may_fragment);
+  const int fd = queue_.outer[is_v6].send_fd();
+  SocketName name = NameOf(train.to.host, train.to.port);
+  if (is_v6 && HasLabels(MonotonicMs())) name.v6.sin6_flowinfo = htonl(train.to.flow_label);
   for (int attempt = 0;; attempt++) {
     queue_.outbound.Add(Outbound::k_send_calls, 1);
-    if (::sendto(queue_.send_fd(), data, length, MSG_DONTWAIT, reinterpret_cast<const sockaddr*>(&name),
-                 sizeof name) >= 0) {
-      return 0;
-    }
+    if (::sendto(fd, data, length, MSG_DONTWAIT, &name.any, name.Length()) >= 0) return 0;
     const int error = errno;
-    if (Recover(error, attempt) == Next::kDone) return error;
+    if (Recover(fd, error, attempt) == Next::kDone) return error;
   }
 }
 
 // HOT
 // The inbound worker sends by this socket too, ICMP errors only: shorter than any path MTU, so both settings suit them.
-void Sender::SetFragmenting(bool may_fragment) noexcept {
-  if (may_fragment == fragmenting_) return;
-  fragmenting_ = may_fragment;
-  if (queue_.mtu_discovery != IP_PMTUDISC_WANT) return;
-  const int discovery = may_fragment ? IP_PMTUDISC_WANT : IP_PMTUDISC_DO;
-  ::setsockopt(queue_.send_fd(), IPPROTO_IP, IP_MTU_DISCOVER, &discovery, sizeof discovery);
+void Sender::SetFragmenting(bool is_v6, bool may_fragment) noexcept {
+  if (may_fragment == fragmenting_[is_v6]) return;
+  fragmenting_[is_v6] = may_fragment;
+  const OuterSockets& outer = queue_.outer[is_v6];
+  if (outer.mtu_discovery == IP_PMTUDISC_WANT) SetDontFragment(outer.send_fd(), is_v6, !may_fragment);
 }
 
 void Sender::Drop(const Train& train, Outbound reason, uint64_t packets, const uint8_t* data) noexcept {
   queue_.outbound.Add(reason, packets);
-  const bool is_v4 = data[0] >> 4 == 4;
-  queue_.outbound_offenders[static_cast<size_t>(reason)].Set(train.to.address, is_v4 ? LoadBe32(data + 12) : 0,
-                                                             is_v4 ? LoadBe32(data + 16) : 0);
+  const bool is_v6 = data[0] >> 4 == 6;
+  const uint8_t* source = data + (is_v6 ? kIpv6Source : kIpv4Source);
+  const uint8_t* destination = source + (is_v6 ? 16 : 4);
+  queue_.outbound_offenders[static_cast<size_t>(reason)].Set(
+      train.to.host, {LoadAddress(source, is_v6), is_v6}, {LoadAddress(destination, is_v6), is_v6});
 }
 
 // Asks the kernel for the inner path MTU and tells the table; not positive when there is no way.
-int32_t Sender::ReportPathMtu(uint32_t peer) noexcept {
+int32_t Sender::ReportPathMtu(const HostAddress& peer) noexcept {
   const EngineOptions& own = engine_.options();
-  const int32_t mtu = QueryInnerPathMtu(own.listen_address, peer, own.port);
+  const int32_t mtu = QueryInnerPathMtu({*own.listen[peer.is_v6], peer.is_v6}, peer, own.port);
   if (mtu <= 0) return mtu;
   queue_.outbound.Add(Outbound::k_path_mtu_events, 1);
   arena_.PushPathMtu(peer, mtu);

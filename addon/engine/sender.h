@@ -15,10 +15,13 @@
 // explains, none for datagrams of that length and more. No refusal turns offloading off for a peer it does not concern,
 // and none is left from an earlier datagram: the socket ignores ICMP (udp_socket.h).
 //
-// What fits the path leaves with DF and is refused when the path is narrower than it is known to be (IP_PMTUDISC_DO).
-// For what may be fragmented the option is set back to the host's own for as long as such trains go out: not a second
+// What fits the path leaves with DF, or of IPv6 unfragmented, and is refused when the path is narrower than it is known
+// to be (IP_PMTUDISC_DO, IPV6_DONTFRAG). For what may be fragmented the option is set back for as long as such trains
+// go out: not a second
 // socket, because a flow of both kinds would have two ports, two ways through the network and no order. Where the
 // host has turned path MTU discovery off (net.ipv4.ip_no_pmtu_disc) the option stays as it is.
+//
+// Trains of both families are sent in their order, by a call for each stretch of one family.
 #pragma once
 
 #include <netinet/in.h>
@@ -28,12 +31,15 @@
 #include <cstdint>
 
 #include "engine/engine.h"
+#include "kernel/udp_socket.h"
 #include "packet/trains.h"
 
 namespace twill {
 
 class Sender {
  public:
+  static constexpr uint32_t kRefusalSlots = 256;
+
   // A packet with DF that is longer than the path to its peer, which nobody knew before.
   struct TooBig {
     uint8_t* data;
@@ -48,7 +54,9 @@ class Sender {
   void Send(const TrainSet& trains) noexcept;
 
   // Datagrams of this length one message to this peer may carry at this time.
-  uint16_t SegmentLimit(uint32_t peer, int32_t length, uint64_t now_ms) const noexcept;
+  uint16_t SegmentLimit(const HostAddress& peer, int32_t length, uint64_t now_ms) const noexcept;
+  // Whether flow labels are sent.
+  bool HasLabels(uint64_t now_ms) const noexcept { return now_ms >= unlabelled_until_ms_; }
 
   // What the last Send dropped as too big, kMaxTooBig at most. Points into its trains.
   uint32_t too_big_count() const noexcept { return too_big_count_; }
@@ -57,12 +65,11 @@ class Sender {
  private:
   // No UDP_SEGMENT to `peer` for datagrams of `length` and more; when not confirmed, that was refused once.
   struct Refusal {
-    uint32_t peer;
+    HostAddress peer;
     int32_t length;
     uint64_t until_ms;
     bool confirmed;
   };
-  static constexpr uint32_t kRefusalSlots = 256;
   // More senders than may be answered at once are rare; the next packet of each raises it again.
   static constexpr uint32_t kMaxTooBig = 16;
 
@@ -70,29 +77,31 @@ class Sender {
   void Sent(const Train& train) noexcept;
   // What to do about the train that the kernel refused: try again, or done with it.
   enum class Next { kRetry, kDone };
-  Next Refused(const Train& train, int error, int attempt) noexcept;
-  Next Recover(int error, int attempt) noexcept;
+  Next Refused(const TrainSet& trains, uint32_t index, int error, int attempt) noexcept;
+  Next Recover(int fd, int error, int attempt) noexcept;
   void NoteRefusal(const Train& train, int error) noexcept;
   void SendSingles(const Train& train, int32_t mtu) noexcept;
   // One datagram of a train that was refused; `is_refused` when it was refused alone. `mtu` is the inner path MTU as
   // just asked, not positive when unknown.
   void SendAlone(const Train& train, uint8_t* data, uint32_t length, int32_t mtu, bool is_refused) noexcept;
   int SendOne(const Train& train, const uint8_t* data, uint32_t length, bool may_fragment) noexcept;
-  void SetFragmenting(bool may_fragment) noexcept;
-  int32_t ReportPathMtu(uint32_t peer) noexcept;
+  void SetFragmenting(bool is_v6, bool may_fragment) noexcept;
+  int32_t ReportPathMtu(const HostAddress& peer) noexcept;
+  void StopLabelling(const TrainSet& trains) noexcept;
   void Drop(const Train& train, Outbound reason, uint64_t packets, const uint8_t* data) noexcept;
 
   Engine& engine_;
   Queue& queue_;
   ArenaView arena_;
-  bool fragmenting_ = true;  // as the socket was opened
+  bool fragmenting_[2] = {true, true};  // by family: as the sockets were opened
+  uint64_t unlabelled_until_ms_ = 0;
   bool has_paused_ = false;  // for memory, in this batch
   uint32_t too_big_count_ = 0;
   std::array<TooBig, kMaxTooBig> too_big_{};
   std::array<Refusal, kRefusalSlots> refusals_{};
   std::array<mmsghdr, kMaxTrains> messages_{};
   std::array<iovec, kMaxTrains> parts_{};
-  std::array<sockaddr_in, kMaxTrains> names_{};
+  std::array<SocketName, kMaxTrains> names_{};
   struct alignas(cmsghdr) Control {
     uint8_t bytes[CMSG_SPACE(sizeof(uint16_t))];
   };

@@ -19,6 +19,17 @@ struct Address {
   }
 };
 
+// A host of either family, where the family does not follow from the packet at hand.
+struct HostAddress {
+  Address address;
+  bool is_v6;
+
+  static constexpr HostAddress V4(uint32_t address) noexcept { return {Address::V4(address), false}; }
+  bool operator==(const HostAddress& other) const noexcept {
+    return address == other.address && is_v6 == other.is_v6;
+  }
+};
+
 // As it lies in a packet: 4 bytes, or 16.
 inline void StoreAddress(uint8_t* at, const Address& address, bool is_v6) noexcept {
   for (int i = 0; i < (is_v6 ? 4 : 1); i++) StoreBe32(at + 4 * i, address.words[i]);

@@ -16,6 +16,7 @@ import type { PathMtuEvent } from '../native/arena.js';
 import {
   INBOUND_COUNTERS,
   type InboundCounter,
+  OFFENDER_WORDS,
   OUTBOUND_COUNTERS,
   type OutboundCounter,
 } from '../native/counters.js';
@@ -148,13 +149,17 @@ export class Dataplane {
     const { network, ownSubnet } = options;
     const result = native.open({
       device: options.device,
-      listenAddress: options.listenAddress,
+      listen: { v4: options.listenAddress },
       port: options.port,
       queues: options.queues,
       offload: options.offload,
-      replySource: replySourceOf(network, ownSubnet),
-      ownAddress: ownSubnet.address,
-      broadcast: (network.address | ~maskOf(network.length)) >>> 0,
+      inner: {
+        v4: {
+          replySource: replySourceOf(network, ownSubnet),
+          ownAddress: ownSubnet.address,
+          broadcast: (network.address | ~maskOf(network.length)) >>> 0,
+        },
+      },
       reserved: prefixesOverlap(network, RESERVED_RANGE),
       anyOption: options.sourceCheck === 'off' || options.sourceCheck === 'audit',
       auditOptions: options.sourceCheck === 'audit',
@@ -304,13 +309,14 @@ export class Dataplane {
 
   #read<Name extends string>(outbound: boolean, names: readonly Name[]): DirectionCounters<Name> {
     const values = new Float64Array(names.length);
-    const addresses = new Uint32Array(3 * names.length);
+    const addresses = new Uint32Array(OFFENDER_WORDS * names.length);
     native.readCounters(this.#engine.id, outbound, values, addresses);
     const record: Partial<Record<Name, number>> = {};
     const offenders = new Map<Name, Offender>();
     names.forEach((name, i) => {
       record[name] = values[i]!;
-      const [outer, source, destination] = Array.from(addresses.subarray(3 * i, 3 * i + 3), ipv4);
+      const words = addresses.subarray(OFFENDER_WORDS * i);
+      const [outer, source, destination] = [words[1], words[5], words[9]].map(ipv4);
       if (outer !== 0 || source !== 0) offenders.set(name, { outer, source, destination });
     });
     return { values: record as Record<Name, number>, offenders };

@@ -23,6 +23,9 @@ export const OutboundField = {
   SOURCE_REST: 11 * OUTBOUND_CAPACITY,
   DESTINATION_REST: 14 * OUTBOUND_CAPACITY,
   REPLY_SOURCE_REST: 17 * OUTBOUND_CAPACITY,
+  /** As WIDE, of the peer: 0 without one. */
+  OUTER_WIDE: 20 * OUTBOUND_CAPACITY,
+  PEER_ADDRESS_REST: 21 * OUTBOUND_CAPACITY,
 } as const;
 
 /** First word of each inbound field. */
@@ -39,14 +42,18 @@ export const InboundField = {
   WIDE: 9 * INBOUND_CAPACITY,
   INNER_SOURCE_REST: 10 * INBOUND_CAPACITY,
   INNER_DESTINATION_REST: 13 * INBOUND_CAPACITY,
+  /** As WIDE, of the sender. */
+  OUTER_WIDE: 16 * INBOUND_CAPACITY,
+  OUTER_SOURCE_REST: 17 * INBOUND_CAPACITY,
 } as const;
 
-export const OUTBOUND_FIELDS = 20;
-export const INBOUND_FIELDS = 16;
+export const OUTBOUND_FIELDS = 24;
+export const INBOUND_FIELDS = 20;
 
-/** Control words behind the last field: a count, then (peer address, inner MTU) pairs. */
+/** Control words behind the last field: a count, then events: 1 for IPv6, four words of the peer, the inner MTU. */
 export const MAX_EVENTS = 16;
-export const CONTROL_WORDS = 1 + 2 * MAX_EVENTS;
+const EVENT_WORDS = 6;
+export const CONTROL_WORDS = 1 + EVENT_WORDS * MAX_EVENTS;
 
 export const OUTBOUND_CONTROL = OUTBOUND_FIELDS * OUTBOUND_CAPACITY;
 
@@ -55,7 +62,8 @@ export const INBOUND_ARENA_WORDS = INBOUND_FIELDS * INBOUND_CAPACITY;
 
 /** A path MTU the kernel reported: the largest inner packet that reaches `peer` in one piece. */
 export interface PathMtuEvent {
-  readonly peer: number;
+  /** Unsigned; or words, signed, of IPv6. */
+  readonly peer: number | readonly [number, number, number, number];
   readonly mtuBytes: number;
 }
 
@@ -65,7 +73,8 @@ export function takePathMtuEvents(arena: Int32Array, control: number): PathMtuEv
   arena[control] = 0;
   const events: PathMtuEvent[] = [];
   for (let i = 0; i < count; i++) {
-    events.push({ peer: arena[control + 1 + 2 * i] >>> 0, mtuBytes: arena[control + 2 + 2 * i] });
+    const [isWide, a, b, c, d, mtuBytes] = arena.subarray(control + 1 + EVENT_WORDS * i);
+    events.push({ peer: isWide === 1 ? [a, b, c, d] : a >>> 0, mtuBytes });
   }
   return events;
 }

@@ -14,6 +14,7 @@ export const OUTBOUND_COUNTERS = [
   'send_calls',
   'gso_refused',
   'path_mtu_events',
+  'fragmented',
   'icmp_sent',
   'icmp_limited',
   'icmp_failed',
@@ -132,6 +133,9 @@ export type DropReason = Extract<
 
 /** The name of a counter of the lane. */
 export type LaneTotal = (typeof LANE_TOTALS)[number];
+
+/** Words of who was refused last: families, and four each of the outer host, the inner source and destination. */
+export const OFFENDER_WORDS = 13;
 
 /** Index of an outbound counter: the verdict that drops a packet under that name. */
 export function outboundIndex(name: OutboundCounter): number {

@@ -9,20 +9,25 @@ import type { OffloadSwitches } from '../config/options.js';
 /** What open() needs. Addresses are unsigned, host order. */
 export interface NativeOpenOptions {
   readonly device: string;
-  readonly listenAddress: number;
+  /** Where the sockets are bound, by family: one at least. IPv6 in words. */
+  readonly listen: { readonly v4?: number; readonly v6?: readonly number[] };
   readonly port: number;
   /** 1 to 256; more than one makes the device multi-queue. */
   readonly queues: number;
   /** What is used where the kernel grants it. */
   readonly offload: OffloadSwitches;
-  /** Source of ICMP errors about destinations that no lease covers. */
-  readonly replySource: number;
-  /** Address of the TUN device. */
-  readonly ownAddress: number;
-  /** Broadcast address of the overlay network: never answered. */
-  readonly broadcast: number;
-  /** The same of IPv6, in words: packets of it are carried too. Without, they are dropped by their version. */
-  readonly wide?: { readonly replySource: readonly number[]; readonly ownAddress: readonly number[] };
+  /** What each family inside needs. A packet of a family that is not here is dropped by its version. */
+  readonly inner: {
+    readonly v4?: {
+      /** Source of ICMP errors about destinations that no lease covers. */
+      readonly replySource: number;
+      /** Address of the TUN device. */
+      readonly ownAddress: number;
+      /** Broadcast address of the overlay network: never answered. */
+      readonly broadcast: number;
+    };
+    readonly v6?: { readonly replySource: readonly number[]; readonly ownAddress: readonly number[] };
+  };
   /** Whether addresses of the reserved range 240/4 are hosts'. */
   readonly reserved: boolean;
   /** Whether received packets may have IP options that route or record, and whether those are counted. */
@@ -140,6 +145,7 @@ export interface NativeLayout {
   readonly laneProofMs: number;
   readonly maxRows: number;
   readonly outerHeaderBytes: number;
+  readonly outerHeaderBytesV6: number;
   readonly tunCsum: number;
   readonly tunTso4: number;
   readonly tunTso6: number;
@@ -160,7 +166,10 @@ export interface Native {
   close(id: number): void;
   /** Lets the device go away with the engine. */
   forgetDevice(id: number): number;
-  /** Adds the counters of all queues to `values`; `offenders` gets outer, inner source, inner destination each. */
+  /**
+   * Adds the counters of all queues to `values`. `offenders` gets 13 words each: 1 for an outer host of IPv6 and 2 for
+   * inner ones, then four words of the outer host, the inner source and the inner destination; zeros for none.
+   */
   readCounters(id: number, outbound: boolean, values: Float64Array, offenders: Uint32Array): number;
   /** Adds four values a row, from row `first` on: packets and bytes outbound, packets and bytes inbound. */
   readPeers(id: number, values: Float64Array, first?: number): number;
@@ -174,9 +183,9 @@ export interface Native {
   socketDrops(id: number): number;
   /**
    * The largest inner packet the kernel now believes to reach `peer` from `source` in one piece; -errno without a
-   * route.
+   * route. Both of one family; IPv6 in words.
    */
-  innerPathMtu(source: number, peer: number, port: number): number;
+  innerPathMtu(source: number | readonly number[], peer: number | readonly number[], port: number): number;
   /**
    * Whether the kernel has what a lane needs: `tcx` (since 6.6), and lets us load programs; else what it refused.
    */

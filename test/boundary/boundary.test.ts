@@ -85,13 +85,11 @@ t.test('wrong calls are refused, and do no harm', (t) => {
   t.equal(icmp.open(), -9, 'closed for good');
   const bad = native.open({
     device: '',
-    listenAddress: 0,
+    listen: { v4: 0 },
     port: 0,
     queues: 0,
     offload: ALL_ON,
-    replySource: 0,
-    ownAddress: 0,
-    broadcast: 0,
+    inner: { v4: { replySource: 0, ownAddress: 0, broadcast: 0 } },
     reserved: false,
     anyOption: false,
     auditOptions: false,
@@ -105,9 +103,9 @@ const LIVES = `
   import { readdirSync } from 'node:fs';
   import { Worker } from 'node:worker_threads';
   const { native } = await import(process.argv[1] + '/dist/native/native.js');
-  const options = { device: 'flannel0', listenAddress: 0x7f000001, port: 8285, queues: 2,
-    offload: ${JSON.stringify(ALL_ON)}, replySource: 0,
-    ownAddress: 0x0a050100, broadcast: 0, bufferBytes: 65536 };
+  const options = { device: 'flannel0', listen: { v4: 0x7f000001 }, port: 8285, queues: 2,
+    offload: ${JSON.stringify(ALL_ON)}, inner: { v4: { replySource: 0,
+    ownAddress: 0x0a050100, broadcast: 0 } }, bufferBytes: 65536 };
   const count = (what) => readdirSync('/proc/self/' + what).length;
   const life = () => {
     const engine = native.open(options);

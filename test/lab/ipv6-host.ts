@@ -9,7 +9,7 @@ import { OFFLOAD_FEATURES, type OffloadSwitches } from '../../src/config/options
 import { wordsOf } from '../../src/dataplane/address-words.js';
 import type { OwnHost } from '../../src/dataplane/inbound.js';
 import { RouteTable } from '../../src/dataplane/route-table.js';
-import { INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../../src/native/counters.js';
+import { INBOUND_COUNTERS, OFFENDER_WORDS, OUTBOUND_COUNTERS } from '../../src/native/counters.js';
 import { native } from '../../src/native/native.js';
 import { ipv4 } from '../../src/net/ipv4.js';
 import { parseIpv6 } from '../../src/net/ipv6.js';
@@ -24,14 +24,14 @@ const network = wordsOf(parseIpv6(subnetOf(index))!);
 
 const engine = native.open({
   device: 'flannel0',
-  listenAddress: outerOf(index),
+  listen: { v4: outerOf(index) },
   port: 8285,
   queues: 1,
   offload: Object.fromEntries(OFFLOAD_FEATURES.map((feature) => [feature, true])) as OffloadSwitches,
-  replySource: 0x0a050000,
-  ownAddress: networkV4,
-  broadcast: 0x0a05ffff,
-  wide: { replySource: wordsOf(parseIpv6('fd00:5::')!), ownAddress: network },
+  inner: {
+    v4: { replySource: 0x0a050000, ownAddress: networkV4, broadcast: 0x0a05ffff },
+    v6: { replySource: wordsOf(parseIpv6('fd00:5::')!), ownAddress: network },
+  },
   reserved: false,
   anyOption: false,
   auditOptions: false,
@@ -67,7 +67,7 @@ process.stdout.write('ready\n');
 
 function counters(isOutbound: boolean, names: readonly string[]): Record<string, number> {
   const values = new Float64Array(names.length);
-  native.readCounters(id, isOutbound, values, new Uint32Array(3 * names.length));
+  native.readCounters(id, isOutbound, values, new Uint32Array(OFFENDER_WORDS * names.length));
   return Object.fromEntries(names.map((name, i) => [name, values[i]]));
 }
 

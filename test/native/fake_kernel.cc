@@ -255,7 +255,7 @@ std::shared_ptr<twill::Engine> OpenFakeEngine(const twill::OffloadSwitches& offl
                                               twill::Families families) {
   twill::EngineOptions options;
   options.device = "flannel0";
-  options.listen_address = kListenAddress;
+  options.listen[0] = twill::Address::V4(kListenAddress);
   options.port = 0;
   options.queues = 1;
   options.offload = offload;

@@ -13,6 +13,7 @@ import {
 } from '../../src/native/arena.js';
 import {
   INBOUND_COUNTERS,
+  OFFENDER_WORDS,
   inboundIndex,
   LANE_TOTALS,
   OUTBOUND_COUNTERS,
@@ -62,7 +63,7 @@ function nonzero(names: readonly string[], values: Float64Array): Record<string,
 function counters(isOutbound: boolean): Record<string, number> {
   const names = isOutbound ? OUTBOUND_COUNTERS : INBOUND_COUNTERS;
   const values = new Float64Array(names.length);
-  native.readCounters(engine, isOutbound, values, new Uint32Array(3 * names.length));
+  native.readCounters(engine, isOutbound, values, new Uint32Array(OFFENDER_WORDS * names.length));
   return nonzero(names, values);
 }
 
@@ -91,13 +92,11 @@ const CALLS: Readonly<Record<string, (...args: never[]) => unknown>> = {
   open(device: string, address: number, port: number, ownAddress: number) {
     const opened = native.open({
       device,
-      listenAddress: address,
+      listen: { v4: address },
       port,
       queues: 1,
       offload: ALL_ON,
-      replySource: 0,
-      ownAddress,
-      broadcast: 0,
+      inner: { v4: { replySource: 0, ownAddress, broadcast: 0 } },
       reserved: false,
       anyOption: false,
       auditOptions: false,

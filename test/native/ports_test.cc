@@ -344,7 +344,7 @@ int main() {
     OutboundBench bench;
     test::PacketSpec spec;
     spec.protocol = kProtocolUdp;
-    spec.source = bench.engine->options().listen_address;
+    spec.source = bench.engine->options().listen[0]->words[0];
     spec.source_port = bench.engine->options().port;
     bench.kernel.tun_input.push_back(test::TunFrame(test::MakePacket(spec)));
     // Queues send from ports of their own; the destination port gives those away.

@@ -56,7 +56,7 @@ int main() {
         const uint32_t pair = flow / 3;
         const bool fragment = random.OneIn(10);
         const FlowKey key = KeyOf(random, flow, fragment);
-        const Destination to = {0x0a000001 + pair % peers, 8285, static_cast<uint16_t>(pair % 4 == 3 ? 1 : 64), -1};
+        const Destination to = {HostAddress::V4(0x0a000001 + pair % peers), 8285, static_cast<uint16_t>(pair % 4 == 3 ? 1 : 64), -1};
         const uint32_t pieces = random.OneIn(4) ? random.Between(2, 50) : 1;
         const auto length = static_cast<uint16_t>(sizeof(Sent) + (pieces > 1 ? 1400 : 16 * random.Below(8)));
         uint32_t at = order.Earliest(key);
@@ -89,7 +89,7 @@ int main() {
           CHECK(length == train.size || d + 1u == train.count);
           Sent sent;
           std::memcpy(&sent, train.data + offset, sizeof sent);
-          CHECK_EQUAL(train.to.address, 0x0a000001 + sent.pair % peers);
+          CHECK_EQUAL(train.to.host.address.words[0], 0x0a000001 + sent.pair % peers);
           const auto newer = [&](const std::map<uint32_t, uint32_t>& last, uint32_t key) {
             const auto found = last.find(key);
             return found == last.end() || found->second < sent.number;

@@ -250,7 +250,9 @@ export class DataPath {
       table,
       listenAddress: address!,
       publicIp: publicIp!,
-      onPathMtu: ({ peer, mtuBytes }) => this.#options.onPathMtu(ipv4(peer), mtuBytes),
+      onPathMtu: ({ peer, mtuBytes }) => {
+        if (typeof peer === 'number') this.#options.onPathMtu(ipv4(peer), mtuBytes);
+      },
       onFailure: (reason) => this.#reopen(dataplane, reason),
     });
     try {

@@ -270,8 +270,9 @@ int main() {
       CHECK_EQUAL(LoadBe16(icmp + 26), 972);
       const int32_t* control = &bench.words[outbound_field::kCount * kOutboundCapacity];
       CHECK_EQUAL(control[control::kEventCount], 1);
-      CHECK_EQUAL(control[control::kEvents], static_cast<int32_t>(kPeer));
-      CHECK_EQUAL(control[control::kEvents + 1], 972);
+      CHECK_EQUAL(control[control::kEvents], 0);
+      CHECK_EQUAL(control[control::kEvents + 1], static_cast<int32_t>(kPeer));
+      CHECK_EQUAL(control[control::kEvents + 5], 972);
       // What fits goes on in trains, and so does what fits the wider path of another peer.
       bench.AddSuperpacket(40, 900);
       bench.Run(0, 972);

@@ -117,7 +117,7 @@ int main() {
     for (uint32_t flow = 0; flow < 60; flow++) {
       const FlowKey key = KeyOf(random, flow, false);
       uint32_t at = order.Earliest(key);
-      CHECK(trains.Reserve({1, 8285, 64, 0}, 52, false, &at) != nullptr);
+      CHECK(trains.Reserve({HostAddress::V4(1), 8285, 64, 0}, 52, false, &at) != nullptr);
       order.Note(key, at);
     }
     CHECK_EQUAL(trains.size(), 1);
@@ -132,7 +132,7 @@ int main() {
       const FlowKey key = KeyOf(random, 0, false);
       uint32_t at = order.Earliest(key);
       for (int piece = 0; piece < 46; piece++) {
-        CHECK(trains.Reserve({1, 8285, 128, 0}, 1472, piece > 0, &at) != nullptr);
+        CHECK(trains.Reserve({HostAddress::V4(1), 8285, 128, 0}, 1472, piece > 0, &at) != nullptr);
       }
       order.Note(key, at);
     }

@@ -103,13 +103,6 @@ function rangeOf<A extends Address>(
   return { first: subnetMin, last: lastOf({ address: subnetMax, length: subnetLength }) };
 }
 
-/** Refuses IPv6 where `what` carries IPv4 alone. Throws OverlayError E_CONFIG; else returns the config. */
-export function requireIpv4Alone(config: NetworkConfig, what: string): NetworkConfig {
-  if (config.networks.v6 === undefined) return config;
-  const expected = `expected false, because ${what} carries IPv4 alone`;
-  throw new OverlayError('E_CONFIG', `${config.source}: EnableIPv6 is true: ${expected}`);
-}
-
 /** Whether both say the same, spelt alike: the Backend as it was given, warnings and source included. */
 export function sameConfig(a: NetworkConfig, b: NetworkConfig): boolean {
   const textOf = (config: NetworkConfig): string =>

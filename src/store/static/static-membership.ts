@@ -6,21 +6,25 @@
 
 import { type FSWatcher, watch } from 'node:fs';
 import { basename, dirname } from 'node:path';
-import { type NetworkConfig, sameConfig } from '../../config/network-config.js';
+import { type NetworkConfig, prefixesOf, sameConfig } from '../../config/network-config.js';
 import { type Condition, Conditions } from '../../core/conditions.js';
 import type { Logger } from '../../core/log.js';
 import type { MetricFamily } from '../../core/metric.js';
-import { isOneHost, sameSubnets } from '../../lease/lease.js';
+import type { Lease } from '../../lease/lease.js';
+import { familiesOf } from '../../net/dual.js';
 import {
+  type Address,
   type DualAddress,
   type DualPrefix,
   formatAddresses,
   formatPrefixes,
+  type Prefix,
   prefixCovers,
+  prefixEquals,
 } from '../../net/prefix.js';
 import type { StaticStatus } from '../../ops/status.js';
 import type { Membership, MembershipListener } from '../store.js';
-import { readTable, type StaticTable } from './static-file.js';
+import { namesHost, readTable, type StaticTable } from './static-file.js';
 
 // An editor writes a file in several steps; a reader that is too quick sees half of it.
 const DEBOUNCE_MS = 50;
@@ -117,7 +121,7 @@ export class StaticMembership implements Membership {
     this.#table = table;
     if (table.digest === before.digest) return;
     if (!sameConfig(table.config, before.config)) listener.onConfig(table.config);
-    if (!prefixCovers(table.config.networks.v4!.network, this.#inForce.networks.v4!.network)) return;
+    if (!coversAll(prefixesOf(table.config), prefixesOf(this.#inForce))) return;
     this.#checkOwn(table);
     listener.onLeases({ kind: 'snapshot', leases: table.leases });
   }
@@ -129,12 +133,27 @@ export class StaticMembership implements Membership {
 
   #checkOwn(table: StaticTable): void {
     const { path, publicIp, log } = this.#options;
-    const holder = table.leases.find((lease) => sameSubnets(lease.subnets, this.own));
-    if (holder !== undefined && isOneHost(holder.host.publicIp, publicIp))
+    // Of another family than those in force there may be more in it: the file may be ahead of us.
+    const families = familiesOf(this.own);
+    const isOurs = ({ subnets }: Lease): boolean =>
+      families.every((family) => {
+        const subnet: Prefix<Address> | undefined = subnets[family];
+        return subnet !== undefined && prefixEquals(subnet, this.own[family]!);
+      });
+    const holder = table.leases.find(isOurs);
+    if (holder !== undefined && namesHost(holder, publicIp))
       return this.#conditions.release('lease-overwritten');
     const ours = `our lease ${formatPrefixes(this.own)} for ${formatAddresses(publicIp)}`;
     const fault = `${path}: ${ours} is no longer in it; restart to take another`;
     this.#conditions.hold('lease-overwritten', fault);
     log.error(fault);
   }
+}
+
+/** The network may have become wider, and may have another family beside its own. */
+function coversAll(after: DualPrefix, before: DualPrefix): boolean {
+  return familiesOf(before).every((family) => {
+    const network: Prefix<Address> | undefined = after[family];
+    return network !== undefined && prefixCovers(network, before[family]!);
+  });
 }

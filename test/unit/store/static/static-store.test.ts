@@ -56,10 +56,14 @@ async function opened(t: Tap, text: string | undefined): Promise<Opened> {
 type Tap = Pick<typeof t, 'teardown'>;
 
 /** Brings a store to the point where it reports. */
-async function watching(t: Tap): Promise<Omit<Opened, 'store'> & { member: Membership }> {
-  const all = await opened(t, GOOD);
+async function watching(
+  t: Tap,
+  text = GOOD,
+  publicIp = '172.20.0.1',
+): Promise<Omit<Opened, 'store'> & { member: Membership }> {
+  const all = await opened(t, text);
   const { store, heard } = all;
-  const member = await joinAs(store, '172.20.0.1');
+  const member = await joinAs(store, publicIp);
   t.teardown(() => member.close());
   member.watch({
     ...NO_TABLE,
@@ -116,9 +120,9 @@ void t.test('StaticStore.readConfig() refuses a wrong file, naming the place', a
     ['[]', 'E_CONFIG', /: config is missing: expected a JSON object$/],
     ['{"config":{},"leases":[]}', 'E_CONFIG', /: config: Network is missing/],
     [
-      JSON.stringify({ config: { ...CONFIG, EnableIPv6: true, IPv6Network: 'fd00::/48' }, leases: [] }),
+      JSON.stringify({ config: { ...CONFIG, EnableIPv6: true, IPv6Network: '10.6.0.0/16' }, leases: [] }),
       'E_CONFIG',
-      /: EnableIPv6 is true: expected false, because the static store carries IPv4 alone$/,
+      /: config: IPv6Network is "10.6.0.0\/16": expected an IPv6 network such as/,
     ],
     [JSON.stringify({ config: CONFIG }), 'E_CONFIG', /: leases is missing: expected an array$/],
     [withLeases(null), 'E_CONFIG', /leases\[0\]\.subnet is missing: expected a string$/],
@@ -226,6 +230,72 @@ void t.test('StaticMembership is degraded while its own lease is not in the file
     await until(() => textsOf(member).length === 0);
   }
   t.notMatch(heard.join('\n'), /^lost/m);
+});
+
+// --- IPv6 ----------------------------------------------------------------------------------------------------------
+
+const DUAL_CONFIG = { ...CONFIG, EnableIPv6: true, IPv6Network: 'fd00:5::/48' };
+const DUAL_LEASES = [
+  { ...LEASES[0], ipv6Subnet: 'fd00:5:0:1::/64', publicIPv6: 'fd30::1' },
+  { ...LEASES[1], ipv6Subnet: 'fd00:5:0:2::/64', publicIPv6: 'fd30::2' },
+];
+const dualFile = (leases: unknown, config: object = DUAL_CONFIG): string =>
+  JSON.stringify({ config, leases });
+const DUAL = dualFile(DUAL_LEASES);
+
+void t.test('StaticStore finds the own lease by the addresses of both families', async (t) => {
+  const own = async (leases: unknown[], publicIp: string, config?: object): Promise<string> => {
+    const { store } = await opened(t, dualFile(leases, config));
+    const member = await joinAs(store, publicIp).catch((error: Error) => error);
+    return member instanceof Error
+      ? member.message.replace(/^.*static\.json: /, '')
+      : formatPrefixes(member.own);
+  };
+  const [first, second] = DUAL_LEASES;
+  const withoutIp = { ...first, publicIPv6: undefined };
+  const v6Only = { ...DUAL_CONFIG, EnableIPv4: false };
+  const rows: [leases: unknown[], publicIp: string, expected: string, config?: object][] = [
+    [[second, first], '172.20.0.1&fd30::1', '10.5.1.0/24 and fd00:5:0:1::/64'],
+    [[second, withoutIp], '172.20.0.1&fd30::1', '10.5.1.0/24 and fd00:5:0:1::/64'],
+    [DUAL_LEASES, 'fd30::2', 'fd00:5:0:2::/64', v6Only],
+    [DUAL_LEASES, '172.20.0.9&fd30::9', 'no lease has our public IP 172.20.0.9 and fd30::9'],
+    [DUAL_LEASES, 'fd30::9', 'no lease has our public IP fd30::9', v6Only],
+    [
+      DUAL_LEASES,
+      '172.20.0.1&fd30::2',
+      'our lease 10.5.1.0/24 and fd00:5:0:1::/64 names 172.20.0.1 and fd30::1: ' +
+        'expected our public IP 172.20.0.1 and fd30::2',
+    ],
+    [
+      LEASES,
+      '172.20.0.1&fd30::1',
+      'our lease 10.5.1.0/24 has no ipv6Subnet: expected a subnet of each family that the network has',
+    ],
+  ];
+  for (const [leases, publicIp, expected, config] of rows)
+    t.equal(await own(leases, publicIp, config), expected);
+});
+
+void t.test('StaticMembership follows a file that gains and loses a family', async (t) => {
+  const four = await watching(t);
+  await writeFile(four.path, DUAL);
+  await four.until(() => four.heard.length === 3);
+  t.strictSame(four.heard, [BOTH, 'config 10.5.0.0/16 and fd00:5::/48', BOTH], 'IPv4 goes on');
+  t.strictSame(textsOf(four.member), [], 'our lease is still in it');
+
+  const dual = await watching(t, DUAL, '172.20.0.1&fd30::1');
+  await writeFile(dual.path, GOOD);
+  await dual.until(() => dual.heard.length === 2);
+  t.strictSame(dual.heard, [BOTH, 'config 10.5.0.0/16'], 'leases without IPv6 are not looked at');
+  await writeFile(dual.path, dualFile([DUAL_LEASES[0], LEASES[1]]));
+  await dual.until(() => dual.heard.length === 4);
+  t.strictSame(textsOf(dual.member), [], 'another host may have one family');
+  await writeFile(dual.path, dualFile([LEASES[0], DUAL_LEASES[1]]));
+  await dual.until(() => textsOf(dual.member).length === 1);
+  t.match(
+    textsOf(dual.member)[0],
+    /our lease 10\.5\.1\.0\/24 and fd00:5:0:1::\/64 for 172\.20\.0\.1 and fd30::1 is/,
+  );
 });
 
 void t.test(

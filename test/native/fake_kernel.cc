@@ -6,11 +6,14 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
 
 #include "../../addon/kernel/udp_socket.h"
+
+extern "C" int __real_getsockopt(int fd, int level, int name, void* value, socklen_t* length);
 
 namespace {
 
@@ -30,7 +33,14 @@ int Fail(int error) {
   return -1;
 }
 
-constexpr int kOuterHeaders = 28;
+// The sockets of IPv6 have what is queued for them alone: a message goes to the socket of its family.
+bool IsV6Socket(int fd) {
+  int domain = 0;
+  socklen_t length = sizeof domain;
+  return __real_getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain == AF_INET6;
+}
+
+uint32_t KeyOf(const test::Message& message) { return message.v6 ? message.v6->words[3] : message.address; }
 
 int PathMtu(uint32_t peer) {
   const auto found = kernel->path_mtu.find(peer);
@@ -58,16 +68,36 @@ int SendFault(int fd) {
 int TooLong(int fd, test::Message* message) {
   const bool dont_fragment = kernel->sockets[fd].mtu_discovery == IP_PMTUDISC_DO;
   message->dont_fragment = dont_fragment;
-  const int mtu = PathMtu(message->address);
-  if (message->segment != 0) return message->segment + kOuterHeaders > mtu ? EINVAL : 0;
-  return dont_fragment && static_cast<int>(message->data.size()) + kOuterHeaders > mtu ? EMSGSIZE : 0;
+  if (kernel->refuse_labels != 0 && message->flow_label != 0) return kernel->refuse_labels;
+  const int mtu = PathMtu(KeyOf(*message));
+  const int headers = message->v6 ? twill::kOuterHeadersV6 : twill::kOuterHeaders;
+  if (message->segment != 0) return message->segment + headers > mtu ? EINVAL : 0;
+  return dont_fragment && static_cast<int>(message->data.size()) + headers > mtu ? EMSGSIZE : 0;
+}
+
+uint32_t LastWord(const sockaddr* of) {
+  twill::SocketName name{};
+  std::memcpy(&name, of, of->sa_family == AF_INET6 ? sizeof name.v6 : sizeof name.v4);
+  const twill::HostAddress host = twill::HostOf(name);
+  return host.address.words[host.is_v6 ? 3 : 0];
+}
+
+test::Message To(const void* to) {
+  test::Message message;
+  const auto& name = *static_cast<const twill::SocketName*>(to);
+  const twill::HostAddress host = twill::HostOf(name);
+  if (host.is_v6) {
+    message.v6 = host.address;
+    message.flow_label = ntohl(name.v6.sin6_flowinfo);
+  } else {
+    message.address = host.address.words[0];
+  }
+  message.port = name.Port();
+  return message;
 }
 
 test::Message Taken(const msghdr& header) {
-  test::Message message;
-  const auto* name = static_cast<const sockaddr_in*>(header.msg_name);
-  message.address = ntohl(name->sin_addr.s_addr);
-  message.port = ntohs(name->sin_port);
+  test::Message message = To(header.msg_name);
   const auto* data = static_cast<const uint8_t*>(header.msg_iov[0].iov_base);
   message.data.assign(data, data + header.msg_iov[0].iov_len);
   auto* const changeable = const_cast<msghdr*>(&header);  // as CMSG_NXTHDR wants it
@@ -107,17 +137,13 @@ int __wrap_socket(int domain, int type, int protocol) {
 }
 
 int __wrap_bind(int fd, const sockaddr* name, socklen_t length) {
-  sockaddr_in address;
-  std::memcpy(&address, name, sizeof address);
-  if (kernel != nullptr) kernel->sockets[fd].bound = ntohl(address.sin_addr.s_addr);
+  if (kernel != nullptr) kernel->sockets[fd].bound = LastWord(name);
   return __real_bind(fd, name, length);
 }
 
 int __wrap_connect(int fd, const sockaddr* name, socklen_t length) {
   if (kernel == nullptr) return __real_connect(fd, name, length);
-  sockaddr_in address;
-  std::memcpy(&address, name, sizeof address);
-  kernel->sockets[fd].connected = ntohl(address.sin_addr.s_addr);
+  kernel->sockets[fd].connected = LastWord(name);
   return 0;
 }
 
@@ -128,15 +154,22 @@ int __wrap_setsockopt(int fd, int level, int name, const void* value, socklen_t 
     if (name == IP_RECVERR) kernel->sockets[fd].wants_errors = number != 0;
     if (name == IP_MTU_DISCOVER) kernel->sockets[fd].mtu_discovery = number;
   }
+  if (kernel != nullptr && level == IPPROTO_IPV6 && name == IPV6_DONTFRAG) {
+    int number;
+    std::memcpy(&number, value, sizeof number);
+    kernel->sockets[fd].mtu_discovery = number != 0 ? IP_PMTUDISC_DO : IP_PMTUDISC_WANT;
+  }
   return __real_setsockopt(fd, level, name, value, length);
 }
 
 int __wrap_getsockopt(int fd, int level, int name, void* value, socklen_t* length) {
-  if (kernel == nullptr || level != IPPROTO_IP || name != IP_MTU) {
+  const bool is_mtu = (level == IPPROTO_IP && name == IP_MTU) || (level == IPPROTO_IPV6 && name == IPV6_MTU);
+  if (kernel == nullptr || !is_mtu) {
     return __real_getsockopt(fd, level, name, value, length);
   }
   const test::FakeSocket& socket = kernel->sockets[fd];
-  const int mtu = socket.bound == test::kListenAddress ? PathMtu(socket.connected) : 65535;
+  const uint32_t listen = level == IPPROTO_IPV6 ? 1 : test::kListenAddress;
+  const int mtu = socket.bound == listen ? PathMtu(socket.connected) : 65535;
   std::memcpy(value, &mtu, sizeof mtu);
   return 0;
 }
@@ -199,11 +232,7 @@ int __wrap_sendmmsg(int fd, mmsghdr* messages, unsigned int count, int) {
 
 ssize_t __wrap_sendto(int fd, const void* data, size_t length, int, const sockaddr* to, socklen_t) {
   if (const int error = SendFault(fd)) return Fail(error);
-  sockaddr_in name;
-  std::memcpy(&name, to, sizeof name);
-  test::Message message;
-  message.address = ntohl(name.sin_addr.s_addr);
-  message.port = ntohs(name.sin_port);
+  test::Message message = To(to);
   const auto* bytes = static_cast<const uint8_t*>(data);
   message.data.assign(bytes, bytes + length);
   if (const int error = TooLong(fd, &message)) return Fail(error);
@@ -211,21 +240,28 @@ ssize_t __wrap_sendto(int fd, const void* data, size_t length, int, const sockad
   return static_cast<ssize_t>(length);
 }
 
-int __wrap_recvmmsg(int, mmsghdr* messages, unsigned int count, int, timespec*) {
+int __wrap_recvmmsg(int fd, mmsghdr* messages, unsigned int count, int, timespec*) {
   if (const int error = Next(&kernel->read_errors)) return Fail(error);
-  if (kernel->udp_input.empty()) return Fail(EAGAIN);
+  const bool is_v6 = IsV6Socket(fd);
+  const auto next = [is_v6] {
+    return std::find_if(kernel->udp_input.begin(), kernel->udp_input.end(),
+                        [is_v6](const test::Message& message) { return message.v6.has_value() == is_v6; });
+  };
+  if (next() == kernel->udp_input.end()) return Fail(EAGAIN);
   unsigned int received = 0;
-  for (; received < count && !kernel->udp_input.empty(); received++) {
-    const test::Message message = std::move(kernel->udp_input.front());
-    kernel->udp_input.pop_front();
+  for (; received < count && next() != kernel->udp_input.end(); received++) {
+    const test::Message message = std::move(*next());
+    kernel->udp_input.erase(next());
     msghdr& header = messages[received].msg_hdr;
     const size_t room = header.msg_iov[0].iov_len;
     const size_t length = std::min(room, message.data.size());
     if (length > 0) std::memcpy(header.msg_iov[0].iov_base, message.data.data(), length);
     messages[received].msg_len = static_cast<unsigned int>(length);
     header.msg_flags = message.truncated || message.data.size() > room ? MSG_TRUNC : 0;
-    const sockaddr_in name = twill::SocketAddress(message.address, message.port);
-    std::memcpy(header.msg_name, &name, sizeof name);
+    const twill::HostAddress host =
+        message.v6 ? twill::HostAddress{*message.v6, true} : twill::HostAddress::V4(message.address);
+    const twill::SocketName name = twill::NameOf(host, message.port);
+    std::memcpy(header.msg_name, &name, name.Length());
     if (message.segment > 0) {
       header.msg_controllen = CMSG_SPACE(sizeof(int));
       cmsghdr* control = CMSG_FIRSTHDR(&header);
@@ -247,15 +283,16 @@ namespace test {
 FakeKernel::FakeKernel() { kernel = this; }
 FakeKernel::~FakeKernel() { kernel = nullptr; }
 
-std::shared_ptr<twill::Engine> OpenFakeEngine(bool offload, bool probed, twill::Families families) {
-  return OpenFakeEngine({offload, offload, offload, offload, offload, offload, offload}, probed, families);
+std::shared_ptr<twill::Engine> OpenFakeEngine(bool offload, bool probed, twill::Families families, bool outer_v6) {
+  return OpenFakeEngine({offload, offload, offload, offload, offload, offload, offload}, probed, families, outer_v6);
 }
 
 std::shared_ptr<twill::Engine> OpenFakeEngine(const twill::OffloadSwitches& offload, bool probed,
-                                              twill::Families families) {
+                                              twill::Families families, bool outer_v6) {
   twill::EngineOptions options;
   options.device = "flannel0";
   options.listen[0] = twill::Address::V4(kListenAddress);
+  if (outer_v6) options.listen[1] = twill::Address{{0, 0, 0, 1}};
   options.port = 0;
   options.queues = 1;
   options.offload = offload;

@@ -6,6 +6,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "../../addon/engine/engine.h"
@@ -21,13 +22,15 @@ struct Message {
   Bytes data;
   int segment = 0;       // UDP_GRO or UDP_SEGMENT size; 0 without
   bool truncated = false;
-  bool dont_fragment = false;  // sent with IP_PMTUDISC_DO
+  bool dont_fragment = false;  // sent with IP_PMTUDISC_DO or IPV6_DONTFRAG
+  std::optional<twill::Address> v6 = {};  // instead of `address`
+  uint32_t flow_label = 0;
 };
 
 // What a socket remembers, as far as sending goes.
 struct FakeSocket {
   uint32_t bound = 0;
-  uint32_t connected = 0;
+  uint32_t connected = 0;      // of IPv6 the last word, as in path_mtu
   bool wants_errors = false;   // IP_RECVERR
   int mtu_discovery = 1;       // IP_PMTUDISC_WANT
   int error = 0;               // sk_err: fails the next call, whatever that is about
@@ -45,6 +48,7 @@ struct FakeKernel {
   std::deque<int> read_errors;
   int refuse_superpackets = 0;         // errno for each write of one
   int refuse_trains = 0;               // errno for each send of one
+  int refuse_labels = 0;               // errno for each send with a flow label
   int send_at_most = 0;                // messages per sendmmsg; 0 is all
   int icmp_flood = 0;                  // errno of the ICMP message about another peer that comes before each send
   std::map<uint32_t, int> path_mtu;    // by peer, outer; from the listen address only. 65535 without
@@ -59,10 +63,11 @@ inline constexpr uint32_t kListenAddress = 0x7f000001;  // real sockets are boun
 
 // An engine on the fake kernel: offloads granted, merging on unless it is not to be probed. Own address 10.5.1.0,
 // listening on kListenAddress.
-// Of IPv6 it has fd00::a05:100, when it carries that.
-std::shared_ptr<twill::Engine> OpenFakeEngine(bool offload = true, bool probe = true, twill::Families families = {});
+// Of IPv6 it has fd00::a05:100, when it carries that, and listens on ::1 as well when `outer_v6` is set.
+std::shared_ptr<twill::Engine> OpenFakeEngine(bool offload = true, bool probe = true, twill::Families families = {},
+                                              bool outer_v6 = false);
 std::shared_ptr<twill::Engine> OpenFakeEngine(const twill::OffloadSwitches& offload, bool probe = true,
-                                              twill::Families families = {});
+                                              twill::Families families = {}, bool outer_v6 = false);
 
 // virtio_net_hdr and packet, as a TUN gives them.
 Bytes TunFrame(const Bytes& packet, const twill::VnetHeader& vnet = {});

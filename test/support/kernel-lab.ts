@@ -372,6 +372,16 @@ export async function startLabNode(
   return { host, driver, lease: { subnet, publicIp, ...data } as LeaseText };
 }
 
+/** The same in the vxlan mode. */
+export function startVxlanNode(
+  lab: KernelLab,
+  number: number,
+  backend: Record<string, unknown> = {},
+  fields: Record<string, unknown> = {},
+): Promise<LabNode> {
+  return startLabNode(lab, number, { Type: 'vxlan', ...backend }, fields);
+}
+
 /** Tells every node about all the others. */
 export async function introduce(nodes: readonly LabNode[]): Promise<void> {
   for (const node of nodes) {

@@ -1,7 +1,9 @@
 // IcmpSocket, for JavaScript: the raw ICMP socket on the event loop of the thread that made it.
 //
-//   new IcmpSocket(buffer: ArrayBuffer, ends: Uint32Array, onBatch: (count) => void)
+//   new IcmpSocket(buffer: ArrayBuffer, ends: Uint32Array, onBatch: (count) => void, wide = false)
 //   open() → 0 or -errno      send(to, message: Uint8Array) → 0 or -errno      close(), idempotent
+//
+// `wide` is for ICMPv6: `to` is then the four words of an address, and the source stands before each packet.
 //
 // One crossing for what has come: onBatch(count) when `count` packets lie in `buffer`, the i-th ending at ends[i]. They
 // are overwritten when it has returned. The handle of the event loop does not keep the process alive, and outlives this
@@ -45,6 +47,7 @@ class IcmpSocket : public Napi::ObjectWrap<IcmpSocket> {
     buffer_ = Napi::Persistent(buffer);
     ends_array_ = Napi::Persistent(ends);
     on_batch_ = Napi::Persistent(info[2].As<Napi::Function>());
+    wide_ = info.Length() > 3 && info[3].ToBoolean().Value();
   }
 
   ~IcmpSocket() override { CloseNow(); }
@@ -60,7 +63,7 @@ class IcmpSocket : public Napi::ObjectWrap<IcmpSocket> {
     const Napi::Env env = info.Env();
     if (poll_ != nullptr || on_batch_.IsEmpty()) return Napi::Number::New(env, -EBADF);
     int32_t error = 0;
-    fd_ = OpenIcmp(&error);
+    fd_ = OpenIcmp(wide_, &error);
     if (error != 0) return Napi::Number::New(env, error);
     uv_loop_t* loop = nullptr;
     auto poll = std::make_unique<Poll>();
@@ -82,15 +85,27 @@ class IcmpSocket : public Napi::ObjectWrap<IcmpSocket> {
 
   Napi::Value Send(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
-    if (info.Length() < 2 || !info[0].IsNumber() || !info[1].IsTypedArray() ||
+    if (info.Length() < 2 || !(wide_ ? IsWords(info[0]) : info[0].IsNumber()) || !info[1].IsTypedArray() ||
         info[1].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
       Napi::TypeError::New(env, "send(to, message: Uint8Array)").ThrowAsJavaScriptException();
       return env.Undefined();
     }
     if (!fd_.valid()) return Napi::Number::New(env, -EBADF);
     auto message = info[1].As<Napi::Uint8Array>();
+    if (wide_) {
+      uint32_t words[4];
+      for (uint32_t i = 0; i < 4; i++) words[i] = info[0].As<Napi::Array>().Get(i).ToNumber().Uint32Value();
+      return Napi::Number::New(env, SendIcmp6(fd_.get(), words, message.Data(), message.ElementLength()));
+    }
     const uint32_t to = info[0].As<Napi::Number>().Uint32Value();
     return Napi::Number::New(env, SendIcmp(fd_.get(), to, message.Data(), message.ElementLength()));
+  }
+
+  static bool IsWords(const Napi::Value& value) {
+    if (!value.IsArray() || value.As<Napi::Array>().Length() != 4) return false;
+    for (uint32_t i = 0; i < 4; i++)
+      if (!value.As<Napi::Array>().Get(i).IsNumber()) return false;
+    return true;
   }
 
   Napi::Value CloseSocket(const Napi::CallbackInfo& info) {
@@ -123,8 +138,7 @@ class IcmpSocket : public Napi::ObjectWrap<IcmpSocket> {
 
   static void OnReadable(uv_poll_t* handle, int status, int) {
     IcmpSocket* self = static_cast<Poll*>(handle->data)->owner;
-    const int32_t count =
-        status < 0 ? status : ReceiveIcmp(self->fd_.get(), self->bytes_, self->capacity_, self->ends_, self->count_);
+    const int32_t count = status < 0 ? status : self->Receive();
     if (count == 0) return;
     const Napi::Env env = self->Env();
     const Napi::HandleScope scope(env);
@@ -137,7 +151,10 @@ class IcmpSocket : public Napi::ObjectWrap<IcmpSocket> {
     napi_fatal_exception(env, error);
   }
 
+  int32_t Receive() noexcept { return ReceiveIcmp(fd_.get(), bytes_, capacity_, ends_, count_, wide_); }
+
   UniqueFd fd_;
+  bool wide_ = false;
   Poll* poll_ = nullptr;
   uint8_t* bytes_ = nullptr;
   size_t capacity_ = 0;

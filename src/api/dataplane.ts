@@ -18,9 +18,9 @@ import {
   type LastCounters,
 } from '../dataplane/dataplane.js';
 import type { RouteTable } from '../dataplane/route-table.js';
-import type { PathMtuEvent } from '../native/arena.js';
+import type { PathMtuEvent } from '../dataplane/path-mtu.js';
 import type { Ipv4 } from '../net/ipv4.js';
-import type { Prefix } from '../net/prefix.js';
+import type { Address, DualAddress, DualPrefix, Prefix } from '../net/prefix.js';
 
 export type { OffloadFeature, SourceCheck } from '../config/options.js';
 export { UDP_PORT } from '../core/defaults.js';
@@ -34,10 +34,18 @@ export type {
   Offender,
 } from '../dataplane/dataplane.js';
 export { type Peer, RouteTable } from '../dataplane/route-table.js';
-export type { PathMtuEvent } from '../native/arena.js';
+export type { PathMtuEvent } from '../dataplane/path-mtu.js';
 export { DROP_MEANINGS, type InboundCounter, type OutboundCounter } from '../native/counters.js';
 export { formatIpv4, type Ipv4, parseIpv4 } from '../net/ipv4.js';
-export { formatPrefix, parsePrefix, type Prefix } from '../net/prefix.js';
+export { formatIpv6, type Ipv6, parseIpv6 } from '../net/ipv6.js';
+export {
+  type Address,
+  type DualAddress,
+  type DualPrefix,
+  formatPrefix,
+  parsePrefix,
+  type Prefix,
+} from '../net/prefix.js';
 
 /** What a data path is opened with. */
 export interface DataPathOptions {
@@ -45,10 +53,10 @@ export interface DataPathOptions {
    * Name of the TUN device, at most 15 bytes. It is made when there is none, and stays when the data path is closed.
    */
   readonly device: string;
-  /** Address of this host that the socket is bound to. */
-  readonly listenAddress: Ipv4;
-  /** Address that the peers send to. @default `listenAddress` */
-  readonly publicIp?: Ipv4;
+  /** Address of this host that the socket is bound to, or one of each family. */
+  readonly listenAddress: Ipv4 | DualAddress;
+  /** Address that the peers send to, or those of the same families. @default `listenAddress` */
+  readonly publicIp?: Ipv4 | DualAddress;
   /** UDP port here and at every peer. @default 8285 */
   readonly port?: number;
   /** Pairs of worker threads, 1 to 256. @default 1 */
@@ -57,10 +65,10 @@ export interface DataPathOptions {
   readonly offload?: Readonly<Partial<Record<OffloadFeature, boolean>>>;
   /** Which received packets are let in. @default 'strict' */
   readonly sourceCheck?: SourceCheck;
-  /** Network of the whole overlay. */
-  readonly network: Prefix;
-  /** Subnet of this host, inside `network`. */
-  readonly ownSubnet: Prefix;
+  /** Network of the whole overlay, of IPv4 or of each family. */
+  readonly network: Prefix | DualPrefix;
+  /** Subnet of this host, inside `network`, of the same families. */
+  readonly ownSubnet: Prefix | DualPrefix;
   /** Of the same `network`. */
   readonly table: RouteTable;
   /** Called when the kernel tells that the path to a peer became narrower. @default nothing is called */
@@ -101,7 +109,7 @@ export interface DataPath {
    * Largest inner packet, in bytes, that reaches `peer` in one piece as far as the kernel knows; undefined without a
    * route.
    */
-  innerPathMtu(peer: Ipv4): number | undefined;
+  innerPathMtu(peer: Address): number | undefined;
   /**
    * To be called about once a second with monotonic milliseconds: the workers that have not moved for three seconds.
    */
@@ -124,13 +132,26 @@ export function openDataPath(options: DataPathOptions): DataPath {
   const offload = Object.fromEntries(
     OFFLOAD_FEATURES.map((feature) => [feature, options.offload?.[feature] ?? feature !== 'mergeUdp']),
   ) as OffloadSwitches;
+  const { listenAddress, publicIp, network, ownSubnet, ...others } = options;
+  const listen = addressesOf(listenAddress);
   return Dataplane.open({
-    publicIp: options.listenAddress,
     port: UDP_PORT,
     queues: 1,
     sourceCheck: 'strict',
     onPathMtu: () => undefined,
-    ...options,
+    ...others,
+    listen,
+    publicIp: publicIp === undefined ? listen : addressesOf(publicIp),
+    networks: prefixesOf(network),
+    own: prefixesOf(ownSubnet),
     offload,
   });
+}
+
+function addressesOf(addresses: Ipv4 | DualAddress): DualAddress {
+  return typeof addresses === 'number' ? { v4: addresses } : addresses;
+}
+
+function prefixesOf(prefixes: Prefix | DualPrefix): DualPrefix {
+  return 'address' in prefixes ? { v4: prefixes } : prefixes;
 }

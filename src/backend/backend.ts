@@ -14,7 +14,6 @@ import type { MemberGuard, MemberGuardOptions } from '../firewall/member-guard.j
 import type { Kernel } from '../kernel/kernel.js';
 import type { ExternalInterface } from '../kernel/underlay.js';
 import type { FamilyName } from '../net/dual.js';
-import type { Ipv4 } from '../net/ipv4.js';
 import type { Address, DualPrefix, Prefix } from '../net/prefix.js';
 import type { Logger } from '../core/log.js';
 import type { Part } from '../core/part.js';
@@ -80,13 +79,13 @@ export interface Backend extends Part<ModeStatus> {
    * The external interface was chosen again after it changed (address, MTU, index). Resolves with the MTU now in force.
    */
   underlayChanged(iface: ExternalInterface): Promise<{ readonly mtuBytes: number }>;
-  /** The largest IPv4 packet that reaches a peer was measured: its inner packets must not make larger ones. */
-  pathMtuChanged?(peer: Ipv4, mtuBytes: number): void;
+  /** The largest packet that reaches a peer was measured: its inner packets must not make larger ones. */
+  pathMtuChanged?(peer: Address, mtuBytes: number): void;
   /**
    * The address at a host's end of the path its packets take, which an echo shows to work; undefined while nothing is
    * sent to it.
    */
-  echoTarget(peer: Peer): Ipv4 | undefined;
+  echoTarget(peer: Peer): Address | undefined;
   /** Packets outbound and inbound of a host so far, where this process carries them. */
   peerPackets?(peer: Peer): readonly [number, number];
   /**

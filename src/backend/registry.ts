@@ -30,8 +30,11 @@ function loaderOf(backendType: string): (() => Promise<BackendMode>) | undefined
  * Whether the mode that the network config names can carry its address families; of a mode that does not exist nothing
  * is said. Rejects with OverlayError E_CONFIG.
  */
-export async function checkFamilies({ backendType, networks, source }: NetworkConfig): Promise<void> {
-  const { families } = (await loaderOf(backendType)?.()) ?? {};
+export async function checkFamilies(
+  { backendType, networks, source }: NetworkConfig,
+  load = loaderOf(backendType),
+): Promise<void> {
+  const { families } = (await load?.()) ?? {};
   const missing = familiesOf(networks).find((family) => families?.includes(family) === false);
   if (missing === undefined) return;
   const [key, name] = missing === 'v4' ? ['EnableIPv4', 'IPv4'] : ['EnableIPv6', 'IPv6'];

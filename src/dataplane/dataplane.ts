@@ -10,9 +10,17 @@ import { getSystemErrorName } from 'node:util';
 import type { OffloadFeature, OffloadSwitches, SourceCheck } from '../config/options.js';
 import { OverlayError } from '../core/errors.js';
 import { RESERVED_RANGE } from '../net/bogons.js';
-import { formatIpv4, type Ipv4, ipv4 } from '../net/ipv4.js';
-import { maskOf, type Prefix, prefixesOverlap, sizeOf } from '../net/prefix.js';
-import type { PathMtuEvent } from '../native/arena.js';
+import { formatEndpoints } from '../net/endpoint.js';
+import { type Ipv4, ipv4 } from '../net/ipv4.js';
+import {
+  type Address,
+  type DualAddress,
+  type DualPrefix,
+  lastOf,
+  type Prefix,
+  prefixesOverlap,
+  stepped,
+} from '../net/prefix.js';
 import {
   INBOUND_COUNTERS,
   type InboundCounter,
@@ -20,14 +28,22 @@ import {
   OUTBOUND_COUNTERS,
   type OutboundCounter,
 } from '../native/counters.js';
+import { type AddressWords, ofWords, wordsOf } from '../net/address-words.js';
 import { Heartbeats } from './heartbeats.js';
 import { Lane, type LaneOptions, type LaneRefusal, type LaneTotals } from './lane.js';
 import { type NativeEngine, native } from '../native/native.js';
+import { ownHostOf } from './own-host.js';
+import type { PathMtuEvent } from './path-mtu.js';
 import { MAX_ROWS, type RouteTable } from './route-table.js';
 import { DIRECTIONS, type OnStuck, workerName, Workers } from './workers.js';
 
 // Enough for some 60 ms of single datagrams at 1 Gbit/s; the kernel counts about 2,300 bytes for each.
 const SOCKET_BUFFER_BYTES = 8 << 20;
+
+interface InnerFamilies {
+  readonly v4?: { readonly replySource: Ipv4; readonly ownAddress: Ipv4; readonly broadcast: Ipv4 };
+  readonly v6?: { readonly replySource: AddressWords; readonly ownAddress: AddressWords };
+}
 
 const ECANCELED = 125;
 const EBADFD = 77;
@@ -35,14 +51,15 @@ const EBADFD = 77;
 export interface DataplaneOptions {
   /** Device name, at most 15 bytes. */
   readonly device: string;
-  readonly listenAddress: Ipv4;
-  readonly publicIp: Ipv4;
+  /** Addresses of this host: those that sockets are bound to, and those that the peers send to. */
+  readonly listen: DualAddress;
+  readonly publicIp: DualAddress;
   readonly port: number;
   readonly queues: number;
   readonly offload: OffloadSwitches;
   readonly sourceCheck: SourceCheck;
-  readonly network: Prefix;
-  readonly ownSubnet: Prefix;
+  readonly networks: DualPrefix;
+  readonly own: DualPrefix;
   readonly table: RouteTable;
   readonly onPathMtu: (event: PathMtuEvent) => void;
   /**
@@ -51,11 +68,11 @@ export interface DataplaneOptions {
   readonly onFailure: (reason: string) => void;
 }
 
-/** The packet that was refused last under a counter. An address that is not known is 0. */
+/** The packet that was refused last under a counter. An address that is not known is 0 of its family. */
 export interface Offender {
-  readonly outer: Ipv4;
-  readonly source: Ipv4;
-  readonly destination: Ipv4;
+  readonly outer: Address;
+  readonly source: Address;
+  readonly destination: Address;
 }
 
 /** Counters of one direction since the data path was opened; `offenders` has an entry where an address is known. */
@@ -104,10 +121,31 @@ export interface GrantedOffloads {
 /**
  * Address from which ICMP about an unrouted destination comes: never the device's own, which the kernel calls martian.
  */
-export function replySourceOf(network: Prefix, ownSubnet: Prefix): Ipv4 {
+export function replySourceOf<A extends Address>(network: Prefix<A>, ownSubnet: Prefix<A>): A {
   return network.address !== ownSubnet.address
     ? network.address
-    : ipv4(network.address + sizeOf(ownSubnet.length));
+    : stepped(network.address, ownSubnet.length, 1);
+}
+
+/** What the engine answers packets of each family from, and what it never answers. */
+function innerOf(networks: DualPrefix, own: DualPrefix): InnerFamilies {
+  return {
+    ...(networks.v4 &&
+      own.v4 && {
+        v4: {
+          replySource: replySourceOf(networks.v4, own.v4),
+          ownAddress: own.v4.address,
+          broadcast: lastOf(networks.v4),
+        },
+      }),
+    ...(networks.v6 &&
+      own.v6 && {
+        v6: {
+          replySource: wordsOf(replySourceOf(networks.v6, own.v6)),
+          ownAddress: wordsOf(own.v6.address),
+        },
+      }),
+  };
 }
 
 export class Dataplane {
@@ -125,13 +163,11 @@ export class Dataplane {
     this.#options = options;
     this.#engine = engine;
     this.#heartbeats = new Heartbeats(DIRECTIONS.length * options.queues);
-    const { listenAddress, publicIp, sourceCheck, ownSubnet, table, onPathMtu } = options;
+    const { sourceCheck, table, onPathMtu } = options;
     this.#workers = new Workers({
       engine: engine.id,
-      listenAddress,
-      publicIp,
+      own: ownHostOf(options),
       sourceCheck,
-      ownSubnet,
       table,
       onPathMtu,
       onErrno: (worker, errno) => this.#fail(worker, errno),
@@ -146,21 +182,18 @@ export class Dataplane {
    * E_SOCKET when the address or port cannot.
    */
   static open(options: DataplaneOptions): Dataplane {
-    const { network, ownSubnet } = options;
+    const { networks, own, listen } = options;
     const result = native.open({
       device: options.device,
-      listen: { v4: options.listenAddress },
+      listen: {
+        ...(listen.v4 !== undefined && { v4: listen.v4 }),
+        ...(listen.v6 !== undefined && { v6: wordsOf(listen.v6) }),
+      },
       port: options.port,
       queues: options.queues,
       offload: options.offload,
-      inner: {
-        v4: {
-          replySource: replySourceOf(network, ownSubnet),
-          ownAddress: ownSubnet.address,
-          broadcast: (network.address | ~maskOf(network.length)) >>> 0,
-        },
-      },
-      reserved: prefixesOverlap(network, RESERVED_RANGE),
+      inner: innerOf(networks, own),
+      reserved: networks.v4 !== undefined && prefixesOverlap(networks.v4, RESERVED_RANGE),
       anyOption: options.sourceCheck === 'off' || options.sourceCheck === 'audit',
       auditOptions: options.sourceCheck === 'audit',
       bufferBytes: SOCKET_BUFFER_BYTES,
@@ -213,7 +246,10 @@ export class Dataplane {
    * Called again, it moves to another interface, if it can be had there.
    */
   openLane(options: Pick<LaneOptions, 'uplinkIndex' | 'mode' | 'pinFolder'>): Lane | LaneRefusal {
-    const { ownSubnet, listenAddress, publicIp, port, table } = this.#options;
+    const { port, table, ...host } = this.#options;
+    const [ownSubnet, listenAddress, publicIp] = [host.own.v4, host.listen.v4, host.publicIp.v4];
+    if (ownSubnet === undefined || listenAddress === undefined || publicIp === undefined)
+      return { why: 'it carries IPv4 over IPv4, and the network has none' };
     const own = { engine: this.#engine.id, ownSubnet, listenAddress, publicIp, port, table };
     const opened = Lane.open({ ...options, ...own });
     if (!(opened instanceof Lane)) return opened;
@@ -280,8 +316,11 @@ export class Dataplane {
   /**
    * The largest inner packet that reaches `peer` in one piece, as far as the kernel knows; undefined without a route.
    */
-  innerPathMtu(peer: Ipv4): number | undefined {
-    const bytes = native.innerPathMtu(this.#options.listenAddress, peer, this.#options.port);
+  innerPathMtu(peer: Address): number | undefined {
+    const { listen, port } = this.#options;
+    const source = typeof peer === 'number' ? listen.v4 : listen.v6;
+    if (source === undefined) return undefined;
+    const bytes = native.innerPathMtu(plainOf(source), plainOf(peer), port);
     return bytes > 0 ? bytes : undefined;
   }
 
@@ -315,9 +354,8 @@ export class Dataplane {
     const offenders = new Map<Name, Offender>();
     names.forEach((name, i) => {
       record[name] = values[i]!;
-      const words = addresses.subarray(OFFENDER_WORDS * i);
-      const [outer, source, destination] = [words[1], words[5], words[9]].map(ipv4);
-      if (outer !== 0 || source !== 0) offenders.set(name, { outer, source, destination });
+      const offender = offenderOf(addresses.subarray(OFFENDER_WORDS * i, OFFENDER_WORDS * (i + 1)));
+      if (isKnown(offender.outer) || isKnown(offender.source)) offenders.set(name, offender);
     });
     return { values: record as Record<Name, number>, offenders };
   }
@@ -338,9 +376,30 @@ export class Dataplane {
   }
 }
 
+/** Addresses of IPv6 in words, as the addon takes them. */
+function plainOf(address: Address): number | readonly number[] {
+  return typeof address === 'number' ? address : wordsOf(address);
+}
+
+function isKnown(address: Address): boolean {
+  return address !== 0 && address !== 0n;
+}
+
+/** Reads the families, and then four words of each address, of which IPv4 has the first alone. */
+function offenderOf(words: Uint32Array): Offender {
+  const addressAt = (at: number, isWide: boolean): Address =>
+    isWide ? ofWords([words[at], words[at + 1], words[at + 2], words[at + 3]]) : ipv4(words[at]);
+  const isInnerWide = (words[0] & 2) !== 0;
+  return {
+    outer: addressAt(1, (words[0] & 1) !== 0),
+    source: addressAt(5, isInnerWide),
+    destination: addressAt(9, isInnerWide),
+  };
+}
+
 function openError(options: DataplaneOptions, errno: number, operation: string): OverlayError {
   const name = getSystemErrorName(-errno);
-  const endpoint = `${formatIpv4(options.listenAddress)}:${options.port}`;
+  const endpoint = formatEndpoints(options.listen, options.port);
   if (operation === 'open /dev/net/tun') {
     const why =
       name === 'ENOENT' ? 'the device node does not exist (is the tun module loaded?)' : 'cannot be opened';

@@ -7,20 +7,17 @@
 //   off      any                     any                                              any
 //
 // "Owned" is the longest prefix that covers the address, so a range nested in another host's belongs to its own host.
-// Ports are not compared: NAT may change them. A packet of IPv6 that comes over IPv4 cannot have its sender's public
-// IP: without a lease, nobody owns its source.
+// Ports are not compared: NAT may change them. Either family may be inside either: only where both are of one can the
+// inner source be the sender's public IP, since a peer has one outer address here. Without a lease, nobody owns a
+// source of the other family.
 
 import { INBOUND_ARENA_WORDS, INBOUND_CAPACITY, InboundField } from '../native/arena.js';
 import type { SourceCheck } from '../config/options.js';
 import { inboundIndex } from '../native/counters.js';
-import { isInWide, type OwnSubnet } from './outbound.js';
+import { isInWide, isWideHost, type OwnHost } from './own-host.js';
 import type { RouteReader } from './route-table.js';
 
-/** What this host is, for the admission check. Addresses are signed. */
-export interface OwnHost extends OwnSubnet {
-  readonly publicIp: number;
-  readonly ifaceAddress: number;
-}
+export type { OwnHost } from './own-host.js';
 
 export const DELIVER = 0;
 const OWN_OUTER = inboundIndex('drop_own_outer');
@@ -32,7 +29,7 @@ const UNOWNED_SOURCE = inboundIndex('drop_unowned_source');
 const NOT_OURS = inboundIndex('drop_not_ours');
 
 const { OUTER_SOURCE, INNER_SOURCE, INNER_DESTINATION, VERDICT, PEER_ID, AUDIT } = InboundField;
-const { WIDE, INNER_SOURCE_REST, INNER_DESTINATION_REST } = InboundField;
+const { WIDE, INNER_SOURCE_REST, INNER_DESTINATION_REST, OUTER_WIDE, OUTER_SOURCE_REST } = InboundField;
 const N = INBOUND_CAPACITY;
 
 /** An arena of the size the addon wants. */
@@ -53,16 +50,19 @@ export function judgeInbound(
   const isEnforced = check === 'strict' || check === 'loose';
   for (let i = 0; i < count; i++) {
     const outer = arena[OUTER_SOURCE + i];
+    const isOuterWide = arena[OUTER_WIDE + i] !== 0;
     const isWide = arena[WIDE + i] !== 0;
     const source = arena[INNER_SOURCE + i];
     const row = isWide ? lookupWideSource(arena, i, table) : table.lookup(source);
-    const isOwnedBySender = row >= 0 && table.peerAddress(row) === outer && !table.isPeerWide(row);
+    const isOwnedBySender = row >= 0 && table.peerAddress(row) === outer && isPeerOfRow(arena, i, table, row);
     let verdict = DELIVER;
-    if (outer === own.publicIp || outer === own.ifaceAddress) verdict = OWN_OUTER;
-    else if (!isOwnedBySender && !table.hasPeer(outer)) verdict = unknown;
+    if (isOuterWide ? isOwnWideOuter(arena, i, own) : outer === own.publicIp || outer === own.ifaceAddress)
+      verdict = OWN_OUTER;
+    else if (!isOwnedBySender && !(isOuterWide ? hasWidePeer(arena, i, table) : table.hasPeer(outer)))
+      verdict = unknown;
     else if (isWide ? isOwnWideSource(arena, i, own) : isOwnSource(source, own)) verdict = OWN_SOURCE;
     else if (row >= 0 && !isOwnedBySender) verdict = SPOOFED_SOURCE;
-    else if (row < 0 && isStrict && (isWide || source !== outer)) verdict = UNOWNED_SOURCE;
+    else if (row < 0 && isStrict && !isPublicIpOfSender(arena, i)) verdict = UNOWNED_SOURCE;
     else if (
       !(isWide ? isWideForUs(arena, i, own) : (arena[INNER_DESTINATION + i] & own.mask) === own.network)
     )
@@ -71,6 +71,36 @@ export function judgeInbound(
     arena[VERDICT + i] = isEnforced ? verdict : DELIVER;
     arena[PEER_ID + i] = isOwnedBySender ? row : -1;
   }
+}
+
+/** Whether the row is the sender's, given that the first words of both addresses are the same. */
+function isPeerOfRow(arena: Int32Array, i: number, table: RouteReader, row: number): boolean {
+  const isOuterWide = arena[OUTER_WIDE + i] !== 0;
+  if (table.isPeerWide(row) !== isOuterWide) return false;
+  if (!isOuterWide) return true;
+  for (let word = 1; word < 4; word++)
+    if (table.peerWord(row, word) !== arena[OUTER_SOURCE_REST + (word - 1) * N + i]) return false;
+  return true;
+}
+
+function isOwnWideOuter(arena: Int32Array, i: number, own: OwnHost): boolean {
+  const rest = OUTER_SOURCE_REST + i;
+  return isWideHost(own.wideHost, arena[OUTER_SOURCE + i], arena[rest], arena[rest + N], arena[rest + 2 * N]);
+}
+
+function hasWidePeer(arena: Int32Array, i: number, table: RouteReader): boolean {
+  const rest = OUTER_SOURCE_REST + i;
+  return table.hasWidePeer(arena[OUTER_SOURCE + i], arena[rest], arena[rest + N], arena[rest + 2 * N]);
+}
+
+/** Whether the inner source is the outer one. */
+function isPublicIpOfSender(arena: Int32Array, i: number): boolean {
+  if (arena[WIDE + i] !== arena[OUTER_WIDE + i] || arena[INNER_SOURCE + i] !== arena[OUTER_SOURCE + i])
+    return false;
+  if (arena[WIDE + i] === 0) return true;
+  for (let at = i; at < 3 * N; at += N)
+    if (arena[INNER_SOURCE_REST + at] !== arena[OUTER_SOURCE_REST + at]) return false;
+  return true;
 }
 
 function isOwnSource(source: number, own: OwnHost): boolean {
@@ -83,8 +113,11 @@ function lookupWideSource(arena: Int32Array, i: number, table: RouteReader): num
 }
 
 function isOwnWideSource(arena: Int32Array, i: number, own: OwnHost): boolean {
-  const rest = INNER_SOURCE_REST + i;
-  return isInWide(own.wide, arena[INNER_SOURCE + i], arena[rest], arena[rest + N], arena[rest + 2 * N]);
+  const a = arena[INNER_SOURCE + i];
+  const b = arena[INNER_SOURCE_REST + i];
+  const c = arena[INNER_SOURCE_REST + N + i];
+  const d = arena[INNER_SOURCE_REST + 2 * N + i];
+  return isInWide(own.wide, a, b, c, d) || isWideHost(own.wideHost, a, b, c, d);
 }
 
 function isWideForUs(arena: Int32Array, i: number, own: OwnHost): boolean {

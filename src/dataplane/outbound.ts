@@ -5,42 +5,8 @@
 
 import { OUTBOUND_ARENA_WORDS, OUTBOUND_CAPACITY, OutboundField } from '../native/arena.js';
 import { outboundIndex } from '../native/counters.js';
-import type { AddressWords } from './address-words.js';
+import { isInWide, type OwnSubnet } from './own-host.js';
 import type { RouteReader } from './route-table.js';
-
-/** The subnet of this host, as two words. */
-export interface OwnSubnet {
-  /** Network address, signed. */
-  readonly network: number;
-  /** Netmask, signed. */
-  readonly mask: number;
-  /** Its subnet of IPv6, when it has one. */
-  readonly wide?: OwnWideSubnet;
-}
-
-/** Words of network address and netmask. */
-export interface OwnWideSubnet {
-  readonly network: AddressWords;
-  readonly mask: AddressWords;
-}
-
-/** Whether an address is in the subnet of IPv6. */
-export function isInWide(
-  own: OwnWideSubnet | undefined,
-  a: number,
-  b: number,
-  c: number,
-  d: number,
-): boolean {
-  if (own === undefined) return false;
-  const { network, mask } = own;
-  return (
-    (a & mask[0]) === network[0] &&
-    (b & mask[1]) === network[1] &&
-    (c & mask[2]) === network[2] &&
-    (d & mask[3]) === network[3]
-  );
-}
 
 export const SEND = 0;
 const NO_ROUTE = outboundIndex('drop_no_route');
@@ -50,7 +16,8 @@ const HAIRPIN = outboundIndex('drop_hairpin');
 
 const { SOURCE, DESTINATION, VERDICT, PEER_ADDRESS, PEER_PORT, PEER_MTU, PEER_ID, REPLY_SOURCE } =
   OutboundField;
-const { WIDE, SOURCE_REST, DESTINATION_REST, REPLY_SOURCE_REST } = OutboundField;
+const { WIDE, SOURCE_REST, DESTINATION_REST, REPLY_SOURCE_REST, OUTER_WIDE, PEER_ADDRESS_REST } =
+  OutboundField;
 const N = OUTBOUND_CAPACITY;
 
 /** An arena of the size the addon wants. */
@@ -75,6 +42,7 @@ export function judgeOutbound(arena: Int32Array, count: number, table: RouteRead
       destination === arena[DESTINATION + i - 1]
     ) {
       arena[VERDICT + i] = arena[VERDICT + i - 1]!;
+      if ((arena[OUTER_WIDE + i] = arena[OUTER_WIDE + i - 1]!) !== 0) copyPeerRest(arena, i);
       arena[PEER_ADDRESS + i] = arena[PEER_ADDRESS + i - 1]!;
       arena[PEER_PORT + i] = arena[PEER_PORT + i - 1]!;
       arena[PEER_MTU + i] = arena[PEER_MTU + i - 1]!;
@@ -87,7 +55,7 @@ export function judgeOutbound(arena: Int32Array, count: number, table: RouteRead
     // What came from the overlay carries a peer's source, and is not sent into it again.
     if ((source & own.mask) !== own.network && table.lookup(source) >= 0) verdict = HAIRPIN;
     else if ((destination & own.mask) === own.network) verdict = OWN_SUBNET;
-    else if (row < 0 || table.isPeerWide(row)) verdict = noRoute;
+    else if (row < 0) verdict = noRoute;
     writePeer(arena, i, table, row, verdict);
   }
 }
@@ -106,19 +74,23 @@ function judgeWide(arena: Int32Array, i: number, table: RouteReader, own: OwnSub
   let verdict = SEND;
   if (!isInWide(own.wide, a, b, c, d) && table.lookupWide(a, b, c, d) >= 0) verdict = HAIRPIN;
   else if (isInWide(own.wide, w, x, y, z)) verdict = OWN_SUBNET;
-  else if (row < 0 || table.isPeerWide(row)) verdict = noRoute;
+  else if (row < 0) verdict = noRoute;
   writePeer(arena, i, table, row, verdict);
   if (row < 0) return;
   for (let word = 0; word < 3; word++)
     arena[REPLY_SOURCE_REST + word * N + i] = table.networkWord(row, word + 1);
 }
 
-/** The engine sends over IPv4 alone: a row whose peer is reached over IPv6 is none. */
+function copyPeerRest(arena: Int32Array, i: number): void {
+  for (let at = PEER_ADDRESS_REST + i; at < PEER_ADDRESS_REST + 3 * N; at += N) arena[at] = arena[at - 1]!;
+}
+
 function writePeer(arena: Int32Array, i: number, table: RouteReader, row: number, verdict: number): void {
   arena[VERDICT + i] = verdict;
   if (row < 0) {
     arena[PEER_ADDRESS + i] = 0;
     arena[PEER_ID + i] = -1;
+    arena[OUTER_WIDE + i] = 0;
     return;
   }
   arena[PEER_ADDRESS + i] = table.peerAddress(row);
@@ -126,4 +98,9 @@ function writePeer(arena: Int32Array, i: number, table: RouteReader, row: number
   arena[PEER_MTU + i] = table.peerMtu(row);
   arena[PEER_ID + i] = row;
   arena[REPLY_SOURCE + i] = table.network(row);
+  arena[OUTER_WIDE + i] = 0;
+  if (!table.isPeerWide(row)) return;
+  arena[OUTER_WIDE + i] = 1;
+  for (let word = 0; word < 3; word++)
+    arena[PEER_ADDRESS_REST + word * N + i] = table.peerWord(row, word + 1);
 }

@@ -1,6 +1,6 @@
 // The addresses of all peers in a side of the route table, as its writer changes them: a set for each outer family.
 
-import type { AddressWords } from './address-words.js';
+import type { AddressWords } from '../net/address-words.js';
 import { nextSlot, type OpenSlots, removeSlot } from './open-slots.js';
 import { peerSlot, type SideLayout, wideSlot } from './table-layout.js';
 

@@ -32,7 +32,7 @@ import {
   prefixKey,
   prefixOf,
 } from '../net/prefix.js';
-import { ofWords, wordsOf } from './address-words.js';
+import { ofWords, wordsOf } from '../net/address-words.js';
 import { TableChanges } from './table-changes.js';
 import {
   HEADER_ACTIVE,

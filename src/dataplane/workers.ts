@@ -7,11 +7,10 @@ import { Worker } from 'node:worker_threads';
 import type { SourceCheck } from '../config/options.js';
 import { OverlayError } from '../core/errors.js';
 import { withinTime } from '../core/waiting.js';
-import type { PathMtuEvent } from '../native/arena.js';
 import { native } from '../native/native.js';
-import type { Ipv4 } from '../net/ipv4.js';
-import { maskOf, type Prefix } from '../net/prefix.js';
+import type { OwnHost } from './inbound.js';
 import type { Direction } from './loop.js';
+import { type PathMtuEvent, pathMtuOf } from './path-mtu.js';
 import type { RouteTable } from './route-table.js';
 import type { WorkerMessage, WorkerTask } from './worker.js';
 
@@ -28,10 +27,8 @@ export const DIRECTIONS: readonly Direction[] = ['outbound', 'inbound'];
 export interface WorkersOptions {
   /** Id of the engine they work for. */
   readonly engine: number;
-  readonly listenAddress: Ipv4;
-  readonly publicIp: Ipv4;
+  readonly own: OwnHost;
   readonly sourceCheck: SourceCheck;
-  readonly ownSubnet: Prefix;
   readonly table: RouteTable;
   readonly onPathMtu: (event: PathMtuEvent) => void;
   /** A worker has met this errno, a negative number, and ends. */
@@ -123,13 +120,7 @@ export class Workers {
   }
 
   #task(queue: number, direction: Direction, reader: number): WorkerTask {
-    const { engine, table, ownSubnet, publicIp, listenAddress, sourceCheck } = this.#options;
-    const own = {
-      network: ownSubnet.address | 0,
-      mask: maskOf(ownSubnet.length) | 0,
-      publicIp: publicIp | 0,
-      ifaceAddress: listenAddress | 0,
-    };
+    const { engine, table, own, sourceCheck } = this.#options;
     return { engine, queue, direction, table: table.buffer, reader, own, sourceCheck };
   }
 
@@ -144,7 +135,7 @@ export class Workers {
       );
       worker.on('message', (message: WorkerMessage) => {
         if (message.kind === 'ready') resolve();
-        else if (message.kind === 'path-mtu') onPathMtu(message.event);
+        else if (message.kind === 'path-mtu') onPathMtu(pathMtuOf(message.event));
         else onErrno(name, message.error);
       });
       worker.on('error', (error) => {

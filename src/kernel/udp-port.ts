@@ -2,25 +2,26 @@
 
 import { createSocket } from 'node:dgram';
 import { OverlayError } from '../core/errors.js';
-import { formatIpv4, type Ipv4 } from '../net/ipv4.js';
+import { formatEndpoint } from '../net/endpoint.js';
+import { type Address, formatAddress } from '../net/prefix.js';
 
 /**
  * Rejects with OverlayError E_SOCKET when another socket has the port, one that would share it (SO_REUSEPORT) included.
  * An address that cannot be bound is not judged here.
  */
-export async function checkPortIsFree(address: Ipv4, port: number): Promise<void> {
-  const text = formatIpv4(address);
-  const socket = createSocket({ type: 'udp4' });
+export async function checkPortIsFree(address: Address, port: number): Promise<void> {
+  const endpoint = formatEndpoint(address, port);
+  const socket = createSocket({ type: typeof address === 'number' ? 'udp4' : 'udp6' });
   try {
     await new Promise<void>((resolve, reject) => {
       socket.once('error', reject);
-      socket.bind({ address: text, port, exclusive: true }, resolve);
+      socket.bind({ address: formatAddress(address), port, exclusive: true }, resolve);
     });
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') return;
     throw new OverlayError(
       'E_SOCKET',
-      `UDP ${text}:${port} is in use by another process: end it, or give this network another port (Backend.Port)`,
+      `UDP ${endpoint} is in use by another process: end it, or give this network another port (Backend.Port)`,
       { cause: error },
     );
   } finally {

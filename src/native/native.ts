@@ -81,8 +81,11 @@ export interface NativePort {
 export interface NativeIcmpSocket {
   /** 0 or -errno: -EPERM without CAP_NET_RAW. */
   open(): number;
-  /** One ICMP message without its IPv4 header; 0 or -errno: -EMSGSIZE when the interface does not take the size. */
-  send(to: number, message: Uint8Array): number;
+  /**
+   * One message without its IP header, to an address or, over ICMPv6, to its words; 0 or -errno: -EMSGSIZE when the
+   * interface does not take the size.
+   */
+  send(to: number | readonly number[], message: Uint8Array): number;
   /** Idempotent. What is called afterwards gets -EBADF. */
   close(): void;
 }
@@ -222,11 +225,15 @@ export interface Native {
   readonly layout: NativeLayout;
   readonly OutboundPort: NativePortClass;
   readonly InboundPort: NativePortClass;
-  /** `buffer` holds the largest IPv4 packet, 65,535 bytes, at least. */
+  /**
+   * `buffer` holds the largest packet, 65,535 bytes, at least. `wide` is for ICMPv6: no header comes with a message,
+   * but the 16 bytes of its source stand before it.
+   */
   readonly IcmpSocket: new (
     buffer: ArrayBuffer,
     ends: Uint32Array,
     onBatch: (count: number) => void,
+    wide?: boolean,
   ) => NativeIcmpSocket;
 }
 

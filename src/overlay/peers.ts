@@ -10,9 +10,14 @@ import type { MetricFamily } from '../core/metric.js';
 import type { JudgeOptions } from '../lease/judge.js';
 import type { LeaseUpdate, Peer, PeerDiff } from '../lease/lease.js';
 import { type LeaseChange, LeaseView } from '../lease/lease-view.js';
-import { sameDual } from '../net/dual.js';
-import { parseIpv4 } from '../net/ipv4.js';
-import { type DualAddress, formatAddresses, formatPrefixes } from '../net/prefix.js';
+import { familiesOf, firstOf, sameDual } from '../net/dual.js';
+import {
+  type Address,
+  type DualAddress,
+  formatAddresses,
+  formatPrefixes,
+  parseAnyAddress,
+} from '../net/prefix.js';
 import type { StatusDocument } from '../ops/status.js';
 import type { OverlayPeer } from '../probe/overlay-prober.js';
 import { Probers } from '../probe/probers.js';
@@ -46,6 +51,7 @@ export class Peers {
     this.#backend = backend;
     this.#log = log;
     this.probers = new Probers<Peer>({
+      families: familiesOf(judge.networks),
       peers: () => overlayPeers(this.#view.accepted()),
       fullBytes,
       onPathMtu: (publicIp, mtuBytes) => backend.pathMtuChanged?.(publicIp, mtuBytes),
@@ -86,7 +92,7 @@ export class Peers {
   /** For /status. */
   status(): PeersStatus {
     const peers = this.#backend.peerStatus().map(({ id, ...peer }) => {
-      const address = parseIpv4(peer.publicIps.v4 ?? '');
+      const address = parseAnyAddress(peer.publicIps.v4 ?? peer.publicIps.v6 ?? '');
       const path = address === undefined ? undefined : this.probers.pathOf(address);
       const reachability = this.probers.reachabilityOf(id);
       return { ...peer, ...(path === undefined ? {} : { path }), reachability };
@@ -141,7 +147,8 @@ function nameOf({ subnets }: Peer): string {
 }
 
 function* overlayPeers(peers: Iterable<Peer>): Generator<OverlayPeer<Peer>> {
-  for (const peer of peers) yield { id: peer.id, publicIp: peer.host.publicIp.v4!, lease: peer };
+  for (const peer of peers)
+    yield { id: peer.id, publicIp: firstOf<Address, Address>(peer.host.publicIp), lease: peer };
 }
 
 /** Leases named in one line of the log; the rest is a count. */

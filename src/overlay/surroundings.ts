@@ -49,7 +49,8 @@ export const THIS_HOST: Surroundings = {
   watchKernel: (onChange, log) => openMonitor(onChange, { log }),
   watchRules: async (onChange, log, signal) =>
     (await hasNft(signal)) ? openNftMonitor({ onChange, log }) : undefined,
-  openIcmp: (onReceived) => openRawIcmp(onReceived, async () => (await import('../native/native.js')).native),
+  openIcmp: (onReceived, families) =>
+    openRawIcmp(onReceived, async () => (await import('../native/native.js')).native, families),
   now: () => performance.now(),
   checkHost,
 };

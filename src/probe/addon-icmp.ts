@@ -1,9 +1,10 @@
-// The raw ICMP socket of the addon, which loads under every version of Node.
+// The raw ICMP sockets of the addon, one of each family, which load under every version of Node.
 
 import { constants } from 'node:os';
 import { getSystemErrorName } from 'node:util';
-import type { Ipv4 } from '../net/ipv4.js';
-import { parseIcmp, type Received } from './icmp-echo.js';
+import { wordsOf } from '../net/address-words.js';
+import type { FamilyName } from '../net/dual.js';
+import { parseIcmp, parseIcmp6, type Received } from './icmp-echo.js';
 import type { IcmpSender } from './path-prober.js';
 
 /** Room for one packet of the largest size, and for a batch of small ones before it. */
@@ -19,29 +20,38 @@ export interface IcmpAddon {
     buffer: ArrayBuffer,
     ends: Uint32Array,
     onBatch: (count: number) => void,
+    wide?: boolean,
   ) => {
     open(): number;
-    send(to: number, message: Uint8Array): number;
+    send(to: number | readonly number[], message: Uint8Array): number;
     close(): void;
   };
 }
 
 /** Opens the socket. Throws an Error that names the capability. */
-export function openAddonIcmp(addon: IcmpAddon, onReceived: (received: Received) => void): IcmpSender {
+export function openAddonIcmp(
+  addon: IcmpAddon,
+  onReceived: (received: Received) => void,
+  family: FamilyName = 'v4',
+): IcmpSender {
+  const parse = family === 'v4' ? parseIcmp : parseIcmp6;
   const packets = Buffer.from(new ArrayBuffer(BUFFER_BYTES));
   const ends = new Uint32Array(BATCH);
-  const socket = new addon.IcmpSocket(packets.buffer, ends, (count) => {
+  const onBatch = (count: number): void => {
     for (let i = 0, start = 0; i < count; start = ends[i++]) {
-      const received = parseIcmp(packets.subarray(start, ends[i]));
+      const received = parse(packets.subarray(start, ends[i]));
       if (received !== undefined) onReceived(received);
     }
-  });
+  };
+  const socket = new addon.IcmpSocket(packets.buffer, ends, onBatch, family === 'v6');
   const result = socket.open();
   if (result < 0)
-    throw new Error(`no raw ICMP socket (${getSystemErrorName(result)}): CAP_NET_RAW is needed`);
+    throw new Error(
+      `no raw ${family === 'v4' ? 'ICMP' : 'ICMPv6'} socket (${getSystemErrorName(result)}): CAP_NET_RAW is needed`,
+    );
   return {
-    send: (to: Ipv4, packet, onTooLong, onRefused) => {
-      const errno = -socket.send(to, packet);
+    send: (to, packet, onTooLong, onRefused) => {
+      const errno = -socket.send(typeof to === 'number' ? to : wordsOf(to), packet);
       if (errno === constants.errno.EMSGSIZE) onTooLong();
       else if (errno !== 0 && !NO_ROOM.includes(errno)) onRefused?.(getSystemErrorName(-errno));
     },

@@ -1,7 +1,10 @@
-// ICMP echo requests, and what comes back: replies, "fragmentation needed", and the other errors of a network that
-// cannot deliver them (RFC 792, RFC 1191). Pure.
+// ICMP echo requests of both families, and what comes back: replies, "fragmentation needed" or "packet too big", and
+// the other errors of a network that cannot deliver them (RFC 792, RFC 1191, RFC 4443). Pure.
 
+import { ofWords } from '../net/address-words.js';
 import { type Ipv4, ipv4 } from '../net/ipv4.js';
+import type { Ipv6 } from '../net/ipv6.js';
+import type { Address } from '../net/prefix.js';
 
 const ECHO_REQUEST = 8;
 const ECHO_REPLY = 0;
@@ -11,7 +14,15 @@ const ICMP_HEADER_BYTES = 8;
 const IP_HEADER_BYTES = 20;
 const PROTOCOL_ICMP = 1;
 
-/** Bytes of the smallest probe with its IPv4 header: room for the token. */
+const ECHO_REQUEST_6 = 128;
+const ECHO_REPLY_6 = 129;
+const UNREACHABLE_6 = 1;
+const TOO_BIG_6 = 2;
+const IPV6_HEADER_BYTES = 40;
+const IPV6_SOURCE_BYTES = 16;
+const PROTOCOL_ICMPV6 = 58;
+
+/** Bytes of the smallest probe with its IP header: room for the token. */
 export const MIN_PROBE_BYTES = 64;
 export const TOKEN_BYTES = 8;
 
@@ -24,11 +35,11 @@ export interface Echo {
 
 /** What a raw socket received, as far as it concerns probes. */
 export type Received =
-  | { readonly kind: 'reply'; readonly from: Ipv4; readonly echo: Echo; readonly bytes: number }
+  | { readonly kind: 'reply'; readonly from: Address; readonly echo: Echo; readonly bytes: number }
   | {
       readonly kind: 'too-big';
       /** Where the probe that did not fit was going. */
-      readonly destination: Ipv4;
+      readonly destination: Address;
       readonly id: number;
       readonly sequence: number;
       /** Next-hop MTU; 0 from routers older than RFC 1191. */
@@ -37,10 +48,15 @@ export type Received =
   | {
       readonly kind: 'unreachable';
       /** Where the echo was going. */
-      readonly destination: Ipv4;
+      readonly destination: Address;
       readonly id: number;
       readonly sequence: number;
     };
+
+/** The echo request for a host, in a packet of `bytes` bytes. Throws RangeError for less than MIN_PROBE_BYTES. */
+export function buildEchoTo(to: Address, echo: Echo, bytes: number): Buffer {
+  return typeof to === 'number' ? buildEcho(echo, bytes) : buildEcho6(echo, bytes);
+}
 
 /**
  * An echo request that makes an IPv4 packet of `bytes` bytes in all. Throws RangeError for less than MIN_PROBE_BYTES.
@@ -84,6 +100,52 @@ export function parseIcmp(packet: Buffer): Received | undefined {
   return icmp[1] === FRAGMENTATION_NEEDED
     ? { kind: 'too-big', ...quotedEcho, mtuBytes: icmp.readUInt16BE(6) }
     : { kind: 'unreachable', ...quotedEcho };
+}
+
+/** As buildEcho(), for an IPv6 packet. The checksum is the kernel's to fill in: addresses are in it (RFC 3542). */
+export function buildEcho6({ id, sequence, token }: Echo, bytes: number): Buffer {
+  if (bytes < MIN_PROBE_BYTES) throw new RangeError(`${bytes} bytes: expected at least ${MIN_PROBE_BYTES}`);
+  const packet = Buffer.alloc(bytes - IPV6_HEADER_BYTES);
+  packet[0] = ECHO_REQUEST_6;
+  packet.writeUInt16BE(id, 4);
+  packet.writeUInt16BE(sequence, 6);
+  token.copy(packet, ICMP_HEADER_BYTES, 0, TOKEN_BYTES);
+  return packet;
+}
+
+/**
+ * As parseIcmp(), for an ICMPv6 message behind the 16 bytes of its source, without an IPv6 header. The kernel has
+ * verified its checksum.
+ */
+export function parseIcmp6(received: Buffer): Received | undefined {
+  if (received.length < IPV6_SOURCE_BYTES + ICMP_HEADER_BYTES) return undefined;
+  const icmp = received.subarray(IPV6_SOURCE_BYTES);
+  if (icmp[0] === ECHO_REPLY_6 && icmp[1] === 0) {
+    if (icmp.length < ICMP_HEADER_BYTES + TOKEN_BYTES) return undefined;
+    const token = Buffer.from(icmp.subarray(ICMP_HEADER_BYTES, ICMP_HEADER_BYTES + TOKEN_BYTES));
+    const echo = { id: icmp.readUInt16BE(4), sequence: icmp.readUInt16BE(6), token };
+    return { kind: 'reply', from: ipv6At(received, 0), echo, bytes: IPV6_HEADER_BYTES + icmp.length };
+  }
+  if (icmp[0] !== UNREACHABLE_6 && icmp[0] !== TOO_BIG_6) return undefined;
+  // What we sent has no extension headers.
+  const quote = icmp.subarray(ICMP_HEADER_BYTES);
+  const request = quote.subarray(IPV6_HEADER_BYTES);
+  if (request.length < ICMP_HEADER_BYTES || quote[0] >> 4 !== 6 || quote[6] !== PROTOCOL_ICMPV6)
+    return undefined;
+  if (request[0] !== ECHO_REQUEST_6) return undefined;
+  const quotedEcho = {
+    destination: ipv6At(quote, 24),
+    id: request.readUInt16BE(4),
+    sequence: request.readUInt16BE(6),
+  };
+  return icmp[0] === TOO_BIG_6
+    ? { kind: 'too-big', ...quotedEcho, mtuBytes: icmp.readUInt32BE(4) }
+    : { kind: 'unreachable', ...quotedEcho };
+}
+
+function ipv6At(bytes: Buffer, at: number): Ipv6 {
+  const word = (index: number): number => bytes.readInt32BE(at + 4 * index);
+  return ofWords([word(0), word(1), word(2), word(3)]);
 }
 
 function ipHeader(

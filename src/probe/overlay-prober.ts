@@ -12,9 +12,9 @@
 // An answer counts under the same rules as a path probe's: it comes from the address that was asked, with our
 // identifier, a sequence number that is waited for, and its token. An answer that comes late takes the loss back.
 
-import { type Ipv4, ipv4 } from '../net/ipv4.js';
-import { buildEcho, MIN_PROBE_BYTES, type Received, TOKEN_BYTES } from './icmp-echo.js';
-import type { IcmpSender } from './path-prober.js';
+import type { Address } from '../net/prefix.js';
+import { buildEchoTo, MIN_PROBE_BYTES, type Received, TOKEN_BYTES } from './icmp-echo.js';
+import { addressOf, type IcmpSender, type PlainAddress, plainOf } from './path-prober.js';
 import { REACH_STATES, type ReachState } from '../ops/status.js';
 import { type HostAnswer, PeerReach, type Reach } from './peer-reach.js';
 
@@ -40,19 +40,19 @@ const LATE_MS = 5_000;
 export interface OverlayPeer<Lease> {
   /** Id of its lease: one peer for each. */
   readonly id: string;
-  readonly publicIp: Ipv4;
+  readonly publicIp: Address;
   readonly lease: Lease;
 }
 
 export interface OverlayProberOptions<Lease> {
   readonly sender: Pick<IcmpSender, 'send'>;
   /** The address at a peer's end of the overlay; undefined while nothing is sent to it. */
-  readonly targetOf: (lease: Lease) => Ipv4 | undefined;
+  readonly targetOf: (lease: Lease) => Address | undefined;
   /** Packets outbound and inbound that the data path has counted for a peer; undefined where it counts none. */
   readonly packetsOf: (lease: Lease) => readonly [number, number] | undefined;
   /** Ids of peers with traffic, each about once a second while it has any; called with each tick. */
   readonly takeBusy: () => readonly string[];
-  readonly hostAnswer: (publicIp: Ipv4) => HostAnswer;
+  readonly hostAnswer: (publicIp: Address) => HostAnswer;
   /** Milliseconds, monotonic. */
   readonly now: () => number;
   readonly randomBytes: (count: number) => Buffer;
@@ -61,7 +61,7 @@ export interface OverlayProberOptions<Lease> {
 /** There may be 65,000 of these: numbers are such as V8 keeps without an object of their own, 32 bits signed. */
 interface Peer<Lease> {
   readonly id: string;
-  readonly address: number;
+  readonly address: PlainAddress;
   lease: Lease;
   /** Undefined until it is asked, and while nothing is sent to it. */
   reach: PeerReach | undefined;
@@ -71,14 +71,14 @@ interface Peer<Lease> {
 
 /** Addresses of peers, once for each peer. */
 export interface AddressChanges {
-  readonly left: Ipv4[];
-  readonly come: Ipv4[];
+  readonly left: Address[];
+  readonly come: Address[];
 }
 
 interface Asked<Lease> {
   readonly peer: Peer<Lease>;
   readonly reach: PeerReach;
-  readonly target: Ipv4;
+  readonly target: Address;
   readonly token: Buffer;
   readonly sentAtMs: number;
 }
@@ -136,14 +136,14 @@ export class OverlayProber<Lease> {
   changePeers(gone: Iterable<string>, come: Iterable<OverlayPeer<Lease>>): AddressChanges {
     const changes: AddressChanges = { left: [], come: [] };
     const isFirstRound = this.#isFirstRound;
-    const note = (list: Ipv4[], address: number | undefined): void => {
-      if (address !== undefined) list.push(ipv4(address >>> 0));
+    const note = (list: Address[], address: PlainAddress | undefined): void => {
+      if (address !== undefined) list.push(addressOf(address));
     };
     for (const id of gone) note(changes.left, this.#forget(id));
     for (const peer of come) {
       const known = this.#peers.get(peer.id)?.address;
       this.#put(peer, isFirstRound);
-      if (known === (peer.publicIp | 0)) continue;
+      if (known === plainOf(peer.publicIp)) continue;
       note(changes.left, known);
       note(changes.come, peer.publicIp);
     }
@@ -157,11 +157,11 @@ export class OverlayProber<Lease> {
   }
 
   /** Peers that packets are sent to and that cannot be reached. O(peers). */
-  *unreached(): Iterable<{ readonly lease: Lease; readonly publicIp: Ipv4; readonly state: ReachState }> {
+  *unreached(): Iterable<{ readonly lease: Lease; readonly publicIp: Address; readonly state: ReachState }> {
     for (const peer of this.#peers.values()) {
       const state = this.#stateOf(peer);
       if (state !== 'ok' && state !== 'unknown')
-        yield { lease: peer.lease, publicIp: ipv4(peer.address >>> 0), state };
+        yield { lease: peer.lease, publicIp: addressOf(peer.address), state };
     }
   }
 
@@ -173,9 +173,9 @@ export class OverlayProber<Lease> {
   }
 
   /** All peers with their reports. */
-  *reports(): Iterable<{ readonly lease: Lease; readonly publicIp: Ipv4; readonly report: Reach }> {
+  *reports(): Iterable<{ readonly lease: Lease; readonly publicIp: Address; readonly report: Reach }> {
     for (const peer of this.#peers.values())
-      yield { lease: peer.lease, publicIp: ipv4(peer.address >>> 0), report: this.#reportOf(peer) };
+      yield { lease: peer.lease, publicIp: addressOf(peer.address), report: this.#reportOf(peer) };
   }
 
   get peerCount(): number {
@@ -259,11 +259,11 @@ export class OverlayProber<Lease> {
 
   #reportOf({ reach, address, askedMs }: Peer<Lease>): Reach {
     if (reach === undefined) return askedMs === NEVER_MS ? NOT_ASKED : NOT_USED;
-    return reach.report(this.#options.hostAnswer(ipv4(address >>> 0)));
+    return reach.report(this.#options.hostAnswer(addressOf(address)));
   }
 
   #stateOf({ reach, address }: Peer<Lease>): ReachState {
-    return reach?.state(this.#options.hostAnswer(ipv4(address >>> 0))) ?? 'unknown';
+    return reach?.state(this.#options.hostAnswer(addressOf(address))) ?? 'unknown';
   }
 
   /** In the first round all are new, and have their turns in the order in which they came. */
@@ -273,7 +273,7 @@ export class OverlayProber<Lease> {
   }
 
   #put({ id, publicIp, lease }: OverlayPeer<Lease>, isFirstRound: boolean): void {
-    const address = publicIp | 0;
+    const address = plainOf(publicIp);
     const known = this.#peers.get(id);
     if (known?.address === address) {
       known.lease = lease;
@@ -286,7 +286,7 @@ export class OverlayProber<Lease> {
   }
 
   /** The address it had, if it was known. */
-  #forget(id: string): number | undefined {
+  #forget(id: string): PlainAddress | undefined {
     const peer = this.#peers.get(id);
     if (peer === undefined) return undefined;
     this.#peers.delete(id);
@@ -319,7 +319,7 @@ export class OverlayProber<Lease> {
     const token = this.#options.randomBytes(TOKEN_BYTES);
     this.#asked.set(sequence, { peer, reach, target, token, sentAtMs: nowMs });
     this.#sent++;
-    const echo = buildEcho({ id: this.#identifier, sequence, token }, MIN_PROBE_BYTES);
+    const echo = buildEchoTo(target, { id: this.#identifier, sequence, token }, MIN_PROBE_BYTES);
     const onTooLong = (): void => undefined; // no device takes less than 64 bytes
     this.#options.sender.send(target, echo, onTooLong, (reason) => reach.noteRefusal(reason));
   }

@@ -2,7 +2,7 @@
 // thousand hosts that each watch ten thousand others would drown whoever collects them.
 
 import { performance } from 'node:perf_hooks';
-import { formatIpv4 } from '../net/ipv4.js';
+import { formatAddress } from '../net/prefix.js';
 import type { OverlayProber } from './overlay-prober.js';
 import type { PathReport } from './peer-path.js';
 import type { PathProber } from './path-prober.js';
@@ -25,7 +25,7 @@ const FAMILIES: readonly { name: string; help: string; read: (report: PathReport
     },
     {
       name: 'path_mtu_bytes',
-      help: 'Largest IPv4 packet that was seen to reach a peer.',
+      help: 'Largest packet that was seen to reach a peer.',
       read: ({ mtuBytes }) => mtuBytes,
     },
   ];
@@ -51,7 +51,7 @@ export function pathMetrics(prober: PathProber | undefined): MetricFamily[] {
     const values: MetricValue[] = [];
     for (const { address, report } of prober.reports()) {
       const value = read(report);
-      if (value !== undefined) values.push({ labels: { peer: formatIpv4(address) }, value });
+      if (value !== undefined) values.push({ labels: { peer: formatAddress(address) }, value });
     }
     return { name, help, type: 'gauge' as const, values };
   });
@@ -84,7 +84,7 @@ export function reachMetrics<Lease>(
   const heard: MetricValue[] = [];
   const offsetMs = Date.now() - performance.now();
   for (const { lease, publicIp, report } of prober.reports()) {
-    const labels = { peer: formatIpv4(publicIp), subnet: nameOf(lease) };
+    const labels = { peer: formatAddress(publicIp), subnet: nameOf(lease) };
     if (report.state !== 'unknown') reachable.push({ labels, value: report.state === 'ok' ? 1 : 0 });
     if (report.lastHeardMs !== undefined)
       heard.push({ labels, value: (offsetMs + report.lastHeardMs) / 1000 });

@@ -7,9 +7,11 @@
 // An answer counts when it comes from the peer it was asked for, with identifier, sequence number and token of a probe
 // that is still waited for; everything else is counted and ignored.
 
-import { type Ipv4, ipv4 } from '../net/ipv4.js';
-import { buildEcho, MIN_PROBE_BYTES, type Received, TOKEN_BYTES } from './icmp-echo.js';
-import { type PathReport, PeerPath } from './peer-path.js';
+import { ipv4 } from '../net/ipv4.js';
+import type { Ipv6 } from '../net/ipv6.js';
+import { type Address, addressKey } from '../net/prefix.js';
+import { buildEchoTo, MIN_PROBE_BYTES, type Received, TOKEN_BYTES } from './icmp-echo.js';
+import { FLOOR_BYTES, type PathReport, PeerPath } from './peer-path.js';
 import type { HostAnswer } from './peer-reach.js';
 
 const TICK_MS = 100;
@@ -29,7 +31,7 @@ export interface IcmpSender {
    * Queues one packet. A size that the interface does not take is reported by `onTooLong`, at once or later; any other
    * refusal of the kernel by `onRefused`.
    */
-  send(to: Ipv4, packet: Buffer, onTooLong: () => void, onRefused?: (reason: string) => void): void;
+  send(to: Address, packet: Buffer, onTooLong: () => void, onRefused?: (reason: string) => void): void;
   close(): void;
 }
 
@@ -38,7 +40,7 @@ export interface ProberOptions {
   /** MTU of the interface the probes leave by. */
   readonly fullBytes: () => number;
   /** A path's MTU was found, found again, or changed. */
-  readonly onPathMtu: (peer: Ipv4, mtuBytes: number) => void;
+  readonly onPathMtu: (peer: Address, mtuBytes: number) => void;
   /** Milliseconds, monotonic. */
   readonly now: () => number;
   /** In [0, 1). */
@@ -46,10 +48,20 @@ export interface ProberOptions {
   readonly randomBytes: (count: number) => Buffer;
 }
 
+/** An address, of IPv4 as a signed number: V8 keeps that without an object of its own. */
+export type PlainAddress = number | Ipv6;
+
+export function plainOf(address: Address): PlainAddress {
+  return typeof address === 'number' ? address | 0 : address;
+}
+
+export function addressOf(plain: PlainAddress): Address {
+  return typeof plain === 'number' ? ipv4(plain >>> 0) : plain;
+}
+
 /** There may be 65,000 of these. */
 interface Peer {
-  /** Signed, which V8 keeps without an object of its own. */
-  readonly address: number;
+  readonly address: PlainAddress;
   /** How many peers have that address; none only for a moment. */
   leases: number;
   /** Undefined until it is asked. */
@@ -78,7 +90,8 @@ export interface ProberCounts {
 export class PathProber {
   readonly #options: ProberOptions;
   readonly #identifier: number;
-  readonly #peers = new Map<number, Peer>();
+  /** By addressKey(). */
+  readonly #peers = new Map<number | bigint, Peer>();
   /** Peers by the slot of their next turn; an entry that its peer has left behind is skipped. */
   readonly #wheel = new Map<number, Peer[]>();
   /** Peers whose turn has come, in that order. */
@@ -111,18 +124,19 @@ export class PathProber {
   }
 
   /** The addresses of all peers from now on; what is known of those that stay is kept. O(peers). */
-  setPeers(addresses: Iterable<Ipv4>): void {
+  setPeers(addresses: Iterable<Address>): void {
     for (const peer of this.#peers.values()) peer.leases = 0;
     this.#addPeers(addresses);
-    for (const peer of this.#peers.values()) if (peer.leases === 0) this.#peers.delete(peer.address);
+    for (const [key, peer] of this.#peers) if (peer.leases === 0) this.#peers.delete(key);
   }
 
   /** The same for those that left and came, each as often as it is the address of a peer. O(changes). */
-  changePeers(left: Iterable<Ipv4>, come: Iterable<Ipv4>): void {
+  changePeers(left: Iterable<Address>, come: Iterable<Address>): void {
     this.#addPeers(come); // first: who comes back at once was never away
     for (const address of left) {
-      const peer = this.#peers.get(address | 0);
-      if (peer !== undefined && --peer.leases === 0) this.#peers.delete(peer.address);
+      const key = addressKey(address);
+      const peer = this.#peers.get(key);
+      if (peer !== undefined && --peer.leases === 0) this.#peers.delete(key);
     }
   }
 
@@ -132,19 +146,19 @@ export class PathProber {
     this.#outstanding.clear();
   }
 
-  report(address: Ipv4): PathReport | undefined {
-    const peer = this.#peers.get(address | 0);
+  report(address: Address): PathReport | undefined {
+    const peer = this.#peers.get(addressKey(address));
     return peer && (peer.path?.report() ?? {});
   }
 
-  hostAnswer(address: Ipv4): HostAnswer {
-    return this.#peers.get(address | 0)?.path?.hostAnswer ?? 'none';
+  hostAnswer(address: Address): HostAnswer {
+    return this.#peers.get(addressKey(address))?.path?.hostAnswer ?? 'none';
   }
 
   /** All peers with their reports. */
-  *reports(): Iterable<{ readonly address: Ipv4; readonly report: PathReport }> {
+  *reports(): Iterable<{ readonly address: Address; readonly report: PathReport }> {
     for (const { address, path } of this.#peers.values())
-      yield { address: ipv4(address >>> 0), report: path?.report() ?? {} };
+      yield { address: addressOf(address), report: path?.report() ?? {} };
   }
 
   get peerCount(): number {
@@ -171,7 +185,10 @@ export class PathProber {
     const cycleMs = this.#cycleMs(this.#peers.size);
     for (const peer of this.#due.splice(0, TURNS_PER_TICK)) {
       if (!this.#isKnown(peer)) continue;
-      const path = (peer.path ??= new PeerPath(this.#options.fullBytes()));
+      const path = (peer.path ??= new PeerPath(
+        this.#options.fullBytes(),
+        typeof peer.address === 'number' ? FLOOR_BYTES.v4 : FLOOR_BYTES.v6,
+      ));
       const size = path.nextSize(nowMs);
       this.#send(peer, path, MIN_PROBE_BYTES, false, nowMs);
       if (size !== undefined) this.#send(peer, path, size, true, nowMs);
@@ -185,7 +202,7 @@ export class PathProber {
     if (received.kind === 'unreachable') {
       // It comes seconds later, when nobody waits for this echo any more, and is believed only while none is answered.
       if (received.id === this.#identifier)
-        this.#peers.get(received.destination | 0)?.path?.noteUnreachable();
+        this.#peers.get(addressKey(received.destination))?.path?.noteUnreachable();
       return;
     }
     const outstanding = this.#outstanding.get(
@@ -196,7 +213,7 @@ export class PathProber {
       const isOurs =
         outstanding !== undefined &&
         received.echo.id === this.#identifier &&
-        received.from === outstanding.peer.address >>> 0 &&
+        received.from === addressOf(outstanding.peer.address) &&
         received.echo.token.equals(outstanding.token) &&
         received.bytes === outstanding.bytes;
       if (!isOurs) {
@@ -218,7 +235,7 @@ export class PathProber {
     const isOurs =
       outstanding?.isMtuProbe === true &&
       received.id === this.#identifier &&
-      received.destination === outstanding.peer.address >>> 0;
+      received.destination === addressOf(outstanding.peer.address);
     if (!isOurs) {
       if (received.id === this.#identifier) this.#unmatched++;
       return;
@@ -228,13 +245,14 @@ export class PathProber {
     this.#hasten(outstanding.peer, nowMs);
   }
 
-  #addPeers(addresses: Iterable<Ipv4>): void {
+  #addPeers(addresses: Iterable<Address>): void {
     const strangers: Peer[] = [];
     for (const address of addresses) {
-      let peer = this.#peers.get(address | 0);
+      const key = addressKey(address);
+      let peer = this.#peers.get(key);
       if (peer === undefined) {
-        peer = { address: address | 0, leases: 0, path: undefined, nextTick: 0 };
-        this.#peers.set(peer.address, peer);
+        peer = { address: plainOf(address), leases: 0, path: undefined, nextTick: 0 };
+        this.#peers.set(key, peer);
         strangers.push(peer);
       }
       peer.leases++;
@@ -257,7 +275,7 @@ export class PathProber {
   }
 
   #isKnown(peer: Peer): boolean {
-    return this.#peers.get(peer.address) === peer;
+    return this.#peers.get(addressKey(addressOf(peer.address))) === peer;
   }
 
   #cycleMs(peers: number): number {
@@ -270,9 +288,10 @@ export class PathProber {
     const outstanding = { peer, path, bytes, sequence, token, sentAtMs: nowMs, isMtuProbe };
     this.#outstanding.set(sequence, outstanding);
     this.#sent++;
+    const to = addressOf(peer.address);
     this.#options.sender.send(
-      ipv4(peer.address >>> 0),
-      buildEcho({ id: this.#identifier, sequence, token }, bytes),
+      to,
+      buildEchoTo(to, { id: this.#identifier, sequence, token }, bytes),
       () => {
         if (!this.#outstanding.delete(sequence)) return;
         path.noteTooBig(bytes, 0);
@@ -294,7 +313,7 @@ export class PathProber {
   }
 
   #settle(peer: Peer, mtuBytes: number | undefined): void {
-    if (mtuBytes !== undefined) this.#options.onPathMtu(ipv4(peer.address >>> 0), mtuBytes);
+    if (mtuBytes !== undefined) this.#options.onPathMtu(addressOf(peer.address), mtuBytes);
   }
 }
 

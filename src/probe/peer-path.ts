@@ -8,12 +8,15 @@
 //                and another try with the full size after ten minutes (RFC 1191, section 6.3)
 //
 // A size that passed once is proof; a size that did not is believed only after repeated loss, because packets are lost
-// for other reasons, too. Below FLOOR_BYTES nothing is looked for.
+// for other reasons, too. Below FLOOR_BYTES of the family nothing is looked for.
 
 import { bitCount, type HostAnswer } from './peer-reach.js';
 
-/** Every IPv4 host takes a packet of this size (RFC 791); smaller path MTUs are not believed. */
-export const FLOOR_BYTES = 576;
+/**
+ * Every IPv4 host takes a packet of this size (RFC 791), and every link of IPv6 (RFC 8200 section 5); smaller path MTUs
+ * are not believed.
+ */
+export const FLOOR_BYTES = { v4: 576, v6: 1280 } as const;
 const PRECISION_BYTES = 4;
 const LOST_BEFORE_BELIEVED = 3;
 const WINDOW = 20;
@@ -26,12 +29,13 @@ export interface PathReport {
   readonly rttMs?: number;
   /** Share of the last small probes without an answer, 0 to 1. */
   readonly loss?: number;
-  /** Largest IPv4 packet that gets through; undefined before it is known. */
+  /** Largest packet that gets through; undefined before it is known. */
   readonly mtuBytes?: number;
 }
 
 export class PeerPath {
   readonly #fullBytes: number;
+  readonly #floorBytes: number;
   #rttMs: number | undefined;
   /** The last small probes, newest in bit 0; set where lost. */
   #losses = 0;
@@ -42,9 +46,10 @@ export class PeerPath {
   #nextFullMs = 0;
   #nextConfirmMs = 0;
 
-  /** `fullBytes`: MTU of the interface the probes leave by. */
-  constructor(fullBytes: number) {
-    this.#fullBytes = Math.max(fullBytes, FLOOR_BYTES);
+  /** `fullBytes`: MTU of the interface the probes leave by; `floorBytes`: of FLOOR_BYTES. */
+  constructor(fullBytes: number, floorBytes: number = FLOOR_BYTES.v4) {
+    this.#fullBytes = Math.max(fullBytes, floorBytes);
+    this.#floorBytes = floorBytes;
   }
 
   report(): PathReport {
@@ -93,7 +98,7 @@ export class PeerPath {
     if (search !== undefined) {
       if (search.hint !== undefined) return search.hint;
       if (search.failed > this.#fullBytes) return this.#fullBytes;
-      return search.passed === undefined ? FLOOR_BYTES : (search.passed + search.failed) >> 1;
+      return search.passed === undefined ? this.#floorBytes : (search.passed + search.failed) >> 1;
     }
     if (nowMs >= this.#nextFullMs) return this.#fullBytes;
     return nowMs >= this.#nextConfirmMs ? this.#mtuBytes : undefined;
@@ -122,7 +127,7 @@ export class PeerPath {
     search.failed = bytes;
     if (bytes === search.hint) delete search.hint;
     if (search.passed !== undefined && search.passed >= bytes) delete search.passed; // it became narrower meanwhile
-    if (bytes <= FLOOR_BYTES) {
+    if (bytes <= this.#floorBytes) {
       // Large echoes are filtered, or the path is beyond belief: nothing can be said.
       this.#search = undefined;
       this.#mtuBytes = undefined;
@@ -139,7 +144,7 @@ export class PeerPath {
     search.lostInRow = 0;
     search.failed = Math.min(search.failed, bytes);
     delete search.hint;
-    if (mtuBytes >= FLOOR_BYTES && mtuBytes < search.failed) search.hint = mtuBytes;
+    if (mtuBytes >= this.#floorBytes && mtuBytes < search.failed) search.hint = mtuBytes;
   }
 
   #settleIfFound({ passed, failed }: Search, nowMs: number): number | undefined {

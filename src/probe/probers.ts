@@ -1,11 +1,12 @@
-// Both probers over one socket: the path to a peer's public IP, and the echo inside the overlay. Without the capability
-// there are none, and everything else works as it does with them.
+// Both probers over one socket of each family: the path to a peer's public IP, and the echo inside the overlay. Without
+// the capability there are none, and everything else works as it does with them.
 
 import { messageOf } from '../core/errors.js';
 import { randomBytes } from 'node:crypto';
 import { type Condition, condition, conditionOfMany, NAMED } from '../core/conditions.js';
 import type { MetricFamily } from '../core/metric.js';
-import { formatIpv4, type Ipv4 } from '../net/ipv4.js';
+import type { FamilyName } from '../net/dual.js';
+import { type Address, formatAddress } from '../net/prefix.js';
 import type { Received } from './icmp-echo.js';
 import { type OverlayPeer, OverlayProber } from './overlay-prober.js';
 import { pathMetrics, reachMetrics } from './path-metrics.js';
@@ -16,14 +17,16 @@ import type { RawIcmp } from './raw-icmp.js';
 
 /** What is asked of the peers' leases, which are the caller's own and only given back to it. */
 export interface ProbersOptions<Lease> {
+  /** Families of the network, and so of all addresses that are asked. */
+  readonly families: readonly FamilyName[];
   /** The peers of this moment. */
   readonly peers: () => Iterable<OverlayPeer<Lease>>;
   /** MTU of the external interface, in bytes: the largest packet that is tried. */
   readonly fullBytes: () => number;
   /** The largest packet that reaches a peer was measured. */
-  readonly onPathMtu: (publicIp: Ipv4, mtuBytes: number) => void;
+  readonly onPathMtu: (publicIp: Address, mtuBytes: number) => void;
   /** The address at a peer's end of the overlay; undefined while nothing is sent to it. */
-  readonly targetOf: (lease: Lease) => Ipv4 | undefined;
+  readonly targetOf: (lease: Lease) => Address | undefined;
   /** Packets outbound and inbound of a peer so far; undefined where they are not counted. */
   readonly packetsOf: (lease: Lease) => readonly [number, number] | undefined;
   /** Ids of peers with traffic, each about once a second while it has any; called with each tick. */
@@ -32,8 +35,11 @@ export interface ProbersOptions<Lease> {
   readonly nameOf: (lease: Lease) => string;
 }
 
-/** Opens the socket that both share. Rejects with an Error that says what is missing. */
-export type OpenIcmp = (onReceived: (received: Received) => void) => Promise<RawIcmp>;
+/** Opens the sockets that both share, one of each family. Rejects with an Error that says what is missing. */
+export type OpenIcmp = (
+  onReceived: (received: Received) => void,
+  families: readonly FamilyName[],
+) => Promise<RawIcmp>;
 
 interface Running<Lease> {
   readonly path: PathProber;
@@ -64,7 +70,7 @@ export class Probers<Lease> {
       const { sender, by } = await openIcmp((received) => {
         this.#running?.path.receive(received);
         this.#running?.overlay.receive(received);
-      });
+      }, this.#options.families);
       if (this.#isClosed) return sender.close();
       const { fullBytes, onPathMtu, targetOf, packetsOf, takeBusy } = this.#options;
       const now = (): number => performance.now();
@@ -117,7 +123,7 @@ export class Probers<Lease> {
     for (const { lease, publicIp, state } of this.#running?.overlay.unreached() ?? []) {
       if (count++ < NAMED)
         texts.push(
-          `${this.#options.nameOf(lease)} of ${formatIpv4(publicIp)}: ${state.replace(' since', '')}`,
+          `${this.#options.nameOf(lease)} of ${formatAddress(publicIp)}: ${state.replace(' since', '')}`,
         );
     }
     return count === 0 ? [] : [conditionOfMany('peer-unreachable', texts, count)];
@@ -131,7 +137,7 @@ export class Probers<Lease> {
   }
 
   /** What is known of the path to a peer's public IP; undefined before anything is. */
-  pathOf(publicIp: Ipv4): PathReport | undefined {
+  pathOf(publicIp: Address): PathReport | undefined {
     return this.#running?.path.report(publicIp);
   }
 
@@ -172,7 +178,7 @@ export class Probers<Lease> {
   }
 }
 
-function* publicIps<Lease>(peers: Iterable<OverlayPeer<Lease>>): Generator<Ipv4> {
+function* publicIps<Lease>(peers: Iterable<OverlayPeer<Lease>>): Generator<Address> {
   for (const { publicIp } of peers) yield publicIp;
 }
 

@@ -3,11 +3,14 @@
 // The package is optional and is built for one Node ABI when it is installed; the addon loads in every Node. Both need
 // CAP_NET_RAW, so when one of them lacks it the other is not tried.
 //
+// The package is for IPv4 alone: it has no filter for ICMPv6, and would wake us for every neighbour's message.
+//
 // Both work alike: one socket on the main thread, held for as long as the daemon runs; received packets are
 // views of one shared buffer, so they are read at once and nothing of them is kept.
 
 import { createRequire } from 'node:module';
-import { formatIpv4, type Ipv4 } from '../net/ipv4.js';
+import type { FamilyName } from '../net/dual.js';
+import { formatAddress } from '../net/prefix.js';
 import { type IcmpAddon, openAddonIcmp } from './addon-icmp.js';
 import { parseIcmp, type Received } from './icmp-echo.js';
 import type { IcmpSender } from './path-prober.js';
@@ -52,8 +55,36 @@ export interface RawIcmp {
   readonly by: string;
 }
 
-/** Opens the socket. Rejects with an Error that says what is missing: the capability, or package and addon. */
+/** Opens a socket of each family. Rejects with an Error that says what is missing: the capability, or the addon. */
 export async function openRawIcmp(
+  onReceived: (received: Received) => void,
+  loadAddon: () => Promise<IcmpAddon>,
+  families: readonly FamilyName[] = ['v4'],
+): Promise<RawIcmp> {
+  const v4 = families.includes('v4') ? await openRawIcmp4(onReceived, loadAddon) : undefined;
+  if (!families.includes('v6') && v4 !== undefined) return v4;
+  let wide: IcmpSender;
+  try {
+    wide = openAddonIcmp(await loadAddon(), onReceived, 'v6');
+  } catch (error) {
+    v4?.sender.close();
+    throw error;
+  }
+  if (v4 === undefined) return { sender: wide, by: 'addon' };
+  const { sender, by } = v4;
+  return {
+    by,
+    sender: {
+      send: (to, ...rest) => (typeof to === 'number' ? sender : wide).send(to, ...rest),
+      close: () => {
+        sender.close();
+        wide.close();
+      },
+    },
+  };
+}
+
+async function openRawIcmp4(
   onReceived: (received: Received) => void,
   loadAddon: () => Promise<IcmpAddon>,
 ): Promise<RawIcmp> {
@@ -94,8 +125,8 @@ function openRawSocket(raw: RawSocketModule, onReceived: (received: Received) =>
   // Errors of single sends come to their callbacks; what is left is ICMP that the socket was told of.
   socket.on('error', () => undefined);
   return {
-    send: (to: Ipv4, packet, onTooLong, onRefused) => {
-      socket?.send(packet, 0, packet.length, formatIpv4(to), (error) => {
+    send: (to, packet, onTooLong, onRefused) => {
+      socket?.send(packet, 0, packet.length, formatAddress(to), (error) => {
         if (error === null) return;
         // The package gives texts, no codes.
         if (/message too long/i.test(error.message)) onTooLong();

@@ -27,7 +27,8 @@ t.test('constants are equal on both sides', (t) => {
   t.equal(layout.controlWords, arena.CONTROL_WORDS);
   t.equal(layout.laneProofMs, PROVEN_MS);
   t.equal(layout.maxRows, MAX_ROWS);
-  t.equal(layout.outerHeaderBytes, UDP_OVERHEAD_BYTES);
+  t.equal(layout.outerHeaderBytes, UDP_OVERHEAD_BYTES.v4);
+  t.equal(layout.outerHeaderBytesV6, UDP_OVERHEAD_BYTES.v6);
   t.end();
 });
 

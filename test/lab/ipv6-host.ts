@@ -6,7 +6,7 @@
 import { execFileSync } from 'node:child_process';
 import { Worker } from 'node:worker_threads';
 import { OFFLOAD_FEATURES, type OffloadSwitches } from '../../src/config/options.js';
-import { wordsOf } from '../../src/dataplane/address-words.js';
+import { wordsOf } from '../../src/net/address-words.js';
 import type { OwnHost } from '../../src/dataplane/inbound.js';
 import { RouteTable } from '../../src/dataplane/route-table.js';
 import { INBOUND_COUNTERS, OFFENDER_WORDS, OUTBOUND_COUNTERS } from '../../src/native/counters.js';

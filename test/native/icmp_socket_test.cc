@@ -65,6 +65,14 @@ int main() {
     CHECK_EQUAL(pair.Receive(kMaxIcmpBytes + 1), 1);
     CHECK_EQUAL(pair.buffer[kMaxIcmpBytes - 1], 2);
   });
+  test::Case("of ICMPv6, the source stands before each packet", [] {
+    Pair pair;
+    pair.Send(24, 7);
+    CHECK_EQUAL(ReceiveIcmp(pair.to.get(), pair.buffer.data(), kMaxIcmpBytes, pair.ends.data(), 8, true), 1);
+    CHECK_EQUAL(pair.ends[0], 16 + 24);
+    for (uint32_t i = 0; i < 16; i++) CHECK_EQUAL(pair.buffer[i], 0);  // a pair of sockets has no addresses
+    for (uint32_t i = 16; i < pair.ends[0]; i++) CHECK_EQUAL(pair.buffer[i], 7);
+  });
   test::Case("errors are -errno", [] {
     uint32_t end = 0;
     uint8_t byte = 0;

@@ -286,9 +286,10 @@ export class FakeKernel implements Kernel {
     const { isUp = link.isUp, name: to = name, ...rest } = settings;
     if (to !== name && this.#find(to) !== undefined) fail('RTNETLINK answers: File exists');
     // IPv6 addresses go with a device that goes down (addrconf_ifdown).
-    const addresses = isUp
-      ? link.addresses
-      : link.addresses.filter(({ address }) => typeof address === 'number');
+    const addresses =
+      isUp || !link.isUp
+        ? link.addresses
+        : link.addresses.filter(({ address }) => typeof address === 'number');
     this.#put({ ...link, ...rest, isUp, addresses });
     if (to !== name) this.renameLink(name, to);
     if (isUp) return;

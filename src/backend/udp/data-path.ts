@@ -11,14 +11,14 @@ import type { MetricFamily } from '../../core/metric.js';
 import { Backoff, type Clock, nap } from '../../core/waiting.js';
 import type { CounterSnapshot, Dataplane, DataplaneOptions } from '../../dataplane/dataplane.js';
 import type { LaneRefusal } from '../../dataplane/lane.js';
-import { formatIpv4, type Ipv4, ipv4 } from '../../net/ipv4.js';
 import { sameDual } from '../../net/dual.js';
-import { UDP_OVERHEAD_BYTES } from '../../net/mtu.js';
-import type { Prefix } from '../../net/prefix.js';
+import { formatEndpoints } from '../../net/endpoint.js';
+import type { Address } from '../../net/prefix.js';
 import type { ExternalInterface } from '../backend.js';
 import { addSnapshots, withLane, withQueueDrops } from './counters.js';
 import type { UdpDevice } from './device.js';
 import type { OpenLane, UdpLane } from './lane.js';
+import { deviceMtuOf } from './outer.js';
 
 const REOPEN_MIN_MS = 50;
 const REOPEN_MAX_MS = 5_000;
@@ -51,15 +51,14 @@ export type Opener = (options: DataplaneOptions) => OpenDataplane;
 
 export interface DataPathOptions extends Pick<
   DataplaneOptions,
-  'port' | 'queues' | 'offload' | 'sourceCheck' | 'network' | 'table'
+  'port' | 'queues' | 'offload' | 'sourceCheck' | 'networks' | 'own' | 'table'
 > {
-  readonly ownSubnet: Prefix;
   readonly device: UdpDevice;
   readonly lane: UdpLane;
   readonly open: Opener;
   /** Runs work when all work before it has ended. */
   readonly run: (work: () => Promise<void>) => Promise<void>;
-  readonly onPathMtu: (peer: Ipv4, mtuBytes: number) => void;
+  readonly onPathMtu: (peer: Address, mtuBytes: number) => void;
   /** A data path was closed; four values for each row of the table, as Dataplane.peerCounters() gives them. */
   readonly onClosed: (lastPeers: Float64Array) => void;
   readonly clock: Clock;
@@ -122,7 +121,7 @@ export class DataPath {
   }
 
   /** See Dataplane.innerPathMtu(). */
-  innerPathMtu(peer: Ipv4): number | undefined {
+  innerPathMtu(peer: Address): number | undefined {
     return this.#dataplane?.innerPathMtu(peer);
   }
 
@@ -235,9 +234,8 @@ export class DataPath {
   }
 
   async #open(): Promise<void> {
-    const { device, port, queues, offload, sourceCheck, network, ownSubnet, table } = this.#options;
-    const { v4: address } = this.#iface.address;
-    const { v4: publicIp } = this.#iface.publicIp;
+    const { device, port, queues, offload, sourceCheck, networks, own, table } = this.#options;
+    const { address: listen, publicIp } = this.#iface;
     const isNew = !(await device.adopt());
     const dataplane: OpenDataplane = this.#options.open({
       device: device.name,
@@ -245,14 +243,12 @@ export class DataPath {
       queues,
       offload,
       sourceCheck,
-      network,
-      ownSubnet,
+      networks,
+      own,
       table,
-      listenAddress: address!,
-      publicIp: publicIp!,
-      onPathMtu: ({ peer, mtuBytes }) => {
-        if (typeof peer === 'number') this.#options.onPathMtu(ipv4(peer), mtuBytes);
-      },
+      listen,
+      publicIp,
+      onPathMtu: ({ peer, mtuBytes }) => this.#options.onPathMtu(peer, mtuBytes),
       onFailure: (reason) => this.#reopen(dataplane, reason),
     });
     try {
@@ -276,7 +272,7 @@ export class DataPath {
         ...dataplane.granted(),
         ...this.#options.lane.words(),
       },
-      `data path open on ${device.name} and UDP ${formatIpv4(address!)}:${port}`,
+      `data path open on ${device.name} and UDP ${formatEndpoints(listen, port)}`,
     );
   }
 
@@ -288,9 +284,9 @@ export class DataPath {
   }
 
   async #configure(dataplane: OpenDataplane, options?: { readonly isRepair: boolean }): Promise<void> {
-    const { device, ownSubnet } = this.#options;
+    const { device, own } = this.#options;
     const { deviceIndex: index } = dataplane;
-    await device.configure({ index, ownSubnet, mtuBytes: this.#mtuBytes }, options);
+    await device.configure({ index, own, mtuBytes: this.#mtuBytes }, options);
   }
 
   /** Closes a data path that failed and opens a new one, unless that has happened meanwhile. */
@@ -323,6 +319,6 @@ export class DataPath {
   }
 
   get #mtuBytes(): number {
-    return this.#iface.mtuBytes - UDP_OVERHEAD_BYTES;
+    return deviceMtuOf(this.#iface, this.#options.own.v6 !== undefined);
   }
 }

@@ -13,7 +13,16 @@ import {
   udpDeviceName,
 } from '../../kernel/ours.js';
 import { QueueDrops } from '../../kernel/queue-drops.js';
-import { formatPrefix, type Prefix, prefixEquals } from '../../net/prefix.js';
+import { familiesOf } from '../../net/dual.js';
+import { IPV6_MIN_MTU_BYTES } from '../../net/mtu.js';
+import {
+  type Address,
+  bitsOf,
+  type DualPrefix,
+  formatPrefix,
+  type Prefix,
+  prefixEquals,
+} from '../../net/prefix.js';
 import { PeerCounters } from '../../programmer/metrics.js';
 import type { BackendContext } from '../backend.js';
 import { KeptFeatures } from './features.js';
@@ -31,18 +40,32 @@ const TX_QUEUE_LENGTH = 2000;
  * "all" (ip-sysctl), so 0 would not do.
  */
 const SETTINGS = [
-  ['ipv6', 'disable_ipv6', '1'],
-  ['ipv6', 'accept_ra', '0'],
   ['ipv4', 'rp_filter', '2'],
   ['ipv4', 'accept_redirects', '0'],
   ['ipv4', 'send_redirects', '0'],
+] as const;
+
+const WITHOUT_IPV6 = [
+  ['ipv6', 'disable_ipv6', '1'],
+  ['ipv6', 'accept_ra', '0'],
+] as const;
+
+/**
+ * In this order: IPv6 comes with its addresses. There is no link-local one (addr_gen_mode 1, IN6_ADDR_GEN_MODE_NONE):
+ * nobody is on this link, and what the kernel would send from it to multicast groups, nobody carries.
+ */
+const WITH_IPV6 = [
+  ['ipv6', 'accept_ra', '0'],
+  ['ipv6', 'accept_redirects', '0'],
+  ['ipv6', 'addr_gen_mode', '1'],
+  ['ipv6', 'disable_ipv6', '0'],
 ] as const;
 
 /** What the device is to be. */
 export interface DeviceSpec {
   /** Of the one that is open; another of the name is left alone. */
   readonly index: number;
-  readonly ownSubnet: Prefix;
+  readonly own: DualPrefix;
   readonly mtuBytes: number;
 }
 
@@ -151,20 +174,27 @@ export class UdpDevice {
     const repaired = (object: RepairedObject, what: string): void => {
       if (isRepair) this.#noteRepair(object, what);
     };
-    await this.#configureSettings(repaired);
+    const hasIpv6 = spec.own.v6 !== undefined;
+    // The kernel has taken IPv6 off it, settings and all.
+    if (hasIpv6 && link.mtuBytes < IPV6_MIN_MTU_BYTES)
+      await this.#context.kernel.links.set(this.#name, { mtuBytes: spec.mtuBytes });
+    await this.#configureSettings(hasIpv6, repaired);
     await this.#configureLink(link, spec, repaired);
-    const [network, ...formerNetworks] = this.#context.networks;
-    await this.#routes.sync(this.#name, spec.ownSubnet, () =>
+    await this.#routes.sync(this.#name, spec.own, (network) =>
       repaired('route', `the route of ${formatPrefix(network)} was missing`),
+    );
+    const networks = this.#ownNetworks();
+    const formerNetworks = this.#context.networks.filter(
+      (former) => !networks.some((network) => prefixEquals(network, former)),
     );
     // Here, and not with what other modes left: whoever finds this host ready finds one Network routed.
     if (!isRepair) for (const former of formerNetworks) await this.#routes.removeFormer(former, this.#name);
   }
 
-  async #configureSettings(repaired: OnRepair): Promise<void> {
+  async #configureSettings(hasIpv6: boolean, repaired: OnRepair): Promise<void> {
     const { settings } = this.#context.kernel;
     const unset: string[] = [];
-    for (const [family, key, value] of SETTINGS) {
+    for (const [family, key, value] of [...(hasIpv6 ? WITH_IPV6 : WITHOUT_IPV6), ...SETTINGS]) {
       const before = await settings.interfaceSysctl(family, this.#name, key);
       if (!(await settings.setInterfaceSysctl(family, this.#name, key, value))) unset.push(key);
       else if (before !== value) repaired('setting', `${key} was ${before}`);
@@ -177,19 +207,25 @@ export class UdpDevice {
     this.#unset = unset;
   }
 
-  async #configureLink(link: Link, { ownSubnet, mtuBytes }: DeviceSpec, repaired: OnRepair): Promise<void> {
+  async #configureLink(
+    link: Link,
+    { own: subnets, mtuBytes }: DeviceSpec,
+    repaired: OnRepair,
+  ): Promise<void> {
     const { links } = this.#context.kernel;
-    const own = { address: ownSubnet.address, length: 32 };
+    const own = familiesOf(subnets).map((family): Prefix<Address> => addressOf(subnets[family]!));
     // The alias says which address is ours: it lives as long as the device, over restarts with another subnet.
     // Addresses that somebody else has put there stay. The own one comes first: with the last address of a device the
     // kernel takes its routes away.
-    if (!link.addresses.some((known) => prefixEquals(known, own))) {
-      await links.addAddress(this.#name, own);
-      repaired('address', `the address ${formatPrefix(own)} was missing`);
+    for (const address of own) {
+      if (link.addresses.some((known) => prefixEquals(known, address))) continue;
+      await links.addAddress(this.#name, address);
+      repaired('address', `the address ${formatPrefix(address)} was missing`);
     }
-    const former = parseMark(link.alias)?.addresses[0];
-    if (former !== undefined && !prefixEquals(former, own)) await links.deleteAddress(this.#name, former);
-    const alias = formatMark(this.#context.config.networks.v4!.network, own);
+    for (const former of parseMark(link.alias)?.addresses ?? [])
+      if (!own.some((address) => prefixEquals(former, address)))
+        await links.deleteAddress(this.#name, former);
+    const alias = formatMark(...this.#ownNetworks(), ...own);
     if (link.alias !== alias) await links.set(this.#name, { alias });
     if (link.isUp && link.mtuBytes === mtuBytes && link.txQueueLength === TX_QUEUE_LENGTH) return;
     await links.set(this.#name, { mtuBytes, txQueueLength: TX_QUEUE_LENGTH, isUp: true });
@@ -197,6 +233,11 @@ export class UdpDevice {
       'device',
       `it was ${link.isUp ? 'up' : 'down'}, MTU ${link.mtuBytes}, queue ${link.txQueueLength}`,
     );
+  }
+
+  #ownNetworks(): readonly Prefix<Address>[] {
+    const { networks } = this.#context.config;
+    return familiesOf(networks).map((family): Prefix<Address> => networks[family]!.network);
   }
 
   #noteRepair(object: RepairedObject, what: string): void {
@@ -214,6 +255,11 @@ export class UdpDevice {
   #cannotUse(why: string): OverlayError {
     return new OverlayError('E_TUN', `Cannot use "${this.#name}": a device of that name ${why}`);
   }
+}
+
+/** The lowest of the subnet, alone. */
+function addressOf({ address }: Prefix<Address>): Prefix<Address> {
+  return { address, length: bitsOf(address) };
 }
 
 type RepairedObject = 'device' | 'address' | 'route' | 'setting';

@@ -3,7 +3,7 @@
 // Where a queue is full, drops are how TCP learns the rate, on a healthy host as well: these are only counted, unless
 // they stay a large share of the packets, which no sender that heeds them causes.
 
-import { formatIpv4 } from '../../net/ipv4.js';
+import { formatAddress } from '../../net/prefix.js';
 import { DROP_MEANINGS, type DropReason } from '../../native/counters.js';
 import type { DirectionCounters, Offender } from '../../dataplane/dataplane.js';
 
@@ -143,8 +143,9 @@ function textOf(
     parts.push(`this was ${Math.round(share * 100)} % of the packets, where TCP alone causes a few`);
   if (offender !== undefined) {
     const { outer, source, destination } = offender;
-    const host = outer === 0 ? '' : `${direction === 'inbound' ? 'from' : 'to'} host ${formatIpv4(outer)}, `;
-    parts.push(`last ${host}inner ${formatIpv4(source)} to ${formatIpv4(destination)}`);
+    const isKnown = outer !== 0 && outer !== 0n;
+    const host = isKnown ? `${direction === 'inbound' ? 'from' : 'to'} host ${formatAddress(outer)}, ` : '';
+    parts.push(`last ${host}inner ${formatAddress(source)} to ${formatAddress(destination)}`);
   }
   const cure = CURES[reason];
   if (cure !== undefined) parts.push(cure);

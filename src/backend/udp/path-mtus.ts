@@ -3,28 +3,28 @@
 // An entry is forgotten after as long as the kernel remembers one itself, and the full size is tried again then: a path
 // may become wide again, and nothing tells so.
 
-import type { Ipv4 } from '../../net/ipv4.js';
+import type { Address } from '../../net/prefix.js';
 
 /** How long the kernel remembers a path MTU (net.ipv4.route.mtu_expires). */
 export const PATH_MTU_TTL_MS = 600_000;
 
 export class PathMtus {
-  readonly #known = new Map<Ipv4, { readonly mtuBytes: number; readonly expiresAtMs: number }>();
+  readonly #known = new Map<Address, { readonly mtuBytes: number; readonly expiresAtMs: number }>();
 
   /** The largest inner packet that reaches `peer`; undefined while none is known to be too large. */
-  of(peer: Ipv4): number | undefined {
+  of(peer: Address): number | undefined {
     return this.#known.get(peer)?.mtuBytes;
   }
 
   /** Remembers it from now on anew. Whether it was another before. */
-  note(peer: Ipv4, mtuBytes: number, nowMs: number): boolean {
+  note(peer: Address, mtuBytes: number, nowMs: number): boolean {
     const before = this.of(peer);
     this.#known.set(peer, { mtuBytes, expiresAtMs: nowMs + PATH_MTU_TTL_MS });
     return before !== mtuBytes;
   }
 
   /** Whether there was something to forget. */
-  forget(peer: Ipv4): boolean {
+  forget(peer: Address): boolean {
     return this.#known.delete(peer);
   }
 
@@ -33,7 +33,7 @@ export class PathMtus {
   }
 
   /** Peers whose full size is to be tried again. */
-  expired(nowMs: number): Ipv4[] {
+  expired(nowMs: number): Address[] {
     return [...this.#known].filter(([, { expiresAtMs }]) => expiresAtMs <= nowMs).map(([peer]) => peer);
   }
 }

@@ -5,8 +5,14 @@ import { type Condition, conditionsOf } from '../../core/conditions.js';
 import type { Logger } from '../../core/log.js';
 import type { RouteTable } from '../../dataplane/route-table.js';
 import { hostTexts, type Peer, type PeerDiff } from '../../lease/lease.js';
-import { formatIpv4, type Ipv4 } from '../../net/ipv4.js';
-import { formatPrefix } from '../../net/prefix.js';
+import { type FamilyName, familiesOf, firstOf } from '../../net/dual.js';
+import {
+  type Address,
+  formatAddress,
+  formatAddresses,
+  formatPrefixes,
+  type Prefix,
+} from '../../net/prefix.js';
 import { PEER_REFUSALS, type PeerDetail, type PeerRefusalCode } from '../../ops/status.js';
 import { BusyRows } from './busy-rows.js';
 import type { UdpLane } from './lane.js';
@@ -33,14 +39,16 @@ export interface UdpPeersOptions {
   readonly table: RouteTable;
   /** Where every peer listens: all hosts of a Network have one config. */
   readonly port: number;
-  /** Of the device, at present. */
-  readonly mtuBytes: () => number;
+  /** Where a peer is sent to, whichever family its subnets have; undefined when there is no way. */
+  readonly outerOf: (peer: Peer) => Address | undefined;
+  /** The largest packet that the interface takes to this address, at present. */
+  readonly widestTo: (outer: Address) => number;
   readonly deviceName: () => string;
   readonly counters: RowCounters;
   /** The kernel lane, which follows the table. */
   readonly lane: Pick<UdpLane, 'isBehind' | 'provenRows'>;
-  /** Whether each peer's public IP is reached by another way than our own device. */
-  readonly areReachable: (peers: readonly Peer[]) => Promise<readonly boolean[]>;
+  /** Whether each address is reached by another way than our own device. */
+  readonly areReachable: (outers: readonly Address[]) => Promise<readonly boolean[]>;
   readonly nowMs: () => number;
   readonly log: Logger;
 }
@@ -53,7 +61,8 @@ export class UdpPeers {
   /** Peers that must not be sent to, with the reason, by the id of their lease. */
   readonly #refused = new Map<string, PeerRefusal>();
   readonly #pathMtus = new PathMtus();
-  readonly #traffic: PeerTraffic<string>;
+  /** A peer has a row for each family, and rows of IPv6 are told apart from those of IPv4. */
+  readonly #traffic: Readonly<Record<FamilyName, PeerTraffic<string>>>;
   readonly #busyRows: BusyRows;
   #hasSnapshot = false;
   /** The table has been told that these are all. */
@@ -63,7 +72,8 @@ export class UdpPeers {
     this.#options = options;
     this.#table = options.table;
     this.#log = options.log;
-    this.#traffic = new PeerTraffic((row) => options.counters.rowCounters(row));
+    const readRow = (row: number): ArrayLike<number> => options.counters.rowCounters(row);
+    this.#traffic = { v4: new PeerTraffic(readRow), v6: new PeerTraffic(readRow) };
     this.#busyRows = new BusyRows((values, first) => options.counters.readRows(values, first));
     this.#table.setPartial();
   }
@@ -82,8 +92,10 @@ export class UdpPeers {
     for (const { id, subnets } of diff.removed) {
       this.#peers.delete(id);
       this.#refused.delete(id);
-      this.#table.delete(subnets.v4!);
-      this.#traffic.forget(id);
+      for (const family of familiesOf(subnets)) {
+        this.#table.delete(subnets[family]!);
+        this.#traffic[family].forget(id);
+      }
     }
     const wanted = [...diff.added, ...diff.changed];
     // What cannot be judged now is wanted all the same: recheck() comes back to it.
@@ -104,55 +116,59 @@ export class UdpPeers {
   }
 
   /** The path to `peer` takes inner packets of `mtuBytes` at most. */
-  narrowPath(peer: Ipv4, mtuBytes: number): void {
-    if (mtuBytes >= this.#options.mtuBytes()) return;
+  narrowPath(peer: Address, mtuBytes: number): void {
+    if (mtuBytes >= this.#options.widestTo(peer)) return;
     const isNews = this.#pathMtus.note(peer, mtuBytes, this.#options.nowMs());
     if (!isNews || !this.#table.setPeerMtu(peer, mtuBytes)) return;
-    this.#log.info({ peer: formatIpv4(peer), mtuBytes }, 'path to a peer became narrower');
+    this.#log.info({ peer: formatAddress(peer), mtuBytes }, 'path to a peer became narrower');
     this.publish();
   }
 
-  /** The path to `peer` takes whatever the device does. */
-  widenPath(peer: Ipv4): void {
-    const mtuBytes = this.#options.mtuBytes();
+  /** The path to `peer` takes whatever the interface does. */
+  widenPath(peer: Address): void {
+    const mtuBytes = this.#options.widestTo(peer);
     if (!this.#pathMtus.forget(peer) || !this.#table.setPeerMtu(peer, mtuBytes)) return;
-    this.#log.info({ peer: formatIpv4(peer), mtuBytes }, 'path to a peer is wide again');
+    this.#log.info({ peer: formatAddress(peer), mtuBytes }, 'path to a peer is wide again');
     this.publish();
   }
 
   /** Paths whose full size is to be tried again. */
-  expiredPaths(nowMs: number): readonly Ipv4[] {
+  expiredPaths(nowMs: number): readonly Address[] {
     return this.#pathMtus.expired(nowMs);
   }
 
   publish(): void {
     // A reader stopped in the middle of a lookup holds it up, or a lane that has much to do; housekeeping tries again.
-    if (this.#table.publish() && !this.#options.lane.isBehind) this.#traffic.published();
+    if (!this.#table.publish() || this.#options.lane.isBehind) return;
+    for (const traffic of this.#traffics()) traffic.published();
   }
 
   /** A data path was closed; `last` has the counters of every row. */
   dataPathClosed(last: ArrayLike<number>): void {
-    this.#traffic.closed(last);
+    for (const traffic of this.#traffics()) traffic.closed(last);
   }
 
   hasRow({ subnets }: Peer): boolean {
-    return this.#table.rowOf(subnets.v4!) !== undefined;
+    return this.#table.rowOf(firstOf<Prefix<Address>, Prefix<Address>>(subnets)) !== undefined;
   }
 
+  /** Of both families together. */
   trafficOf({ id }: Peer): Traffic {
-    return this.#traffic.current(id);
+    return sumOf(this.#traffic.v4.current(id), this.#traffic.v6.current(id));
   }
 
   /** Ids of the next peers with traffic; each is looked at with every tenth call. */
   takeBusy(): readonly string[] {
     const rows = this.#busyRows.take(this.#table.rowLimit);
-    return rows.map((row) => this.#traffic.keyOf(row)).filter((id) => id !== undefined);
+    const { v4, v6 } = this.#traffic;
+    const ids = rows.map((row) => v4.keyOf(row) ?? v6.keyOf(row)).filter((id) => id !== undefined);
+    return rows.length > 1 ? [...new Set(ids)] : ids;
   }
 
   conditions(): readonly Condition[] {
     const refusals = Array.from(this.#refused.values(), ({ peer, code, reason }) => ({
       code: PEER_REFUSALS[code].condition,
-      text: `lease ${formatPrefix(peer.subnets.v4!)}: ${reason}`,
+      text: `lease ${formatPrefixes(peer.subnets)}: ${reason}`,
     }));
     return conditionsOf(refusals);
   }
@@ -173,10 +189,11 @@ export class UdpPeers {
     const refusal = this.#refused.get(id);
     if (refusal !== undefined)
       return { ...entry, state: 'refused', code: refusal.code, reason: refusal.reason };
-    const row = this.#table.rowOf(subnets.v4!);
+    const row = this.#table.rowOf(firstOf<Prefix<Address>, Prefix<Address>>(subnets));
     const held = row === undefined ? undefined : this.#table.row(row)?.peer;
     if (row === undefined || held === undefined) return { ...entry, state: 'waiting' };
-    const [packetsOut, bytesOut, packetsIn, bytesIn] = this.#traffic.of(id, counts);
+    const { v4, v6 } = this.#traffic;
+    const [packetsOut, bytesOut, packetsIn, bytesIn] = sumOf(v4.of(id, counts), v6.of(id, counts));
     const { port, mtuBytes } = held;
     const traffic = { packetsOut, bytesOut, packetsIn, bytesIn };
     const lane = isProven && { lane: isProven(row) };
@@ -184,44 +201,64 @@ export class UdpPeers {
   }
 
   async #judgeAll(peers: readonly Peer[]): Promise<void> {
-    const reachable = await this.#options.areReachable(peers);
-    peers.forEach((peer, i) => this.#judge(peer, reachable[i]));
+    const outers = peers.map((peer) => this.#options.outerOf(peer));
+    const asked = outers.filter((outer) => outer !== undefined);
+    const reachable = await this.#options.areReachable(asked);
+    const looped = new Set(asked.filter((_, i) => !reachable[i]));
+    peers.forEach((peer, i) => this.#judge(peer, outers[i], looped));
     if (this.#hasSnapshot && !this.#isComplete) this.#table.setComplete();
     this.#isComplete = this.#hasSnapshot;
     this.publish();
   }
 
-  #judge(peer: Peer, isReachable: boolean): void {
+  #judge(peer: Peer, outer: Address | undefined, looped: ReadonlySet<Address>): void {
     const { id, subnets } = peer;
-    const refusal = this.#refusalOf(peer, isReachable);
+    const refusal = this.#refusalOf(peer, outer, looped);
     if (refusal === undefined) {
       this.#refused.delete(id);
       this.#setRow(peer);
       return;
     }
     if (this.#refused.get(id)?.reason !== refusal.reason)
-      this.#log.warn(`lease ${formatPrefix(subnets.v4!)} is not used: ${refusal.reason}`);
+      this.#log.warn(`lease ${formatPrefixes(subnets)} is not used: ${refusal.reason}`);
     this.#refused.set(id, refusal);
-    this.#table.delete(subnets.v4!);
-    this.#traffic.release(id);
+    for (const family of familiesOf(subnets)) {
+      this.#table.delete(subnets[family]!);
+      this.#traffic[family].release(id);
+    }
   }
 
-  #refusalOf(peer: Peer, isReachable: boolean): PeerRefusal | undefined {
+  #refusalOf(peer: Peer, outer: Address | undefined, looped: ReadonlySet<Address>): PeerRefusal | undefined {
     const { backend, publicIp } = peer.host;
     if (backend.type !== '' && backend.type !== 'udp')
       return { peer, code: 'other_type', reason: `its host runs backend ${backend.type}, not udp` };
-    if (isReachable) return undefined;
-    const reason = `public IP ${formatIpv4(publicIp.v4!)} is reached through ${this.#options.deviceName()} itself`;
+    if (outer === undefined) {
+      const reason = `public IP ${formatAddresses(publicIp)} is of a family that this host has no address of`;
+      return { peer, code: 'invalid', reason };
+    }
+    if (!looped.has(outer)) return undefined;
+    const reason = `public IP ${formatAddress(outer)} is reached through ${this.#options.deviceName()} itself`;
     return { peer, code: 'route_loop', reason };
   }
 
-  #setRow({ id, subnets, host }: Peer): void {
-    if (this.#refused.has(id)) return;
-    const address = host.publicIp.v4!;
+  #setRow(peer: Peer): void {
+    const { id, subnets } = peer;
+    const address = this.#options.outerOf(peer);
+    if (address === undefined || this.#refused.has(id)) return;
     const { port } = this.#options;
-    const widest = this.#options.mtuBytes();
+    const widest = this.#options.widestTo(address);
     const mtuBytes = Math.min(this.#pathMtus.of(address) ?? widest, widest);
-    const row = this.#table.set(subnets.v4!, { address, port, mtuBytes });
-    this.#traffic.assign(id, address, row);
+    for (const family of familiesOf(subnets)) {
+      const row = this.#table.set(subnets[family]!, { address, port, mtuBytes });
+      this.#traffic[family].assign(id, address, row);
+    }
   }
+
+  #traffics(): readonly PeerTraffic<string>[] {
+    return [this.#traffic.v4, this.#traffic.v6];
+  }
+}
+
+function sumOf(a: Traffic, b: Traffic): Traffic {
+  return [a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]];
 }

@@ -1,5 +1,6 @@
-// The kernel's routes as the udp mode needs them: its own one, of the whole Network; those of others that stand in its
-// way; and whether a public IP is reached through our own device, which would encapsulate itself without end.
+// The kernel's routes as the udp mode needs them: its own one, of the whole Network of each family; those of others
+// that stand in its way; and whether a public IP is reached through our own device, which would encapsulate itself
+// without end.
 
 import { type Condition, condition, conditionOfMany } from '../../core/conditions.js';
 import type { Logger } from '../../core/log.js';
@@ -7,43 +8,70 @@ import type { Kernel } from '../../kernel/kernel.js';
 import { describeShadow, removeNetworkRoute, syncNetworkRoute } from '../../kernel/network-route.js';
 import type { Route } from '../../kernel/route.js';
 import type { Peer } from '../../lease/lease.js';
-import type { Ipv4 } from '../../net/ipv4.js';
-import { type Address, formatPrefix, type Prefix, prefixContains, prefixCovers } from '../../net/prefix.js';
+import { type FamilyName, familiesOf } from '../../net/dual.js';
+import {
+  type Address,
+  type DualAddress,
+  type DualPrefix,
+  formatPrefix,
+  type Prefix,
+  prefixContains,
+  prefixCovers,
+} from '../../net/prefix.js';
 
 export class OverlayRoutes {
   readonly #kernel: Kernel;
-  readonly #network: Prefix;
+  readonly #networks: DualPrefix;
   readonly #log: Logger;
   /** Prefixes that may be reached through our own device. A peer outside of them needs no look into the kernel. */
   #tunnelled: readonly Prefix<Address>[] = [];
-  /** Whose route stands where ours should. */
-  #conflict: string | undefined;
+  /** Whose routes stand where ours should. */
+  #conflicts: readonly string[] = [];
   /** Routes of others inside the Network that no peer should be behind, and what they do to which. */
   #foreign: readonly Route[] = [];
   #shadows: readonly string[] = [];
 
-  constructor(kernel: Kernel, network: Prefix, log: Logger) {
+  constructor(kernel: Kernel, networks: DualPrefix, log: Logger) {
     this.#kernel = kernel;
-    this.#network = network;
+    this.#networks = networks;
     this.#log = log;
   }
 
-  /** Makes our route where it can be, and looks at those of others. `onAdded` is called when ours was missing. */
-  async sync(device: string, ownSubnet: Prefix, onAdded: () => void): Promise<void> {
+  /** Makes our routes where they can be, and looks at those of others. `onAdded` is called for one that was missing. */
+  async sync(device: string, own: DualPrefix, onAdded: (network: Prefix<Address>) => void): Promise<void> {
+    const families = familiesOf(this.#networks);
+    const found = await Promise.all(families.map((family) => this.#syncFamily(family, device, own, onAdded)));
+    this.#tunnelled = found.flatMap(({ tunnelled }) => tunnelled);
+    this.#foreign = found.flatMap(({ foreign }) => foreign);
+    const conflicts = found.flatMap(({ conflict }) => conflict ?? []);
+    for (const conflict of conflicts) if (!this.#conflicts.includes(conflict)) this.#log.error(conflict);
+    this.#conflicts = conflicts;
+  }
+
+  async #syncFamily(
+    family: FamilyName,
+    device: string,
+    own: DualPrefix,
+    onAdded: (network: Prefix<Address>) => void,
+  ): Promise<FamilyRoutes> {
     const { list } = this.#kernel;
+    const network: Prefix<Address> = this.#networks[family]!;
+    const ownSubnet: Prefix<Address> | undefined = own[family];
     const [routes, within, conflict] = await Promise.all([
-      list.routes({ device, inAllTables: true }),
-      list.routes({ within: this.#network }),
-      syncNetworkRoute(this.#kernel, this.#network, device, onAdded),
+      list.routes({ device, inAllTables: true, family: family === 'v4' ? 4 : 6 }),
+      list.routes({ within: network }),
+      syncNetworkRoute(this.#kernel, network, device, () => onAdded(network)),
     ]);
-    // Ours may be being made beside the listing.
-    this.#tunnelled = [this.#network, ...routes.map((route) => route.prefix)];
-    if (conflict !== undefined && conflict !== this.#conflict) this.#log.error(conflict);
-    this.#conflict = conflict;
-    // Those of our own pods are many, and in nobody's way.
-    this.#foreign = within.filter(
-      ({ device: other, prefix }) => other !== device && !prefixCovers(ownSubnet, prefix),
-    );
+    return {
+      // Ours may be being made beside the listing.
+      tunnelled: [network, ...routes.map((route) => route.prefix)],
+      // Those of our own pods are many, and in nobody's way.
+      foreign: within.filter(
+        ({ device: other, prefix }) =>
+          other !== device && (ownSubnet === undefined || !prefixCovers(ownSubnet, prefix)),
+      ),
+      conflict,
+    };
   }
 
   /** Removes the route of a Network that `device` carried in an earlier run. */
@@ -51,35 +79,50 @@ export class OverlayRoutes {
     await removeNetworkRoute(this.#kernel, network, device);
   }
 
-  /** Whether each peer's public IP is reached by another way than `device`, as the socket sends. */
+  /** Whether each address is reached by another way than `device`, as the socket of its family sends. */
   async areReachable(
-    peers: readonly Peer[],
+    outers: readonly Address[],
     device: string,
-    socket: { readonly address: Ipv4; readonly port: number },
+    socket: { readonly address: DualAddress; readonly port: number },
   ): Promise<boolean[]> {
-    const doubtful = [...new Set(peers.map(({ host }) => host.publicIp.v4!))].filter((address) =>
+    const doubtful = [...new Set(outers)].filter((address) =>
       this.#tunnelled.some((prefix) => prefixContains(prefix, address)),
     );
-    // The address of the socket may have a table of its own, by `ip rule`.
-    const found = doubtful.length === 0 ? [] : await this.#kernel.lookup.routes(doubtful, { socket });
-    const inTunnel = new Set(doubtful.filter((_, i) => found[i]?.device === device));
-    return peers.map(({ host }) => !inTunnel.has(host.publicIp.v4!));
+    const inTunnel = new Set<Address>();
+    for (const family of familiesOf(socket.address)) {
+      const asked = doubtful.filter((address) => (typeof address === 'number') === (family === 'v4'));
+      if (asked.length === 0) continue;
+      // The address of the socket may have a table of its own, by `ip rule`.
+      const options = { socket: { address: socket.address[family]!, port: socket.port } };
+      const found = await this.#kernel.lookup.routes(asked, options);
+      for (const [i, address] of asked.entries()) if (found[i]?.device === device) inTunnel.add(address);
+    }
+    return outers.map((address) => !inTunnel.has(address));
   }
 
   /** Finds the peers that routes of others, as sync() saw them, take packets from. */
   findShadows(peers: readonly Peer[]): void {
-    this.#shadows = this.#foreign.length === 0 ? [] : peers.flatMap((peer) => this.#shadowOf(peer) ?? []);
+    this.#shadows = this.#foreign.length === 0 ? [] : peers.flatMap((peer) => this.#shadowsOf(peer));
   }
 
   conditions(): readonly Condition[] {
     const found: Condition[] = [];
-    if (this.#conflict !== undefined) found.push(condition('network-route', this.#conflict));
+    if (this.#conflicts.length > 0) found.push(condition('network-route', this.#conflicts.join('; ')));
     if (this.#shadows.length > 0) found.push(conditionOfMany('peer-route-conflict', this.#shadows));
     return found;
   }
 
-  #shadowOf({ subnets }: Peer): string | undefined {
-    const shadow = describeShadow(subnets.v4!, this.#foreign, this.#network.length);
-    return shadow === undefined ? undefined : `peer ${formatPrefix(subnets.v4!)} ${shadow}`;
+  #shadowsOf({ subnets }: Peer): readonly string[] {
+    return familiesOf(subnets).flatMap((family) => {
+      const subnet: Prefix<Address> = subnets[family]!;
+      const shadow = describeShadow(subnet, this.#foreign, this.#networks[family]!.length);
+      return shadow === undefined ? [] : [`peer ${formatPrefix(subnet)} ${shadow}`];
+    });
   }
+}
+
+interface FamilyRoutes {
+  readonly tunnelled: readonly Prefix<Address>[];
+  readonly foreign: readonly Route[];
+  readonly conflict: string | undefined;
 }

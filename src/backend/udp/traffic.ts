@@ -10,7 +10,7 @@
 // Limit: packets that a worker had looked up before that publication are counted with the row's new lease, one batch of
 // each worker at most.
 
-import type { Ipv4 } from '../../net/ipv4.js';
+import { type Address, addressKey } from '../../net/prefix.js';
 
 /** Packets and bytes outbound, packets and bytes inbound. */
 export type Traffic = readonly [number, number, number, number];
@@ -18,8 +18,8 @@ export type Traffic = readonly [number, number, number, number];
 const NONE: Traffic = [0, 0, 0, 0];
 
 interface Entry {
-  /** Signed, which V8 keeps without an object of its own: there may be 65,000 of these. */
-  readonly address: number;
+  /** By addressKey(): V8 keeps that of IPv4 without an object of its own, and there may be 65,000 of these. */
+  readonly address: number | bigint;
   kept: Traffic;
   row: number | undefined;
   /** What the row showed when the lease got it; undefined until the table is published. */
@@ -43,10 +43,11 @@ export class PeerTraffic<Key> {
   }
 
   /** The lease `key` has this row from the next publication on. Nothing changes when it has it already. */
-  assign(key: Key, publicIp: Ipv4, row: number): void {
+  assign(key: Key, publicIp: Address, row: number): void {
     let entry = this.#entries.get(key);
-    if (entry?.address !== (publicIp | 0)) {
-      entry = { address: publicIp | 0, kept: NONE, row: undefined, base: undefined };
+    const address = addressKey(publicIp);
+    if (entry?.address !== address) {
+      entry = { address, kept: NONE, row: undefined, base: undefined };
       this.#entries.set(key, entry);
     }
     if (entry.row === row) return;

@@ -1,9 +1,9 @@
 // The udp backend: packets of the overlay travel one in each UDP datagram, encapsulated by our own data path.
 //
 // Kernel state, all of it on one device: the persistent TUN "flannel0" (or the next number, beside another network)
-// with the address <subnet>.0/32, MTU 28 below the external interface's, IPv6 off, and the route of the whole Network.
-// It stays when the process ends, so that a restart breaks no connection and nothing leaks to the default route
-// meanwhile.
+// with the address <subnet>.0/32, MTU 28 below the external interface's, and the route of the whole Network. The same
+// of IPv6 where the network has it, else IPv6 is off; the MTU is 48 below where only IPv6 leads to the other hosts. It
+// stays when the process ends, so that a restart breaks no connection and nothing leaks to the default route meanwhile.
 //
 // The data path is one piece: when the device is deleted or a worker fails, it is closed and opened anew, with backoff,
 // while the route table lives on. So it is when the device is renamed or moved to another network namespace: its file
@@ -30,9 +30,8 @@ import { lanePinFolder, removeLanePins } from '../../kernel/lane-pins.js';
 import { checkUplinkNetwork } from '../../kernel/network-route.js';
 import { checkPortIsFree } from '../../kernel/udp-port.js';
 import { leaseBackend, type LeaseBackend, type Peer, type PeerDiff } from '../../lease/lease.js';
-import type { Ipv4 } from '../../net/ipv4.js';
-import { UDP_OVERHEAD_BYTES } from '../../net/mtu.js';
-import type { DualPrefix } from '../../net/prefix.js';
+import { familiesOf, firstOf, mapDual } from '../../net/dual.js';
+import type { Address, DualPrefix, Prefix } from '../../net/prefix.js';
 import type { PeerDetail, UdpStatus } from '../../ops/status.js';
 import { backendMode } from '../backend.js';
 import type { Backend, BackendContext, ExternalInterface } from '../backend.js';
@@ -40,6 +39,7 @@ import { parseUdpBackend } from './config.js';
 import { counterFamilies } from './counters.js';
 import { DataPath, type Opener } from './data-path.js';
 import { UdpDevice } from './device.js';
+import { deviceMtuOf, outerOf, overheadTo } from './outer.js';
 import { UdpPeers } from './peers.js';
 import { OverlayRoutes } from './routes.js';
 
@@ -47,7 +47,7 @@ const HOUSEKEEPING_MS = 1_000;
 
 /** The udp mode. */
 export const UDP = backendMode({
-  families: ['v4'],
+  families: ['v4', 'v6'],
   parseConfig: parseUdpBackend,
   open: (context, { port }) => new UdpBackend(context, port),
 });
@@ -72,6 +72,7 @@ export class UdpBackend implements Backend {
   readonly #context: BackendContext;
   readonly #host: UdpHost;
   readonly #port: number;
+  readonly #networks: DualPrefix;
   readonly #table: RouteTable;
   readonly #routes: OverlayRoutes;
   readonly #device: UdpDevice;
@@ -90,13 +91,13 @@ export class UdpBackend implements Backend {
 
   constructor(context: BackendContext, port: number, host = HOST) {
     const { kernel, log } = context;
-    const { network } = context.config.networks.v4!;
     this.#context = context;
     this.#host = host;
     this.#port = port;
     this.#iface = context.iface;
-    this.#table = new RouteTable(network);
-    this.#routes = new OverlayRoutes(kernel, network, log);
+    this.#networks = mapDual(context.config.networks, ({ network }) => network) as DualPrefix;
+    this.#table = new RouteTable(this.#networks);
+    this.#routes = new OverlayRoutes(kernel, this.#networks, log);
     this.#device = new UdpDevice(context, this.#routes);
     const deviceName = (): string => this.#device.name;
     this.#lane = new UdpLane({ asked: context.lane, kernel, pins: host.lanePins, deviceName, log });
@@ -104,7 +105,8 @@ export class UdpBackend implements Backend {
     this.#peers = new UdpPeers({
       table: this.#table,
       port,
-      mtuBytes: () => this.#mtuBytes,
+      outerOf: ({ host: { publicIp } }) => outerOf(this.#iface.address, publicIp),
+      widestTo: (outer) => this.#widestTo(outer),
       deviceName,
       lane: this.#lane,
       counters: {
@@ -112,8 +114,8 @@ export class UdpBackend implements Backend {
         peerCounters: (rows) => this.#path?.peerCounters(rows) ?? [],
         readRows: (values, first) => this.#path?.readRows(values, first) ?? false,
       },
-      areReachable: (peers) =>
-        this.#routes.areReachable(peers, this.#device.name, { address: this.#iface.address.v4!, port }),
+      areReachable: (outers) =>
+        this.#routes.areReachable(outers, this.#device.name, { address: this.#iface.address, port }),
       nowMs: () => host.clock.nowMs(),
       log,
     });
@@ -125,14 +127,16 @@ export class UdpBackend implements Backend {
 
   async publish(): Promise<LeaseBackend> {
     const uplink = await this.#context.kernel.links.find(this.#iface.name);
-    if (uplink !== undefined) checkUplinkNetwork(this.#context.config.networks.v4!.network, uplink);
-    await this.#host.checkPortIsFree(this.#iface.address.v4!, this.#port);
+    const { address } = this.#iface;
+    for (const family of familiesOf(this.#networks))
+      if (uplink !== undefined) checkUplinkNetwork(this.#networks[family]!, uplink);
+    for (const family of familiesOf(address)) await this.#host.checkPortIsFree(address[family]!, this.#port);
     await this.#device.choose();
     return leaseBackend('');
   }
 
   async start(own: DualPrefix): Promise<{ mtuBytes: number }> {
-    const { config, queues, offload, sourceCheck, log } = this.#context;
+    const { queues, offload, sourceCheck, log } = this.#context;
     const path = new DataPath(this.#iface, {
       device: this.#device,
       lane: this.#lane,
@@ -140,8 +144,8 @@ export class UdpBackend implements Backend {
       queues,
       offload,
       sourceCheck,
-      network: config.networks.v4!.network,
-      ownSubnet: own.v4!,
+      networks: this.#networks,
+      own,
       table: this.#table,
       open: this.#host.openDataplane,
       run: (work) => this.#work.run(work),
@@ -189,17 +193,20 @@ export class UdpBackend implements Backend {
     return { mtuBytes: this.#mtuBytes };
   }
 
-  pathMtuChanged(peer: Ipv4, mtuBytes: number): void {
+  pathMtuChanged(peer: Address, mtuBytes: number): void {
     // A probe goes out whatever the kernel has learned about the path; a datagram of the socket does not.
-    const known = this.#path?.innerPathMtu(peer) ?? this.#mtuBytes;
-    const inner = Math.min(mtuBytes - UDP_OVERHEAD_BYTES, known);
-    if (inner < this.#mtuBytes) this.#peers.narrowPath(peer, inner);
+    const widest = this.#widestTo(peer);
+    const known = this.#path?.innerPathMtu(peer) ?? widest;
+    const inner = Math.min(mtuBytes - overheadTo(peer), known);
+    if (inner < widest) this.#peers.narrowPath(peer, inner);
     else this.#peers.widenPath(peer);
   }
 
-  /** flannel0 of each host, flanneld's too, has the lowest address of its subnet. */
-  echoTarget(peer: Peer): Ipv4 | undefined {
-    return this.#peers.hasRow(peer) ? peer.subnets.v4!.address : undefined;
+  /** flannel0 of each host, flanneld's too, has the lowest address of its subnets; one way leads to both. */
+  echoTarget(peer: Peer): Address | undefined {
+    return this.#peers.hasRow(peer)
+      ? firstOf<Prefix<Address>, Prefix<Address>>(peer.subnets).address
+      : undefined;
   }
 
   peerPackets(peer: Peer): readonly [number, number] {
@@ -273,7 +280,12 @@ export class UdpBackend implements Backend {
   }
 
   get #mtuBytes(): number {
-    return this.#iface.mtuBytes - UDP_OVERHEAD_BYTES;
+    return deviceMtuOf(this.#iface, this.#networks.v6 !== undefined);
+  }
+
+  /** The largest inner packet that our interface takes to a peer in one piece. */
+  #widestTo(outer: Address): number {
+    return this.#iface.mtuBytes - overheadTo(outer);
   }
 
   async #removeLeftovers(): Promise<void> {

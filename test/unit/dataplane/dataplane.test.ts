@@ -79,14 +79,14 @@ async function load(t: Test): Promise<typeof dataplaneModule> {
 function optionsOf(failures: string[]): dataplaneModule.DataplaneOptions {
   return {
     device: 'flannel0',
-    listenAddress: ipv4(0xc0000201),
-    publicIp: ipv4(0xc0000201),
+    listen: { v4: ipv4(0xc0000201) },
+    publicIp: { v4: ipv4(0xc0000201) },
     port: 8285,
     queues: 1,
     offload: Object.fromEntries(OFFLOAD_FEATURES.map((feature) => [feature, true])) as OffloadSwitches,
     sourceCheck: 'strict',
-    network: parsePrefix('10.5.0.0/16')!,
-    ownSubnet: parsePrefix('10.5.1.0/24')!,
+    networks: { v4: parsePrefix('10.5.0.0/16')! },
+    own: { v4: parsePrefix('10.5.1.0/24')! },
     table: new RouteTable(parsePrefix('10.5.0.0/16')!),
     onPathMtu: () => undefined,
     onFailure: (reason) => failures.push(reason),

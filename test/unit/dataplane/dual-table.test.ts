@@ -2,7 +2,7 @@
 // longest that covers an address wins.
 
 import t from 'tap';
-import { ofWords, wordsOf } from '../../../src/dataplane/address-words.js';
+import { ofWords, wordsOf } from '../../../src/net/address-words.js';
 import { MAX_ROWS, type Peer, RouteReader, RouteTable } from '../../../src/dataplane/route-table.js';
 import { type Ipv4, ipv4 } from '../../../src/net/ipv4.js';
 import { type Ipv6, ipv6, parseIpv6 } from '../../../src/net/ipv6.js';

@@ -1,15 +1,18 @@
-// The two decisions for packets of IPv6 that travel over IPv4, as tables, beside those of IPv4 (lookups.test.ts).
+// The two decisions for packets of either family that travel over either, as tables, beside those of IPv4 over IPv4
+// (lookups.test.ts).
 
 import t from 'tap';
 import { SOURCE_CHECKS } from '../../../src/config/options.js';
-import { wordsOf } from '../../../src/dataplane/address-words.js';
+import { wordsOf } from '../../../src/net/address-words.js';
 import { judgeInbound, newInboundArena, type OwnHost } from '../../../src/dataplane/inbound.js';
 import { judgeOutbound, newOutboundArena } from '../../../src/dataplane/outbound.js';
+import { ownHostOf } from '../../../src/dataplane/own-host.js';
 import { RouteReader, RouteTable } from '../../../src/dataplane/route-table.js';
 import {
   INBOUND_CAPACITY,
   InboundField,
   OUTBOUND_CAPACITY,
+  OUTBOUND_CONTROL,
   OutboundField,
 } from '../../../src/native/arena.js';
 import { INBOUND_COUNTERS, OUTBOUND_COUNTERS } from '../../../src/native/counters.js';
@@ -25,6 +28,10 @@ const OWN: OwnHost = {
   publicIp: word('192.0.2.1'),
   ifaceAddress: word('172.20.0.1'),
   wide: { network: wordsOf(parseIpv6('fd00:5:0:1::')!), mask: wordsOf(maskOf(64, 6)) },
+  wideHost: {
+    publicIp: wordsOf(parseIpv6('2001:db8::1')!),
+    ifaceAddress: wordsOf(parseIpv6('fd00:99::1')!),
+  },
 };
 
 const table = new RouteTable({ v4: parsePrefix('10.5.0.0/16')!, v6: parsePrefix('fd00:5::/48', 6)! });
@@ -78,15 +85,16 @@ t.test('judgeOutbound() of packets of both families in one batch', (t) => {
     [own, 'fd00:5:0:1::9', 'drop_own_subnet', ''],
     ['fd00:5:0:2::2', 'fd00:5:0:3::1', 'drop_hairpin', ''],
     ['fd00:5:0:2::2', 'fd00:5:0:1::9', 'drop_hairpin', ''],
-    // The engine sends over IPv4 alone.
-    [own, 'fd00:5:0:9::1', 'drop_no_route', ''],
-    ['10.5.1.2', '10.5.9.1', 'drop_no_route', ''],
+    [own, 'fd00:5:0:9::1', 'send', 'ac14:9::1'],
+    ['10.5.1.2', '10.5.9.1', 'send', 'ac14:9::1'],
+    ['10.5.1.2', '10.5.9.1', 'send', 'ac14:9::1'], // by what its neighbour was told
+    ['10.5.1.2', '10.5.8.1', 'send', '172.20.0.9'],
     // Neighbours whose first words are equal, of different families.
     ['253.0.0.5', '253.0.0.5', 'drop_no_route', ''],
     [own, 'fd00:5:0:2::2', 'send', '172.20.0.2'],
     ['253.0.0.5', '253.0.0.5', 'drop_no_route', ''],
   ];
-  const arena = newOutboundArena();
+  const arena = newOutboundArena().fill(-1, 0, OUTBOUND_CONTROL); // as an earlier batch may have left it
   for (const [i, [source, destination]] of rows.entries()) describeOutbound(arena, i, source, destination);
   reader.enter();
   judgeOutbound(arena, rows.length, reader, OWN);
@@ -96,9 +104,14 @@ t.test('judgeOutbound() of packets of both families in one batch', (t) => {
     const name = `${source} to ${destination}`;
     t.equal(verdict === 0 ? 'send' : OUTBOUND_COUNTERS[verdict], expected, name);
     if (verdict !== 0) continue;
-    t.equal(arena[OutboundField.PEER_ADDRESS + i], word(peer), name);
+    const isWide = peer.includes(':');
+    t.equal(arena[OutboundField.OUTER_WIDE + i], isWide ? 1 : 0, name);
+    const [first, ...others] = isWide ? wordsOf(parseIpv6(peer)!) : [word(peer)];
+    t.equal(arena[OutboundField.PEER_ADDRESS + i], first, name);
+    for (const [word, other] of others.entries())
+      t.equal(arena[OutboundField.PEER_ADDRESS_REST + word * OUTBOUND_CAPACITY + i], other, name);
     t.equal(arena[OutboundField.PEER_PORT + i], 8285, name);
-    t.equal(arena[OutboundField.PEER_MTU + i], 1472, name);
+    t.equal(arena[OutboundField.PEER_MTU + i], isWide ? 1452 : 1472, name);
   }
   const { REPLY_SOURCE, REPLY_SOURCE_REST } = OutboundField;
   const rest = [0, 1, 2].map((i) => arena[REPLY_SOURCE_REST + i * OUTBOUND_CAPACITY + 2]);
@@ -127,12 +140,32 @@ t.test('judgeInbound()', (t) => {
     ['172.20.0.9', 'fd00:5:0:9::1', container, 'drop_spoofed_source', 'drop_spoofed_source'],
     ['172.20.0.9', '10.5.9.1', '10.5.1.2', 'drop_spoofed_source', 'drop_spoofed_source'],
     ['172.20.0.9', '10.5.8.1', '10.5.1.2', 'deliver', 'deliver'],
+    // Over IPv6; the others of the first word, or of all but the last one, are strangers.
+    ['ac14:9::1', 'fd00:5:0:9::1', container, 'deliver', 'deliver'],
+    ['ac14:9::1', '10.5.9.1', '10.5.1.2', 'deliver', 'deliver'],
+    ['ac14:9::1', 'fd00:5:0:2::2', container, 'drop_spoofed_source', 'drop_spoofed_source'],
+    ['ac14:9::1', '10.5.8.1', '10.5.1.2', 'drop_spoofed_source', 'drop_spoofed_source'],
+    ['ac14:9::1', 'fd00:5:0:77::7', container, 'drop_unowned_source', 'deliver'],
+    ['ac14:9::1', 'ac14:9::1', container, 'deliver', 'deliver'], // its public IP
+    ['ac14:9::1', 'ac14:9::2', container, 'drop_unowned_source', 'deliver'],
+    ['ac14:9::1', '172.20.0.9', '10.5.1.2', 'drop_unowned_source', 'deliver'],
+    ['ac14:9::1', container, container, 'drop_own_source', 'drop_own_source'],
+    ['ac14:9::1', '2001:db8::1', container, 'drop_own_source', 'drop_own_source'],
+    ['172.20.0.2', 'fd00:99::1', container, 'drop_own_source', 'drop_own_source'],
+    ['ac14:9::1', '192.0.2.1', '10.5.1.2', 'drop_own_source', 'drop_own_source'],
+    ['ac14:9::1', 'fd00:5:0:9::1', 'fd00:5:0:9::2', 'drop_not_ours', 'drop_not_ours'],
+    ['ac14:9::2', 'fd00:5:0:9::1', container, 'drop_unknown_peer', 'drop_unknown_peer'],
+    ['ac14:9:1::1', 'fd00:5:0:9::1', container, 'drop_unknown_peer', 'drop_unknown_peer'],
+    ['ac14:2::', 'fd00:5:0:2::2', container, 'drop_unknown_peer', 'drop_unknown_peer'],
+    ['2001:db8::1', 'fd00:5:0:9::1', container, 'drop_own_outer', 'drop_own_outer'],
+    ['fd00:99::1', '10.5.9.1', '10.5.1.2', 'drop_own_outer', 'drop_own_outer'],
   ];
   const { WIDE, INNER_SOURCE, INNER_SOURCE_REST, INNER_DESTINATION, INNER_DESTINATION_REST } = InboundField;
+  const { OUTER_WIDE, OUTER_SOURCE, OUTER_SOURCE_REST } = InboundField;
   for (const check of SOURCE_CHECKS) {
     const arena = newInboundArena();
     for (const [i, [outer, source, destination]] of rows.entries()) {
-      arena[InboundField.OUTER_SOURCE + i] = word(outer);
+      put(arena, outer, OUTER_WIDE + i, OUTER_SOURCE + i, OUTER_SOURCE_REST + i, INBOUND_CAPACITY);
       put(arena, source, WIDE + i, INNER_SOURCE + i, INNER_SOURCE_REST + i, INBOUND_CAPACITY);
       put(arena, destination, WIDE + i, INNER_DESTINATION + i, INNER_DESTINATION_REST + i, INBOUND_CAPACITY);
     }
@@ -147,6 +180,26 @@ t.test('judgeInbound()', (t) => {
       t.equal(arena[InboundField.AUDIT + i], check === 'audit' && strict !== 'deliver' ? 1 : 0, name);
     }
   }
+  t.end();
+});
+
+t.test('ownHostOf() of a host without IPv4 has no subnet and no address of it', (t) => {
+  const own = ownHostOf({
+    listen: { v6: parseIpv6('fd00:99::1')! },
+    publicIp: { v6: parseIpv6('2001:db8::1')! },
+    own: { v6: parsePrefix('fd00:5:0:1::/64', 6)! },
+  });
+  t.match(own, { wide: OWN.wide, wideHost: OWN.wideHost });
+  for (const address of ['0.0.0.0', '0.0.0.1', '10.5.1.1', '255.255.255.255'])
+    t.not(word(address) & own.mask, own.network, address);
+  t.strictSame(
+    ownHostOf({
+      listen: { v4: parseIpv4('172.20.0.1')! },
+      publicIp: { v4: parseIpv4('192.0.2.1')! },
+      own: { v4: parsePrefix('10.5.1.0/24')! },
+    }),
+    { network: OWN.network, mask: OWN.mask, publicIp: OWN.publicIp, ifaceAddress: OWN.ifaceAddress },
+  );
   t.end();
 });
 

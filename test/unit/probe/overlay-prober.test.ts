@@ -46,11 +46,11 @@ class Simulation {
 
   constructor(count: number) {
     this.prober = new OverlayProber<Host>({
-      sender: { send: (to, packet) => this.#carry(to, packet) },
+      sender: { send: (to, packet) => this.#carry(to as Ipv4, packet) },
       targetOf: ({ isUsed, target }) => (isUsed ? target : undefined),
       packetsOf: ({ packets }) => packets,
       takeBusy: () => (this.nowMs % 1000 === 0 ? this.busy.map((number) => `peer ${number}`) : []),
-      hostAnswer: (publicIp) => (this.hosts[publicIp].isGone ? 'gone' : 'none'),
+      hostAnswer: (publicIp) => (this.hosts[publicIp as Ipv4].isGone ? 'gone' : 'none'),
       now: () => this.nowMs,
       randomBytes: (bytes) => Buffer.alloc(bytes, ++this.#number),
     });

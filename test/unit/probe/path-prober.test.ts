@@ -3,7 +3,8 @@
 import t from 'tap';
 import { buildEcho, parseIcmp } from '../../../src/probe/icmp-echo.js';
 import { PathProber } from '../../../src/probe/path-prober.js';
-import { formatIpv4, type Ipv4, ipv4, parseIpv4 } from '../../../src/net/ipv4.js';
+import { type Ipv4, ipv4, parseIpv4 } from '../../../src/net/ipv4.js';
+import { formatAddress } from '../../../src/net/prefix.js';
 
 interface Path {
   /** Largest packet that gets through. */
@@ -50,9 +51,12 @@ class Simulation {
 
   constructor(fullBytes = 1500) {
     this.prober = new PathProber({
-      sender: { send: (to, packet, onTooLong) => this.#carry(to, packet, onTooLong), close: () => undefined },
+      sender: {
+        send: (to, packet, onTooLong) => this.#carry(to as Ipv4, packet, onTooLong),
+        close: () => undefined,
+      },
       fullBytes: () => fullBytes,
-      onPathMtu: (peer, mtuBytes) => this.found.push({ peer: formatIpv4(peer), mtuBytes }),
+      onPathMtu: (peer, mtuBytes) => this.found.push({ peer: formatAddress(peer), mtuBytes }),
       now: () => this.nowMs,
       random: () => (this.#seed = (this.#seed * 48_271) % 2_147_483_647) / 2_147_483_647,
       randomBytes: (count) => Buffer.alloc(count, ++this.#number),

@@ -16,6 +16,7 @@ const PEER: Peer = { id: 'a', publicIp: parseIpv4('192.0.2.7')!, lease: '10.5.7.
 function setUp() {
   const host = { fullBytes: 1500, peers: [PEER], isClosed: false };
   const options: ProbersOptions<string> = {
+    families: ['v4'],
     peers: () => host.peers,
     fullBytes: () => host.fullBytes,
     onPathMtu: () => undefined,

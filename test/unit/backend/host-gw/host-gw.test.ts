@@ -1,9 +1,8 @@
 // The host-gw mode on a kernel in memory.
 
 import t from 'tap';
-import { formatIpv4 } from '../../../../src/net/ipv4.js';
 import { parseIpv6 } from '../../../../src/net/ipv6.js';
-import { parsePrefix } from '../../../../src/net/prefix.js';
+import { formatAddress, parsePrefix } from '../../../../src/net/prefix.js';
 import { codesOf, textsOf } from '../../../support/conditions.js';
 import { openHost, turnsUntil } from '../../../support/fake-kernel-host.js';
 import { leaseOf, prefixesOf } from '../../../support/leases.js';
@@ -31,7 +30,7 @@ t.test('a peer on the link is a gateway, and an echo goes to it', async (t) => {
   apply(peer(2));
   await turnsUntil(() => stateOf('10.5.2.0-24') === 'programmed', 'the route');
   t.strictSame(kernel.shown(NETWORK), ['10.5.2.0/24 via 192.0.2.2 dev eth0 proto 94']);
-  t.equal(formatIpv4(backend.echoTarget(peer(2))!), '192.0.2.2');
+  t.equal(formatAddress(backend.echoTarget(peer(2))!), '192.0.2.2');
   t.match(backend.status(), { type: 'host-gw', interface: 'eth0' });
   t.match(backend.peerStatus(), [{ device: 'eth0', isDirect: true }]);
   await turnsUntil(() => sweeps() === 1, 'leftovers of other modes');

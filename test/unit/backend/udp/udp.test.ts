@@ -3,17 +3,14 @@
 import t from 'tap';
 import { FIRST_OPEN_MS } from '../../../../src/backend/udp/data-path.js';
 import { PATH_MTU_TTL_MS } from '../../../../src/backend/udp/path-mtus.js';
-import { UdpBackend } from '../../../../src/backend/udp/udp.js';
 import { OverlayError } from '../../../../src/core/errors.js';
-import type { PeerDiff } from '../../../../src/lease/lease.js';
 import { parseIpv4 } from '../../../../src/net/ipv4.js';
 import { formatPrefix, parsePrefix, prefixEquals } from '../../../../src/net/prefix.js';
 import { codesOf, textsOf } from '../../../support/conditions.js';
-import { FakeClock } from '../../../support/fake-clock.js';
-import { openHost, turnsUntil } from '../../../support/fake-kernel-host.js';
+import { turnsUntil } from '../../../support/fake-kernel-host.js';
 import { addressesAtDeletions, FakeKernel } from '../../../support/fake-kernel.js';
 import { leaseOf } from '../../../support/leases.js';
-import { FakeOpener } from './fake-dataplane.js';
+import { openUdp } from './udp-host.js';
 
 const NETWORK = parsePrefix('10.5.0.0/16')!;
 const OWN = parsePrefix('10.5.1.0/24')!;
@@ -23,31 +20,8 @@ const ROUTE = '10.5.0.0/16 dev flannel0 proto 3';
 const peer = (number: number, publicIp = `192.0.2.${number}`, backendType = '') =>
   leaseOf({ subnet: `10.5.${number}.0/24`, publicIp, backendType });
 
-async function open(kernel = new FakeKernel(), networks = [NETWORK]) {
-  const { context, log } = await openHost({ config: CONFIG, kernel });
-  const clock = new FakeClock();
-  const dataplanes = new FakeOpener(kernel);
-  let sweeps = 0;
-  const services = {
-    removeLeftovers: () => Promise.resolve(void sweeps++),
-    openGuard: () => {
-      throw new Error('the udp mode has no guard');
-    },
-  };
-  const backend = new UdpBackend({ ...context, kernel, services, networks }, 8285, {
-    openDataplane: dataplanes.open,
-    checkPortIsFree: () => Promise.resolve(),
-    lanePins: { folderOf: () => '', remove: () => Promise.resolve() },
-    clock,
-  });
-  const apply = async (diff: Partial<PeerDiff>): Promise<void> => {
-    backend.apply({ added: [], changed: [], removed: [], ...diff });
-    await backend.reconcile();
-  };
-  const states = () => backend.peerStatus().map((one) => (one.state === 'refused' ? one.code : one.state));
-  const packetsIn = () => backend.status().counters?.outbound['packets_in'];
-  return { backend, kernel, clock, dataplanes, context, log, apply, states, packetsIn, sweeps: () => sweeps };
-}
+const open = (kernel = new FakeKernel(), networks = [NETWORK]) =>
+  openUdp({ config: CONFIG }, { kernel, networks });
 
 async function start(kernel = new FakeKernel()) {
   const host = await open(kernel);
@@ -67,7 +41,7 @@ t.test('device, address and route', async (t) => {
   });
   t.strictSame(kernel.shown(NETWORK), [ROUTE]);
   t.equal(await kernel.settings.interfaceSysctl('ipv4', 'flannel0', 'rp_filter'), '2');
-  t.match(dataplanes.current.options, { device: 'flannel0', port: 8285, ownSubnet: OWN });
+  t.match(dataplanes.current.options, { device: 'flannel0', port: 8285, own: { v4: OWN } });
   t.strictSame(codesOf(backend), []);
   await backend.close();
 });
@@ -336,7 +310,7 @@ t.test('another address opens the data path anew, another MTU does not', async (
   const address = parseIpv4('192.0.2.77')!;
   await backend.underlayChanged({ ...context.iface, address: { v4: address }, publicIp: { v4: address } });
   t.equal(dataplanes.opened.length, 2);
-  t.equal(dataplanes.current.options.listenAddress, address);
+  t.strictSame(dataplanes.current.options.listen, { v4: address });
   t.equal(kernel.link('flannel0')?.mtuBytes, 1472);
   await backend.close();
 });

@@ -1,8 +1,9 @@
-// Addresses of IPv6 as the tables of the data path hold them: four words of 32 bits, the most significant first.
+// Addresses of IPv6 as the tables of the data path and the addon have them: four words of 32 bits, the most significant
+// first.
 //
 // The writer of a table alone goes from one form to the other: a bigint is an object, and lookups make none.
 
-import { type Ipv6, ipv6 } from '../net/ipv6.js';
+import { type Ipv6, ipv6 } from './ipv6.js';
 
 /** Words of an address; those behind the first stand apart in a row. */
 export type AddressWords = readonly [number, number, number, number];

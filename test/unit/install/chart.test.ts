@@ -13,6 +13,7 @@ import {
   theOne,
 } from '../../support/daemon-set.js';
 import { type KubeObject, parseObjects, schemaViolations } from '../../support/kube-objects.js';
+import { parseNetConfig } from '../../../src/store/kube/net-config-file.js';
 import { needsTool, runTool } from '../../support/kube-tools.js';
 import { folderOf } from '../../support/folder.js';
 
@@ -75,10 +76,21 @@ t.test('flannel.events adds what events-rbac.yml is', { skip }, (t) => {
 
 /** The values as `--set` takes them, and what then is in net-conf.json. */
 const CONFIGS: readonly [values: readonly string[], config: object][] = [
-  [[], { Network: '10.244.0.0/16', EnableNFTables: false, Backend: { Type: 'vxlan' } }],
+  [
+    [],
+    { Network: '10.244.0.0/16', EnableNFTables: false, EnableIPv6: undefined, Backend: { Type: 'vxlan' } },
+  ],
   [
     ['podCidr=10.42.0.0/16', 'flannel.enableNFTables=true'],
     { Network: '10.42.0.0/16', EnableNFTables: true },
+  ],
+  [
+    ['podCidrv6=fd00:244::/48'],
+    { Network: '10.244.0.0/16', EnableIPv4: undefined, EnableIPv6: true, IPv6Network: 'fd00:244::/48' },
+  ],
+  [
+    ['podCidr=', 'podCidrv6=fd00:244::/48'],
+    { Network: undefined, EnableIPv4: false, EnableIPv6: true, IPv6Network: 'fd00:244::/48' },
   ],
   [
     ['mtu=1400', 'vni=7', 'GBP=true', 'directRouting=true', 'backendPort=4789'].map(
@@ -99,6 +111,7 @@ t.test('the network config is what the values say', { skip }, (t) => {
       Backend: object;
     };
     t.match(config, expected, values.join(' '));
+    t.doesNotThrow(() => parseNetConfig(JSON.stringify(config), 'the chart'));
     const { Backend } = expected as { Backend?: object };
     if (Backend !== undefined) t.strictSame(config.Backend, Backend, 'and no other key');
   }
@@ -193,7 +206,12 @@ function refuses(t: Test, value: string, said: string | RegExp): void {
 const escape = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
 
 t.test('values that cannot be had are refused by name', { skip }, (t) => {
-  refuses(t, 'podCidrv6=fd00::/48', 'podCidrv6 is "fd00::/48": expected nothing, twill has no IPv6 yet');
+  refuses(t, 'podCidrv6=10.42.0.0/16', 'podCidrv6 is "10.42.0.0/16": expected an IPv6 network, such as "fd0');
+  refuses(
+    t,
+    'podCidr=fd00::/48',
+    'podCidr is "fd00::/48": expected an IPv4 network, that of IPv6 is podCidrv6',
+  );
   refuses(t, 'podCidr=', 'podCidr is empty: expected the pod network of the cluster');
   refuses(t, 'flannel.backend=wireguard', 'flannel.backend is "wireguard": expected vxlan, host-gw or udp');
   const twice = 'flannel.args has --healthz-port=9: expected flannel.healthz.port instead';

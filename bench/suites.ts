@@ -14,6 +14,7 @@ import {
   PLAIN,
   TWILL,
   twill,
+  twillIpv6,
   type TwillOptions,
 } from './peers/twill.js';
 import { FASTD, PLAIN_LOOP, WIREGUARD_GO } from './peers/userspace.js';
@@ -133,6 +134,14 @@ function makeMainSuites(): Suite[] {
       entries: each(
         [2, 65_536].flatMap((leases) => withAndWithoutLane(`${leases} leases`, { leases })),
         [under(BBR, ONE_STREAM), SMALL_PACKETS],
+      ),
+    },
+    {
+      name: 'families',
+      title: 'IPv4 over IPv4 and IPv6 over IPv6, the engine alone',
+      entries: each(
+        [LANE_OFF, twillIpv6('twill --lane=off, IPv6', ['--lane=off'])],
+        [...ONE_AND_FOUR, roundTripIdle, SMALL_PACKETS],
       ),
     },
     {

@@ -34,7 +34,7 @@ export type Workload = (context: Context, peer: Peer) => Promise<Value[]>;
 /** Servers that all workloads need; they end with the lab. */
 export async function startServers({ lab, traffic }: Context, peer: Peer): Promise<void> {
   for (const { ns } of peer.ends) await startIperfServer(lab, ns);
-  await traffic.startEcho(peer.ends[1].ns);
+  await traffic.startEcho(peer.ends[1]);
 }
 
 /** The workload with its bulk under a congestion control; each metric names it. */

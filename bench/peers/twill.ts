@@ -1,9 +1,10 @@
 // Pairs of twill daemons, as their flags make them.
 
 import { join } from 'node:path';
+import { addIpv6, IPV6_NETWORK } from '../../test/support/ipv6-host.js';
 import { type Host, type Lab, waitFor } from '../../test/support/lab.js';
 import { HEALTH_PORT, startDaemon, statusOf, tableOf, writeTable } from '../../test/support/twill-hosts.js';
-import { betweenHosts, type Carried, isThere, pair, type Peer, type PeerKind } from './peer.js';
+import { betweenHosts, type Carried, isThere, pair, type Peer, type PeerKind, setInnerMtu } from './peer.js';
 
 export interface TwillOptions {
   readonly flags?: readonly string[];
@@ -78,6 +79,32 @@ export function twill(name: string, options: TwillOptions = {}): PeerKind {
       const daemons = [];
       for (const host of hosts) daemons.push(await startDaemon(lab, host, file, options.flags));
       return { ...betweenHosts(hosts, daemons), ...laneOf(lab, hosts) };
+    },
+  };
+}
+
+/** The bytes of an IPv6 and a UDP header. */
+const OUTER_BYTES = 48;
+
+/** twill in a network of IPv6 alone, and over IPv6. */
+export function twillIpv6(name: string, flags: readonly string[]): PeerKind {
+  return {
+    name,
+    missing: isThere,
+    start: async (place) => {
+      const { lab } = place;
+      const hosts = pair(place);
+      const addresses = hosts.map((host) => addIpv6(lab, host));
+      for (const host of hosts) setInnerMtu(lab, host, 1500 - OUTER_BYTES);
+      const file = join(hosts[0].dir, 'static.json');
+      writeTable(file, {
+        config: { ...IPV6_NETWORK, Backend: { Type: 'udp' } },
+        leases: addresses.map(({ subnet, underlayIp }) => ({ ipv6Subnet: subnet, publicIPv6: underlayIp })),
+      });
+      const daemons = [];
+      for (const host of hosts) daemons.push(await startDaemon(lab, host, file, flags));
+      const ends = hosts.map(({ containerNs }, i) => ({ ns: containerNs, ip: addresses[i].containerIp }));
+      return { hosts, daemons, ends: [ends[0], ends[1]] };
     },
   };
 }

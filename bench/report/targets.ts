@@ -73,6 +73,12 @@ export const TARGETS: readonly Target[] = [
   against(FLANNELD, SMALL_PACKETS, atLeast(3)),
   engineAgainst(LOOP, 'connections', atLeast(1)),
   engineAgainst(LOOP, 'round trip idle p50', atMost(1)),
+  ...['TCP 1 stream, BBR', 'TCP 4 streams, BBR', SMALL_PACKETS].map((metric) => ({
+    what: `IPv6 over IPv6: ${metric}, of IPv4, lane off`,
+    ...atLeast(0.95),
+    unit: '×',
+    value: ratio(['families', `${ENGINE}, IPv6`, metric], ['families', ENGINE, metric]),
+  })),
   {
     what: 'TCP 1 stream with 65,536 leases, of the same with 2',
     ...atLeast(0.97),

@@ -35,15 +35,32 @@ inline long Number(const char* text, long low, long high) {
   return value;
 }
 
-inline sockaddr_in Address(const char* ip, const char* port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(Number(port, 1, 65535)));
-  if (inet_pton(AF_INET, ip, &address.sin_addr) != 1) {
-    fprintf(stderr, "%s: \"%s\": expected an IPv4 address\n", program_invocation_short_name, ip);
-    exit(2);
+// Where a socket is bound or connected, of either family.
+union Endpoint {
+  sockaddr any;
+  sockaddr_in v4;
+  sockaddr_in6 v6;
+
+  int Family() const { return any.sa_family; }
+  socklen_t Length() const { return Family() == AF_INET6 ? sizeof v6 : sizeof v4; }
+};
+
+inline Endpoint EndpointOf(const char* ip, const char* port) {
+  Endpoint endpoint{};
+  const uint16_t number = htons(static_cast<uint16_t>(Number(port, 1, 65535)));
+  if (inet_pton(AF_INET, ip, &endpoint.v4.sin_addr) == 1) {
+    endpoint.v4.sin_family = AF_INET;
+    endpoint.v4.sin_port = number;
+    return endpoint;
   }
-  return address;
+  endpoint = {};
+  if (inet_pton(AF_INET6, ip, &endpoint.v6.sin6_addr) == 1) {
+    endpoint.v6.sin6_family = AF_INET6;
+    endpoint.v6.sin6_port = number;
+    return endpoint;
+  }
+  fprintf(stderr, "%s: \"%s\": expected an address of IPv4 or IPv6\n", program_invocation_short_name, ip);
+  exit(2);
 }
 
 inline void GrowBuffers(int fd) {

@@ -40,8 +40,8 @@ struct Mark {
 int Sink(const char* port, size_t flows) {
   const int fd = socket(AF_INET, SOCK_DGRAM, 0);
   GrowBuffers(fd);
-  const sockaddr_in own = Address("0.0.0.0", port);
-  if (bind(fd, reinterpret_cast<const sockaddr*>(&own), sizeof own) != 0) Fail("bind");
+  const Endpoint own = EndpointOf("0.0.0.0", port);
+  if (bind(fd, &own.any, own.Length()) != 0) Fail("bind");
   printf("listening\n");
   fflush(stdout);
   std::vector<uint32_t> next(flows, 0);
@@ -81,15 +81,15 @@ struct Flow {
 };
 
 int Send(char** argv) {
-  const sockaddr_in to = Address(argv[0], argv[1]);
+  const Endpoint to = EndpointOf(argv[0], argv[1]);
   std::vector<Flow> flows(static_cast<size_t>(Number(argv[2], 1, kMaxFlows)));
   const auto packets = static_cast<uint64_t>(Number(argv[3], 1, INT64_MAX));
   std::mt19937 random(static_cast<uint32_t>(Number(argv[4], 0, UINT32_MAX)));
   const auto below = [&](uint32_t bound) { return static_cast<uint32_t>(random() % bound); };
   for (Flow& flow : flows) {
-    flow.fd = socket(AF_INET, SOCK_DGRAM, 0);
+    flow.fd = socket(to.Family(), SOCK_DGRAM, 0);
     if (flow.fd < 0) Fail("socket");
-    if (connect(flow.fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) != 0) Fail("connect");
+    if (connect(flow.fd, &to.any, to.Length()) != 0) Fail("connect");
   }
   uint8_t buffer[65536] = {};
   uint64_t sent = 0;

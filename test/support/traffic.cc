@@ -1,8 +1,8 @@
 // The load of the benchmarks where Debian's tools stop: UDP at a chosen rate, request and response, connections.
 //
-//   traffic sink PORT                                   counts datagrams by the step in them; prints on SIGTERM
+//   traffic sink IP PORT                                counts datagrams by the step in them; prints on SIGTERM
 //   traffic ramp IP PORT BYTES FLOWS STEP_MS LOW HIGH   sends LOW … HIGH packets/s, each step 15 % above the last
-//   traffic echo PORT                                   TCP: sends back what comes
+//   traffic echo IP PORT                                TCP: sends back what comes
 //   traffic rr IP PORT BYTES MS                         one request at a time; round trips in nanoseconds
 //   traffic connect IP PORT MS                          connect, one byte there and back, reset; again
 //
@@ -40,10 +40,10 @@ void SetOption(int fd, int level, int option, int value) {
   if (setsockopt(fd, level, option, &value, sizeof value) != 0) Fail("setsockopt");
 }
 
-int Sink(const char* port) {
-  const int fd = socket(AF_INET, SOCK_DGRAM, 0);
-  const sockaddr_in address = Address("0.0.0.0", port);
-  if (fd < 0 || bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) Fail("bind");
+int Sink(char** arguments) {
+  const Endpoint at = EndpointOf(arguments[0], arguments[1]);
+  const int fd = socket(at.Family(), SOCK_DGRAM, 0);
+  if (fd < 0 || bind(fd, &at.any, at.Length()) != 0) Fail("bind");
   GrowBuffers(fd);
   const timeval timeout{0, 100000};
   setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
@@ -73,7 +73,7 @@ int Sink(const char* port) {
 }
 
 int Ramp(char** arguments) {
-  const sockaddr_in address = Address(arguments[0], arguments[1]);
+  const Endpoint to = EndpointOf(arguments[0], arguments[1]);
   const size_t bytes = Number(arguments[2], 4, 2048);
   const int flows = static_cast<int>(Number(arguments[3], 1, 1024));
   const int64_t step_ns = Number(arguments[4], 10, 10000) * 1000000;
@@ -81,8 +81,8 @@ int Ramp(char** arguments) {
   const double high = Number(arguments[6], 100, 100000000);
   std::vector<int> sockets;
   for (int i = 0; i < flows; i++) {
-    const int fd = socket(AF_INET, SOCK_DGRAM, 0);
-    if (fd < 0 || connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) Fail("connect");
+    const int fd = socket(to.Family(), SOCK_DGRAM, 0);
+    if (fd < 0 || connect(fd, &to.any, to.Length()) != 0) Fail("connect");
     GrowBuffers(fd);
     sockets.push_back(fd);
   }
@@ -122,17 +122,17 @@ int Ramp(char** arguments) {
   return 0;
 }
 
-int Listen(const char* port) {
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  const sockaddr_in address = Address("0.0.0.0", port);
+int Listen(char** arguments) {
+  const Endpoint at = EndpointOf(arguments[0], arguments[1]);
+  const int fd = socket(at.Family(), SOCK_STREAM, 0);
   if (fd < 0) Fail("socket");
   SetOption(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-  if (bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 || listen(fd, 1024) != 0) Fail("bind");
+  if (bind(fd, &at.any, at.Length()) != 0 || listen(fd, 1024) != 0) Fail("bind");
   return fd;
 }
 
-int Echo(const char* port) {
-  const int listener = Listen(port);
+int Echo(char** arguments) {
+  const int listener = Listen(arguments);
   const int poll = epoll_create1(0);
   epoll_event event{};
   event.events = EPOLLIN;
@@ -161,14 +161,14 @@ int Echo(const char* port) {
   return 0;
 }
 
-int Connect(const sockaddr_in& address) {
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+int Connect(const Endpoint& to) {
+  const int fd = socket(to.Family(), SOCK_STREAM, 0);
   if (fd < 0) Fail("socket");
   const timeval timeout{5, 0};
   setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
   setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
   SetOption(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-  if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) Fail("connect");
+  if (connect(fd, &to.any, to.Length()) != 0) Fail("connect");
   return fd;
 }
 
@@ -183,7 +183,7 @@ void RoundTrip(int fd, std::vector<uint8_t>& payload) {
 }
 
 int RequestResponse(char** arguments) {
-  const int fd = Connect(Address(arguments[0], arguments[1]));
+  const int fd = Connect(EndpointOf(arguments[0], arguments[1]));
   std::vector<uint8_t> payload(static_cast<size_t>(Number(arguments[2], 1, 65536)));
   const int64_t end = NowNs() + Number(arguments[3], 1, 3600000) * 1000000LL;
   std::vector<int64_t> times;
@@ -203,13 +203,13 @@ int RequestResponse(char** arguments) {
 }
 
 int Connections(char** arguments) {
-  const sockaddr_in address = Address(arguments[0], arguments[1]);
+  const Endpoint to = EndpointOf(arguments[0], arguments[1]);
   const int64_t started = NowNs();
   const int64_t end = started + Number(arguments[2], 1, 3600000) * 1000000LL;
   std::vector<uint8_t> payload(1);
   uint64_t count = 0;
   for (; NowNs() < end; count++) {
-    const int fd = Connect(address);
+    const int fd = Connect(to);
     RoundTrip(fd, payload);
     // A reset leaves no TIME_WAIT, which would run out of ports after 28,000 connections.
     const linger reset{1, 0};
@@ -228,9 +228,9 @@ int main(int argc, char** argv) {
   sigaction(SIGTERM, &stop, nullptr);
   signal(SIGPIPE, SIG_IGN);
   const auto is = [&](const char* name, int count) { return argc == count + 2 && strcmp(argv[1], name) == 0; };
-  if (is("sink", 1)) return Sink(argv[2]);
+  if (is("sink", 2)) return Sink(argv + 2);
   if (is("ramp", 7)) return Ramp(argv + 2);
-  if (is("echo", 1)) return Echo(argv[2]);
+  if (is("echo", 2)) return Echo(argv + 2);
   if (is("rr", 4)) return RequestResponse(argv + 2);
   if (is("connect", 3)) return Connections(argv + 2);
   fprintf(stderr, "traffic: expected sink, ramp, echo, rr or connect with their arguments\n");

@@ -45,14 +45,15 @@ export class Traffic {
     return new Traffic(lab, lab.compile('test/support/traffic.cc'));
   }
 
-  /** A TCP server that sends back what comes; it ends with the lab. */
-  startEcho(ns: string): Promise<Task> {
-    return this.#lab.spawnUntil(ns, this.#program, ['echo', String(ECHO_PORT)], /listening/);
+  /** A TCP server at an address of the namespace that sends back what comes; it ends with the lab. */
+  startEcho({ ns, ip }: { readonly ns: string; readonly ip: string }): Promise<Task> {
+    return this.#lab.spawnUntil(ns, this.#program, ['echo', ip, String(ECHO_PORT)], /listening/);
   }
 
   /** Sends at a rising rate; the last steps that arrived whole show what the path can do. */
   async ramp(from: string, to: { ns: string; ip: string }, options: RampOptions): Promise<Step[]> {
-    const sink = await this.#lab.spawnUntil(to.ns, this.#program, ['sink', String(SINK_PORT)], /listening/);
+    const args = ['sink', to.ip, String(SINK_PORT)];
+    const sink = await this.#lab.spawnUntil(to.ns, this.#program, args, /listening/);
     const { bytes, flows, stepMs, low, high } = options;
     const numbers = [SINK_PORT, bytes, flows, stepMs, low, high].map(String);
     const { stdout } = await this.#lab.run(from, this.#program, ['ramp', to.ip, ...numbers]);

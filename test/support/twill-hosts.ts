@@ -13,9 +13,9 @@ export interface StaticLease {
   readonly publicIP: string;
 }
 
-export interface StaticTable {
+export interface StaticTable<L = StaticLease> {
   readonly config: Readonly<Record<string, unknown>>;
-  readonly leases: readonly StaticLease[];
+  readonly leases: readonly L[];
 }
 
 /** What /status says, as far as labs read it. */
@@ -36,7 +36,7 @@ export function tableOf(
 }
 
 /** Replaces the static file in one step. */
-export function writeTable(path: string, table: StaticTable): void {
+export function writeTable(path: string, table: StaticTable<object>): void {
   writeFileSync(`${path}.new`, JSON.stringify(table));
   renameSync(`${path}.new`, path);
 }

@@ -1,10 +1,12 @@
 // An etcd in memory with real semantics: revisions, compare-and-swap, leases.
 
+import { pino } from 'pino';
 import { EtcdFault } from '../../src/store/etcd/faults.js';
 import type { FaultKind } from '../../src/store/etcd/faults.js';
 import type { KvEntry, KvList, LeaseKv, TxnOutcome } from '../../src/store/etcd/etcd-kv.js';
-import type { KeyRange } from '../../src/store/etcd/keys.js';
+import { keyLayout, type KeyRange } from '../../src/store/etcd/keys.js';
 import type { WatchAnswer } from '../../src/store/etcd/watch-codec.js';
+import { FakeClock } from './fake-clock.js';
 
 /** An answer of a watch that says nothing. */
 export const EMPTY_ANSWER: WatchAnswer = {
@@ -133,4 +135,17 @@ export class FakeKv implements LeaseKv {
     if (failure !== undefined) throw new EtcdFault(failure.kind, `answer of ${method} lost`);
     return result;
   }
+}
+
+/** What acquireLease() is given below the prefix /net: a clock that stands still, and the first of all free subnets. */
+export function acquireContext(kv: FakeKv, savedLeaseId = 0n) {
+  return {
+    kv,
+    clock: new FakeClock(),
+    layout: keyLayout('/net'),
+    log: pino({ level: 'silent' }),
+    random: () => 0,
+    leaseTtlSeconds: 60,
+    savedLeaseId: () => savedLeaseId,
+  };
 }

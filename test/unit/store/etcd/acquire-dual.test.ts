@@ -1,13 +1,10 @@
 // Getting a lease in networks of IPv6 and of both families.
 
-import { pino } from 'pino';
 import t from 'tap';
 import { parseNetworkConfig } from '../../../../src/config/network-config.js';
 import { formatLeaseValue, parseLeaseKey } from '../../../../src/lease/lease-codec.js';
 import { acquireLease } from '../../../../src/store/etcd/acquire.js';
-import { keyLayout } from '../../../../src/store/etcd/keys.js';
-import { FakeClock } from '../../../support/fake-clock.js';
-import { FakeKv } from '../../../support/etcd-fakes.js';
+import { acquireContext, FakeKv } from '../../../support/etcd-fakes.js';
 import { hostOf } from '../../../support/leases.js';
 
 const SUBNETS = '/net/subnets/';
@@ -113,23 +110,13 @@ const CASES: readonly Case[] = [
 ];
 
 async function acquire(kv: FakeKv, { kind, previous }: Pick<Case, 'kind' | 'previous'>): Promise<void> {
-  const clock = new FakeClock();
-  const context = {
-    kv,
-    clock,
-    layout: keyLayout('/net'),
-    log: pino({ level: 'silent' }),
-    random: () => 0,
-    leaseTtlSeconds: 60,
-    savedLeaseId: () => 0n,
-  };
   const parsed = previous === undefined ? undefined : parseLeaseKey(previous);
   const request = {
     config: parseNetworkConfig(CONFIGS[kind], 'test'),
     host: hostOf({ publicIp: OWN_IP[kind] }),
     previousSubnets: parsed?.ok === true ? parsed.value : undefined,
   };
-  await acquireLease(context, request, new AbortController().signal);
+  await acquireLease(acquireContext(kv), request, new AbortController().signal);
 }
 
 t.test('acquireLease() in networks of IPv6 and of both families', async (t) => {

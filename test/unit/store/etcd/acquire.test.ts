@@ -1,13 +1,11 @@
-import pino from 'pino';
 import t from 'tap';
 import type { NetworkConfig } from '../../../../src/config/network-config.js';
 import { formatLeaseValue } from '../../../../src/lease/lease-codec.js';
 import { parseIpv4 } from '../../../../src/net/ipv4.js';
 import { formatPrefixes, parsePrefix } from '../../../../src/net/prefix.js';
 import { acquireLease } from '../../../../src/store/etcd/acquire.js';
-import { keyLayout } from '../../../../src/store/etcd/keys.js';
-import { FakeKv } from '../../../support/etcd-fakes.js';
-import { FakeClock, settle } from '../../../support/fake-clock.js';
+import { acquireContext, FakeKv } from '../../../support/etcd-fakes.js';
+import { settle } from '../../../support/fake-clock.js';
 import { hostOf } from '../../../support/leases.js';
 
 const config: NetworkConfig = {
@@ -31,16 +29,7 @@ const valueOf = (publicIp: string): string => formatLeaseValue(hostOf({ publicIp
 const SUBNETS = '/net/subnets/';
 
 async function acquire(kv: FakeKv, previous?: string, savedLeaseId = 0n): Promise<string> {
-  const clock = new FakeClock();
-  const context = {
-    kv,
-    clock,
-    layout: keyLayout('/net'),
-    log: pino({ level: 'silent' }),
-    random: () => 0,
-    leaseTtlSeconds: 60,
-    savedLeaseId: () => savedLeaseId,
-  };
+  const context = acquireContext(kv, savedLeaseId);
   const previousSubnet = previous === undefined ? undefined : parsePrefix(previous)!;
   const acquiring = acquireLease(
     context,
@@ -49,7 +38,7 @@ async function acquire(kv: FakeKv, previous?: string, savedLeaseId = 0n): Promis
   ).then(({ subnets }) => formatPrefixes(subnets));
   let isDone = false;
   acquiring.catch(() => undefined).finally(() => (isDone = true));
-  for (let i = 0; i < 30 && !isDone; i++) await clock.advance(1000);
+  for (let i = 0; i < 30 && !isDone; i++) await context.clock.advance(1000);
   await settle();
   return acquiring;
 }

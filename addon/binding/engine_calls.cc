@@ -137,7 +137,10 @@ void AddCounters(const Block& block, const Offender* offenders, Napi::Float64Arr
     values[i] += static_cast<double>(block.Get(i));
     uint32_t words[Offender::kWords];
     uint32_t any = 0;
-    for (size_t w = 0; w < Offender::kWords; w++) any |= words[w] = offenders[i].words[w].load(std::memory_order_relaxed);
+    for (size_t w = 0; w < Offender::kWords; w++) {
+      words[w] = offenders[i].words[w].load(std::memory_order_relaxed);
+      any |= words[w];
+    }
     if (any == 0) continue;
     for (size_t w = 0; w < Offender::kWords; w++) addresses[Offender::kWords * i + w] = words[w];
   }

@@ -2,9 +2,9 @@
 //
 // Each is of one family (IPV6_V6ONLY), so that IPv4 has its usual form wherever it is read or written.
 //
-// None asks for errors (IP_RECVERR, IPV6_RECVERR). An unconnected socket that does not ask ignores ICMP (udp(7), __udp4_lib_err, __udp6_lib_err), so
-// that a message about one peer, forged or not, fails no call that concerns another: what a send returns is about the
-// datagram it was given. The kernel still keeps what ICMP says of a path's MTU, and QueryInnerPathMtu asks for that.
+// None asks for errors (IP_RECVERR, IPV6_RECVERR). An unconnected socket that does not ask ignores ICMP (udp(7),
+// __udp4_lib_err, __udp6_lib_err), so that a message about one peer, forged or not, fails no call that concerns
+// another: what a send returns is about the datagram it was given. The kernel still keeps what ICMP says of a path's MTU, and QueryInnerPathMtu asks for that.
 #pragma once
 
 #include <netinet/in.h>
@@ -57,7 +57,8 @@ UniqueFd OpenSendOnly(const HostAddress& address, uint8_t queue, int buffer_byte
 // refuses.
 void SpreadByQueue(int fd, bool is_v6, uint16_t port, uint32_t queues) noexcept;
 
-// Has what is sent to be refused with EMSGSIZE when it is longer than the path takes, or to be fragmented by the kernel.
+// Has what is sent to be refused with EMSGSIZE when it is longer than the path takes, or to be fragmented by the
+// kernel.
 void SetDontFragment(int fd, bool is_v6, bool dont) noexcept;
 
 // A socket's name of either family.

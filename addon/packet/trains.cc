@@ -16,7 +16,8 @@ namespace {
 // Two ways that share a slot only lose a chance to merge.
 uint32_t HashOf(const Destination& to, uint16_t length) noexcept {
   const uint32_t* words = to.host.address.words;
-  const uint32_t host = to.host.is_v6 ? Mix(Mix(words[0], words[1]), Mix(words[2], words[3])) ^ to.flow_label : words[0];
+  uint32_t host = words[0];
+  if (to.host.is_v6) host = Mix(Mix(host, words[1]), Mix(words[2], words[3])) ^ to.flow_label;
   return Mix(host, static_cast<uint32_t>(to.port) << 16 | length);
 }
 

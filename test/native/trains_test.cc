@@ -56,7 +56,8 @@ int main() {
         const uint32_t pair = flow / 3;
         const bool fragment = random.OneIn(10);
         const FlowKey key = KeyOf(random, flow, fragment);
-        const Destination to = {HostAddress::V4(0x0a000001 + pair % peers), 8285, static_cast<uint16_t>(pair % 4 == 3 ? 1 : 64), -1};
+        const auto limit = static_cast<uint16_t>(pair % 4 == 3 ? 1 : 64);
+        const Destination to = {HostAddress::V4(0x0a000001 + pair % peers), 8285, limit, -1};
         const uint32_t pieces = random.OneIn(4) ? random.Between(2, 50) : 1;
         const auto length = static_cast<uint16_t>(sizeof(Sent) + (pieces > 1 ? 1400 : 16 * random.Below(8)));
         uint32_t at = order.Earliest(key);

@@ -475,7 +475,7 @@ void InboundPort::AnswerExpired(const Run& run, const InnerPacket& packet, uint6
   }
   uint8_t error[kMaxIcmpV6Error];
   const Address source = packet.header.IsV6() ? own.own_address_v6 : Address::V4(own.own_address);
-  const size_t length = BuildIcmpError(error, {IcmpCause::kTimeExceeded, 0, source}, packet.data,
+  const size_t length = BuildIcmpError(error, {IcmpCause::kTimeExceeded, 0, source, kMaxTunnelledError}, packet.data,
                                        packet.header.total_length, packet.header);
   // To the port every host listens on, not to the one the datagram claims.
   const SocketName to = NameOf(HostOf(run.from), own.port);

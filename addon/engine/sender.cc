@@ -135,7 +135,8 @@ void Sender::Sent(const Train& train) noexcept {
 
 Sender::Next Sender::Refused(const TrainSet& trains, uint32_t index, int error, int attempt) noexcept {
   const Train& train = trains[index];
-  if (error == EINVAL && train.to.host.is_v6 && names_[index].v6.sin6_flowinfo != 0) {
+  const bool is_labelled = train.to.host.is_v6 && names_[index].v6.sin6_flowinfo != 0;
+  if (error == EINVAL && is_labelled && train.count == 1) {
     StopLabelling(trains);
     return Next::kRetry;
   }
@@ -145,7 +146,13 @@ Sender::Next Sender::Refused(const TrainSet& trains, uint32_t index, int error, 
   }
   if (train.count > 1 && (error == EMSGSIZE || error == EINVAL || error == EIO)) {
     const int32_t mtu = error == EIO ? 0 : ReportPathMtu(train.to.host);
-    if (mtu <= 0 || train.size <= mtu) NoteRefusal(train, error);
+    const bool fits = mtu <= 0 || train.size <= mtu;
+    // Most kernels say EINVAL of a train that is longer than its path, too: that is not about labels.
+    if (error == EINVAL && is_labelled && fits) {
+      StopLabelling(trains);
+      return Next::kRetry;
+    }
+    if (fits) NoteRefusal(train, error);
     SendSingles(train, mtu);
     return Next::kDone;
   }
@@ -235,7 +242,8 @@ int Sender::SendOne(const Train& train, const uint8_t* data, uint32_t length, bo
 }
 
 // HOT
-// The inbound worker sends by this socket too, ICMP errors only: shorter than any path MTU, so both settings suit them.
+// The inbound worker sends by this socket too, ICMP errors only: so short (kMaxTunnelledError) that both settings suit
+// them.
 void Sender::SetFragmenting(bool is_v6, bool may_fragment) noexcept {
   if (may_fragment == fragmenting_[is_v6]) return;
   fragmenting_[is_v6] = may_fragment;

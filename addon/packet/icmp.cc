@@ -58,7 +58,8 @@ size_t BuildIcmpError(uint8_t* to, const IcmpError& error, const uint8_t* packet
                       const InnerHeader& header) noexcept {
   const bool is_v6 = header.IsV6();
   const size_t ip_length = is_v6 ? kIpv6Header : kMinIpHeader;
-  const size_t quoted = std::min(length, (is_v6 ? kMaxIcmpV6Error : kMaxIcmpError) - ip_length - kIcmpHeader);
+  const size_t most = std::min(error.most, is_v6 ? kMaxIcmpV6Error : kMaxIcmpError);
+  const size_t quoted = std::min(length, most - ip_length - kIcmpHeader);
   const size_t icmp_length = kIcmpHeader + quoted;
   std::memset(to, 0, ip_length + kIcmpHeader);
   WriteTotalLength(to, is_v6, static_cast<uint32_t>(ip_length + icmp_length));

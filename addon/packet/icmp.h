@@ -28,11 +28,14 @@ enum class IcmpCause : uint8_t {
 
 inline constexpr size_t kMaxIcmpError = 576;            // RFC 1812 section 4.3.2.3
 inline constexpr size_t kMaxIcmpV6Error = kMinIpv6Mtu;  // RFC 4443 section 2.4 (c)
+// Of an error that is sent into the tunnel: over IPv6 it fits every path, behind 48 bytes of headers outside.
+inline constexpr size_t kMaxTunnelledError = kMinIpv6Mtu - 48;
 
 struct IcmpError {
   IcmpCause cause;
   uint16_t mtu;    // next-hop MTU when too big, else 0. For IPv6 never told below kMinIpv6Mtu
   Address source;  // of the error
+  size_t most = kMaxIcmpV6Error;  // bytes, where its family allows more
 };
 
 // Never about an ICMP error, an ICMPv6 redirect, a later fragment, or a packet that was not sent from one host to one

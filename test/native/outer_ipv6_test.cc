@@ -116,6 +116,18 @@ int main() {
     CHECK_EQUAL(bench.kernel.sends - calls, 1);
   });
 
+  test::Case("a train that is too long for its path says nothing about labels", [] {
+    Bench bench;
+    bench.kernel.path_mtu[2] = 1400;
+    for (int i = 0; i < 3; i++) bench.Send(4000, 1340);
+    bench.Run();
+    CHECK_EQUAL(Count(bench.queue, Outbound::k_drop_too_big), 3);
+    bench.Send(4000);
+    bench.Run(1352);
+    CHECK_EQUAL(bench.Labels().size(), 1);
+    CHECK_EQUAL(bench.Labels().count(0), 0);
+  });
+
   test::Case("a path that became narrower: the sender is told what fits behind 48 bytes", [] {
     Bench bench;
     bench.kernel.path_mtu[2] = 1400;
@@ -132,6 +144,34 @@ int main() {
     CHECK_EQUAL(event[0], 1);
     for (size_t i = 0; i < 4; i++) CHECK_EQUAL(static_cast<uint32_t>(event[1 + i]), kPeerV6.words[i]);
     CHECK_EQUAL(event[5], 1352);
+  });
+
+  test::Case("an error about a long packet fits the narrowest path back", [] {
+    for (const bool has_cut : {false, true}) {
+      Bench bench;
+      // Either way the socket, which both workers send by, was used before.
+      bench.kernel.path_mtu[2] = 1280;
+      bench.Send(4000, has_cut ? 1220 : 100);
+      bench.Run(1232);
+      bench.kernel.udp_output.clear();
+      test::PacketSpec spec;
+      spec.is_v6 = true;
+      spec.ttl = 1;
+      spec.payload.assign(1380, 1);
+      test::Message message;
+      message.v6 = kPeerV6;
+      message.data = test::MakePacket(spec);
+      bench.kernel.udp_input.push_back(message);
+      CHECK_EQUAL(bench.inbound.Step(), 1);
+      bench.in.At(inbound_field::kVerdict, 0) = 0;
+      bench.in.At(inbound_field::kPeerId, 0) = 3;
+      CHECK_EQUAL(bench.inbound.Step(), 0);
+      CHECK_EQUAL(Count(bench.queue, Inbound::k_icmp_sent), 1);
+      CHECK_EQUAL(bench.kernel.udp_output.size(), 1);
+      const Bytes& error = bench.kernel.udp_output[0].data;
+      CHECK_EQUAL(error.size(), 1232);
+      CHECK(test::ChecksumsRight(error.data(), error.size()));
+    }
   });
 
   test::Case("no sender is told less than 1,280: the datagram is cut, and counted", [] {

@@ -8,8 +8,7 @@
 
 import { type Condition, condition } from '../core/conditions.js';
 import type { Clock } from '../core/waiting.js';
-import { type Lease, type LeaseEvent, sameHost, sameSubnets } from '../lease/lease.js';
-import { sameDual } from '../net/dual.js';
+import { isOneHost, type Lease, type LeaseEvent, sameHost, sameSubnets } from '../lease/lease.js';
 import type { DualAddress } from '../net/prefix.js';
 
 /** Hosts in one network: a /8 cut into /24s. */
@@ -131,7 +130,7 @@ export class HeldLeases {
   #dropVanishedOf(publicIp: DualAddress, id: string, out: LeaseEvent[]): void {
     for (const vanished of [...this.#vanished.keys()]) {
       const known = this.#leases.get(vanished)?.host.publicIp;
-      const isSameHost = known !== undefined && sameDual(known, publicIp);
+      const isSameHost = known !== undefined && isOneHost(known, publicIp);
       if (isSameHost && vanished !== id) this.delete(vanished, out);
     }
   }

@@ -157,6 +157,17 @@ t.test('in a dual-stack network a node is known by the families that it has', (t
   t.end();
 });
 
+t.test('a host that vanished is back under another name with another IPv6 address', (t) => {
+  const { table, out, put } = open(undefined, ['v4', 'v6']);
+  const addresses = (v6: string) => ({ ...udpAnnotations('172.30.0.11'), 'public-ipv6': v6 });
+  table.applySnapshot([member({ annotations: addresses('fd30::11') })]);
+  table.applyEvents([{ kind: 'vanished', name: 'node1' }]);
+  put({ name: 'node2', uid: 'uid-2', podCidrs: ['10.244.2.0/24'], annotations: addresses('fd30::12') });
+  t.strictSame(out.slice(1), ['delete node1', 'put node2 10.244.2.0/24 172.30.0.11 and fd30::12']);
+  t.equal(table.vanished, 0);
+  t.end();
+});
+
 t.test('of a family that the network has not, nothing is looked at', (t) => {
   const { table, out, log } = open();
   const garbage = { 'public-ipv6': 'x', 'backend-v6-data': '{', 'public-ipv6-overwrite': 'y' };

@@ -4,7 +4,8 @@
 //
 // None asks for errors (IP_RECVERR, IPV6_RECVERR). An unconnected socket that does not ask ignores ICMP (udp(7),
 // __udp4_lib_err, __udp6_lib_err), so that a message about one peer, forged or not, fails no call that concerns
-// another: what a send returns is about the datagram it was given. The kernel still keeps what ICMP says of a path's MTU, and QueryInnerPathMtu asks for that.
+// another: what a send returns is about the datagram it was given. The kernel still keeps what ICMP says of a path's
+// MTU, and QueryInnerPathMtu asks for that.
 #pragma once
 
 #include <netinet/in.h>

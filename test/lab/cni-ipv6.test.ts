@@ -1,7 +1,7 @@
 // Hosts whose network has IPv6, alone or beside IPv4: pods by the CNI plugin with Debian's real bridge and host-local,
 // and what `twill` says of such hosts.
 //
-//   pod ── cni0 ── host 1 ══ flannel.1, flannel-v6.1 ══ host 2 ── cni0 ── pod
+//   pod ── cni0 ── host 1 ══ flannel.1, flannel-v6.1 or flannel0 ══ host 2 ── cni0 ── pod
 //                    172.20.0.1, fd00:aa::1     172.20.0.2, fd00:aa::2          etcd
 
 import { readdirSync, readFileSync } from 'node:fs';
@@ -20,14 +20,21 @@ const TWILL = join(PROJECT_ROOT, 'dist/cli/main.js');
 
 const V4 = { Network: '10.5.0.0/16' };
 const V6 = { EnableIPv6: true, IPv6Network: 'fd00:5::/48' };
+const VXLAN = { v4: 'flannel.1', v6: 'flannel-v6.1' };
+const UDP = { v4: 'flannel0', v6: 'flannel0' };
+const IPV6 = { config: { ...V6, EnableIPv4: false }, families: ['v6'] } as const;
+const DUAL = { config: { ...V4, ...V6 }, families: ['v4', 'v6'] } as const;
+/** The udp mode has one way between two hosts, over IPv4 where it can. */
 const NETWORKS = [
-  { name: 'IPv6', config: { ...V6, EnableIPv4: false }, families: ['v6'] },
-  { name: 'dual stack', config: { ...V4, ...V6 }, families: ['v4', 'v6'] },
+  { name: 'vxlan, IPv6', type: 'vxlan', ...IPV6, devices: VXLAN, mtu: 1430 },
+  { name: 'vxlan, dual stack', type: 'vxlan', ...DUAL, devices: VXLAN, mtu: 1430 },
+  { name: 'udp, IPv6', type: 'udp', ...IPV6, devices: UDP, mtu: 1452 },
+  { name: 'udp, dual stack', type: 'udp', ...DUAL, devices: UDP, mtu: 1472 },
 ] as const;
 
 const OF_FAMILY = {
-  v4: { network: '10.5.0.0/16', uplink: /^172\.20\.0\.1$/, of: '-4', device: 'flannel.1' },
-  v6: { network: 'fd00:5::/48', uplink: /^fd00:aa::1$/, of: '-6', device: 'flannel-v6.1' },
+  v4: { network: '10.5.0.0/16', uplink: /^172\.20\.0\.1$/, of: '-4' },
+  v6: { network: 'fd00:5::/48', uplink: /^fd00:aa::1$/, of: '-6' },
 } as const;
 
 interface Pod extends CniPod {
@@ -41,12 +48,12 @@ interface Printed {
   readonly publicIps: Readonly<Record<string, string>>;
 }
 
-for (const { name, config, families } of NETWORKS) {
-  t.test(`hosts of ${name}`, { skip: labUnavailable() }, async (t) => {
+for (const { name, type, config, families, devices, mtu } of NETWORKS) {
+  t.test(name, { skip: labUnavailable() }, async (t) => {
     ensurePackages(ETCD_PROGRAMS);
-    const lab = Lab.open(`cni6-${families.length}`);
+    const lab = Lab.open(`cni6${type[0]}${families.length}`);
     t.teardown(() => lab.close());
-    await startEtcd(lab, { ...config, Backend: { Type: 'vxlan' } });
+    await startEtcd(lab, { ...config, Backend: { Type: type } });
     const hosts = [1, 2].map((index) => lab.addHost(index, { subnet: undefined }));
     for (const host of hosts) {
       lab.ip(host.ns, 'link delete cni0'); // the bridge plugin makes its own
@@ -85,11 +92,11 @@ for (const { name, config, families } of NETWORKS) {
         const routes = lab.ip(one.ns, `${of} route show`);
         t.match(routes, `${network} via ${bridge}`);
         t.match(routes, `default via ${bridge}`);
-        const ping = ['-c1', '-W5', '-M', 'do', '-s', String(1430 - (family === 'v4' ? 28 : 48))];
+        const ping = ['-c1', '-W5', '-M', 'do', '-s', String(mtu - (family === 'v4' ? 28 : 48))];
         const answer = await lab.run(one.ns, 'ping', [...ping, two.addresses[index]]);
         t.match(answer.stdout, ' 0% packet loss', `${family}: the largest packet, across the hosts`);
       }
-      t.match(lab.ip(one.ns, 'link show eth0'), /mtu 1430/);
+      t.match(lab.ip(one.ns, 'link show eth0'), `mtu ${mtu} `);
     });
 
     await t.test('CHECK of a pod that is well, and of one that is not', async (t) => {
@@ -115,10 +122,11 @@ for (const { name, config, families } of NETWORKS) {
         networks,
         ofFamilies((family) => OF_FAMILY[family].network),
       );
-      t.same(
-        (backend as { devices: unknown }).devices,
-        ofFamilies((family) => OF_FAMILY[family].device),
-      );
+      if (type === 'vxlan')
+        t.same(
+          (backend as { devices: unknown }).devices,
+          ofFamilies((family) => devices[family]),
+        );
       t.match(
         (uplink as Printed).publicIps,
         ofFamilies((family) => OF_FAMILY[family].uplink),

@@ -2,7 +2,7 @@
 //
 // Inputs are structure-aware: right packets, superpackets and trains of every kind the parsers know, which are then
 // spoiled (or not): flipped bits, lengths that lie, truncation, splices of two packets, virtio_net_hdr of pure chance,
-// GRO sizes that do not fit, of both families. After every batch, what came out is checked: a datagram is one packet,
+// GRO sizes that do not fit, of both families inside and outside. After every batch, what came out is checked: a datagram is one packet,
 // each TUN write is one well-formed packet or superpacket, every packet is in one counter, and what a superpacket holds
 // came in with right checksums; where nothing was spoiled, every checksum is right and every flow, of every protocol,
 // has kept its order. The same count and seed always give the same inputs.
@@ -28,6 +28,12 @@ using test::Random;
 namespace {
 
 constexpr uint32_t kBatch = 64;
+
+// A host of either family; those of one number are alike in the word that IPv4 has.
+HostAddress RandomHost(Random& random, bool is_v6) {
+  const uint32_t number = 0xac140000 + random.Below(3);
+  return is_v6 ? HostAddress{{{number, 0, random.Below(2), 2}}, true} : HostAddress::V4(number);
+}
 
 bool IsExtension(uint8_t type) { return type == 0 || type == 43 || type == 44 || type == 51 || type == 60; }
 
@@ -172,7 +178,7 @@ class OrderCheck {
 };
 
 struct Ports {
-  std::shared_ptr<Engine> engine = test::OpenFakeEngine(true, true, {true, true});
+  std::shared_ptr<Engine> engine = test::OpenFakeEngine(true, true, {true, true}, true);
   std::vector<int32_t> out_words = std::vector<int32_t>(kOutboundArenaWords);
   std::vector<int32_t> in_words = std::vector<int32_t>(kInboundArenaWords);
   ArenaView out{out_words.data(), kOutboundCapacity, outbound_field::kCount};
@@ -183,6 +189,8 @@ struct Ports {
 };
 
 void CheckSent(const test::Message& message, OrderCheck* clean) {
+  CHECK(message.v6 || message.flow_label == 0);
+  CHECK(message.flow_label <= 0xfffff);
   const size_t step = message.segment == 0 ? message.data.size() : static_cast<size_t>(message.segment);
   CHECK(step > 0);
   for (size_t at = 0; at < message.data.size(); at += step) {
@@ -280,13 +288,22 @@ void FuzzOutbound(Random& random, Ports& ports, test::FakeKernel& kernel) {
     if (!clean && random.OneIn(50)) frame.resize(random.Below(static_cast<uint32_t>(frame.size())));
     kernel.tun_input.push_back(std::move(frame));
   }
+  if (random.OneIn(16)) kernel.refuse_labels = EINVAL;
+  if (random.OneIn(8)) kernel.path_mtu[2] = static_cast<int>(random.Between(1280, 1500));
   if (random.OneIn(8)) kernel.send_at_most = static_cast<int>(random.Between(1, 3));
   if (random.OneIn(16)) kernel.refuse_trains = random.OneIn(2) ? EINVAL : EMSGSIZE;
   for (int32_t count; (count = ports.outbound.Step()) > 0;) {
     for (int32_t i = 0; i < count; i++) {
       ports.out.At(outbound_field::kVerdict, i) =
           random.OneIn(20) ? static_cast<int32_t>(Outbound::k_drop_no_route) : 0;
-      ports.out.At(outbound_field::kPeerAddress, i) = static_cast<int32_t>(0xac140000 + random.Below(3));
+      // The words behind the first are left as they were where IPv4 does not read them.
+      const HostAddress peer = RandomHost(random, random.OneIn(2));
+      ports.out.At(outbound_field::kOuterWide, i) = peer.is_v6;
+      if (peer.is_v6) {
+        ports.out.SetAddress(outbound_field::kPeerAddress, outbound_field::kPeerAddressRest, i, peer.address);
+      } else {
+        ports.out.At(outbound_field::kPeerAddress, i) = static_cast<int32_t>(peer.address.words[0]);
+      }
       ports.out.At(outbound_field::kPeerPort, i) = 8285;
       ports.out.At(outbound_field::kPeerMtu, i) =
           random.OneIn(20) ? static_cast<int32_t>(random.Between(68, 1500)) : 9200;
@@ -306,10 +323,14 @@ void FuzzInbound(Random& random, Ports& ports, test::FakeKernel& kernel) {
     if (spec->payload.size() < 4) spec->payload.resize(4 + random.Below(4));
     StoreBe32(spec->payload.data(), ++number);
   };
+  // A host has one address, of one family, and only what comes to one socket has an order.
+  const bool all_v6 = random.OneIn(2);
   uint32_t left = kBatch;
   while (left > 0) {
     test::Message message;
-    message.address = 0xac140000 + random.Below(3);
+    const HostAddress sender = RandomHost(random, clean ? all_v6 : random.OneIn(2));
+    if (sender.is_v6) message.v6 = sender.address;
+    else message.address = sender.address.words[0];
     test::PacketSpec spec = RandomSpec(random);
     uint32_t pieces = std::min(left, random.OneIn(2) ? 1 : random.Between(2, 30));
     left -= pieces;

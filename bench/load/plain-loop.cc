@@ -53,7 +53,7 @@ sockaddr_in NameOf(const char* address, const char* port) {
 // False when the packet must go no further.
 bool LowerTtl(uint8_t* packet, ssize_t length) {
   if (length < 20 || packet[0] >> 4 != 4 || packet[8] <= 1) return false;
-  twill::DecrementTtl(packet);
+  twill::DecrementIpv4Ttl(packet);
   return true;
 }
 

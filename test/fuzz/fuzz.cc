@@ -2,10 +2,10 @@
 //
 // Inputs are structure-aware: right packets, superpackets and trains of every kind the parsers know, which are then
 // spoiled (or not): flipped bits, lengths that lie, truncation, splices of two packets, virtio_net_hdr of pure chance,
-// GRO sizes that do not fit, of both families inside and outside. After every batch, what came out is checked: a datagram is one packet,
-// each TUN write is one well-formed packet or superpacket, every packet is in one counter, and what a superpacket holds
-// came in with right checksums; where nothing was spoiled, every checksum is right and every flow, of every protocol,
-// has kept its order. The same count and seed always give the same inputs.
+// GRO sizes that do not fit, of both families inside and outside. After every batch, what came out is checked: a
+// datagram is one packet, each TUN write is one well-formed packet or superpacket, every packet is in one counter, and
+// what a superpacket holds came in with right checksums; where nothing was spoiled, every checksum is right and every
+// flow, of every protocol, has kept its order. The same count and seed always give the same inputs.
 
 #include <chrono>
 #include <cstdio>

@@ -245,7 +245,12 @@ void CheckWritten(const Bytes& frame, const std::set<std::string>* right = nullp
   CHECK_EQUAL(header.total_length, length);
   CHECK(header.ttl >= 1);
   if (vnet.gso_type == 0) {
-    CHECK_EQUAL(vnet.flags, 0);
+    // By chance a checksum looks like one that a lane left to be finished, and is finished then.
+    if (vnet.flags != 0) {
+      CHECK_EQUAL(vnet.flags, kVnetNeedsCsum);
+      CHECK_EQUAL(vnet.csum_start, header.header_length);
+      CHECK(IsChecksumPartial(packet, header));
+    }
     if (clean == nullptr) return;
     CHECK(test::ChecksumsRight(packet, length));
     clean->See(packet, header, LoadBe32(packet + PayloadAt(packet, header)));

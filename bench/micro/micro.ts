@@ -10,13 +10,14 @@
 // error is small; the worst input of the lookup is the largest table.
 
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Benchmark from 'benchmark';
 import { RouteReader, RouteTable } from '../../src/dataplane/route-table.js';
 import { type Ipv4, ipv4 } from '../../src/net/ipv4.js';
 import { type Prefix, prefixKey, prefixOf } from '../../src/net/prefix.js';
+import { addonSources } from '../../test/native/build.js';
 import { PROJECT_ROOT } from '../../test/support/lab.js';
 import { formatTable } from '../../test/support/measure.js';
 
@@ -100,9 +101,6 @@ function build(size: number): string[] {
 function native(): string[][] {
   const directory = mkdtempSync(join(tmpdir(), 'twill-micro-'));
   try {
-    const addon = readdirSync(join(PROJECT_ROOT, 'addon'), { recursive: true, encoding: 'utf8' })
-      .filter((name) => name.endsWith('.cc') && name !== 'binding.cc')
-      .map((name) => join(PROJECT_ROOT, 'addon', name));
     const program = join(directory, 'native');
     const source = join(PROJECT_ROOT, 'bench/micro/native.cc');
     execFileSync('g++', [
@@ -112,7 +110,7 @@ function native(): string[][] {
       '-Wextra',
       `-I${join(PROJECT_ROOT, 'addon')}`,
       source,
-      ...addon,
+      ...addonSources(),
       '-o',
       program,
     ]);

@@ -27,15 +27,16 @@ const WRAPPED = [
 const LINK = `-Wl,${WRAPPED.map((name) => `--wrap=${name}`).join(',')}`;
 const PARALLEL = 2;
 
+/** Source files of the addon, without the binding, which needs Node, and the CNI plugin, which is its own program. */
+export function addonSources(): string[] {
+  return readdirSync(join(ROOT, 'addon'), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.cc') && !/^(?:binding|cni)\//.test(name))
+    .map((name) => join(ROOT, 'addon', name));
+}
+
 /** Object files of the addon and the fake kernel, in directory `out`. */
 export async function compileAddon(out: string): Promise<string[]> {
-  const addon = readdirSync(join(ROOT, 'addon'), { recursive: true, encoding: 'utf8' }).filter(
-    (name) => name.endsWith('.cc') && !/^(?:binding|cni)\//.test(name),
-  );
-  const sources = [
-    ...addon.map((name) => join(ROOT, 'addon', name)),
-    join(ROOT, 'test/native/fake_kernel.cc'),
-  ];
+  const sources = [...addonSources(), join(ROOT, 'test/native/fake_kernel.cc')];
   const objects = sources.map((source) => join(out, `${basename(source, '.cc')}.o`));
   const pending = sources.map((source, i) => ['-c', source, '-o', objects[i]]);
   const work = async (): Promise<void> => {

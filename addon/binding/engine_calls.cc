@@ -47,15 +47,13 @@ EngineOptions OptionsOf(const Napi::Object& from) {
   options.offload = {Flag(offload, "udpSegment"), Flag(offload, "udpGro"),   Flag(offload, "tunTso"),
                      Flag(offload, "tunUso"),     Flag(offload, "mergeTcp"), Flag(offload, "mergeUdp"),
                      Flag(offload, "tunQueueBound")};
-  const auto v4 = Family(from, "inner", "v4");
-  const auto v6 = Family(from, "inner", "v6");
-  options.families = {v4.has_value(), v6.has_value()};
-  options.reply_source = v4 ? Word(*v4, "replySource") : 0;
-  options.own_address = v4 ? Word(*v4, "ownAddress") : 0;
-  options.broadcast = v4 ? Word(*v4, "broadcast") : 0;
-  if (v6) {
-    options.reply_source_v6 = HostOf(v6->Get("replySource")).address;
-    options.own_address_v6 = HostOf(v6->Get("ownAddress")).address;
+  const std::optional<Napi::Object> inner[2] = {Family(from, "inner", "v4"), Family(from, "inner", "v6")};
+  options.families = {inner[0].has_value(), inner[1].has_value()};
+  options.broadcast = inner[0] ? Word(*inner[0], "broadcast") : 0;
+  for (const bool is_v6 : {false, true}) {
+    const auto& family = inner[is_v6];
+    options.reply_source[is_v6] = family ? HostOf(family->Get("replySource")).address : Address{};
+    options.own_address[is_v6] = family ? HostOf(family->Get("ownAddress")).address : Address{};
   }
   options.buffer_bytes = static_cast<int32_t>(Word(from, "bufferBytes"));
   options.rules.reserved = Flag(from, "reserved");

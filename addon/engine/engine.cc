@@ -90,8 +90,8 @@ int Engine::ProbeMerging() noexcept {
   // Each is asked for by itself: what may be written to the device does not depend on what it was told to let us read.
   // A kernel that knows no UDP superpackets (before 6.2) answers EINVAL.
   // Nor does any kernel take those of one family only (tun.c, virtio_net_hdr_to_skb), so one speaks for both.
-  const HostAddress own = options_.families.v4 ? HostAddress::V4(options_.own_address)
-                                               : HostAddress{options_.own_address_v6, true};
+  const bool is_v6 = !options_.families.v4;
+  const HostAddress own = {options_.own_address[is_v6], is_v6};
   const auto probe = [fd, &own](bool wanted, uint8_t protocol) {
     return wanted ? WriteProbe(fd, own, protocol) : -EOPNOTSUPP;
   };

@@ -44,13 +44,11 @@ struct EngineOptions {
   uint16_t port;
   int32_t queues;
   OffloadSwitches offload;
-  uint32_t reply_source;    // source of an ICMP error that belongs to no peer, host order
-  uint32_t own_address;     // of the TUN: source of time-exceeded sent to a peer
+  Address reply_source[2];  // by family of inner packets: source of an ICMP error that belongs to no peer
+  Address own_address[2];   // of the TUN: source of time-exceeded sent to a peer
   uint32_t broadcast;       // of the overlay Network: never answered by ICMP
   int32_t buffer_bytes;     // of the socket, each direction
   Families families = {};      // of inner packets
-  Address reply_source_v6 = {};  // as reply_source
-  Address own_address_v6 = {};   // as own_address
   ReceivedRules rules = {};    // for packets of other hosts
   bool audit_options = false;  // count packets that are let in only for rules.any_option
 };
@@ -73,12 +71,20 @@ struct Offender {
 
   std::atomic<uint32_t> words[kWords] = {};
 
-  void Set(const HostAddress& outer, const HostAddress& source, const HostAddress& destination) noexcept {
-    words[0].store((outer.is_v6 ? kOuterV6 : 0) | (source.is_v6 ? kInnerV6 : 0), std::memory_order_relaxed);
+  // `packet` has a right IP header; nullptr when none was read.
+  void Set(const HostAddress& outer, const uint8_t* packet) noexcept {
+    const bool is_v6 = packet != nullptr && packet[0] >> 4 == 6;
+    Address source{}, destination{};
+    if (packet != nullptr) {
+      const uint8_t* at = packet + (is_v6 ? kIpv6Source : kIpv4Source);
+      source = LoadAddress(at, is_v6);
+      destination = LoadAddress(at + (is_v6 ? 16 : 4), is_v6);
+    }
+    words[0].store((outer.is_v6 ? kOuterV6 : 0) | (is_v6 ? kInnerV6 : 0), std::memory_order_relaxed);
     for (size_t i = 0; i < 4; i++) {
       words[1 + i].store(outer.address.words[i], std::memory_order_relaxed);
-      words[5 + i].store(source.address.words[i], std::memory_order_relaxed);
-      words[9 + i].store(destination.address.words[i], std::memory_order_relaxed);
+      words[5 + i].store(source.words[i], std::memory_order_relaxed);
+      words[9 + i].store(destination.words[i], std::memory_order_relaxed);
     }
   }
 };

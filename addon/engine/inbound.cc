@@ -227,7 +227,7 @@ void InboundPort::ReadMessage(uint32_t message) noexcept {
     // How many datagrams it held is not known any more; it counts as one.
     queue_.inbound.Add(Inbound::k_packets_in, 1);
     queue_.inbound.Add(Inbound::k_bytes_in, length);
-    Drop(Inbound::k_drop_truncated, 1, HostOf(from), data, {});
+    Drop(Inbound::k_drop_truncated, 1, HostOf(from), nullptr);
     return;
   }
   const size_t piece = PieceBytes(messages_[message]);
@@ -250,12 +250,12 @@ void InboundPort::ReadPacket(uint8_t* data, size_t length, const SocketName& fro
   packet.data = data;
   HeaderFault fault = ParseInner(data, length, engine_->options().families, &packet.header);
   if (fault != HeaderFault::kNone) {
-    Drop(DropReason(fault), 1, HostOf(from), data, {});  // no addresses were read
+    Drop(DropReason(fault), 1, HostOf(from), nullptr);
     return;
   }
   fault = CheckReceived(data, packet.header, engine_->options().rules);
   if (fault != HeaderFault::kNone) {
-    Drop(DropReason(fault), 1, HostOf(from), data, packet.header);
+    Drop(DropReason(fault), 1, HostOf(from), data);
     return;
   }
   if (run_count_ > 0) {
@@ -271,7 +271,7 @@ void InboundPort::ReadPacket(uint8_t* data, size_t length, const SocketName& fro
   }
   runs_[run_count_] = {packet_count_, 1, packet.header.total_length, from};
   DescribeSender(from);
-  DescribeAddresses(packet);
+  DescribeEnds(arena_, inbound_field::kEnds, run_count_, data, packet.header);
   arena_.At(inbound_field::kLength, run_count_) = packet.header.total_length;
   arena_.At(inbound_field::kSegments, run_count_) = 1;
   run_count_++;
@@ -288,20 +288,6 @@ void InboundPort::DescribeSender(const SocketName& from) noexcept {
     return;
   }
   arena_.At(inbound_field::kOuterSource, run_count_) = static_cast<int32_t>(ntohl(from.v4.sin_addr.s_addr));
-}
-
-// HOT
-void InboundPort::DescribeAddresses(const InnerPacket& packet) noexcept {
-  const InnerHeader& header = packet.header;
-  arena_.At(inbound_field::kWide, run_count_) = header.IsV6();
-  if (header.IsV6()) {
-    const Address source = SourceOf(packet.data, header), destination = DestinationOf(packet.data, header);
-    arena_.SetAddress(inbound_field::kInnerSource, inbound_field::kInnerSourceRest, run_count_, source);
-    arena_.SetAddress(inbound_field::kInnerDestination, inbound_field::kInnerDestinationRest, run_count_, destination);
-    return;
-  }
-  arena_.At(inbound_field::kInnerSource, run_count_) = static_cast<int32_t>(header.source);
-  arena_.At(inbound_field::kInnerDestination, run_count_) = static_cast<int32_t>(header.destination);
 }
 
 // HOT
@@ -323,8 +309,7 @@ int InboundPort::DeliverBatch() noexcept {
 void InboundPort::DeliverRun(const Run& run, int32_t index, uint64_t now_ms) noexcept {
   const int32_t verdict = arena_.At(inbound_field::kVerdict, index);
   if (verdict != 0) {
-    const InnerPacket& first = packets_[run.first];
-    Drop(static_cast<Inbound>(verdict), run.count, HostOf(run.from), first.data, first.header);
+    Drop(static_cast<Inbound>(verdict), run.count, HostOf(run.from), packets_[run.first].data);
     return;
   }
   const bool audited = arena_.At(inbound_field::kAudit, index) != 0;
@@ -340,7 +325,7 @@ void InboundPort::DeliverRun(const Run& run, int32_t index, uint64_t now_ms) noe
       queue_.inbound.Add(Inbound::k_audit_would_drop, 1);
     }
     if (packet.header.ttl <= 1) {
-      Drop(Inbound::k_drop_ttl_expired, 1, HostOf(run.from), packet.data, packet.header);
+      Drop(Inbound::k_drop_ttl_expired, 1, HostOf(run.from), packet.data);
       if (peer >= 0) AnswerExpired(run, packet, now_ms);
       continue;
     }
@@ -436,7 +421,7 @@ int InboundPort::Refused(int error, const InnerPacket& packet) noexcept {
     default:
       break;
   }
-  Drop(reason, 1, {}, packet.data, packet.header);
+  Drop(reason, 1, {}, packet.data);
   return error == EBADFD ? -EBADFD : 0;
 }
 
@@ -451,17 +436,10 @@ void InboundPort::NoteRefusedSuperpacket(bool tcp) noexcept {
   }
 }
 
-// An empty `header`: none was read.
-void InboundPort::Drop(Inbound reason, uint64_t packets, const HostAddress& outer, const uint8_t* data,
-                       const InnerHeader& header) noexcept {
+// `data`: nullptr when no header was read.
+void InboundPort::Drop(Inbound reason, uint64_t packets, const HostAddress& outer, const uint8_t* data) noexcept {
   queue_.inbound.Add(reason, packets);
-  Offender& offender = queue_.inbound_offenders[static_cast<size_t>(reason)];
-  if (header.version == 0) {
-    offender.Set(outer, {}, {});
-    return;
-  }
-  const bool is_v6 = header.IsV6();
-  offender.Set(outer, {SourceOf(data, header), is_v6}, {DestinationOf(data, header), is_v6});
+  queue_.inbound_offenders[static_cast<size_t>(reason)].Set(outer, data);
 }
 
 // The inner sender sits behind a peer, so the error goes straight back there: a packet that came from the overlay is
@@ -474,7 +452,7 @@ void InboundPort::AnswerExpired(const Run& run, const InnerPacket& packet, uint6
     return;
   }
   uint8_t error[kMaxIcmpV6Error];
-  const Address source = packet.header.IsV6() ? own.own_address_v6 : Address::V4(own.own_address);
+  const Address source = own.own_address[packet.header.IsV6()];
   const size_t length = BuildIcmpError(error, {IcmpCause::kTimeExceeded, 0, source, kMaxTunnelledError}, packet.data,
                                        packet.header.total_length, packet.header);
   // To the port every host listens on, not to the one the datagram claims.

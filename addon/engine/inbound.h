@@ -63,7 +63,6 @@ class InboundPort {
   void ReadMessages() noexcept;
   void ReadMessage(uint32_t message) noexcept;
   void DescribeSender(const SocketName& from) noexcept;
-  void DescribeAddresses(const InnerPacket& packet) noexcept;
   void ReadPacket(uint8_t* data, size_t length, const SocketName& from) noexcept;
   // 0, or -EBADFD when the TUN is gone.
   int DeliverBatch() noexcept;
@@ -73,8 +72,7 @@ class InboundPort {
   int WriteSingle(const InnerPacket& packet) noexcept;
   int Refused(int error, const InnerPacket& packet) noexcept;
   void NoteRefusedSuperpacket(bool tcp) noexcept;
-  void Drop(Inbound reason, uint64_t packets, const HostAddress& outer, const uint8_t* data,
-            const InnerHeader& header) noexcept;
+  void Drop(Inbound reason, uint64_t packets, const HostAddress& outer, const uint8_t* data) noexcept;
   void AnswerExpired(const Run& run, const InnerPacket& packet, uint64_t now_ms) noexcept;
 
   std::shared_ptr<Engine> engine_;

@@ -8,7 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "packet/address.h"
+#include "packet/inner.h"
 
 namespace twill {
 
@@ -18,6 +18,15 @@ inline constexpr int32_t kMaxRows = 1 << 16;       // peer rows, as in route-tab
 
 // Of an address of IPv6, behind the first word.
 inline constexpr int32_t kRestWords = 3;
+
+// The fields of the two addresses of an inner packet.
+struct EndFields {
+  int32_t wide;
+  int32_t source;
+  int32_t source_rest;
+  int32_t destination;
+  int32_t destination_rest;
+};
 
 namespace outbound_field {
 enum : int32_t {
@@ -39,6 +48,7 @@ enum : int32_t {
   kPeerAddressRest,                                  // out: 3
   kCount = kPeerAddressRest + kRestWords,
 };
+inline constexpr EndFields kEnds = {kWide, kSource, kSourceRest, kDestination, kDestinationRest};
 }  // namespace outbound_field
 
 namespace inbound_field {
@@ -59,6 +69,7 @@ enum : int32_t {
   kOuterSourceRest,                                       // in: 3
   kCount = kOuterSourceRest + kRestWords,
 };
+inline constexpr EndFields kEnds = {kWide, kInnerSource, kInnerSourceRest, kInnerDestination, kInnerDestinationRest};
 }  // namespace inbound_field
 
 // Control words, outbound only: path MTU events, each of six words: whether the peer is of IPv6, the four words of its
@@ -108,5 +119,19 @@ class ArenaView {
   int32_t capacity_;
   int32_t* control_;
 };
+
+// HOT
+// `packet` was parsed into `header`.
+inline void DescribeEnds(const ArenaView& arena, const EndFields& fields, int32_t index, const uint8_t* packet,
+                         const InnerHeader& header) noexcept {
+  arena.At(fields.wide, index) = header.IsV6();
+  if (header.IsV6()) {
+    arena.SetAddress(fields.source, fields.source_rest, index, SourceOf(packet, header));
+    arena.SetAddress(fields.destination, fields.destination_rest, index, DestinationOf(packet, header));
+    return;
+  }
+  arena.At(fields.source, index) = static_cast<int32_t>(header.source);
+  arena.At(fields.destination, index) = static_cast<int32_t>(header.destination);
+}
 
 }  // namespace twill

@@ -181,25 +181,11 @@ bool OutboundPort::Describe(uint8_t* buffer, size_t length) noexcept {
     return false;
   }
   const int32_t largest = packet.segments == 1 ? packet.header.total_length : packet.headers_length + packet.gso_size;
-  DescribeAddresses(packet);
+  DescribeEnds(arena_, outbound_field::kEnds, count_, packet.data, packet.header);
   arena_.At(outbound_field::kLength, count_) = largest;
   arena_.At(outbound_field::kSegments, count_) = packet.segments;
   count_++;
   return true;
-}
-
-// HOT
-void OutboundPort::DescribeAddresses(const Packet& packet) noexcept {
-  const InnerHeader& header = packet.header;
-  arena_.At(outbound_field::kWide, count_) = header.IsV6();
-  if (header.IsV6()) {
-    const Address source = SourceOf(packet.data, header), destination = DestinationOf(packet.data, header);
-    arena_.SetAddress(outbound_field::kSource, outbound_field::kSourceRest, count_, source);
-    arena_.SetAddress(outbound_field::kDestination, outbound_field::kDestinationRest, count_, destination);
-    return;
-  }
-  arena_.At(outbound_field::kSource, count_) = static_cast<int32_t>(header.source);
-  arena_.At(outbound_field::kDestination, count_) = static_cast<int32_t>(header.destination);
 }
 
 // HOT
@@ -285,8 +271,7 @@ void OutboundPort::SendPacket(const Packet& packet, int32_t index, uint64_t now_
     const auto reason = static_cast<Outbound>(verdict);
     Drop(packet, reason, peer);
     if (reason == Outbound::k_drop_no_route) {
-      const EngineOptions& own = engine_->options();
-      Answer(packet, {IcmpCause::kNoRoute, 0, is_v6 ? own.reply_source_v6 : Address::V4(own.reply_source)}, now_ms);
+      Answer(packet, {IcmpCause::kNoRoute, 0, engine_->options().reply_source[is_v6]}, now_ms);
     }
     return;
   }
@@ -384,11 +369,8 @@ void OutboundPort::Flush() noexcept {
 
 void OutboundPort::Drop(const Packet& packet, Outbound reason, const HostAddress& outer) noexcept {
   queue_.outbound.Add(reason, packet.segments);
-  const InnerHeader& header = packet.header;
-  const HostAddress none = {};  // where no header was read
-  queue_.outbound_offenders[static_cast<size_t>(reason)].Set(
-      outer, header.version == 0 ? none : HostAddress{SourceOf(packet.data, header), header.IsV6()},
-      header.version == 0 ? none : HostAddress{DestinationOf(packet.data, header), header.IsV6()});
+  const bool was_read = packet.header.version != 0;
+  queue_.outbound_offenders[static_cast<size_t>(reason)].Set(outer, was_read ? packet.data : nullptr);
 }
 
 void OutboundPort::Answer(const Packet& packet, const IcmpError& error, uint64_t now_ms) noexcept {

@@ -49,7 +49,6 @@ class OutboundPort {
   int32_t ReadBatch() noexcept;
   // Whether the packet is worth a verdict; else it is counted.
   bool Describe(uint8_t* buffer, size_t length) noexcept;
-  void DescribeAddresses(const Packet& packet) noexcept;
   bool CheckVnet(const VnetHeader& vnet, Packet* packet) noexcept;
   void SendBatch() noexcept;
   void SendPacket(const Packet& packet, int32_t index, uint64_t now_ms) noexcept;

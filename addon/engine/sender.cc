@@ -253,11 +253,7 @@ void Sender::SetFragmenting(bool is_v6, bool may_fragment) noexcept {
 
 void Sender::Drop(const Train& train, Outbound reason, uint64_t packets, const uint8_t* data) noexcept {
   queue_.outbound.Add(reason, packets);
-  const bool is_v6 = data[0] >> 4 == 6;
-  const uint8_t* source = data + (is_v6 ? kIpv6Source : kIpv4Source);
-  const uint8_t* destination = source + (is_v6 ? 16 : 4);
-  queue_.outbound_offenders[static_cast<size_t>(reason)].Set(
-      train.to.host, {LoadAddress(source, is_v6), is_v6}, {LoadAddress(destination, is_v6), is_v6});
+  queue_.outbound_offenders[static_cast<size_t>(reason)].Set(train.to.host, data);
 }
 
 // Asks the kernel for the inner path MTU and tells the table; not positive when there is no way.

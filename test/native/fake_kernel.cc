@@ -296,12 +296,12 @@ std::shared_ptr<twill::Engine> OpenFakeEngine(const twill::OffloadSwitches& offl
   options.port = 0;
   options.queues = 1;
   options.offload = offload;
-  options.reply_source = 0x0a050000;
-  options.own_address = 0x0a050100;
+  options.reply_source[0] = twill::Address::V4(0x0a050000);
+  options.own_address[0] = twill::Address::V4(0x0a050100);
   options.broadcast = 0x0a05ffff;
   options.families = families;
-  options.reply_source_v6 = {{0xfd000000, 0, 0, 0x0a050000}};
-  options.own_address_v6 = {{0xfd000000, 0, 0, 0x0a050100}};
+  options.reply_source[1] = {{0xfd000000, 0, 0, 0x0a050000}};
+  options.own_address[1] = {{0xfd000000, 0, 0, 0x0a050100}};
   options.buffer_bytes = 4096;
   auto opened = twill::OpenEngine(std::move(options));
   if (!opened.ok()) return nullptr;

@@ -7,6 +7,7 @@
 import { join } from 'node:path';
 import t from 'tap';
 import { type Host, Lab, labUnavailable, PROJECT_ROOT, type Task, waitFor } from '../support/lab.js';
+import { sendStream, type StreamResult } from '../support/stream.js';
 import type { OuterSeen } from './outer-host.js';
 import { RawFrames } from './raw-frames.js';
 
@@ -15,36 +16,11 @@ const V6 = ['fd00:5:0:1::1', 'fd00:5:0:2::1'] as const;
 const MEGABYTES = 40;
 const skip = labUnavailable();
 
-const RECEIVER = `
-const hash = require('node:crypto').createHash('sha256');
-require('node:net').createServer((socket) => {
-  socket.on('data', (data) => hash.update(data));
-  socket.on('end', () => { console.log('hash ' + hash.digest('hex')); process.exit(0); });
-}).listen(5201, '::', () => console.log('listening'));`;
-
-const SENDER = `
-const { createHash, randomBytes } = require('node:crypto');
-const [to, from] = process.argv.slice(1);
-const hash = createHash('sha256');
-let left = ${MEGABYTES};
-const socket = require('node:net').connect({ host: to, localAddress: from, port: 5201 }, () => {
-  const go = () => {
-    while (left-- > 0) {
-      const data = randomBytes(1 << 20);
-      hash.update(data);
-      if (!socket.write(data)) return void socket.once('drain', go);
-    }
-    socket.end();
-    console.log('hash ' + hash.digest('hex'));
-  };
-  go();
-});`;
-
 /** Datagrams from ports of their own, so that there are flows. */
 const FLOWS = `
 const [to, from] = process.argv.slice(1);
 for (let port = 6000; port < 6064; port++) {
-  const socket = require('node:dgram').createSocket('udp6');
+  const socket = require('node:dgram').createSocket(to.includes(':') ? 'udp6' : 'udp4');
   socket.bind(port, from, () => socket.send('x', 9, to, () => socket.close()));
 }`;
 
@@ -90,18 +66,9 @@ class World {
     return this.lab.run(this.hosts[host].ns, process.execPath, ['-e', program, ...args]);
   }
 
-  /** Sends a file to the other host; both sides' hashes. */
-  async transfer(to: string, from: string): Promise<readonly (string | undefined)[]> {
-    const args = ['-e', SENDER, to, from];
-    const receiver = await this.lab.spawnUntil(
-      this.hosts[1].ns,
-      process.execPath,
-      ['-e', RECEIVER],
-      /listening/,
-    );
-    const sender = this.lab.spawn(this.hosts[0].ns, process.execPath, args);
-    await Promise.all([receiver.exited, sender.exited]);
-    return [sender, receiver].map((task) => /hash (\w+)/.exec(task.log())?.[1]);
+  /** Sends a stream to an address of the other host. */
+  transfer(ip: string): Promise<StreamResult> {
+    return sendStream(this.lab, this.hosts[0].ns, { ns: this.hosts[1].ns, ip }, MEGABYTES << 20, 60_000);
   }
 
   async stop(): Promise<readonly OuterSeen[]> {
@@ -121,9 +88,9 @@ t.test('IPv6 alone, inside and outside', { skip }, async (t) => {
   // 1404 is 1452 without the headers of IPv6 and ICMPv6; what is larger goes in fragments of the inner packet.
   for (const size of ['0', '1404', '1405', '9000'])
     t.match(await world.ping(V6[1], '-s', size), /2 received/, `echo of ${size} bytes`);
-  const hashes = await world.transfer(V6[1], V6[0]);
-  t.ok(hashes[0]);
-  t.equal(hashes[1], hashes[0], `${MEGABYTES} MiB`);
+  const { sentHash, receivedHash } = await world.transfer(V6[1]);
+  t.ok(sentHash);
+  t.equal(receivedHash, sentHash, `${MEGABYTES} MiB`);
 
   const frames = await RawFrames.open(world.lab.compile('test/native/raw_frames.cc'), other.ns, 'eth0');
   t.teardown(() => frames.close());
@@ -171,11 +138,11 @@ t.test('both families in each of two queues', { skip }, async (t) => {
   await world.start('dual', 2);
   t.match(await world.ping('10.5.2.1', '-I', '10.5.1.1'), /2 received/);
   for (const [to, from] of [V6.toReversed(), ['10.5.2.1', '10.5.1.1']]) {
-    const hashes = await world.transfer(to, from);
-    t.ok(hashes[0]);
-    t.equal(hashes[1], hashes[0], `${MEGABYTES} MiB to ${to}`);
+    const { sentHash, receivedHash } = await world.transfer(to);
+    t.ok(sentHash);
+    t.equal(receivedHash, sentHash, `${MEGABYTES} MiB to ${to}`);
+    await world.node(0, FLOWS, to, from); // some for each queue
   }
-  await world.node(0, FLOWS, V6[1], V6[0]);
   const [, second] = await world.stop();
   t.same(
     second.senders.toSorted(),

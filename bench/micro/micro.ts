@@ -17,7 +17,7 @@ import Benchmark from 'benchmark';
 import { RouteReader, RouteTable } from '../../src/dataplane/route-table.js';
 import { type Ipv4, ipv4 } from '../../src/net/ipv4.js';
 import { type Prefix, prefixKey, prefixOf } from '../../src/net/prefix.js';
-import { addonSources } from '../../test/native/build.js';
+import { addonSources } from '../../test/support/addon-sources.js';
 import { PROJECT_ROOT } from '../../test/support/lab.js';
 import { formatTable } from '../../test/support/measure.js';
 

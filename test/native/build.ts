@@ -4,6 +4,7 @@ import { execFile } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
+import { addonSources } from '../support/addon-sources.js';
 
 export const ROOT = new URL('../..', import.meta.url).pathname;
 const run = promisify(execFile);
@@ -26,13 +27,6 @@ const WRAPPED = [
 ];
 const LINK = `-Wl,${WRAPPED.map((name) => `--wrap=${name}`).join(',')}`;
 const PARALLEL = 2;
-
-/** Source files of the addon, without the binding, which needs Node, and the CNI plugin, which is its own program. */
-export function addonSources(): string[] {
-  return readdirSync(join(ROOT, 'addon'), { recursive: true, encoding: 'utf8' })
-    .filter((name) => name.endsWith('.cc') && !/^(?:binding|cni)\//.test(name))
-    .map((name) => join(ROOT, 'addon', name));
-}
 
 /** Object files of the addon and the fake kernel, in directory `out`. */
 export async function compileAddon(out: string): Promise<string[]> {

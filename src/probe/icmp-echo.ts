@@ -61,13 +61,8 @@ export function buildEchoTo(to: Address, echo: Echo, bytes: number): Buffer {
 /**
  * An echo request that makes an IPv4 packet of `bytes` bytes in all. Throws RangeError for less than MIN_PROBE_BYTES.
  */
-export function buildEcho({ id, sequence, token }: Echo, bytes: number): Buffer {
-  if (bytes < MIN_PROBE_BYTES) throw new RangeError(`${bytes} bytes: expected at least ${MIN_PROBE_BYTES}`);
-  const packet = Buffer.alloc(bytes - IP_HEADER_BYTES);
-  packet[0] = ECHO_REQUEST;
-  packet.writeUInt16BE(id, 4);
-  packet.writeUInt16BE(sequence, 6);
-  token.copy(packet, ICMP_HEADER_BYTES, 0, TOKEN_BYTES);
+export function buildEcho(echo: Echo, bytes: number): Buffer {
+  const packet = request(ECHO_REQUEST, echo, bytes, IP_HEADER_BYTES);
   packet.writeUInt16BE(checksum(packet), 2);
   return packet;
 }
@@ -82,35 +77,23 @@ export function parseIcmp(packet: Buffer): Received | undefined {
   if (icmp.length < ICMP_HEADER_BYTES) return undefined;
   if (icmp[0] === ECHO_REPLY && icmp[1] === 0) {
     if (icmp.length < ICMP_HEADER_BYTES + TOKEN_BYTES || checksum(icmp) !== 0) return undefined;
-    const token = Buffer.from(icmp.subarray(ICMP_HEADER_BYTES, ICMP_HEADER_BYTES + TOKEN_BYTES));
-    const echo = { id: icmp.readUInt16BE(4), sequence: icmp.readUInt16BE(6), token };
-    return { kind: 'reply', from: header.source, echo, bytes: packet.length };
+    return { kind: 'reply', from: header.source, echo: echoOf(icmp), bytes: packet.length };
   }
   if (icmp[0] !== UNREACHABLE || checksum(icmp) !== 0) return undefined;
   const quote = icmp.subarray(ICMP_HEADER_BYTES);
   const quoted = ipHeader(quote);
   if (quoted === undefined || quoted.protocol !== PROTOCOL_ICMP) return undefined;
-  const request = quote.subarray(quoted.length);
-  if (request.length < ICMP_HEADER_BYTES || request[0] !== ECHO_REQUEST) return undefined;
-  const quotedEcho = {
-    destination: quoted.destination,
-    id: request.readUInt16BE(4),
-    sequence: request.readUInt16BE(6),
-  };
+  const sent = quote.subarray(quoted.length);
+  if (sent.length < ICMP_HEADER_BYTES || sent[0] !== ECHO_REQUEST) return undefined;
+  const quotedEcho = { destination: quoted.destination, ...numbersOf(sent) };
   return icmp[1] === FRAGMENTATION_NEEDED
     ? { kind: 'too-big', ...quotedEcho, mtuBytes: icmp.readUInt16BE(6) }
     : { kind: 'unreachable', ...quotedEcho };
 }
 
 /** As buildEcho(), for an IPv6 packet. The checksum is the kernel's to fill in: addresses are in it (RFC 3542). */
-export function buildEcho6({ id, sequence, token }: Echo, bytes: number): Buffer {
-  if (bytes < MIN_PROBE_BYTES) throw new RangeError(`${bytes} bytes: expected at least ${MIN_PROBE_BYTES}`);
-  const packet = Buffer.alloc(bytes - IPV6_HEADER_BYTES);
-  packet[0] = ECHO_REQUEST_6;
-  packet.writeUInt16BE(id, 4);
-  packet.writeUInt16BE(sequence, 6);
-  token.copy(packet, ICMP_HEADER_BYTES, 0, TOKEN_BYTES);
-  return packet;
+export function buildEcho6(echo: Echo, bytes: number): Buffer {
+  return request(ECHO_REQUEST_6, echo, bytes, IPV6_HEADER_BYTES);
 }
 
 /**
@@ -122,25 +105,41 @@ export function parseIcmp6(received: Buffer): Received | undefined {
   const icmp = received.subarray(IPV6_SOURCE_BYTES);
   if (icmp[0] === ECHO_REPLY_6 && icmp[1] === 0) {
     if (icmp.length < ICMP_HEADER_BYTES + TOKEN_BYTES) return undefined;
-    const token = Buffer.from(icmp.subarray(ICMP_HEADER_BYTES, ICMP_HEADER_BYTES + TOKEN_BYTES));
-    const echo = { id: icmp.readUInt16BE(4), sequence: icmp.readUInt16BE(6), token };
-    return { kind: 'reply', from: ipv6At(received, 0), echo, bytes: IPV6_HEADER_BYTES + icmp.length };
+    const bytes = IPV6_HEADER_BYTES + icmp.length;
+    return { kind: 'reply', from: ipv6At(received, 0), echo: echoOf(icmp), bytes };
   }
   if (icmp[0] !== UNREACHABLE_6 && icmp[0] !== TOO_BIG_6) return undefined;
   // What we sent has no extension headers.
   const quote = icmp.subarray(ICMP_HEADER_BYTES);
-  const request = quote.subarray(IPV6_HEADER_BYTES);
-  if (request.length < ICMP_HEADER_BYTES || quote[0] >> 4 !== 6 || quote[6] !== PROTOCOL_ICMPV6)
+  const sent = quote.subarray(IPV6_HEADER_BYTES);
+  if (sent.length < ICMP_HEADER_BYTES || quote[0] >> 4 !== 6 || quote[6] !== PROTOCOL_ICMPV6)
     return undefined;
-  if (request[0] !== ECHO_REQUEST_6) return undefined;
-  const quotedEcho = {
-    destination: ipv6At(quote, 24),
-    id: request.readUInt16BE(4),
-    sequence: request.readUInt16BE(6),
-  };
+  if (sent[0] !== ECHO_REQUEST_6) return undefined;
+  const quotedEcho = { destination: ipv6At(quote, 24), ...numbersOf(sent) };
   return icmp[0] === TOO_BIG_6
     ? { kind: 'too-big', ...quotedEcho, mtuBytes: icmp.readUInt32BE(4) }
     : { kind: 'unreachable', ...quotedEcho };
+}
+
+/** A message without its checksum, for a packet of `bytes` bytes with an IP header of `headerBytes`. */
+function request(type: number, { id, sequence, token }: Echo, bytes: number, headerBytes: number): Buffer {
+  if (bytes < MIN_PROBE_BYTES) throw new RangeError(`${bytes} bytes: expected at least ${MIN_PROBE_BYTES}`);
+  const message = Buffer.alloc(bytes - headerBytes);
+  message[0] = type;
+  message.writeUInt16BE(id, 4);
+  message.writeUInt16BE(sequence, 6);
+  token.copy(message, ICMP_HEADER_BYTES, 0, TOKEN_BYTES);
+  return message;
+}
+
+function numbersOf(message: Buffer): Pick<Echo, 'id' | 'sequence'> {
+  return { id: message.readUInt16BE(4), sequence: message.readUInt16BE(6) };
+}
+
+/** Of a message that is long enough for a token, which is copied. */
+function echoOf(message: Buffer): Echo {
+  const token = Buffer.from(message.subarray(ICMP_HEADER_BYTES, ICMP_HEADER_BYTES + TOKEN_BYTES));
+  return { ...numbersOf(message), token };
 }
 
 function ipv6At(bytes: Buffer, at: number): Ipv6 {

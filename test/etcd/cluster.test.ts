@@ -35,7 +35,8 @@ async function memberIds(servers: readonly EtcdServer[]): Promise<{ leader: numb
 t.test('E9 the leader is killed: no event is lost, whoever we were connected to', async (t) => {
   const servers = await startCluster();
   t.teardown(() => Promise.all(servers.map((server) => server.remove())));
-  await putConfig(servers[0]);
+  // The stores' own subnets are none of those below.
+  await putConfig(servers[0], '{"Network":"10.5.0.0/16","SubnetMin":"10.5.100.0"}');
   const { leader, followers } = await memberIds(servers);
   const urls = [leader, ...followers].map((i) => servers[i].url);
   const onLeader = await startStore({ endpoints: urls.join(','), publicIp: '172.20.0.1' });

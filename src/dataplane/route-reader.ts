@@ -7,13 +7,14 @@ import {
   PEER_IS_WIDE,
   maskWord,
   peerSlot,
+  REST_ADDRESS,
+  REST_NETWORK,
+  REST_WORDS,
   ROW_ADDRESS,
-  ROW_ADDRESS_REST,
   ROW_FAMILIES,
   ROW_LENGTH,
   ROW_MTU,
   ROW_NETWORK,
-  ROW_NETWORK_REST,
   ROW_PORT,
   ROW_WORDS,
   type SideLayout,
@@ -35,6 +36,7 @@ export class RouteReader {
   #root = 0;
   #nodes = 0;
   #rows = 0;
+  #rests = 0;
   #peers = 0;
   #widePeers = 0;
   #wideLeases = 0;
@@ -58,6 +60,7 @@ export class RouteReader {
     this.#root = side.root;
     this.#nodes = side.nodes;
     this.#rows = side.rows;
+    this.#rests = side.rests;
     this.#peers = side.peers;
     this.#widePeers = side.widePeers;
     this.#wideLeases = side.wideLeases;
@@ -116,12 +119,12 @@ export class RouteReader {
 
   /** Word 1, 2 or 3 of the address of a peer that is reached over IPv6. */
   peerWord(row: number, index: number): number {
-    return this.#words[this.#rows + row * ROW_WORDS + ROW_ADDRESS_REST - 1 + index];
+    return this.#words[this.#rests + row * REST_WORDS + REST_ADDRESS - 1 + index];
   }
 
   /** Word 1, 2 or 3 of the network address of a lease of IPv6. */
   networkWord(row: number, index: number): number {
-    return this.#words[this.#rows + row * ROW_WORDS + ROW_NETWORK_REST - 1 + index];
+    return this.#words[this.#rests + row * REST_WORDS + REST_NETWORK - 1 + index];
   }
 
   /** Prefix length of the row's lease. */
@@ -170,12 +173,13 @@ export class RouteReader {
       const row = words[this.#wideLeases + slot] - 1;
       if (row < 0) return -1;
       const at = this.#rows + row * ROW_WORDS;
+      const rest = this.#rests + row * REST_WORDS + REST_NETWORK;
       if (
         words[at + ROW_NETWORK] === w &&
         words[at + ROW_LENGTH] === length &&
-        words[at + ROW_NETWORK_REST] === x &&
-        words[at + ROW_NETWORK_REST + 1] === y &&
-        words[at + ROW_NETWORK_REST + 2] === z
+        words[rest] === x &&
+        words[rest + 1] === y &&
+        words[rest + 2] === z
       ) {
         return row;
       }

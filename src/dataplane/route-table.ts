@@ -42,16 +42,18 @@ import {
   LEASE_IS_WIDE,
   MAX_ROWS,
   PEER_IS_WIDE,
+  REST_ADDRESS,
+  REST_NETWORK,
+  REST_WORDS,
   ROW_ADDRESS,
-  ROW_ADDRESS_REST,
   ROW_FAMILIES,
   ROW_LENGTH,
   ROW_MTU,
   ROW_NETWORK,
-  ROW_NETWORK_REST,
   ROW_PORT,
   ROW_WORDS,
   sideLayout,
+  WIDE_ROW_WORDS,
 } from './table-layout.js';
 import { TableReaders } from './table-readers.js';
 import { Side } from './table-side.js';
@@ -85,6 +87,9 @@ export class RouteTable {
   readonly #rows = new Map<number | bigint, number>();
   /** What set() was given for each row, as a side has it: objects for each of 65,000 would take more. */
   readonly #given = new Int32Array(ROW_WORDS * MAX_ROWS);
+  readonly #givenRests = new Int32Array(REST_WORDS * MAX_ROWS);
+  /** A row with its rest, for the changes. */
+  readonly #wideRow = new Int32Array(WIDE_ROW_WORDS);
   #rowLimit = 0;
   /** By addressKey(). Nearly every peer has one row for each family. */
   readonly #rowsOfPeer = new Map<number | bigint, number | Set<number>>();
@@ -145,7 +150,7 @@ export class RouteTable {
     const length = this.#given[at + ROW_LENGTH];
     if (row >= this.#rowLimit || length === FREE) return undefined;
     const isWide = (this.#given[at + ROW_FAMILIES] & LEASE_IS_WIDE) !== 0;
-    const address = this.#addressAt(at + ROW_NETWORK, at + ROW_NETWORK_REST, isWide);
+    const address = this.#addressAt(at + ROW_NETWORK, REST_WORDS * row + REST_NETWORK, isWide);
     return { prefix: { address, length }, peer: this.#peerOf(row) };
   }
 
@@ -183,7 +188,9 @@ export class RouteTable {
     const isNewPeer = this.#addRowOfPeer(addressKey(peer.address), row);
     const given = this.#given.subarray(ROW_WORDS * row, ROW_WORDS * (row + 1));
     if (given[ROW_FAMILIES] !== 0) {
-      this.#pending.insertWide(row, given, isNewPeer);
+      this.#wideRow.set(given);
+      this.#wideRow.set(this.#givenRests.subarray(REST_WORDS * row, REST_WORDS * (row + 1)), ROW_WORDS);
+      this.#pending.insertWide(row, this.#wideRow, isNewPeer);
       return row;
     }
     const { port, mtuBytes } = peer;
@@ -312,14 +319,15 @@ export class RouteTable {
   #peerOf(row: number): Peer {
     const at = ROW_WORDS * row;
     const isWide = (this.#given[at + ROW_FAMILIES] & PEER_IS_WIDE) !== 0;
-    const address = this.#addressAt(at + ROW_ADDRESS, at + ROW_ADDRESS_REST, isWide);
+    const address = this.#addressAt(at + ROW_ADDRESS, REST_WORDS * row + REST_ADDRESS, isWide);
     return { address, port: this.#given[at + ROW_PORT], mtuBytes: this.#given[at + ROW_MTU] };
   }
 
   #setRow(row: number, prefix: Prefix<Address>, { address, port, mtuBytes }: Peer): void {
     const at = ROW_WORDS * row;
-    const isWideLease = this.#setAddressAt(at + ROW_NETWORK, at + ROW_NETWORK_REST, prefix.address);
-    const isWidePeer = this.#setAddressAt(at + ROW_ADDRESS, at + ROW_ADDRESS_REST, address);
+    const rest = REST_WORDS * row;
+    const isWideLease = this.#setAddressAt(at + ROW_NETWORK, rest + REST_NETWORK, prefix.address);
+    const isWidePeer = this.#setAddressAt(at + ROW_ADDRESS, rest + REST_ADDRESS, address);
     this.#given[at + ROW_FAMILIES] = (isWideLease ? LEASE_IS_WIDE : 0) | (isWidePeer ? PEER_IS_WIDE : 0);
     this.#given[at + ROW_LENGTH] = prefix.length;
     this.#given[at + ROW_PORT] = port;
@@ -333,7 +341,8 @@ export class RouteTable {
   #addressAt(at: number, rest: number, isWide: boolean): Address {
     const first = this.#given[at];
     if (!isWide) return ipv4(first >>> 0);
-    return ofWords([first, this.#given[rest], this.#given[rest + 1], this.#given[rest + 2]]);
+    const [second, third, fourth] = this.#givenRests.subarray(rest, rest + 3);
+    return ofWords([first, second, third, fourth]);
   }
 
   /** Whether the address is wide. */
@@ -344,7 +353,7 @@ export class RouteTable {
     }
     const [first, ...others] = wordsOf(address);
     this.#given[at] = first;
-    this.#given.set(others, rest);
+    this.#givenRests.set(others, rest);
     return true;
   }
 

@@ -3,7 +3,7 @@
 // Numbers only: with an object for each change, its prefix and its peer, the first list of 65,000 leases would leave
 // 11 MB of garbage among what is kept, and V8 holds a page of memory for as long as one object in it lives.
 
-import { ROW_WORDS } from './table-layout.js';
+import { WIDE_ROW_WORDS } from './table-layout.js';
 
 /** One side of the table. Addresses are signed 32-bit numbers, which V8 keeps without an object. */
 export interface ChangedSide {
@@ -31,8 +31,8 @@ export interface ChangedSide {
   ): void;
   setMtu(row: number, mtuBytes: number): void;
   /**
-   * As insert(), of a lease of IPv6 or of one whose peer is reached over IPv6. `lease` is the row as a side has it,
-   * ROW_WORDS long and borrowed until the call returns.
+   * As insert(), of a lease of IPv6 or of one whose peer is reached over IPv6. `lease` is the row and its rest,
+   * WIDE_ROW_WORDS long and borrowed until the call returns.
    */
   insertWide(row: number, lease: Int32Array, isNewPeer: boolean): void;
   /** As remove(), of such a lease. A side still has it in the row. */
@@ -48,7 +48,7 @@ const REMOVE_WIDE = 4;
 /** Arguments of all calls in order, before each the number that says which one it is. */
 export class TableChanges implements ChangedSide {
   readonly #numbers: number[] = [];
-  readonly #lease = new Int32Array(ROW_WORDS);
+  readonly #lease = new Int32Array(WIDE_ROW_WORDS);
 
   get isEmpty(): boolean {
     return this.#numbers.length === 0;
@@ -101,9 +101,9 @@ export class TableChanges implements ChangedSide {
         continue;
       }
       if (kind === INSERT_WIDE) {
-        for (let word = 0; word < ROW_WORDS; word++) this.#lease[word] = numbers[at + 3 + word];
+        for (let word = 0; word < WIDE_ROW_WORDS; word++) this.#lease[word] = numbers[at + 3 + word];
         side.insertWide(row, this.#lease, numbers[at + 2] === 1);
-        at += 3 + ROW_WORDS;
+        at += 3 + WIDE_ROW_WORDS;
         continue;
       }
       if (kind === REMOVE_WIDE) {

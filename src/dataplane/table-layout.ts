@@ -16,8 +16,8 @@ export const HEADER_PARTIAL = 3;
 export const ROOT_WORDS = 1 << 16;
 export const NODE_WORDS = 1 << 8;
 
-/** One cache line. What a packet of IPv4 to a peer of IPv4 needs is in the first half. */
-export const ROW_WORDS = 16;
+/** Half a cache line: what a packet of IPv4 to a peer of IPv4 needs. */
+export const ROW_WORDS = 8;
 /** Of the peer: one word, or four. */
 export const ROW_ADDRESS = 0;
 export const ROW_PORT = 1;
@@ -27,9 +27,12 @@ export const ROW_NETWORK = 3;
 export const ROW_LENGTH = 4;
 /** LEASE_IS_WIDE and PEER_IS_WIDE. */
 export const ROW_FAMILIES = 5;
-/** The other three words of a peer and of a lease of IPv6. */
-export const ROW_ADDRESS_REST = 8;
-export const ROW_NETWORK_REST = 11;
+/** What a row has of IPv6, apart from the rows: the other three words of a peer, and of a lease. */
+export const REST_WORDS = 8;
+export const REST_ADDRESS = 0;
+export const REST_NETWORK = 3;
+/** A row and its rest behind it, as a change carries them. */
+export const WIDE_ROW_WORDS = ROW_WORDS + REST_WORDS;
 
 /** The lease is of IPv6: four words. */
 export const LEASE_IS_WIDE = 1;
@@ -48,6 +51,7 @@ export interface SideLayout {
   readonly nodes: number;
   readonly rows: number;
   readonly peers: number;
+  readonly rests: number;
   readonly widePeers: number;
   readonly wideLeases: number;
   readonly lengths: number;
@@ -57,7 +61,8 @@ export interface SideLayout {
 export function sideLayout(side: number, nodeCapacity: number): SideLayout {
   const rows = ROOT_WORDS + nodeCapacity * NODE_WORDS;
   const peers = rows + MAX_ROWS * ROW_WORDS;
-  const widePeers = peers + SLOTS;
+  const rests = peers + SLOTS;
+  const widePeers = rests + MAX_ROWS * REST_WORDS;
   const wideLeases = widePeers + SLOTS * WIDE_WORDS;
   const lengths = wideLeases + SLOTS;
   // All offsets are multiples of a cache line but the one behind the lengths.
@@ -68,6 +73,7 @@ export function sideLayout(side: number, nodeCapacity: number): SideLayout {
     nodes: start + ROOT_WORDS,
     rows: start + rows,
     peers: start + peers,
+    rests: start + rests,
     widePeers: start + widePeers,
     wideLeases: start + wideLeases,
     lengths: start + lengths,

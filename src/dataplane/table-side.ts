@@ -7,8 +7,9 @@ import {
   LEASE_IS_WIDE,
   NODE_WORDS,
   PEER_IS_WIDE,
+  REST_ADDRESS,
+  REST_WORDS,
   ROW_ADDRESS,
-  ROW_ADDRESS_REST,
   ROW_FAMILIES,
   ROW_LENGTH,
   ROW_MTU,
@@ -79,8 +80,8 @@ export class Side implements ChangedSide {
   }
 
   insertWide(row: number, lease: Int32Array, isNewPeer: boolean): void {
-    const at = this.#at.rows + row * ROW_WORDS;
-    this.#words.set(lease, at);
+    this.#words.set(lease.subarray(0, ROW_WORDS), this.#at.rows + row * ROW_WORDS);
+    this.#words.set(lease.subarray(ROW_WORDS), this.#at.rests + row * REST_WORDS);
     if (isNewPeer) this.#changePeer(row, 'add');
     if ((lease[ROW_FAMILIES] & LEASE_IS_WIDE) !== 0) this.#wideLeases.add(row);
     else this.#walk(lease[ROW_NETWORK], lease[ROW_LENGTH], row + 1, 1);
@@ -99,7 +100,8 @@ export class Side implements ChangedSide {
     const at = this.#at.rows + row * ROW_WORDS;
     const address = this.#words[at + ROW_ADDRESS];
     if ((this.#words[at + ROW_FAMILIES] & PEER_IS_WIDE) === 0) return this.#peers[change](address);
-    const [b, c, d] = this.#words.subarray(at + ROW_ADDRESS_REST, at + ROW_ADDRESS_REST + 3);
+    const rest = this.#at.rests + row * REST_WORDS + REST_ADDRESS;
+    const [b, c, d] = this.#words.subarray(rest, rest + 3);
     this.#widePeers[change]([address, b, c, d]);
   }
 

@@ -7,9 +7,10 @@
 
 import { nextSlot, type OpenSlots, removeSlot } from './open-slots.js';
 import {
+  REST_NETWORK,
+  REST_WORDS,
   ROW_LENGTH,
   ROW_NETWORK,
-  ROW_NETWORK_REST,
   ROW_WORDS,
   type SideLayout,
   wideSlot,
@@ -60,7 +61,8 @@ export class WideLeases implements OpenSlots {
 
   #homeOfRow(row: number): number {
     const at = this.#at.rows + row * ROW_WORDS;
-    const [b, c, d] = this.#words.subarray(at + ROW_NETWORK_REST, at + ROW_NETWORK_REST + 3);
+    const rest = this.#at.rests + row * REST_WORDS + REST_NETWORK;
+    const [b, c, d] = this.#words.subarray(rest, rest + 3);
     return wideSlot(this.#words[at + ROW_NETWORK], b, c, d, this.#words[at + ROW_LENGTH]);
   }
 

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { type ChangedSide, TableChanges } from '../../../src/dataplane/table-changes.js';
-import { ROW_WORDS } from '../../../src/dataplane/table-layout.js';
+import { WIDE_ROW_WORDS } from '../../../src/dataplane/table-layout.js';
 
 /** Notes every call with its arguments. */
 class NotingSide implements ChangedSide {
@@ -15,7 +15,7 @@ class NotingSide implements ChangedSide {
 
 t.test('TableChanges.applyTo() makes the same calls in the same order, each time', (t) => {
   const changes = new TableChanges();
-  const wide = Int32Array.from({ length: ROW_WORDS }, (_, i) => -i);
+  const wide = Int32Array.from({ length: WIDE_ROW_WORDS }, (_, i) => -i);
   t.ok(changes.isEmpty);
   changes.setMtu(0, 1472);
   changes.insert(65_535, -1, 32, -2, 8285, 1472, true);

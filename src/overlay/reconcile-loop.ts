@@ -2,10 +2,17 @@
 //
 //   event ─► soon() ─ idle ────► run ─► another event meanwhile? ─ yes ─► run once more
 //                   └ running ─► noted
+//
+// A run that failed is made again soon, for what it lacked (a process, memory, the firewall's lock) often comes back
+// without an event; the pause doubles with each failure.
 
 import { messageOf } from '../core/errors.js';
 import { type Condition, condition, isPermission } from '../core/conditions.js';
 import type { Logger } from '../core/log.js';
+
+/** The pause after the first failure, and the longest. */
+const RETRY_MIN_MS = 500;
+const RETRY_MAX_MS = 8_000;
 
 export interface ReconcileLoopOptions {
   /** Compares and repairs. What it rejects with is shown until a run succeeds. */
@@ -21,6 +28,8 @@ export class ReconcileLoop {
   #running: Promise<void> | undefined;
   #fault: { readonly text: string; readonly attempts: number } | undefined;
   #timer: NodeJS.Timeout | undefined;
+  #retry: NodeJS.Timeout | undefined;
+  #isClosed = false;
 
   constructor(options: ReconcileLoopOptions) {
     this.#options = options;
@@ -48,7 +57,9 @@ export class ReconcileLoop {
 
   /** Waits for a run that is under way. Idempotent. */
   async close(): Promise<void> {
+    this.#isClosed = true;
     clearInterval(this.#timer);
+    clearTimeout(this.#retry);
     this.#isDue = false;
     await this.#running;
   }
@@ -63,6 +74,7 @@ export class ReconcileLoop {
 
   async #runOnce(): Promise<void> {
     const { run, log } = this.#options;
+    clearTimeout(this.#retry);
     const startedMs = performance.now();
     try {
       await run();
@@ -71,7 +83,10 @@ export class ReconcileLoop {
     } catch (error) {
       const text = `cannot repair the kernel state: ${messageOf(error)}`;
       if (text !== this.#fault?.text) log.error(text);
-      this.#fault = { text, attempts: (this.#fault?.attempts ?? 0) + 1 };
+      const attempts = (this.#fault?.attempts ?? 0) + 1;
+      this.#fault = { text, attempts };
+      const pauseMs = Math.min(RETRY_MIN_MS * 2 ** (attempts - 1), RETRY_MAX_MS);
+      if (!this.#isClosed) this.#retry = setTimeout(() => void this.soon(), pauseMs);
     }
   }
 }

@@ -43,6 +43,7 @@ t.test('ReconcileLoop.soon() runs once more for all events during a run', async 
 
 t.test('ReconcileLoop.conditions() has what failed twice in a row', async (t) => {
   const { ends, lines, loop, codes } = setUp();
+  t.teardown(() => loop.close());
   const run = async (error?: Error): Promise<void> => {
     const done = loop.soon();
     ends.at(-1)!(error);
@@ -72,6 +73,23 @@ t.test('ReconcileLoop.close() waits for the run, and no other follows', async (t
   stop.abort();
   await loop.soon();
   t.equal(ends.length, 1, 'none after the signal');
+});
+
+t.test('a run that failed is made again without an event, not after the close', async (t) => {
+  const { ends, loop } = setUp();
+  t.teardown(() => loop.close());
+  const failed = loop.soon();
+  ends[0](new Error('spawn ip EAGAIN'));
+  await failed;
+  t.equal(ends.length, 1, 'not at once');
+  const startedMs = performance.now();
+  while (ends.length === 1) await new Promise((resolve) => setTimeout(resolve, 10));
+  t.ok(performance.now() - startedMs >= 450, 'after a pause');
+  const closed = loop.close();
+  ends[1](new Error('spawn ip EAGAIN'));
+  await closed;
+  await new Promise((resolve) => setTimeout(resolve, 1_500));
+  t.equal(ends.length, 2);
 });
 
 t.test('an event at the very end of a run is not lost', async (t) => {

@@ -63,7 +63,7 @@ const WAITING_LABS: ReadonlySet<string> = new Set(
     ],
     ...['kube-memory', 'lease-loss', 'memory', 'migrate', 'modes', 'monitor', 'options', 'probes'],
     ...['public-ip', 'raw-icmp', 'reach', 'read-only-sys', 'reverse-path', 'service', 'two-daemons'],
-    ...['underlay', 'underlay-ipv6', 'vxlan', 'vxlan-guard', 'vxlan-repair'],
+    ...['udp-families', 'underlay', 'underlay-ipv6', 'vxlan', 'vxlan-guard', 'vxlan-repair'],
   ].map((name) => `test/lab/${name}.test.ts`),
 );
 

@@ -16,7 +16,7 @@ import {
   tableOf,
   writeTable,
 } from '../support/twill-hosts.js';
-import { buildPacket, inject, type Injection } from '../support/packets.js';
+import { buildPacket, buildPacket6, inject, type Injection } from '../support/packets.js';
 
 const skip = labUnavailable();
 const STRANGER = '172.20.0.9';
@@ -46,6 +46,8 @@ async function openScene(
   lab.ip(lab.switchNs, 'link set ps master br0 up');
   lab.ip(strangerNs, 'link set eth0 up');
   for (const address of [STRANGER, PEER]) lab.ip(strangerNs, `address add ${address}/24 dev eth0`);
+  for (const host of [9, 2]) lab.ip(strangerNs, `address add fd00:aa::${host}/64 dev eth0 nodad`);
+  lab.ip(victim.ns, 'address add fd00:aa::1/64 dev eth0 nodad');
   const staticFile = join(lab.dir, 'static.json');
   const table = tableOf([victim]);
   const leases = [
@@ -84,59 +86,139 @@ const DESTINATIONS = {
 } as const;
 
 type Mode = 'strict' | 'loose' | 'audit' | 'off';
-type SourceName = keyof typeof SOURCES;
-type DestinationName = keyof typeof DESTINATIONS;
 
-const MARTIAN_SOURCES: readonly SourceName[] = ['loopback', 'zero', 'multicast', 'reserved'];
-const MARTIAN_DESTINATIONS: readonly DestinationName[] = ['multicast', 'broadcast', 'loopback'];
+/** The same of IPv6. Its own hosts have fd00:aa::<host> on the underlay. */
+const SOURCES_6 = {
+  peer: 'fd00:5:0:2::2',
+  otherPeer: 'fd00:5:0:3::2',
+  own: 'fd00:5:0:1::2',
+  ownTun: 'fd00:5:0:1::',
+  ownPublicIp: 'fd00:aa::1',
+  unowned: 'fd00:5:0:9::9',
+  outside: '2001:db8::8',
+  uniqueLocal: 'fd77::1',
+  siteLocal: 'fec0::1',
+  peerPublicIp: 'fd00:aa::2',
+  loopback: '::1',
+  zero: '::',
+  mapped: '::ffff:10.5.2.2',
+  linkLocal: 'fe80::1',
+  multicast: 'ff02::1',
+} as const;
+
+const DESTINATIONS_6 = {
+  container: 'fd00:5:0:1::2',
+  ownTun: 'fd00:5:0:1::',
+  underlay: 'fd00:aa::1',
+  otherPeer: 'fd00:5:0:3::3',
+  outside: '2001:db8::4',
+  multicast: 'ff02::1',
+  loopback: '::1',
+  linkLocal: 'fe80::2',
+  mapped: '::ffff:10.5.1.2',
+} as const;
+
+type SourceName = keyof typeof SOURCES | keyof typeof SOURCES_6;
+type DestinationName = keyof typeof DESTINATIONS | keyof typeof DESTINATIONS_6;
+
+const MARTIAN_SOURCES: readonly SourceName[] = [
+  ...(['loopback', 'zero', 'multicast', 'reserved', 'mapped', 'linkLocal'] as const),
+];
+const MARTIAN_DESTINATIONS: readonly DestinationName[] = [
+  ...(['multicast', 'broadcast', 'loopback', 'linkLocal', 'mapped'] as const),
+];
+
+/** What travels in what, and who sends it there. */
+const WAYS = {
+  'v4 in v4': { sources: SOURCES, destinations: DESTINATIONS, outers: [STRANGER, PEER], to: VICTIM },
+  'v6 in v4': { sources: SOURCES_6, destinations: DESTINATIONS_6, outers: [STRANGER, PEER], to: VICTIM },
+  'v4 in v6': {
+    sources: SOURCES,
+    destinations: DESTINATIONS,
+    outers: ['fd00:aa::9', 'fd00:aa::2'],
+    to: 'fd00:aa::1',
+  },
+  'v6 in v6': {
+    ...{ sources: SOURCES_6, destinations: DESTINATIONS_6 },
+    ...{ outers: ['fd00:aa::9', 'fd00:aa::2'], to: 'fd00:aa::1' },
+  },
+} as const;
+
+type Way = keyof typeof WAYS;
 
 /** Counter in which a packet must end. */
-function expectedEnd(mode: Mode, outer: string, source: SourceName, destination: DestinationName): string {
+function expectedEnd(
+  mode: Mode,
+  way: Way,
+  outer: string,
+  source: SourceName,
+  destination: DestinationName,
+): string {
   if (MARTIAN_SOURCES.includes(source)) return 'drop_martian_source';
   if (MARTIAN_DESTINATIONS.includes(destination)) return 'drop_martian_destination';
   if (mode === 'off' || mode === 'audit') return 'packets_out';
-  if (outer === STRANGER) return 'drop_unknown_peer';
-  if (source === 'own' || source === 'ownTun') return 'drop_own_source';
+  if (outer === WAYS[way].outers[0]) return 'drop_unknown_peer';
+  if (source === 'own' || source === 'ownTun' || source === 'ownPublicIp') return 'drop_own_source';
   if (source === 'otherPeer') return 'drop_spoofed_source';
-  if (mode === 'strict' && (source === 'unowned' || source === 'outside')) return 'drop_unowned_source';
+  // A peer has one public IP here, that of the family it sends over.
+  const isPublicIp = source === 'peerPublicIp' && (way === 'v4 in v4' || way === 'v6 in v6');
+  if (mode === 'strict' && source !== 'peer' && !isPublicIp) return 'drop_unowned_source';
   return destination === 'container' || destination === 'ownTun' ? 'packets_out' : 'drop_not_ours';
 }
 
 /** Every source check by the workers and by a kernel lane, and what the lane takes by the strictest. */
-const MATRIX: readonly { readonly mode: Mode; readonly lane: 'off' | 'sparse' | 'all' }[] = [
-  ...(['strict', 'loose', 'audit', 'off'] as const).flatMap((mode) =>
-    (['off', 'all'] as const).map((lane) => ({ mode, lane })),
-  ),
-  { mode: 'strict', lane: 'sparse' },
-];
+const MATRIX: readonly { readonly mode: Mode; readonly lane: 'off' | 'sparse' | 'all'; readonly way: Way }[] =
+  [
+    ...(['strict', 'loose', 'audit', 'off'] as const).flatMap((mode) =>
+      (['off', 'all'] as const).map((lane) => ({ mode, lane, way: 'v4 in v4' as const })),
+    ),
+    { mode: 'strict', lane: 'sparse', way: 'v4 in v4' },
+    ...(['strict', 'loose', 'audit', 'off'] as const).flatMap((mode) =>
+      (['v6 in v4', 'v4 in v6', 'v6 in v6'] as const).map((way) => ({ mode, lane: 'off' as const, way })),
+    ),
+  ];
 
-for (const { mode, lane } of MATRIX) {
-  t.test(`injection matrix, --source-check=${mode}, --lane=${lane}`, { skip }, async (t) => {
-    const name = `m${mode[0]}${lane[0]}-`;
-    const { lab, victim, strangerNs } = await openScene(t, name, [
-      `--source-check=${mode}`,
-      `--lane=${lane}`,
-    ]);
+/** Both families inside; over IPv6 the peers publish nothing else. */
+function dualTable(table: StaticTable, way: Way): StaticTable {
+  const leases = table.leases.map(({ subnet, publicIP }) => {
+    const host = subnet.split('.')[2];
+    const isOwn = publicIP === VICTIM;
+    return {
+      ...{ subnet, ipv6Subnet: `fd00:5:0:${host}::/64`, publicIPv6: `fd00:aa::${host}` },
+      ...((isOwn || way === 'v6 in v4') && { publicIP }),
+    } as unknown as StaticTable['leases'][number];
+  });
+  return { config: { ...table.config, EnableIPv6: true, IPv6Network: 'fd00:5::/48' }, leases };
+}
+
+for (const { mode, lane, way } of MATRIX) {
+  t.test(`injection matrix, ${way}, --source-check=${mode}, --lane=${lane}`, { skip }, async (t) => {
+    const name = `m${mode[0]}${lane[0]}${way.replace(/\D/g, '')}-`;
+    const { lab, victim, strangerNs } = await openScene(
+      t,
+      name,
+      [`--source-check=${mode}`, `--lane=${lane}`],
+      way === 'v4 in v4' ? undefined : (table) => dualTable(table, way),
+    );
     const isUnchecked = lane !== 'off';
     const items: Injection[] = [];
     const expected = new Map<string, number>();
     let refusable = 0;
-    for (const from of [STRANGER, PEER]) {
-      for (const source of Object.keys(SOURCES) as SourceName[]) {
-        for (const destination of Object.keys(DESTINATIONS) as DestinationName[]) {
-          items.push({
-            from,
-            payload: buildPacket({ source: SOURCES[source], destination: DESTINATIONS[destination] }),
-            isUnchecked,
-          });
-          const end = expectedEnd(mode, from, source, destination);
+    const { sources, destinations, outers, to } = WAYS[way];
+    const build = way.startsWith('v4') ? buildPacket : buildPacket6;
+    for (const from of outers) {
+      for (const [source, sourceText] of Object.entries(sources) as [SourceName, string][]) {
+        for (const [destination, text] of Object.entries(destinations) as [DestinationName, string][]) {
+          items.push({ from, payload: build({ source: sourceText, destination: text }), isUnchecked });
+          const end = expectedEnd(mode, way, from, source, destination);
           expected.set(end, (expected.get(end) ?? 0) + 1);
           const isChecked = !MARTIAN_SOURCES.includes(source) && !MARTIAN_DESTINATIONS.includes(destination);
-          if (isChecked && expectedEnd('strict', from, source, destination) !== 'packets_out') refusable++;
+          if (isChecked && expectedEnd('strict', way, from, source, destination) !== 'packets_out')
+            refusable++;
         }
       }
     }
-    await inject(lab, strangerNs, VICTIM, items);
+    await inject(lab, strangerNs, to, items);
     const { inbound, outbound } = await settled(lab, victim, items.length);
     const ends = Object.entries(inbound).filter(
       ([name, value]) => value > 0 && (name === 'packets_out' || name.startsWith('drop_')),
@@ -204,23 +286,43 @@ t.test('malformed packets are counted by reason, and nothing else happens', { sk
   t.same(Object.fromEntries(ends), Object.fromEntries(expected));
 });
 
-t.test('an IPv6 router advertisement leaves the host’s IPv6 as it was', { skip }, async (t) => {
-  const { lab, victim, strangerNs } = await openScene(t, 'ra-', ['--source-check=off']);
-  const before = lab.ip(victim.ns, '-6 route show');
-  const advertisement = Buffer.alloc(72);
-  advertisement.writeUInt32BE(0x60000000, 0);
-  advertisement.writeUInt16BE(32, 4);
-  advertisement.set([58, 255, 0xfe, 0x80], 6);
-  advertisement[23] = 1;
-  advertisement.set([0xff, 2], 24);
-  advertisement[39] = 1;
-  advertisement.set([134, 0, 0, 0, 64, 0, 0x07, 0x08], 40);
-  await inject(lab, strangerNs, VICTIM, [{ from: STRANGER, payload: advertisement, times: 5 }]);
-  const { inbound } = await settled(lab, victim, 5);
-  t.equal(inbound.drop_version, 5);
-  t.equal(lab.ip(victim.ns, '-6 route show'), before);
-  t.equal(lab.ip(victim.ns, '-6 address show dev flannel0').trim(), '');
-});
+for (const [network, end] of [
+  ['IPv4', 'drop_version'],
+  ['both families', 'drop_martian_source'],
+] as const) {
+  const title = `IPv6 router advertisements and redirects leave the IPv6 of a host of ${network} as it was`;
+  t.test(title, { skip }, async (t) => {
+    const change = (table: StaticTable): StaticTable => dualTable(table, 'v6 in v4');
+    const isDual = network === 'both families';
+    const { lab, victim, strangerNs } = await openScene(
+      t,
+      `ra${network.length}-`,
+      ['--source-check=off'],
+      isDual ? change : undefined,
+    );
+    const before = lab.ip(victim.ns, '-6 route show');
+    const addresses = lab.ip(victim.ns, '-6 address show dev flannel0');
+    // A router's address is link-local in both (RFC 4861 sections 4.2 and 4.5).
+    const items = [134, 137].map((type): Injection => {
+      const message = Buffer.alloc(72);
+      message.writeUInt32BE(0x60000000, 0);
+      message.writeUInt16BE(32, 4);
+      message.set([58, 255, 0xfe, 0x80], 6);
+      message[23] = 1;
+      message.set([0xff, 2], 24);
+      message[39] = 1;
+      message.set([type, 0, 0, 0, 64, 0, 0x07, 0x08], 40);
+      return { from: STRANGER, payload: message, times: 5 };
+    });
+    await inject(lab, strangerNs, VICTIM, items);
+    const { inbound } = await settled(lab, victim, 10);
+    t.equal(inbound[end], 10);
+    t.equal(lab.ip(victim.ns, '-6 route show'), before);
+    t.equal(lab.ip(victim.ns, '-6 address show dev flannel0'), addresses);
+    t.equal(addresses.includes('fe80'), false, 'no link-local address');
+    t.equal(addresses.trim() === '', !isDual);
+  });
+}
 
 t.test('a million bad packets write at most 100 log lines', { skip }, async (t) => {
   const { lab, victim, strangerNs, log } = await openScene(t, 'flood-', []);

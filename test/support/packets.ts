@@ -2,6 +2,8 @@
 
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { wordsOf } from '../../src/net/address-words.js';
+import { parseIpv6 } from '../../src/net/ipv6.js';
 import type { Lab } from './lab.js';
 import { checksum, pseudoSum } from './pcap.js';
 
@@ -21,6 +23,29 @@ export interface InnerPacket {
 
 function addressBytes(address: string): number[] {
   return address.split('.').map(Number);
+}
+
+/** A whole IPv6 packet with a UDP datagram to port 9, whose checksum is right. */
+export function buildPacket6({
+  source,
+  destination,
+  ttl = 64,
+  payload = Buffer.from('x'),
+}: InnerPacket): Buffer {
+  const transport = Buffer.concat([Buffer.from([0, 9, 0, 9, 0, 8 + payload.length, 0, 0]), payload]);
+  const header = Buffer.alloc(40);
+  header[0] = 0x60;
+  header.writeUInt16BE(transport.length, 4);
+  header[6] = 17;
+  header[7] = ttl;
+  for (const [at, text] of [
+    [8, source],
+    [24, destination],
+  ] as const)
+    wordsOf(parseIpv6(text)!).forEach((word, i) => header.writeInt32BE(word, at + 4 * i));
+  const pseudo = Buffer.concat([header.subarray(8), Buffer.from([0, 0, 0, transport.length, 0, 0, 0, 17])]);
+  transport.writeUInt16BE(checksum(Buffer.concat([pseudo, transport])), 6);
+  return Buffer.concat([header, transport]);
 }
 
 /** A whole IPv4 packet with right checksums; UDP when nothing else is asked for. */
@@ -65,7 +90,7 @@ sockets = {}
 for item in items:
     key = (item['from'], item.get('isUnchecked', False))
     if key not in sockets:
-        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        s = socket.socket(socket.AF_INET6 if ':' in key[0] else socket.AF_INET, socket.SOCK_DGRAM)
         if key[1]: s.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
         s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
         s.bind((key[0], 0))

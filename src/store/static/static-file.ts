@@ -113,8 +113,8 @@ function readLeases(value: unknown, config: NetworkConfig, defaultType: string, 
     readLease(item, `${path}: leases[${index}]`, families, defaultType),
   );
   for (const [index, { subnets }] of leases.entries())
-    for (const family of familiesOf(subnets))
-      checkInside(subnets[family]!, networks[family]!, family, `${path}: leases[${index}]`);
+    for (const family of families)
+      checkInside(subnets[family], networks[family]!, family, () => `${path}: leases[${index}]`);
   for (const family of families) {
     const overlap = findOverlap(leases, family);
     if (overlap === undefined) continue;
@@ -204,14 +204,15 @@ export function lackingFields(subnets: DualPrefix, families: readonly FamilyName
 }
 
 function checkInside(
-  subnet: Prefix<Address>,
+  subnet: Prefix<Address> | undefined,
   network: Prefix<Address>,
   family: FamilyName,
-  where: string,
+  where: () => string,
 ): void {
+  if (subnet === undefined) return;
   if (prefixCovers(network, subnet) && subnet.length > network.length) return;
   const { subnet: name, network: key } = FIELDS[family];
-  const shown = `${where}.${name} ${formatPrefix(subnet)}`;
+  const shown = `${where()}.${name} ${formatPrefix(subnet)}`;
   throw new OverlayError('E_CONFIG', `${shown} is not inside the ${key} ${formatPrefix(network)}`);
 }
 

@@ -8,7 +8,7 @@ import { ETCD_PROGRAMS, joinHost, startEtcd } from '../test/support/etcd-hosts.j
 import { DAEMON, type Host, LAB_PROGRAMS, Lab } from '../test/support/lab.js';
 import { formatTable, measurePing, measureTcp, startIperfServer } from '../test/support/measure.js';
 import { ensurePackages } from '../test/support/packages.js';
-import { dropsOf, laneCount, startCluster, statusOf } from '../test/support/twill-hosts.js';
+import { laneCount, startCluster, statusOf, uncountedOf } from '../test/support/twill-hosts.js';
 
 const SECONDS = 5;
 
@@ -76,7 +76,7 @@ async function show(lab: Lab, store: 'etcd' | 'static'): Promise<void> {
       drops(inbound),
     ]);
     for (const [name, found] of Object.entries({ outbound, inbound })) {
-      const missing = found.packets_in - found.packets_out - dropsOf(found);
+      const missing = uncountedOf(found);
       if (missing !== 0) throw new Error(`${host.underlayIp}: ${missing} ${name} packets are in no counter`);
     }
   }

@@ -21,7 +21,7 @@ import { type Host, Lab, LAB_PROGRAMS, type Task, waitFor } from '../test/suppor
 import { leaseEntries, memoryOf, putMany } from '../test/support/many-leases.js';
 import { formatTable, median } from '../test/support/measure.js';
 import { ensurePackages } from '../test/support/packages.js';
-import { HEALTH_PORT } from '../test/support/twill-hosts.js';
+import { countIn, metricsOf } from '../test/support/twill-hosts.js';
 import { type LeaseWrite, startWriter } from './lease-writer.js';
 import { numberOption, textOption } from './options.js';
 
@@ -125,8 +125,7 @@ class Bed {
   }
 
   async #metric(name: string): Promise<number> {
-    const { body } = await this.#lab.get(this.#host.ns, `http://127.0.0.1:${HEALTH_PORT}/metrics`);
-    return Number(new RegExp(`^twill_${name} (\\d+)$`, 'm').exec(body)?.[1]);
+    return countIn(await metricsOf(this.#lab, this.#host), name);
   }
 }
 

@@ -3,7 +3,14 @@
 import { join } from 'node:path';
 import { addIpv6, IPV6_NETWORK } from '../../test/support/ipv6-host.js';
 import { type Host, type Lab, waitFor } from '../../test/support/lab.js';
-import { HEALTH_PORT, startDaemon, statusOf, tableOf, writeTable } from '../../test/support/twill-hosts.js';
+import {
+  countIn,
+  metricsOf,
+  startDaemon,
+  statusOf,
+  tableOf,
+  writeTable,
+} from '../../test/support/twill-hosts.js';
 import { betweenHosts, type Carried, isThere, pair, type Peer, type PeerKind, setInnerMtu } from './peer.js';
 
 export interface TwillOptions {
@@ -29,15 +36,12 @@ function tableWith(hosts: readonly Host[], leases: number): ReturnType<typeof ta
   };
 }
 
-const METRICS = `http://127.0.0.1:${HEALTH_PORT}/metrics`;
-
 /** What the hosts have sent to each other, by their own counters. */
 async function carriedBy(lab: Lab, hosts: readonly Host[]): Promise<Carried> {
   let [all, byLane] = [0, 0];
   for (const host of hosts) {
-    const { body } = await lab.get(host.ns, METRICS);
-    const read = (name: string): number =>
-      Number(new RegExp(`^twill_${name}\\{direction="outbound"\\} (\\d+)$`, 'm').exec(body)?.[1] ?? 0);
+    const metrics = await metricsOf(lab, host);
+    const read = (name: string): number => countIn(metrics, `${name}{direction="outbound"}`) || 0;
     all += read('dataplane_packets_out_total');
     byLane += read('lane_packets_total');
   }

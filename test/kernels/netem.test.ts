@@ -5,7 +5,7 @@ import { execFileSync } from 'node:child_process';
 import t, { type Test } from 'tap';
 import { type Host, Lab, labUnavailable, patient, waitFor } from '../support/lab.js';
 import { sendStream } from '../support/stream.js';
-import { dropsOf, startCluster, statusOf } from '../support/twill-hosts.js';
+import { checkSums, startCluster } from '../support/twill-hosts.js';
 
 const STREAM_BYTES = 8 << 20;
 const DATAGRAMS = 4000;
@@ -91,16 +91,6 @@ async function sendDatagrams(
   const { stdout } = await lab.run(to.containerNs, 'nstat', ['-asz', 'UdpRcvbufErrors']);
   t.equal(Number(/UdpRcvbufErrors\s+(\d+)/.exec(stdout)?.[1]), 0, 'the sink keeps up');
   return JSON.parse(/counted (.*)/.exec(sink.log())![1]) as Counted;
-}
-
-async function checkSums(t: Test, lab: Lab, host: Host): Promise<void> {
-  const { outbound, inbound } = (await statusOf(lab, host)).backend.counters;
-  for (const counters of [outbound, inbound])
-    t.equal(
-      counters.packets_in,
-      counters.packets_out + dropsOf(counters),
-      `${host.underlayIp}: a counter each`,
-    );
 }
 
 for (const links of ['with', 'without']) {

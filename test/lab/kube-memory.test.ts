@@ -6,7 +6,7 @@ import t from 'tap';
 import { KubeCrowd } from '../support/kube-crowd.js';
 import { Lab, labUnavailable, waitFor } from '../support/lab.js';
 import { COLLECT, type Memory, settledMemory } from '../support/many-leases.js';
-import { HEALTH_PORT } from '../support/twill-hosts.js';
+import { countIn, metricsOf } from '../support/twill-hosts.js';
 
 const NODES = 5_000;
 const REPORTS_PER_SECOND = 500;
@@ -19,10 +19,7 @@ t.test('memory in a cluster of 5,000 nodes', { skip: labUnavailable() }, async (
   t.teardown(() => lab.close());
   const crowd = await KubeCrowd.open(lab, 'udp');
 
-  const metric = async (name: string): Promise<number> => {
-    const { body } = await lab.get(crowd.host.ns, `http://127.0.0.1:${HEALTH_PORT}/metrics`);
-    return Number(new RegExp(`^twill_${name} (\\d+)$`, 'm').exec(body)?.[1]);
-  };
+  const metric = async (name: string): Promise<number> => countIn(await metricsOf(lab, crowd.host), name);
   /** What a daemon takes that starts now, and has then lived through `life`. */
   const measure = async (life: () => Promise<void>): Promise<Memory> => {
     const { task, ms } = await crowd.startDaemon(COLLECT);

@@ -19,7 +19,7 @@ import {
   settledMemory,
 } from '../support/many-leases.js';
 import { ensurePackages } from '../support/packages.js';
-import { HEALTH_PORT } from '../support/twill-hosts.js';
+import { countIn, metricsOf } from '../support/twill-hosts.js';
 
 const FEW = 1_000;
 const MANY = 65_000;
@@ -65,10 +65,7 @@ t.test('memory', { skip: labUnavailable() }, async (t) => {
       /ready after/,
     );
     // Not /status, which would make a text of all of them.
-    const isKnown = async (): Promise<boolean> => {
-      const { body } = await lab.get(host.ns, `http://127.0.0.1:${HEALTH_PORT}/metrics`);
-      return Number(/^twill_peers (\d+)$/m.exec(body)?.[1]) >= peers;
-    };
+    const isKnown = async (): Promise<boolean> => countIn(await metricsOf(lab, host), 'peers') >= peers;
     await waitFor(isKnown, 'all peers to be known', 20_000);
     const memory = await settledMemory(task);
     await lab.end(task);

@@ -9,7 +9,7 @@ import t from 'tap';
 import type { StatusDocument } from '../../src/ops/status.js';
 import { Lab, labUnavailable, waitFor } from '../support/lab.js';
 import type { Host, Task } from '../support/lab.js';
-import { HEALTH_PORT, startDaemon, statusOf, tableOf, writeTable } from '../support/twill-hosts.js';
+import { countIn, metricsOf, startDaemon, statusOf, tableOf, writeTable } from '../support/twill-hosts.js';
 
 const skip = labUnavailable();
 
@@ -36,11 +36,6 @@ const MODES: readonly Mode[] = [
 const reaches = async (lab: Lab, from: Host, to: Host): Promise<boolean> =>
   (await lab.run(from.containerNs, 'ping', ['-c', '1', '-W', '1', to.containerIp], { mustSucceed: false }))
     .code === 0;
-
-const metric = async (lab: Lab, host: Host, name: string): Promise<number> => {
-  const { body } = await lab.get(host.ns, `http://127.0.0.1:${HEALTH_PORT}/metrics`);
-  return Number(new RegExp(`^twill_${name} (\\d+)`, 'm').exec(body)?.[1]);
-};
 
 t.test(
   'every mode carries traffic, keeps it over a restart and gives way to the next',
@@ -70,9 +65,8 @@ t.test(
         const status = await statusOf(lab, a);
         t.strictSame(status.degraded, []);
         t.equal(status.peers.length, 1);
-        const { body } = await lab.get(a.ns, `http://127.0.0.1:${HEALTH_PORT}/metrics`);
         const { error, stdout, stderr } = spawnSync('promtool', ['check', 'metrics'], {
-          input: body,
+          input: await metricsOf(lab, a),
           encoding: 'utf8',
         });
         if (error === undefined) t.equal(stdout + stderr, '', 'promtool check metrics');
@@ -106,7 +100,7 @@ t.test(
             .length === 8,
         'masquerade rules',
       );
-      t.equal(await metric(lab, a, 'firewall_repairs_total'), 1);
+      t.equal(countIn(await metricsOf(lab, a), 'firewall_repairs_total'), 1);
     });
 
     for (const daemon of daemons) t.equal(await lab.end(daemon), 0);

@@ -1,8 +1,9 @@
-// A bad link between two interfaces: `impair IF1 IF2 LOSS REORDER SEED`, probabilities in parts of 10,000.
+// A bad link between two interfaces: `impair IF1 IF2 LOSS REORDER DOUBLE SEED`, probabilities in parts of 10,000.
 //
-// Every frame is copied from one interface to the other by AF_PACKET; some are lost, some are held back until up to
-// eight later ones have passed. The generator is seeded, so a run can be repeated. Offloads of the links around it must
-// be off, so that frames are what a wire would carry. SIGTERM ends it, and it says what it did.
+// Every frame is copied from one interface to the other by AF_PACKET, whatever it carries; some are lost, some are held
+// back until up to eight later ones have passed, some are sent twice. The generator is seeded, so a run can be repeated.
+// Offloads of the links around it must be off, so that frames are what a wire would carry. SIGTERM ends it, and it says
+// what it did.
 
 #include <arpa/inet.h>
 #include <linux/if_packet.h>
@@ -52,8 +53,8 @@ int Open(const char* name) {
 }  // namespace
 
 int main(int count, char** arguments) {
-  if (count != 6) {
-    std::fprintf(stderr, "usage: impair IF1 IF2 LOSS REORDER SEED\n");
+  if (count != 7) {
+    std::fprintf(stderr, "usage: impair IF1 IF2 LOSS REORDER DOUBLE SEED\n");
     return 2;
   }
   struct sigaction stop {};
@@ -62,9 +63,10 @@ int main(int count, char** arguments) {
   const int fds[2] = {Open(arguments[1]), Open(arguments[2])};
   const auto loss = static_cast<uint32_t>(std::atoi(arguments[3]));
   const auto reorder = static_cast<uint32_t>(std::atoi(arguments[4]));
-  std::mt19937 random(static_cast<uint32_t>(std::atoi(arguments[5])));
+  const auto twice = static_cast<uint32_t>(std::atoi(arguments[5]));
+  std::mt19937 random(static_cast<uint32_t>(std::atoi(arguments[6])));
   std::list<Held> held[2];
-  uint64_t passed = 0, lost = 0, moved = 0;
+  uint64_t passed = 0, lost = 0, moved = 0, doubled = 0;
   std::vector<uint8_t> buffer(65536);
   std::printf("impairing\n");
   std::fflush(stdout);
@@ -89,6 +91,10 @@ int main(int count, char** arguments) {
         }
         ::send(to, buffer.data(), static_cast<size_t>(length), 0);
         passed++;
+        if (dice < loss + reorder + twice) {
+          ::send(to, buffer.data(), static_cast<size_t>(length), 0);
+          doubled++;
+        }
         for (auto it = held[from].begin(); it != held[from].end();) {
           if (--it->after > 0) {
             ++it;
@@ -104,7 +110,8 @@ int main(int count, char** arguments) {
       }
     }
   }
-  std::printf("passed %llu lost %llu moved %llu\n", static_cast<unsigned long long>(passed),
-              static_cast<unsigned long long>(lost), static_cast<unsigned long long>(moved));
+  std::printf("passed %llu lost %llu moved %llu doubled %llu\n", static_cast<unsigned long long>(passed),
+              static_cast<unsigned long long>(lost), static_cast<unsigned long long>(moved),
+              static_cast<unsigned long long>(doubled));
   return 0;
 }

@@ -61,9 +61,9 @@ const WAITING_LABS: ReadonlySet<string> = new Set(
       'kube',
       'kube-bad-input',
     ],
-    ...['kube-memory', 'lease-loss', 'memory', 'migrate', 'modes', 'monitor', 'options', 'probes'],
-    ...['public-ip', 'raw-icmp', 'reach', 'read-only-sys', 'reverse-path', 'service', 'two-daemons'],
-    ...['udp-families', 'underlay', 'underlay-ipv6', 'vxlan', 'vxlan-guard', 'vxlan-repair'],
+    ...['kube-memory', 'lease-loss', 'memory', 'migrate', 'modes', 'monitor', 'narrow-path', 'options'],
+    ...['probes', 'public-ip', 'raw-icmp', 'reach', 'read-only-sys', 'reverse-path', 'service'],
+    ...['two-daemons', 'udp-families', 'underlay', 'underlay-ipv6', 'vxlan', 'vxlan-guard', 'vxlan-repair'],
   ].map((name) => `test/lab/${name}.test.ts`),
 );
 

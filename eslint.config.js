@@ -34,6 +34,11 @@ export default tseslint.config(
           selector: "CallExpression[callee.property.name='testdir']",
           message: 'folderOf(t) of test/support/folder.ts goes after what a test tears down, not before.',
         },
+        {
+          selector: 'CallExpression[callee.property.name=/^mock(Import|Require|All)$/]',
+          message:
+            "test/run.ts runs files without tap's loaders, where this mocks nothing: hand the fake in.",
+        },
       ],
     },
   },

@@ -146,30 +146,28 @@ function testFiles(directory: string): string[] {
     .sort();
 }
 
-/** Runs tap over files; shows a line for each file, and all of a file's output when something in it failed. */
+/** Runs files; shows a line for each, and all of a file's output when something in it failed. */
 function runGroup(group: Group, files: readonly string[]): Promise<Totals> {
-  const args = ['--disable-coverage', '--allow-empty-coverage', '-R', 'tap', `--jobs=${group.jobs}`];
-  args.push(`--timeout=${group.timeoutSeconds}`, ...files);
-  const child = spawn(join(ROOT, 'node_modules/.bin/tap'), args, {
-    cwd: ROOT,
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
+  const args = ['--import', 'tsx', 'test/files.ts', `${group.jobs}`, `${group.timeoutSeconds}`, ...files];
+  const child = spawn(process.execPath, args, { cwd: ROOT, stdio: ['ignore', 'pipe', 'inherit'] });
   let pending: string[] = [];
   let rest = '';
   const totals: Totals = { passed: 0, failed: 0, skipped: 0, failures: [] };
+  const showPending = (): void => {
+    console.log(pending.join('\n'));
+    totals.failures.push(...pending.filter((text) => /^ *not ok /.test(text)));
+    pending = [];
+  };
   child.stdout.setEncoding('utf8');
   child.stdout.on('data', (chunk: string) => {
     const lines = (rest + chunk).split('\n');
     rest = lines.pop()!;
     for (const line of lines) {
       pending.push(line);
-      if (/^(not )?ok \d+ - /.test(line)) {
-        if (line.startsWith('not ')) {
-          console.log(pending.join('\n'));
-          totals.failures.push(...pending.filter((text) => /^ *not ok /.test(text)));
-        } else console.log(line);
+      if (/^ok \d+ - /.test(line)) {
+        console.log(line);
         pending = [];
-      }
+      } else if (line === '  ...') showPending(); // it ends what follows "not ok", as code and signal
       const count = (key: string): number => Number(new RegExp(`\\b${key}: (\\d+)`).exec(line)?.[1] ?? 0);
       if (line.startsWith('# { total:')) {
         totals.passed = count('pass');
@@ -181,8 +179,8 @@ function runGroup(group: Group, files: readonly string[]): Promise<Totals> {
   return new Promise((resolve) => {
     child.once('close', (code) => {
       // A run that ended badly without saying why is a failure too.
-      if (code !== 0 && totals.failed === 0) totals.failed = 1;
-      if (totals.failed > 0) console.log(pending.join('\n'));
+      if (totals.failed === 0 && (code !== 0 || totals.passed + totals.skipped === 0)) totals.failed = 1;
+      if (totals.failed > 0) showPending();
       resolve(totals);
     });
   });

@@ -11,7 +11,7 @@
 // addresses that a lease may hold, are never candidates, whoever made them: they come and go with us.
 
 import { OverlayError } from '../core/errors.js';
-import { MONOTONIC_CLOCK, nap } from '../core/waiting.js';
+import { type Clock, MONOTONIC_CLOCK, nap } from '../core/waiting.js';
 import { isBogon } from '../net/bogons.js';
 import { familiesOf, type FamilyName, mapDual } from '../net/dual.js';
 import { ipv4 } from '../net/ipv4.js';
@@ -59,10 +59,21 @@ export interface InterfaceOptions {
   readonly publicIpv6From?: string | undefined;
 }
 
+/** What the choice asks of the kernel. */
+export interface UnderlayHost {
+  readonly listLinks: typeof listLinks;
+  readonly listRoutes: typeof listRoutes;
+  readonly lookupRoute: typeof lookupRoute;
+}
+
 export interface ChoiceOptions {
   /** Addresses of the last run: of an interface with several they are taken, unless the options name others. */
   readonly former?: DualAddress | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** @default the kernel itself */
+  readonly host?: UnderlayHost | undefined;
+  /** For the wait for a tentative address. @default MONOTONIC_CLOCK */
+  readonly clock?: Clock | undefined;
 }
 
 /** An address for some families. */
@@ -76,6 +87,7 @@ interface Search {
   readonly wanted: Fixed;
   readonly former: Fixed;
   readonly options: InterfaceOptions;
+  readonly host: UnderlayHost;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -92,6 +104,8 @@ const DEFAULT_ROUTE = {
   v6: { address: ipv6(0n), length: 0 },
 } as const satisfies Record<FamilyName, Prefix<Address>>;
 
+const KERNEL: UnderlayHost = { listLinks, listRoutes, lookupRoute };
+
 /** Duplicate address detection takes 1 s, with random delays up to 2 s (RFC 4862 section 5.4). */
 const TENTATIVE_MS = 4_000;
 const LOOK_MS = 200;
@@ -103,7 +117,7 @@ const LOOK_MS = 200;
 export async function chooseExternalInterface(
   options: InterfaceOptions,
   leasable: DualRange,
-  { former, signal }: ChoiceOptions = {},
+  { former, signal, host = KERNEL, clock = MONOTONIC_CLOCK }: ChoiceOptions = {},
 ): Promise<ExternalInterface> {
   const wanted = wantedAddresses(options, leasable);
   const families = familiesOf(leasable);
@@ -111,13 +125,14 @@ export async function chooseExternalInterface(
     families.map((family) => [family, wanted[family] === undefined ? former?.[family] : undefined]),
   );
   for (let waitedMs = 0; ; waitedMs += LOOK_MS) {
-    const links = candidates(await listLinks(signal), leasable);
+    const links = candidates(await host.listLinks(signal), leasable);
     try {
-      return published(await choose({ families, links, wanted, former: kept, options, signal }), wanted);
+      const search = { families, links, wanted, former: kept, options, host, signal };
+      return published(await choose(search), wanted);
     } catch (error) {
       if (waitedMs >= TENTATIVE_MS || !isAnyTentative(links)) throw error;
     }
-    await nap(LOOK_MS, signal ?? new AbortController().signal, MONOTONIC_CLOCK);
+    await nap(LOOK_MS, signal ?? new AbortController().signal, clock);
   }
 }
 
@@ -263,7 +278,7 @@ async function byReachability(search: Search, value: string): Promise<Choice> {
     const expected = search.families.map((family) => `an ${SPOKEN[family]} address`).join(' or ');
     throw new OverlayError('E_INTERFACE', `${origin}: expected ${expected}`);
   }
-  const route = await lookupRoute(destination, search.signal);
+  const route = await search.host.lookupRoute(destination, search.signal);
   const link = search.links.find(({ name }) => name === route?.device);
   if (route === undefined || link === undefined)
     throw new OverlayError('E_INTERFACE', `${origin}: no route to it`);
@@ -303,7 +318,7 @@ async function linkOfDefaultRoute(
   family: FamilyName,
   failures: string[],
 ): Promise<Link | undefined> {
-  const routes = (await listRoutes({ exact: DEFAULT_ROUTE[family] }, search.signal))
+  const routes = (await search.host.listRoutes({ exact: DEFAULT_ROUTE[family] }, search.signal))
     .filter(({ type, devices }) => type === 'unicast' && devices.length > 0)
     // The kernel keeps routes of one metric in the order in which it tries them, and so does sort().
     .sort((a, b) => a.metric - b.metric);

@@ -1,12 +1,14 @@
 // The owner of a data path on an addon and worker threads that are fakes: starts that fail, failures that come late.
 
 import { EventEmitter } from 'node:events';
+import { syncBuiltinESMExports } from 'node:module';
 import { mock } from 'node:test';
-import t, { type Test } from 'tap';
+import threads from 'node:worker_threads';
+import t from 'tap';
 import { OFFLOAD_FEATURES, type OffloadSwitches } from '../../../src/config/options.js';
-import type * as dataplaneModule from '../../../src/dataplane/dataplane.js';
+import { Dataplane, type DataplaneOptions } from '../../../src/dataplane/dataplane.js';
 import { RouteTable } from '../../../src/dataplane/route-table.js';
-import type * as workersModule from '../../../src/dataplane/workers.js';
+import { native } from '../../../src/native/native.js';
 import { ipv4 } from '../../../src/net/ipv4.js';
 import { parsePrefix } from '../../../src/net/prefix.js';
 
@@ -47,8 +49,8 @@ class FakeWorker extends EventEmitter {
 
 let beats = [0, 0];
 
-const native = {
-  layout: {},
+// In place of the addon's functions, and of Node's threads, in this process.
+Object.assign(native, {
   open: () => ({ id: 1, deviceIndex: 7 }),
   stop: () => {
     for (const worker of FakeWorker.all) if (!worker.hangs) worker.end(-125);
@@ -60,23 +62,13 @@ const native = {
   readBeats: (_id: number, values: Uint32Array) => values.set(beats),
   exitNow: () => undefined,
   socketDrops: () => 0,
-};
+});
+Object.assign(threads, { Worker: FakeWorker });
+syncBuiltinESMExports();
 
-async function load(t: Test): Promise<typeof dataplaneModule> {
-  FakeWorker.all = [];
-  const addon = { '../../../src/native/native.js': { native } };
-  // Fakes take the place of what a module itself imports, and not of what that imports.
-  const workers = await t.mockImport<typeof workersModule>('../../../src/dataplane/workers.js', {
-    ...addon,
-    'node:worker_threads': { Worker: FakeWorker },
-  });
-  return await t.mockImport<typeof dataplaneModule>('../../../src/dataplane/dataplane.js', {
-    ...addon,
-    '../../../src/dataplane/workers.js': workers,
-  });
-}
+t.beforeEach(() => (FakeWorker.all = []));
 
-function optionsOf(failures: string[]): dataplaneModule.DataplaneOptions {
+function optionsOf(failures: string[]): DataplaneOptions {
   return {
     device: 'flannel0',
     listen: { v4: ipv4(0xc0000201) },
@@ -94,7 +86,6 @@ function optionsOf(failures: string[]): dataplaneModule.DataplaneOptions {
 }
 
 t.test('a start that fails rejects, and is no failure of a running data path', async (t) => {
-  const { Dataplane } = await load(t);
   for (const [how, act] of [
     ['a worker throws', ([first]: FakeWorker[]) => first.emit('error', new Error('no memory'))],
     ['a worker ends', ([first]: FakeWorker[]) => first.end(-EIO)],
@@ -119,7 +110,6 @@ t.test('a start that fails rejects, and is no failure of a running data path', a
 });
 
 t.test('start() does not wait for a worker that hangs', async (t) => {
-  const { Dataplane } = await load(t);
   const dataplane = Dataplane.open(optionsOf([]));
   mock.timers.enable({ apis: ['setTimeout'] });
   t.teardown(() => mock.timers.reset());
@@ -132,7 +122,6 @@ t.test('start() does not wait for a worker that hangs', async (t) => {
 });
 
 t.test('a failure is told once, and never of a data path that is closed', async (t) => {
-  const { Dataplane } = await load(t);
   const failures: string[] = [];
   const dataplane = Dataplane.open(optionsOf(failures));
   const started = dataplane.start();
@@ -151,7 +140,6 @@ t.test('a failure is told once, and never of a data path that is closed', async 
 });
 
 t.test('close() does not wait for a worker that hangs', async (t) => {
-  const { Dataplane } = await load(t);
   const options = optionsOf([]);
   const dataplane = Dataplane.open(options);
   const started = dataplane.start();
@@ -179,7 +167,6 @@ t.test('close() does not wait for a worker that hangs', async (t) => {
 });
 
 t.test('hungWorkers() names the worker that stands still', async (t) => {
-  const { Dataplane } = await load(t);
   const dataplane = Dataplane.open(optionsOf([]));
   const started = dataplane.start();
   for (const worker of FakeWorker.all) worker.ready();

@@ -1,9 +1,10 @@
 // The lane's filling, attaching and following of the table, on an addon that is a fake.
 
-import t, { type Test } from 'tap';
-import type * as laneModule from '../../../src/dataplane/lane.js';
+import t from 'tap';
+import { Lane, type LaneOptions, PROVEN_MS, RECORDS_A_TURN } from '../../../src/dataplane/lane.js';
 import { RouteTable } from '../../../src/dataplane/route-table.js';
 import { LANE_RECORD_WORDS, LANE_TOTALS } from '../../../src/native/counters.js';
+import { native } from '../../../src/native/native.js';
 import { ipv4 } from '../../../src/net/ipv4.js';
 import { parsePrefix } from '../../../src/net/prefix.js';
 
@@ -12,7 +13,7 @@ const ENOMEM = 12;
 const NETWORK = parsePrefix('10.0.0.0/8')!;
 const MODES = ['off', 'sparse', 'all', 'alone'];
 
-/** Keeps what it is told in words; `refusals` are -errno by the name of the call. */
+/** In place of the addon's functions. Keeps what it is told in words; `refusals` are -errno by the name of the call. */
 class FakeAddon {
   readonly calls: string[] = [];
   readonly refusals = new Map<string, number>();
@@ -20,7 +21,7 @@ class FakeAddon {
   records = 0;
   tcx = true;
 
-  readonly native = {
+  readonly #native = {
     probeLane: () => ({ tcx: this.tcx }),
     openLane: (_engine: number, { mode }: { mode: number }) => {
       const errno = this.refusals.get('openLane');
@@ -46,6 +47,10 @@ class FakeAddon {
     },
   };
 
+  constructor() {
+    Object.assign(native, this.#native);
+  }
+
   take(): string[] {
     return this.calls.splice(0);
   }
@@ -55,12 +60,6 @@ class FakeAddon {
     this.calls.push(refusal === 0 ? words : `${words} refused`);
     return refusal;
   }
-}
-
-async function load(t: Test, addon: FakeAddon): Promise<typeof laneModule> {
-  return await t.mockImport<typeof laneModule>('../../../src/dataplane/lane.js', {
-    '../../../src/native/native.js': { native: addon.native },
-  });
 }
 
 function tableOf(leases: number): RouteTable {
@@ -77,14 +76,13 @@ function addLeases(table: RouteTable, from: number, to: number): void {
   table.publish();
 }
 
-async function openLane(t: Test, addon: FakeAddon, table: RouteTable): Promise<laneModule.Lane> {
-  const { Lane } = await load(t, addon);
+function openLane(table: RouteTable): Lane {
   const opened = Lane.open(optionsOf(table));
   if (!(opened instanceof Lane)) throw new Error(opened.why);
   return opened;
 }
 
-const optionsOf = (table: RouteTable): laneModule.LaneOptions => ({
+const optionsOf = (table: RouteTable): LaneOptions => ({
   engine: 1,
   uplinkIndex: 2,
   ownSubnet: parsePrefix('10.255.1.0/24')!,
@@ -97,15 +95,14 @@ const optionsOf = (table: RouteTable): laneModule.LaneOptions => ({
 });
 
 /** Resolves when the turns that the lane asked for are over. */
-async function caughtUp(lane: laneModule.Lane): Promise<void> {
+async function caughtUp(lane: Lane): Promise<void> {
   while (lane.isBehind) await new Promise((resolve) => setImmediate(resolve));
 }
 
 t.test('it is attached when it has the whole table, some thousand leases in a turn', async (t) => {
   const addon = new FakeAddon();
-  const { RECORDS_A_TURN } = await load(t, addon);
   const table = tableOf(2 * RECORDS_A_TURN + 10);
-  const lane = await openLane(t, addon, table);
+  const lane = openLane(table);
   t.strictSame(addon.take(), ['open sparse', `update ${RECORDS_A_TURN}`]);
   t.equal(lane.mode, 'off');
   addLeases(table, 20_000, 20_005);
@@ -122,9 +119,9 @@ t.test('it is attached when it has the whole table, some thousand leases in a tu
   t.strictSame(addon.take(), []);
 });
 
-t.test('a pinned lane takes everything while there are no workers, unless it takes nothing', async (t) => {
+t.test('a pinned lane takes everything while there are no workers, unless it takes nothing', (t) => {
   const addon = new FakeAddon();
-  const lane = await openLane(t, addon, tableOf(1));
+  const lane = openLane(tableOf(1));
   lane.setMode('off');
   addon.take();
   lane.takeOver();
@@ -133,13 +130,14 @@ t.test('a pinned lane takes everything while there are no workers, unless it tak
   lane.takeOver();
   t.strictSame(addon.take(), ['mode sparse', 'mode alone']);
   lane.close();
+  t.end();
 });
 
-t.test('with half a table it does not take over', async (t) => {
+t.test('with half a table it does not take over', (t) => {
   const addon = new FakeAddon();
   const table = tableOf(0);
   table.setPartial();
-  const lane = await openLane(t, addon, table);
+  const lane = openLane(table);
   addLeases(table, 0, 3);
   t.strictSame(addon.take(), ['open sparse', 'update 3']);
   t.match(lane.fault, /waits for the leases/);
@@ -148,12 +146,13 @@ t.test('with half a table it does not take over', async (t) => {
   t.strictSame(addon.take(), ['attach']);
   t.equal(lane.fault, undefined);
   lane.close();
+  t.end();
 });
 
-t.test('a map that cannot be written: nothing is given to it until it is what the table is', async (t) => {
+t.test('a map that cannot be written: nothing is given to it until it is what the table is', (t) => {
   const addon = new FakeAddon();
   const table = tableOf(1);
-  const lane = await openLane(t, addon, table);
+  const lane = openLane(table);
   addon.take();
   addon.refusals.set('updateLane', -ENOMEM);
   addLeases(table, 1, 3);
@@ -172,27 +171,28 @@ t.test('a map that cannot be written: nothing is given to it until it is what th
   lane.retry();
   t.strictSame(addon.take(), []);
   lane.close();
+  t.end();
 });
 
-t.test('what the kernel refuses is said with what it needs', async (t) => {
+t.test('what the kernel refuses is said with what it needs', (t) => {
   const addon = new FakeAddon();
-  const { Lane } = await load(t, addon);
   addon.refusals.set('openLane', EPERM);
   t.strictSame(Lane.open(optionsOf(tableOf(0))), {
     why: 'BPF_PROG_LOAD: EPERM: needs CAP_BPF and CAP_NET_ADMIN',
   });
   addon.tcx = false;
   t.match(Lane.open(optionsOf(tableOf(0))), { why: /Linux 6\.6/ });
+  t.end();
 });
 
-t.test('peers whose lane was heard of late are proven; totals have their names', async (t) => {
+t.test('peers whose lane was heard of late are proven; totals have their names', (t) => {
   const addon = new FakeAddon();
-  const { PROVEN_MS } = await load(t, addon);
-  const lane = await openLane(t, addon, tableOf(4));
+  const lane = openLane(tableOf(4));
   addon.agesMs.push(-1, 0, PROVEN_MS - 1, PROVEN_MS);
   const isProven = lane.provenRows(4);
   t.strictSame([0, 1, 2, 3].map(isProven), [false, true, true, false]);
   t.equal(lane.totals().out_packets, LANE_TOTALS.indexOf('out_packets'));
   t.equal(lane.totals().in_bytes, LANE_TOTALS.indexOf('in_bytes'));
   lane.close();
+  t.end();
 });

@@ -1,12 +1,17 @@
 // Which interface and address are chosen at the start, on hosts that are not simple.
 
-import t, { type Test } from 'tap';
-import type * as chooser from '../../../src/kernel/underlay.js';
+import t from 'tap';
+import { type Clock, MONOTONIC_CLOCK } from '../../../src/core/waiting.js';
+import {
+  chooseExternalInterface,
+  type InterfaceOptions,
+  type UnderlayHost,
+} from '../../../src/kernel/underlay.js';
 import type { Link, LinkAddress } from '../../../src/kernel/link.js';
 import type { Route, RouteSelector } from '../../../src/kernel/route.js';
 import { ipv4, parseIpv4 } from '../../../src/net/ipv4.js';
 import { ipv6, parseIpv6 } from '../../../src/net/ipv6.js';
-import { type Address as IpAddress, formatAddresses, prefixEquals } from '../../../src/net/prefix.js';
+import { formatAddresses, prefixEquals } from '../../../src/net/prefix.js';
 import { addressesOf } from '../../support/leases.js';
 import { addressOf, linkOf } from '../../support/links.js';
 
@@ -44,23 +49,16 @@ interface Host {
 const LEASABLE = { first: parseIpv4('10.5.1.0')!, last: parseIpv4('10.5.255.255')! };
 
 /** "name address" of what is chosen, or the message of the refusal. */
-async function chosen(
-  t: Test,
-  host: Host,
-  options: Partial<chooser.InterfaceOptions> = {},
-  former?: string,
-): Promise<string> {
-  const { chooseExternalInterface } = await t.mockImport<typeof chooser>('../../../src/kernel/underlay.js', {
-    '../../../src/kernel/link.js': { listLinks: () => Promise.resolve(host.links) },
-    '../../../src/kernel/route.js': {
-      listRoutes: () => Promise.resolve(host.routes ?? []),
-      lookupRoute: () => Promise.resolve(undefined),
-    },
-  });
+async function chosen(host: Host, options: Partial<InterfaceOptions> = {}, former?: string): Promise<string> {
+  const kernel: UnderlayHost = {
+    listLinks: () => Promise.resolve([...host.links]),
+    listRoutes: () => Promise.resolve([...(host.routes ?? [])]),
+    lookupRoute: () => Promise.resolve(undefined),
+  };
   const all = { iface: [], ifaceRegex: [], ifaceCanReach: '', publicIp: '', ...options };
   try {
     const kept = former === undefined ? undefined : { v4: parseIpv4(former)! };
-    const iface = await chooseExternalInterface(all, { v4: LEASABLE }, { former: kept });
+    const iface = await chooseExternalInterface(all, { v4: LEASABLE }, { former: kept, host: kernel });
     return `${iface.name} ${formatAddresses(iface.address)}`;
   } catch (error) {
     return (error as Error).message;
@@ -78,12 +76,12 @@ t.test('chooseExternalInterface() follows the default route of the kernel', asyn
     ['the first of equal metrics', [defaultRoute(100, 'eth1'), defaultRoute(100, 'eth0')], 'eth1 192.0.2.1'],
     ['several next hops on one device', [defaultRoute(0, 'eth0', 'eth0')], 'eth0 172.20.0.1'],
   ];
-  for (const [what, routes, expected] of rows) t.equal(await chosen(t, { links, routes }), expected, what);
+  for (const [what, routes, expected] of rows) t.equal(await chosen({ links, routes }), expected, what);
   t.match(
-    await chosen(t, { links, routes: [defaultRoute(0, 'eth0', 'eth1')] }),
+    await chosen({ links, routes: [defaultRoute(0, 'eth0', 'eth1')] }),
     /^The default route does not tell \(it is multipath, over eth0 and eth1\): name the interface with --iface/,
   );
-  t.match(await chosen(t, { links }), /^No default route: name the interface/);
+  t.match(await chosen({ links }), /^No default route: name the interface/);
 });
 
 t.test('chooseExternalInterface() prefers the address a host keeps', async (t) => {
@@ -107,8 +105,8 @@ t.test('chooseExternalInterface() prefers the address a host keeps', async (t) =
   ];
   for (const [what, addresses, expected] of rows) {
     const links = [link(2, 'eth0', addresses)];
-    t.equal(await chosen(t, { links, routes }), expected, what);
-    t.equal(await chosen(t, { links }, { iface: ['eth0'] }), expected, `${what}, named`);
+    t.equal(await chosen({ links, routes }), expected, what);
+    t.equal(await chosen({ links }, { iface: ['eth0'] }), expected, `${what}, named`);
   }
 });
 
@@ -117,7 +115,7 @@ t.test('chooseExternalInterface() keeps the address of the last run as long as i
   const links = [link(2, 'eth0', ['172.20.0.9/24', dynamic]), ETH1];
   const routes = [defaultRoute(0, 'eth0')];
   const former = '172.20.0.1';
-  const rows: [string, Partial<chooser.InterfaceOptions>, string, string][] = [
+  const rows: [string, Partial<InterfaceOptions>, string, string][] = [
     ['chosen by the default route', {}, former, 'eth0 172.20.0.1'],
     ['named', { iface: ['eth0'] }, former, 'eth0 172.20.0.1'],
     ['a name that matches', { ifaceRegex: ['^eth0$'] }, former, 'eth0 172.20.0.1'],
@@ -131,7 +129,7 @@ t.test('chooseExternalInterface() keeps the address of the last run as long as i
     ['not known', {}, '', 'eth0 172.20.0.9'],
   ];
   for (const [what, options, last, expected] of rows)
-    t.equal(await chosen(t, { links, routes }, options, last), expected, what);
+    t.equal(await chosen({ links, routes }, options, last), expected, what);
 });
 
 t.test('chooseExternalInterface() never takes a device of an overlay', async (t) => {
@@ -140,14 +138,14 @@ t.test('chooseExternalInterface() never takes a device of an overlay', async (t)
     link(4, 'flannel.1', ['10.9.1.0/32'], 'vxlan'),
     link(5, 'cni0', ['10.5.1.1/24'], 'bridge'),
   ];
-  t.match(await chosen(t, { links }, { ifaceRegex: ['.*'] }), /matches no address|no usable/);
-  t.match(await chosen(t, { links }, { iface: ['flannel0'] }), /no such interface/);
-  t.equal(await chosen(t, { links: [...links, ETH0] }, { ifaceRegex: ['.*'] }), 'eth0 172.20.0.1');
+  t.match(await chosen({ links }, { ifaceRegex: ['.*'] }), /matches no address|no usable/);
+  t.match(await chosen({ links }, { iface: ['flannel0'] }), /no such interface/);
+  t.equal(await chosen({ links: [...links, ETH0] }, { ifaceRegex: ['.*'] }), 'eth0 172.20.0.1');
 });
 
 t.test('chooseExternalInterface() refuses a public IP that a lease may hold', async (t) => {
   t.match(
-    await chosen(t, { links: [ETH0] }, { iface: ['eth0'], publicIp: '10.5.7.1' }),
+    await chosen({ links: [ETH0] }, { iface: ['eth0'], publicIp: '10.5.7.1' }),
     /^--public-ip is "10\.5\.7\.1": expected an address that no lease may hold \(10\.5\.1\.0 to 10\.5\.255\.255\)$/,
   );
 });
@@ -155,10 +153,10 @@ t.test('chooseExternalInterface() refuses a public IP that a lease may hold', as
 t.test('an address that the store wants says where it stands', async (t) => {
   const hint = { publicIp: '198.51.100.7', publicIpFrom: 'annotation node-public-ip' };
   t.match(
-    await chosen(t, { links: [ETH0] }, hint),
+    await chosen({ links: [ETH0] }, hint),
     /^annotation node-public-ip=198.51.100.7: no interface has that address \(behind NAT, name the interface/,
   );
-  t.equal(await chosen(t, { links: [ETH0] }, { ...hint, iface: ['eth0'] }), 'eth0 172.20.0.1');
+  t.equal(await chosen({ links: [ETH0] }, { ...hint, iface: ['eth0'] }), 'eth0 172.20.0.1');
 });
 
 // --- both families -----------------------------------------------------------------------------------------------
@@ -170,32 +168,32 @@ const RANGES = {
   dual: { v4: LEASABLE, v6: RANGE6 },
 };
 
+/** On which waits take no time. */
+const HASTY: Clock = { ...MONOTONIC_CLOCK, after: (_, task) => MONOTONIC_CLOCK.after(0, task) };
+
 /** Routes are those of the family that is asked for. */
 async function chosenOf(
-  t: Test,
   families: keyof typeof RANGES,
   { links, routes = [] }: Host,
-  options: Partial<chooser.InterfaceOptions> = {},
+  options: Partial<InterfaceOptions> = {},
   former?: string,
 ): Promise<string> {
-  const { chooseExternalInterface } = await t.mockImport<typeof chooser>('../../../src/kernel/underlay.js', {
-    '../../../src/core/waiting.js': { MONOTONIC_CLOCK: {}, nap: () => Promise.resolve() },
-    '../../../src/kernel/link.js': { listLinks: () => Promise.resolve(links) },
-    '../../../src/kernel/route.js': {
-      listRoutes: ({ exact }: RouteSelector) =>
-        Promise.resolve(routes.filter(({ prefix }) => prefixEquals(prefix, exact!))),
-      lookupRoute: (to: IpAddress) =>
-        Promise.resolve({
-          device: 'eth0',
-          gateway: undefined,
-          source: typeof to === 'number' ? undefined : parseIpv6('::1'),
-        }),
-    },
-  });
+  const host: UnderlayHost = {
+    listLinks: () => Promise.resolve([...links]),
+    listRoutes: ({ exact }: RouteSelector = {}) =>
+      Promise.resolve(routes.filter(({ prefix }) => prefixEquals(prefix, exact!))),
+    lookupRoute: (to) =>
+      Promise.resolve({
+        device: 'eth0',
+        gateway: undefined,
+        isLocal: false,
+        source: typeof to === 'number' ? undefined : parseIpv6('::1'),
+      }),
+  };
   const all = { iface: [], ifaceRegex: [], ifaceCanReach: '', publicIp: '', ...options };
   try {
     const kept = former === undefined ? undefined : addressesOf(former);
-    const iface = await chooseExternalInterface(all, RANGES[families], { former: kept });
+    const iface = await chooseExternalInterface(all, RANGES[families], { former: kept, host, clock: HASTY });
     const [address, publicIp] = [iface.address, iface.publicIp].map(formatAddresses);
     return `${iface.name} ${address}${publicIp === address ? '' : ` as ${publicIp}`}`;
   } catch (error) {
@@ -217,7 +215,7 @@ t.test('chooseExternalInterface() takes an address of each family, on one interf
   const links = [DUAL0, DUAL1];
   const both = 'eth0 172.20.0.1 and fd00:99::1';
   const routes = [defaultRoute(0, 'eth0'), to6(1024, 'eth0')];
-  const rows: [string, keyof typeof RANGES, Host, Partial<chooser.InterfaceOptions>, string | RegExp][] = [
+  const rows: [string, keyof typeof RANGES, Host, Partial<InterfaceOptions>, string | RegExp][] = [
     ['IPv4 alone is as ever', 'v4', { links, routes }, {}, 'eth0 172.20.0.1'],
     ['IPv6 alone', 'v6', { links, routes }, {}, 'eth0 fd00:99::1'],
     [
@@ -358,7 +356,7 @@ t.test('chooseExternalInterface() takes an address of each family, on one interf
     ],
   ];
   for (const [what, families, host, options, expected] of rows) {
-    const found = await chosenOf(t, families, host, options);
+    const found = await chosenOf(families, host, options);
     if (typeof expected === 'string') t.equal(found, expected, what);
     else t.match(found, expected, what);
   }
@@ -384,12 +382,11 @@ t.test('chooseExternalInterface() takes no IPv6 address that is about to change'
     ],
   ];
   for (const [what, addresses, expected] of rows) {
-    const found = await chosenOf(t, 'v6', { links: [link(2, 'eth0', addresses)], routes });
+    const found = await chosenOf('v6', { links: [link(2, 'eth0', addresses)], routes });
     if (typeof expected === 'string') t.equal(found, expected, what);
     else t.match(found, expected, what);
   }
   const kept = await chosenOf(
-    t,
     'v6',
     { links: [link(2, 'eth0', [GOOD, 'fd00:99::1/128'])], routes },
     {},
@@ -403,21 +400,17 @@ t.test('chooseExternalInterface() waits for an address that is still tentative',
   const after = link(2, 'eth0', ['fd00:99::1/64']);
   let looks = 0;
   let settledAfter = 3;
-  const { chooseExternalInterface } = await t.mockImport<typeof chooser>('../../../src/kernel/underlay.js', {
-    '../../../src/core/waiting.js': { MONOTONIC_CLOCK: {}, nap: () => Promise.resolve() },
-    '../../../src/kernel/link.js': {
-      listLinks: () => Promise.resolve([++looks > settledAfter ? after : before]),
-    },
-    '../../../src/kernel/route.js': {
-      listRoutes: () => Promise.resolve([to6(1024, 'eth0')]),
-      lookupRoute: () => Promise.resolve(undefined),
-    },
-  });
+  const host: UnderlayHost = {
+    listLinks: () => Promise.resolve([++looks > settledAfter ? after : before]),
+    listRoutes: () => Promise.resolve([to6(1024, 'eth0')]),
+    lookupRoute: () => Promise.resolve(undefined),
+  };
+  const choice = { host, clock: HASTY };
   const options = { iface: [], ifaceRegex: [], ifaceCanReach: '', publicIp: '' };
-  const { address } = await chooseExternalInterface(options, RANGES.v6);
+  const { address } = await chooseExternalInterface(options, RANGES.v6, choice);
   t.strictSame([formatAddresses(address), looks], ['fd00:99::1', 4]);
   [looks, settledAfter] = [0, Infinity];
-  await t.rejects(chooseExternalInterface(options, RANGES.v6), {
+  await t.rejects(chooseExternalInterface(options, RANGES.v6, choice), {
     code: 'E_INTERFACE',
     message: /fd00:99::1 is tentative/,
   });

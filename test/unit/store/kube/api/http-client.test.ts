@@ -320,13 +320,13 @@ t.test(
     for (const [kind, options] of KINDS) {
       const { server, client } = await startBench(t, {
         ...options,
-        timing: { callMs: 300, idleMs: 300, connectMs: 200 },
+        timing: { callMs: 800, idleMs: 300, connectMs: 200 },
       });
       server.createNode('n1');
       const get = (): Promise<ApiObject> => client.get('/api/v1/nodes/n1', never);
       await get();
       const release = server.faults.hold();
-      await refuses(t, get(), { reason: 'timeout', message: /: no answer within 300 ms$/ }, kind);
+      await refuses(t, get(), { reason: 'timeout', message: /: no answer within 800 ms$/ }, kind);
       release();
       await get();
       const releaseList = server.faults.hold({ verb: 'list' });

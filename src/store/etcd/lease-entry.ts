@@ -19,14 +19,13 @@ import type { KeyLayout } from './keys.js';
 // No key of a range begins so, since a range begins with its prefix.
 const ID_MARK = '\0';
 
-/** What a key is known by: its name, or the hash of a key whose name can be no lease's. Of an id, the same id. */
+/** What a key is known by: its name, or the hash of a key whose name can be no lease's. */
 export function leaseKeyId(layout: KeyLayout, key: string): string {
   if (nameProblem(layout, key) === undefined) {
     // A copy: V8 makes a slice() of this length a view of the whole key, which then stays, too.
     return Buffer.from(key.slice(layout.leasePrefix.length), 'latin1').toString('latin1');
   }
-  const isId = key.startsWith(ID_MARK) || parseLeaseKey(key).ok;
-  return isId ? key : ID_MARK + createHash('sha1').update(key, 'latin1').digest('base64').slice(0, 16);
+  return ID_MARK + createHash('sha1').update(key, 'latin1').digest('base64').slice(0, 16);
 }
 
 /** `entry` with no more in it than a lease may take. */
@@ -39,16 +38,11 @@ export function trimEntry(layout: KeyLayout, entry: KvEntry): KvEntry {
   if (entry.value === undefined) {
     return { ...entry, problem: `value of ${entry.valueBytes} bytes (at most ${MAX_VALUE_BYTES})` };
   }
-  if (isShort(entry)) return entry;
+  if (entry.valueBytes <= MAX_LEASE_BYTES) return entry;
   const decoded = parseLeaseValue(entry.value);
   return decoded.ok
     ? { ...entry, value: formatLeaseValue(decoded.value) }
     : { ...entry, value: undefined, problem: decoded.problem };
-}
-
-/** Whether the value is no longer than a lease may be. */
-export function isShort({ value, valueBytes }: KvEntry): boolean {
-  return value !== undefined && valueBytes <= MAX_LEASE_BYTES;
 }
 
 function nameProblem(layout: KeyLayout, key: string): string | undefined {

@@ -17,7 +17,6 @@ import { BadKeyWarner } from '../warner.js';
 import type { KvEntry } from './etcd-kv.js';
 import { showKey } from './keys.js';
 import type { KeyLayout } from './keys.js';
-import { isShort, leaseKeyId, trimEntry } from './lease-entry.js';
 import type { MirrorEvent } from './mirror-diff.js';
 
 export interface LeaseTableOptions {
@@ -30,7 +29,7 @@ export interface LeaseTableOptions {
   emit(update: LeaseUpdate): void;
 }
 
-/** See the head of this file. Leases, and keys that are none, are known by leaseKeyId(). */
+/** See the head of this file. Keys come as ids of leaseKeyId(), entries as trimEntry() leaves them. */
 export class LeaseTable {
   readonly #options: LeaseTableOptions;
   readonly #held: HeldLeases;
@@ -84,8 +83,8 @@ export class LeaseTable {
   /** Replaces everything by the entries of a first list. */
   applySnapshot(entries: ReadonlyMap<string, KvEntry>): void {
     this.#held.clear();
-    for (const [key, entry] of entries) {
-      const lease = this.#decode(this.#idOf(key), entry);
+    for (const [id, entry] of entries) {
+      const lease = this.#decode(id, entry);
       if (lease !== undefined) this.#held.add(lease);
     }
     this.#options.emit({ kind: 'snapshot', leases: [...this.#held.values()] });
@@ -94,7 +93,7 @@ export class LeaseTable {
   applyEvents(events: readonly MirrorEvent[]): void {
     const out: LeaseEvent[] = [];
     for (const event of events) {
-      const id = this.#idOf(event.key);
+      const id = event.key;
       if (event.kind === 'put') {
         const lease = this.#decode(id, event.entry);
         if (lease !== undefined) this.#held.put(lease, out); // else the last good value of this key stays
@@ -112,26 +111,19 @@ export class LeaseTable {
     this.#held.close();
   }
 
-  #decode(id: string, given: KvEntry): Lease | undefined {
-    const { layout } = this.#options;
-    const subnet = parseLeaseKey(id);
-    const isTrimmed = given.problem !== undefined || (subnet.ok && isShort(given));
-    const entry = isTrimmed ? given : trimEntry(layout, given);
+  #decode(id: string, entry: KvEntry): Lease | undefined {
     const { value, problem, createRevision, modRevision } = entry;
     if (problem !== undefined || value === undefined) return this.#bad(id, entry, problem ?? 'no value');
+    const subnet = parseLeaseKey(id);
+    if (!subnet.ok) throw new TypeError('a trimmed entry has a good name');
     const host = parseLeaseValue(value);
     if (!host.ok) return this.#bad(id, entry, host.problem);
     if (!this.#held.hasRoomFor(id)) return undefined;
     this.#warner.forget(id);
-    if (!subnet.ok) throw new TypeError('a trimmed entry has a good name');
     // The mirror holds the revision of the last write, too: one object for both, and for a lease never renewed.
     const created = createRevision === modRevision ? modRevision : createRevision;
     const seniority = { created, written: modRevision };
     return flatLease(id, subnet.value, host.value, seniority);
-  }
-
-  #idOf(key: string): string {
-    return leaseKeyId(this.#options.layout, key);
   }
 
   #bad(id: string, entry: KvEntry, problem: string): undefined {

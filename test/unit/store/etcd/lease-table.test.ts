@@ -5,33 +5,36 @@ import { firstOf } from '../../../../src/net/dual.js';
 import { formatAddress, formatPrefix } from '../../../../src/net/prefix.js';
 import type { KvEntry } from '../../../../src/store/etcd/etcd-kv.js';
 import { keyLayout } from '../../../../src/store/etcd/keys.js';
+import { leaseKeyId, trimEntry } from '../../../../src/store/etcd/lease-entry.js';
 import { LeaseTable } from '../../../../src/store/etcd/lease-table.js';
 import type { MirrorEvent } from '../../../../src/store/etcd/mirror-diff.js';
 import { FakeClock } from '../../../support/fake-clock.js';
 import { textsOf } from '../../../support/conditions.js';
 
+const LAYOUT = keyLayout('/net');
 const key = (name: string): string => `/net/subnets/${name}`;
+const idOf = (name: string): string => leaseKeyId(LAYOUT, key(name));
 
 function entry(name: string, publicIp: string | undefined): KvEntry {
   const value =
     publicIp === undefined ? undefined : publicIp.includes('.') ? `{"PublicIP":"${publicIp}"}` : publicIp;
-  return {
+  return trimEntry(LAYOUT, {
     key: key(name),
     value,
     valueBytes: value?.length ?? 99_999,
     createRevision: 1n,
     modRevision: 1n,
     leaseId: 0n,
-  };
+  });
 }
 
 const put = (name: string, publicIp: string | undefined): MirrorEvent => ({
   kind: 'put',
-  key: key(name),
+  key: idOf(name),
   entry: entry(name, publicIp),
 });
-const del = (name: string): MirrorEvent => ({ kind: 'delete', key: key(name) });
-const vanished = (name: string): MirrorEvent => ({ kind: 'vanished', key: key(name) });
+const del = (name: string): MirrorEvent => ({ kind: 'delete', key: idOf(name) });
+const vanished = (name: string): MirrorEvent => ({ kind: 'vanished', key: idOf(name) });
 
 const wordsOf = ({ subnets, host }: Lease): string =>
   `${formatPrefix(firstOf(subnets))} ${formatAddress(firstOf(host.publicIp))}`;
@@ -41,7 +44,7 @@ function open(maxLeases?: number): { table: LeaseTable; clock: FakeClock; out: s
   const out: string[] = [];
   const log: string[] = [];
   const table = new LeaseTable({
-    layout: keyLayout('/net'),
+    layout: LAYOUT,
     clock,
     log: pino({}, { write: (line: string) => log.push((JSON.parse(line) as { msg: string }).msg) }),
     graceMs: 10_000,
@@ -62,12 +65,12 @@ function open(maxLeases?: number): { table: LeaseTable; clock: FakeClock; out: s
 t.test('LeaseTable turns entries into leases and leaves the bad ones out', (t) => {
   const { table, out } = open();
   const rows = [
-    entry('10.5.1.0-24', '1.1.1.1'),
-    entry('10.5.2.0-24', 'x'),
-    entry('foo', '1.1.1.2'),
-    entry('10.5.3.0-24', undefined),
-  ];
-  table.applySnapshot(new Map(rows.map((row) => [row.key, row])));
+    ['10.5.1.0-24', '1.1.1.1'],
+    ['10.5.2.0-24', 'x'],
+    ['foo', '1.1.1.2'],
+    ['10.5.3.0-24', undefined],
+  ] as const;
+  table.applySnapshot(new Map(rows.map(([name, value]) => [idOf(name), entry(name, value)])));
   table.applyEvents([
     put('10.5.4.0-24', '1.1.1.4'),
     put('10.5.4.7-24', '1.1.1.4'),
@@ -147,13 +150,15 @@ t.test('LeaseTable logs each bad key once and never floods', async (t) => {
 t.test('LeaseTable keeps one object for a lease that was only renewed', (t) => {
   const { table } = open();
   const first = entry('10.5.2.0-24', '172.20.0.2');
-  table.applySnapshot(new Map([[first.key, first]]));
+  table.applySnapshot(new Map([[idOf('10.5.2.0-24'), first]]));
   const [lease] = table.leases();
-  table.applyEvents([{ kind: 'put', key: first.key, entry: { ...first, modRevision: 7n, leaseId: 9n } }]);
+  table.applyEvents([
+    { kind: 'put', key: idOf('10.5.2.0-24'), entry: { ...first, modRevision: 7n, leaseId: 9n } },
+  ]);
   t.equal([...table.leases()][0], lease);
   t.equal(lease.seniority?.written, 7n);
   const moved = { ...entry('10.5.2.0-24', '172.20.0.3'), modRevision: 8n };
-  table.applyEvents([{ kind: 'put', key: moved.key, entry: moved }]);
+  table.applyEvents([{ kind: 'put', key: idOf('10.5.2.0-24'), entry: moved }]);
   t.equal([...table.leases()][0].seniority?.written, 8n);
   t.equal(lease.seniority?.written, 7n, 'another lease is another object');
   t.end();

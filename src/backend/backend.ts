@@ -82,10 +82,12 @@ export interface Backend extends Part<ModeStatus> {
   /** The largest packet that reaches a peer was measured: its inner packets must not make larger ones. */
   pathMtuChanged?(peer: Address, mtuBytes: number): void;
   /**
-   * The address at a host's end of the path its packets take, which an echo shows to work; undefined while nothing is
-   * sent to it.
+   * The public IP on each way that packets to a host take: one, or one of IPv4 and then one of IPv6. None to a host
+   * that peerStatus() leaves out.
    */
-  echoTarget(peer: Peer): Address | undefined;
+  waysTo(peer: Peer): readonly Address[];
+  /** The address at a host's end of such a way, which an echo shows to work; undefined while nothing is sent there. */
+  echoTarget(peer: Peer, way: Address): Address | undefined;
   /** Packets outbound and inbound of a host so far, where this process carries them. */
   peerPackets?(peer: Peer): readonly [number, number];
   /**

@@ -5,12 +5,8 @@
 
 import { isBogon } from '../net/bogons.js';
 import type { FamilyName } from '../net/dual.js';
-import { type Address, bitsOf, formatAddress } from '../net/prefix.js';
+import { type Address, bitsOf, familyNameOf, formatAddress } from '../net/prefix.js';
 import type { Link, LinkAddress } from './link.js';
-
-export function familyNameOf(address: Address): FamilyName {
-  return typeof address === 'number' ? 'v4' : 'v6';
-}
 
 /** fe80::/10 (RFC 4291 section 2.5.6): of no use to peers without a zone, which no lease has. */
 export function isLinkLocalIpv6(address: Address): boolean {

@@ -22,6 +22,7 @@ import {
   type AddressRange,
   type DualAddress,
   type DualRange,
+  familyNameOf,
   formatAddress,
   parseAddress,
   parseAnyAddress,
@@ -29,7 +30,7 @@ import {
 } from '../net/prefix.js';
 import { type Link, type LinkAddress, listLinks } from './link.js';
 import { listRoutes, lookupRoute } from './route.js';
-import { familyNameOf, isLinkLocalIpv6, usable, whyNone } from './underlay-addresses.js';
+import { isLinkLocalIpv6, usable, whyNone } from './underlay-addresses.js';
 
 /** The interface between hosts. */
 export interface ExternalInterface {

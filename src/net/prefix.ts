@@ -3,7 +3,7 @@
 // A prefix holds its address as the number that the family has (ipv4.ts, ipv6.ts), so that IPv4 ones cost no more than
 // two numbers. No prefix of one family contains or overlaps anything of the other: ::ffff:10.0.0.0/104 is IPv6.
 
-import { type Dual, familiesOf } from './dual.js';
+import { type Dual, familiesOf, type FamilyName } from './dual.js';
 import { formatIpv4, type Ipv4, ipv4, parseIpv4 } from './ipv4.js';
 import { formatIpv6, type Ipv6, ipv6, parseIpv6 } from './ipv6.js';
 
@@ -63,6 +63,10 @@ export function parseAnyAddress(text: string): Address | undefined {
 
 export function familyOf(address: Address): Family {
   return typeof address === 'number' ? 4 : 6;
+}
+
+export function familyNameOf(address: Address): FamilyName {
+  return typeof address === 'number' ? 'v4' : 'v6';
 }
 
 /** Length of the prefix that holds this address alone. */

@@ -209,6 +209,8 @@ export interface VxlanStatus {
   readonly mac?: string;
   /** The device of each family, of which `device` is the first. */
   readonly devices: FamilyTexts;
+  /** MAC address of each; absent before one is made. */
+  readonly macs?: FamilyTexts;
   readonly vni: number;
   readonly port: number;
   readonly hasGbp: boolean;
@@ -273,22 +275,44 @@ export type BackendPeerStatus = PeerState & {
   readonly bytesIn?: number;
   /** Of the udp mode, with a kernel lane: the peer has one too, so all kinds of packets to it may take ours. */
   readonly lane?: boolean;
-  /** Of the kernel modes: where its route leads. */
+  /** Of the kernel modes: where its route leads, of the first family. */
   readonly device?: string;
-  /** Of the kernel modes: without a tunnel. */
+  /** The same by family. */
+  readonly devices?: FamilyTexts;
+  /** Of the kernel modes: without a tunnel, whichever the family. */
   readonly isDirect?: boolean;
+  /** Of the vxlan mode: MAC address of the first family's device. */
   readonly vtepMac?: string;
+  /** The same by family. */
+  readonly vtepMacs?: FamilyTexts;
 };
 
 /** The same, with the id of its lease. */
 export type PeerDetail = BackendPeerStatus & { readonly id: string };
 
-export type PeerStatus = BackendPeerStatus & {
-  /** Between the public IPs, outside the overlay; absent before anything is known. */
+export type PeerStatus = BackendPeerStatus & PeerPathStatus;
+
+/** What probes found on the way to a peer, or on both where packets of each family have one of their own. */
+export interface PeerPathStatus {
+  /** Between the public IPs, outside the overlay; absent without probes. Of two ways that of IPv4. */
   readonly path?: PathStatus;
-  /** Inside the overlay. */
+  /** Of each of two ways. */
+  readonly paths?: FamilyPaths;
+  /** Inside the overlay. Of two ways that of the worse one. */
   readonly reachability: ReachabilityStatus;
-};
+  /** Of each of two ways. */
+  readonly reachabilities?: FamilyReachabilities;
+}
+
+export interface FamilyPaths {
+  readonly v4: PathStatus;
+  readonly v6: PathStatus;
+}
+
+export interface FamilyReachabilities {
+  readonly v4: ReachabilityStatus;
+  readonly v6: ReachabilityStatus;
+}
 
 export interface PathStatus {
   /** @fraction */

@@ -321,7 +321,9 @@ async function compare(
   const { underlay, backend, own, peers, ownHost, subnetFile } = parts;
   const { isDone, againInMs } = await underlay.look(async (iface) => {
     peers.probers.interfaceChanged();
-    await own.setMtu((await backend.underlayChanged(iface)).mtuBytes);
+    const { mtuBytes } = await backend.underlayChanged(iface);
+    peers.interfaceChanged();
+    await own.setMtu(mtuBytes);
   });
   if (againInMs !== undefined) lookAgain(againInMs);
   const { publicIp } = underlay.iface;

@@ -10,14 +10,8 @@ import type { MetricFamily } from '../core/metric.js';
 import type { JudgeOptions } from '../lease/judge.js';
 import type { LeaseUpdate, Peer, PeerDiff } from '../lease/lease.js';
 import { type LeaseChange, LeaseView } from '../lease/lease-view.js';
-import { familiesOf, firstOf, sameDual } from '../net/dual.js';
-import {
-  type Address,
-  type DualAddress,
-  formatAddresses,
-  formatPrefixes,
-  parseAnyAddress,
-} from '../net/prefix.js';
+import { familiesOf, sameDual } from '../net/dual.js';
+import { type DualAddress, formatAddresses, formatPrefixes } from '../net/prefix.js';
 import type { StatusDocument } from '../ops/status.js';
 import type { OverlayPeer } from '../probe/overlay-prober.js';
 import { Probers } from '../probe/probers.js';
@@ -52,10 +46,10 @@ export class Peers {
     this.#log = log;
     this.probers = new Probers<Peer>({
       families: familiesOf(judge.networks),
-      peers: () => overlayPeers(this.#view.accepted()),
+      peers: () => this.#probed(this.#view.accepted()),
       fullBytes,
       onPathMtu: (publicIp, mtuBytes) => backend.pathMtuChanged?.(publicIp, mtuBytes),
-      targetOf: (peer) => backend.echoTarget(peer),
+      targetOf: (peer, way) => backend.echoTarget(peer, way),
       packetsOf: (peer) => backend.peerPackets?.(peer),
       takeBusy: () => backend.takeBusyPeers?.() ?? [],
       nameOf,
@@ -75,6 +69,11 @@ export class Peers {
     if (this.#hasSnapshot) this.#applyChange(change);
   }
 
+  /** To be called when the backend has taken note of another interface: packets may take other ways. O(peers). */
+  interfaceChanged(): void {
+    if (this.#hasSnapshot) this.probers.change([], this.#probed(this.#view.accepted()));
+  }
+
   /** What is wrong with leases of other hosts, which this host does not send to. */
   conditions(): readonly Condition[] {
     const found: Condition[] = [];
@@ -91,12 +90,9 @@ export class Peers {
 
   /** For /status. */
   status(): PeersStatus {
-    const peers = this.#backend.peerStatus().map(({ id, ...peer }) => {
-      const address = parseAnyAddress(peer.publicIps.v4 ?? peer.publicIps.v6 ?? '');
-      const path = address === undefined ? undefined : this.probers.pathOf(address);
-      const reachability = this.probers.reachabilityOf(id);
-      return { ...peer, ...(path === undefined ? {} : { path }), reachability };
-    });
+    const peers = this.#backend
+      .peerStatus()
+      .map(({ id, ...peer }) => ({ ...peer, ...this.probers.statusOf(id) }));
     const peerCounts = this.probers.peerCounts();
     return {
       peers,
@@ -127,7 +123,11 @@ export class Peers {
     this.#backend.apply(diff);
     const come = new Map([...added, ...changed].map((peer) => [peer.id, peer]));
     const gone = removed.map(({ id }) => id).filter((id) => !come.has(id));
-    this.probers.change(gone, overlayPeers(come.values()));
+    this.probers.change(gone, this.#probed(come.values()));
+  }
+
+  *#probed(peers: Iterable<Peer>): Generator<OverlayPeer<Peer>> {
+    for (const peer of peers) yield { id: peer.id, ways: this.#backend.waysTo(peer), lease: peer };
   }
 }
 
@@ -144,11 +144,6 @@ export function leasesRefused(count: number): MetricFamily {
 /** What messages and metrics call a peer. */
 function nameOf({ subnets }: Peer): string {
   return formatPrefixes(subnets);
-}
-
-function* overlayPeers(peers: Iterable<Peer>): Generator<OverlayPeer<Peer>> {
-  for (const peer of peers)
-    yield { id: peer.id, publicIp: firstOf<Address, Address>(peer.host.publicIp), lease: peer };
 }
 
 /** Leases named in one line of the log; the rest is a count. */

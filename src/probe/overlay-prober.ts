@@ -1,9 +1,12 @@
 // Sends echo requests to all peers through the overlay itself, within one limit for all of them together. Only these
 // tell whether packets reach a peer: its public IP may answer while its daemon is dead or its UDP port is blocked.
 //
-// Peers are kept in the order in which they were asked last, and whoever is first has its turn when five seconds are
-// over. A tick every 100 ms asks ten at most, so that 10,000 peers have a turn every 100 s. A peer that did not answer
-// is asked again after a second, three times in all, from the same limit.
+// A peer is asked on each way that its packets take: one in the udp mode, one for each family in the kernel modes. Each
+// way has turns and a state of its own, and the peer is what its worse way is.
+//
+// Ways are kept in the order in which they were asked last, and whichever is first has its turn when five seconds are
+// over. A tick every 100 ms asks ten at most, so that 10,000 have a turn every 100 s. One without an answer is asked
+// again after a second, three times in all, from the same limit.
 //
 // Peers with traffic come first, for it is their state that matters, and to be sent to by the kernel lane they must be
 // heard every 15 s. One whose traffic begins is asked at once. It keeps its place for a while when its traffic ends:
@@ -16,7 +19,7 @@ import type { Address } from '../net/prefix.js';
 import { buildEchoTo, MIN_PROBE_BYTES, type Received, TOKEN_BYTES } from './icmp-echo.js';
 import { addressOf, type IcmpSender, type PlainAddress, plainOf } from './path-prober.js';
 import { REACH_STATES, type ReachState } from '../ops/status.js';
-import { type HostAnswer, PeerReach, type Reach } from './peer-reach.js';
+import { type HostAnswer, isWorse, PeerReach, type Reach } from './peer-reach.js';
 
 const TICK_MS = 100;
 const ECHOES_PER_TICK = 10;
@@ -40,14 +43,15 @@ const LATE_MS = 5_000;
 export interface OverlayPeer<Lease> {
   /** Id of its lease: one peer for each. */
   readonly id: string;
-  readonly publicIp: Address;
+  /** Its public IP on each way to it; of two the first is of IPv4, the second of IPv6. */
+  readonly ways: readonly Address[];
   readonly lease: Lease;
 }
 
 export interface OverlayProberOptions<Lease> {
   readonly sender: Pick<IcmpSender, 'send'>;
-  /** The address at a peer's end of the overlay; undefined while nothing is sent to it. */
-  readonly targetOf: (lease: Lease) => Address | undefined;
+  /** The address at a peer's end of the overlay, by the way to a public IP; undefined while nothing is sent there. */
+  readonly targetOf: (lease: Lease, way: Address) => Address | undefined;
   /** Packets outbound and inbound that the data path has counted for a peer; undefined where it counts none. */
   readonly packetsOf: (lease: Lease) => readonly [number, number] | undefined;
   /** Ids of peers with traffic, each about once a second while it has any; called with each tick. */
@@ -59,24 +63,34 @@ export interface OverlayProberOptions<Lease> {
 }
 
 /** There may be 65,000 of these: numbers are such as V8 keeps without an object of their own, 32 bits signed. */
-interface Peer<Lease> {
-  readonly id: string;
+interface Way<Lease> {
+  /** Id of the peer's lease for its first way; see secondKey(). */
+  readonly key: string;
   readonly address: PlainAddress;
   lease: Lease;
   /** Undefined until it is asked, and while nothing is sent to it. */
   reach: PeerReach | undefined;
   /** In whole milliseconds. */
   askedMs: number;
+  /** The peer's other way. */
+  other: Way<Lease> | undefined;
 }
 
-/** Addresses of peers, once for each peer. */
+/** What is known of one way to a peer. */
+export interface WayReport<Lease> {
+  readonly lease: Lease;
+  readonly publicIp: Address;
+  readonly report: Reach;
+}
+
+/** Addresses of ways, once for each. */
 export interface AddressChanges {
   readonly left: Address[];
   readonly come: Address[];
 }
 
 interface Asked<Lease> {
-  readonly peer: Peer<Lease>;
+  readonly way: Way<Lease>;
   readonly reach: PeerReach;
   readonly target: Address;
   readonly token: Buffer;
@@ -93,13 +107,13 @@ export class OverlayProber<Lease> {
   readonly #options: OverlayProberOptions<Lease>;
   readonly #identifier: number;
   /** By the time they were asked last. */
-  readonly #peers = new Map<string, Peer<Lease>>();
+  readonly #ways = new Map<string, Way<Lease>>();
   /** Those that are asked before their turn. */
-  readonly #soon = new Set<Peer<Lease>>();
+  readonly #soon = new Set<Way<Lease>>();
   /** Those whose traffic began, until they are asked. */
-  readonly #begun = new Set<Peer<Lease>>();
+  readonly #begun = new Set<Way<Lease>>();
   /** Those with traffic and when they last had any, by the time they were asked last. */
-  readonly #busy = new Map<Peer<Lease>, number>();
+  readonly #busy = new Map<Way<Lease>, number>();
   /** By sequence number, in the order of sending. */
   readonly #asked = new Map<number, Asked<Lease>>();
   readonly #late = new Map<number, Asked<Lease>>();
@@ -123,7 +137,7 @@ export class OverlayProber<Lease> {
 
   /** What is known of a peer is forgotten when it is left out, or another host has its lease. O(peers). */
   setPeers(peers: Iterable<OverlayPeer<Lease>>): void {
-    const left = new Set(this.#peers.keys());
+    const left = new Set(Array.from(this.#firstWays(), ({ key }) => key));
     const isFirstRound = this.#isFirstRound;
     for (const peer of peers) {
       left.delete(peer.id);
@@ -136,50 +150,46 @@ export class OverlayProber<Lease> {
   changePeers(gone: Iterable<string>, come: Iterable<OverlayPeer<Lease>>): AddressChanges {
     const changes: AddressChanges = { left: [], come: [] };
     const isFirstRound = this.#isFirstRound;
-    const note = (list: Address[], address: PlainAddress | undefined): void => {
-      if (address !== undefined) list.push(addressOf(address));
-    };
-    for (const id of gone) note(changes.left, this.#forget(id));
+    for (const id of gone) changes.left.push(...this.#forget(id));
     for (const peer of come) {
-      const known = this.#peers.get(peer.id)?.address;
+      const known = this.#waysOf(peer.id).map(({ address }) => addressOf(address));
       this.#put(peer, isFirstRound);
-      if (known === plainOf(peer.publicIp)) continue;
-      note(changes.left, known);
-      note(changes.come, peer.publicIp);
+      changes.left.push(...known.filter((address) => !peer.ways.includes(address)));
+      changes.come.push(...peer.ways.filter((address) => !known.includes(address)));
     }
     return changes;
   }
 
-  /** Undefined for a peer that is not known. */
-  report(id: string): Reach | undefined {
-    const peer = this.#peers.get(id);
-    return peer && this.#reportOf(peer);
+  /** Of each way to a peer; none to one that is not known. */
+  reportsOf(id: string): readonly WayReport<Lease>[] {
+    return this.#waysOf(id).map((way) => this.#reportOf(way));
   }
 
-  /** Peers that packets are sent to and that cannot be reached. O(peers). */
+  /** Peers that packets are sent to and that cannot be reached, with the worse way. O(peers). */
   *unreached(): Iterable<{ readonly lease: Lease; readonly publicIp: Address; readonly state: ReachState }> {
-    for (const peer of this.#peers.values()) {
-      const state = this.#stateOf(peer);
+    for (const first of this.#firstWays()) {
+      const worse = this.#worseOf(first);
+      const state = this.#stateOf(worse);
       if (state !== 'ok' && state !== 'unknown')
-        yield { lease: peer.lease, publicIp: addressOf(peer.address), state };
+        yield { lease: worse.lease, publicIp: addressOf(worse.address), state };
     }
   }
 
   /** How many peers are in which state. O(peers). */
   summary(): Record<ReachState, number> {
     const counts = Object.fromEntries(REACH_STATES.map((state) => [state, 0])) as Record<ReachState, number>;
-    for (const peer of this.#peers.values()) counts[this.#stateOf(peer)]++;
+    for (const first of this.#firstWays()) counts[this.#stateOf(this.#worseOf(first))]++;
     return counts;
   }
 
-  /** All peers with their reports. */
-  *reports(): Iterable<{ readonly lease: Lease; readonly publicIp: Address; readonly report: Reach }> {
-    for (const peer of this.#peers.values())
-      yield { lease: peer.lease, publicIp: addressOf(peer.address), report: this.#reportOf(peer) };
+  /** Of all ways to all peers. */
+  *reports(): Iterable<WayReport<Lease>> {
+    for (const way of this.#ways.values()) yield this.#reportOf(way);
   }
 
-  get peerCount(): number {
-    return this.#peers.size;
+  /** To all peers. */
+  get wayCount(): number {
+    return this.#ways.size;
   }
 
   counts(): { readonly sent: number; readonly answered: number } {
@@ -193,45 +203,45 @@ export class OverlayProber<Lease> {
     this.#noteBusy(nowMs);
     let left = ECHOES_PER_TICK - this.#askBusy(nowMs);
     const leave = Math.max(left - SOON_PER_TICK, REST_PER_TICK);
-    for (const peer of this.#soon) {
-      if (left <= leave || nowMs - peer.askedMs < SOON_MS) break;
-      this.#ask(peer, nowMs);
+    for (const way of this.#soon) {
+      if (left <= leave || nowMs - way.askedMs < SOON_MS) break;
+      this.#ask(way, nowMs);
       left--;
     }
-    for (const peer of this.#peers.values()) {
-      if (left === 0 || nowMs - peer.askedMs < CYCLE_MS) break;
-      this.#ask(peer, nowMs);
+    for (const way of this.#ways.values()) {
+      if (left === 0 || nowMs - way.askedMs < CYCLE_MS) break;
+      this.#ask(way, nowMs);
       left--;
     }
   }
 
   #noteBusy(nowMs: number): void {
     for (const id of this.#options.takeBusy()) {
-      const peer = this.#peers.get(id);
-      if (peer === undefined) continue;
-      if (this.#busy.has(peer)) this.#busy.set(peer, Math.round(nowMs));
-      else this.#begun.add(peer);
+      const way = this.#ways.get(id);
+      if (way === undefined) continue;
+      if (this.#busy.has(way)) this.#busy.set(way, Math.round(nowMs));
+      else this.#begun.add(way);
     }
   }
 
   /** How many of those with traffic were asked. */
   #askBusy(nowMs: number): number {
     let asked = 0;
-    for (const peer of this.#begun) {
+    for (const way of this.#begun) {
       if (asked === BUSY_PER_TICK) break;
-      this.#begun.delete(peer);
-      this.#busy.set(peer, Math.round(nowMs));
-      this.#ask(peer, nowMs);
+      this.#begun.delete(way);
+      this.#busy.set(way, Math.round(nowMs));
+      this.#ask(way, nowMs);
       asked++;
     }
-    for (const [peer, busyMs] of this.#busy) {
-      if (asked === BUSY_PER_TICK || nowMs - peer.askedMs < CYCLE_MS) break;
+    for (const [way, busyMs] of this.#busy) {
+      if (asked === BUSY_PER_TICK || nowMs - way.askedMs < CYCLE_MS) break;
       const keptMs = this.#busy.size > MAX_BUSY ? BUSY_AMONG_MANY_MS : BUSY_MS;
       if (nowMs - busyMs > keptMs) {
-        this.#busy.delete(peer);
+        this.#busy.delete(way);
         continue;
       }
-      this.#ask(peer, nowMs);
+      this.#ask(way, nowMs);
       asked++;
     }
     return asked;
@@ -242,7 +252,7 @@ export class OverlayProber<Lease> {
     const { id, sequence } = received.kind === 'reply' ? received.echo : received;
     const asked = this.#asked.get(sequence) ?? this.#late.get(sequence);
     if (id !== this.#identifier || asked === undefined) return;
-    const { peer, reach, target, token, sentAtMs } = asked;
+    const { way, reach, target, token, sentAtMs } = asked;
     if (received.kind !== 'reply') {
       if (received.kind === 'unreachable' && received.destination === target)
         reach.noteRefusal('the network says that it cannot be reached');
@@ -254,70 +264,107 @@ export class OverlayProber<Lease> {
     this.#answered++;
     const nowMs = this.#options.now();
     reach.noteAnswer(nowMs - sentAtMs, nowMs);
-    this.#soon.delete(peer);
+    this.#soon.delete(way);
   }
 
-  #reportOf({ reach, address, askedMs }: Peer<Lease>): Reach {
-    if (reach === undefined) return askedMs === NEVER_MS ? NOT_ASKED : NOT_USED;
-    return reach.report(this.#options.hostAnswer(addressOf(address)));
+  *#firstWays(): Iterable<Way<Lease>> {
+    for (const way of this.#ways.values()) if (isFirst(way)) yield way;
   }
 
-  #stateOf({ reach, address }: Peer<Lease>): ReachState {
+  #waysOf(id: string): readonly Way<Lease>[] {
+    const first = this.#ways.get(id);
+    if (first === undefined) return [];
+    return first.other === undefined ? [first] : [first, first.other];
+  }
+
+  #reportOf({ lease, reach, address, askedMs }: Way<Lease>): WayReport<Lease> {
+    const publicIp = addressOf(address);
+    if (reach !== undefined)
+      return { lease, publicIp, report: reach.report(this.#options.hostAnswer(publicIp)) };
+    return { lease, publicIp, report: askedMs === NEVER_MS ? NOT_ASKED : NOT_USED };
+  }
+
+  #stateOf({ reach, address }: Way<Lease>): ReachState {
     return reach?.state(this.#options.hostAnswer(addressOf(address))) ?? 'unknown';
+  }
+
+  #worseOf(first: Way<Lease>): Way<Lease> {
+    const { other } = first;
+    return other !== undefined && isWorse(this.#stateOf(other), this.#stateOf(first)) ? other : first;
   }
 
   /** In the first round all are new, and have their turns in the order in which they came. */
   get #isFirstRound(): boolean {
-    const [first] = this.#peers.values();
+    const [first] = this.#ways.values();
     return first === undefined || first.askedMs === NEVER_MS;
   }
 
-  #put({ id, publicIp, lease }: OverlayPeer<Lease>, isFirstRound: boolean): void {
-    const address = plainOf(publicIp);
-    const known = this.#peers.get(id);
-    if (known?.address === address) {
+  #put({ id, ways: [one, other], lease }: OverlayPeer<Lease>, isFirstRound: boolean): void {
+    const hadTwo = this.#ways.get(id)?.other !== undefined;
+    const first = this.#putWay(id, one, lease, isFirstRound);
+    const second =
+      hadTwo || other !== undefined ? this.#putWay(secondKey(id), other, lease, isFirstRound) : undefined;
+    if (first !== undefined) first.other = second;
+    if (second !== undefined) second.other = first;
+  }
+
+  /** The way with this key from now on; undefined for no address, and then there is none. */
+  #putWay(
+    key: string,
+    publicIp: Address | undefined,
+    lease: Lease,
+    isFirstRound: boolean,
+  ): Way<Lease> | undefined {
+    const address = publicIp === undefined ? undefined : plainOf(publicIp);
+    const known = this.#ways.get(key);
+    if (known !== undefined && known.address === address) {
       known.lease = lease;
-      return;
+      return known;
     }
-    this.#forget(id);
-    const peer = { id, address, lease, reach: undefined, askedMs: NEVER_MS };
-    this.#peers.set(id, peer);
-    if (!isFirstRound) this.#soon.add(peer);
+    if (known !== undefined) this.#drop(known);
+    if (address === undefined) return undefined;
+    const way = { key, address, lease, reach: undefined, askedMs: NEVER_MS, other: undefined };
+    this.#ways.set(key, way);
+    if (!isFirstRound) this.#soon.add(way);
+    return way;
   }
 
-  /** The address it had, if it was known. */
-  #forget(id: string): PlainAddress | undefined {
-    const peer = this.#peers.get(id);
-    if (peer === undefined) return undefined;
-    this.#peers.delete(id);
-    this.#soon.delete(peer);
-    this.#begun.delete(peer);
-    this.#busy.delete(peer);
-    return peer.address;
+  /** The addresses it had, if it was known. */
+  #forget(id: string): readonly Address[] {
+    const ways = this.#waysOf(id);
+    for (const way of ways) this.#drop(way);
+    return ways.map(({ address }) => addressOf(address));
   }
 
-  #ask(peer: Peer<Lease>, nowMs: number): void {
-    this.#soon.delete(peer);
-    this.#peers.delete(peer.id);
-    this.#peers.set(peer.id, peer);
-    const busyMs = this.#busy.get(peer);
+  #drop(way: Way<Lease>): void {
+    this.#ways.delete(way.key);
+    this.#soon.delete(way);
+    this.#begun.delete(way);
+    this.#busy.delete(way);
+  }
+
+  #ask(way: Way<Lease>, nowMs: number): void {
+    this.#soon.delete(way);
+    this.#ways.delete(way.key);
+    this.#ways.set(way.key, way);
+    const busyMs = this.#busy.get(way);
     if (busyMs !== undefined) {
-      this.#busy.delete(peer);
-      this.#busy.set(peer, busyMs);
+      this.#busy.delete(way);
+      this.#busy.set(way, busyMs);
     }
-    peer.askedMs = Math.round(nowMs);
-    const target = this.#options.targetOf(peer.lease);
+    way.askedMs = Math.round(nowMs);
+    const target = this.#options.targetOf(way.lease, addressOf(way.address));
     if (target === undefined) {
-      peer.reach = undefined; // what was lost while nothing was sent to it says nothing
+      way.reach = undefined; // what was lost while nothing was sent to it says nothing
       return;
     }
-    const reach = (peer.reach ??= new PeerReach(nowMs));
-    const packets = this.#options.packetsOf(peer.lease);
+    const reach = (way.reach ??= new PeerReach(nowMs));
+    const packets = this.#options.packetsOf(way.lease);
     if (packets !== undefined) reach.noteTraffic(...packets, nowMs);
 
     const sequence = (this.#sequence = (this.#sequence + 1) & 0xffff);
     const token = this.#options.randomBytes(TOKEN_BYTES);
-    this.#asked.set(sequence, { peer, reach, target, token, sentAtMs: nowMs });
+    this.#asked.set(sequence, { way, reach, target, token, sentAtMs: nowMs });
     this.#sent++;
     const echo = buildEchoTo(target, { id: this.#identifier, sequence, token }, MIN_PROBE_BYTES);
     const onTooLong = (): void => undefined; // no device takes less than 64 bytes
@@ -333,9 +380,19 @@ export class OverlayProber<Lease> {
       if (nowMs - asked.sentAtMs < ANSWER_MS) break;
       this.#asked.delete(sequence);
       this.#late.set(sequence, asked);
-      const { peer, reach } = asked;
+      const { way, reach } = asked;
       reach.noteLost();
-      if (peer.reach === reach && reach.isInDoubt && this.#peers.get(peer.id) === peer) this.#soon.add(peer);
+      if (way.reach === reach && reach.isInDoubt && this.#ways.get(way.key) === way) this.#soon.add(way);
     }
   }
+}
+
+/** Of two ways that to an IPv4 address is the first. */
+function isFirst({ address, other }: Way<unknown>): boolean {
+  return other === undefined || typeof address === 'number';
+}
+
+/** No store has an id with a space in it. */
+function secondKey(id: string): string {
+  return `${id} 2`;
 }

@@ -8,7 +8,7 @@ import type { PathReport } from './peer-path.js';
 import type { PathProber } from './path-prober.js';
 import type { MetricFamily, MetricValue } from '../core/metric.js';
 
-/** Peers up to which each has series of its own. */
+/** Paths up to which each has series of its own. */
 const MAX_PEER_SERIES = 256;
 
 const FAMILIES: readonly { name: string; help: string; read: (report: PathReport) => number | undefined }[] =
@@ -79,7 +79,7 @@ export function reachMetrics<Lease>(
     counter('overlay_echoes_answered_total', 'Answers to echoes through the overlay.', answered),
     states,
   ];
-  if (prober.peerCount > MAX_PEER_SERIES) return families;
+  if (prober.wayCount > MAX_PEER_SERIES) return families;
   const reachable: MetricValue[] = [];
   const heard: MetricValue[] = [];
   const offsetMs = Date.now() - performance.now();

@@ -147,6 +147,22 @@ export class PeerReach {
   }
 }
 
+const BEST_FIRST: readonly ReachState[] = ['ok', 'unknown', 'never heard', 'silent since', 'unreachable'];
+
+/** Whether a peer with a way in this state is worse off than with one in `other`. */
+export function isWorse(state: ReachState, other: ReachState): boolean {
+  return BEST_FIRST.indexOf(state) > BEST_FIRST.indexOf(other);
+}
+
+/** Of a peer to which two ways lead: that of the worse one, with a reason that says which it is where they differ. */
+export function reachOfBoth(v4: Reach, v6: Reach): Reach {
+  if (v4.state === v6.state) return v4;
+  const [worse, text] = isWorse(v6.state, v4.state)
+    ? [v6, `over IPv6 (IPv4: ${v4.state})`]
+    : [v4, `over IPv4 (IPv6: ${v6.state})`];
+  return { ...worse, reason: worse.reason === undefined ? text : `${text}: ${worse.reason}` };
+}
+
 export function bitCount(bits: number): number {
   let count = 0;
   for (let rest = bits; rest !== 0; rest &= rest - 1) count++;

@@ -8,11 +8,12 @@ import type { MetricFamily } from '../core/metric.js';
 import type { FamilyName } from '../net/dual.js';
 import { type Address, formatAddress } from '../net/prefix.js';
 import type { Received } from './icmp-echo.js';
-import { type OverlayPeer, OverlayProber } from './overlay-prober.js';
+import { type OverlayPeer, OverlayProber, type WayReport } from './overlay-prober.js';
 import { pathMetrics, reachMetrics } from './path-metrics.js';
 import { PathProber } from './path-prober.js';
 import type { PathReport } from './peer-path.js';
-import type { PeerCounts, ReachabilityStatus, ReachState } from '../ops/status.js';
+import { type Reach, reachOfBoth } from './peer-reach.js';
+import type { PeerCounts, PeerPathStatus, ReachabilityStatus } from '../ops/status.js';
 import type { RawIcmp } from './raw-icmp.js';
 
 /** What is asked of the peers' leases, which are the caller's own and only given back to it. */
@@ -25,8 +26,8 @@ export interface ProbersOptions<Lease> {
   readonly fullBytes: () => number;
   /** The largest packet that reaches a peer was measured. */
   readonly onPathMtu: (publicIp: Address, mtuBytes: number) => void;
-  /** The address at a peer's end of the overlay; undefined while nothing is sent to it. */
-  readonly targetOf: (lease: Lease) => Address | undefined;
+  /** The address at a peer's end of the overlay, by the way to a public IP; undefined while nothing is sent there. */
+  readonly targetOf: (lease: Lease, way: Address) => Address | undefined;
   /** Packets outbound and inbound of a peer so far; undefined where they are not counted. */
   readonly packetsOf: (lease: Lease) => readonly [number, number] | undefined;
   /** Ids of peers with traffic, each about once a second while it has any; called with each tick. */
@@ -136,22 +137,19 @@ export class Probers<Lease> {
     ];
   }
 
-  /** What is known of the path to a peer's public IP; undefined before anything is. */
-  pathOf(publicIp: Address): PathReport | undefined {
-    return this.#running?.path.report(publicIp);
-  }
-
   /** For /status, of the peer with this id. */
-  reachabilityOf(id: string): ReachabilityStatus {
-    const unknown = { state: 'unknown' } satisfies { state: ReachState };
-    if (this.#running === undefined) return { ...unknown, reason: this.#whyOff };
-    const report = this.#running.overlay.report(id);
-    if (report === undefined) return { ...unknown, reason: 'just come' };
-    const { sinceMs, lastHeardMs, ...rest } = report;
+  statusOf(id: string): PeerPathStatus {
+    if (this.#running === undefined) return { reachability: { state: 'unknown', reason: this.#whyOff } };
+    const { path, overlay } = this.#running;
+    const [one, other] = overlay.reportsOf(id);
+    if (one === undefined) return { reachability: { state: 'unknown', reason: 'just come' } };
+    const pathOf = ({ publicIp }: WayReport<Lease>): PathReport => path.report(publicIp) ?? {};
+    if (other === undefined) return { path: pathOf(one), reachability: reachability(one.report) };
     return {
-      ...rest,
-      ...(sinceMs === undefined ? {} : { since: wallClock(sinceMs) }),
-      ...(lastHeardMs === undefined ? {} : { lastHeard: wallClock(lastHeardMs) }),
+      path: pathOf(one),
+      paths: { v4: pathOf(one), v6: pathOf(other) },
+      reachability: reachability(reachOfBoth(one.report, other.report)),
+      reachabilities: { v4: reachability(one.report), v6: reachability(other.report) },
     };
   }
 
@@ -161,7 +159,7 @@ export class Probers<Lease> {
     const { overlay } = this.#running;
     const counts = overlay.summary();
     return {
-      total: overlay.peerCount,
+      total: Object.values(counts).reduce((sum, count) => sum + count, 0),
       ok: counts.ok,
       silentSince: counts['silent since'],
       unreachable: counts.unreachable,
@@ -179,7 +177,15 @@ export class Probers<Lease> {
 }
 
 function* publicIps<Lease>(peers: Iterable<OverlayPeer<Lease>>): Generator<Address> {
-  for (const { publicIp } of peers) yield publicIp;
+  for (const { ways } of peers) yield* ways;
+}
+
+function reachability({ sinceMs, lastHeardMs, ...rest }: Reach): ReachabilityStatus {
+  return {
+    ...rest,
+    ...(sinceMs === undefined ? {} : { since: wallClock(sinceMs) }),
+    ...(lastHeardMs === undefined ? {} : { lastHeard: wallClock(lastHeardMs) }),
+  };
 }
 
 /** RFC 3339 text of a moment by the monotonic clock. */

@@ -23,6 +23,7 @@ import { compareAge, type Peer } from '../lease/lease.js';
 import type { FamilyName } from '../net/dual.js';
 import {
   type Address,
+  familyNameOf,
   formatAddress,
   formatPrefix,
   type Prefix,
@@ -219,7 +220,7 @@ export function heldRoute(route: Route, tunnelDevices: TunnelDevices): HeldRoute
   const { prefix, gateway, device, protocol, metric, type, isOnlink } = route;
   const isOurs = protocol === ROUTE_PROTOCOL && type === 'unicast'; // the firewall's blackhole has our protocol too
   // flanneld marks nothing, but on a device named as its own, "subnet via its .0 onlink" is its work.
-  const tunnelDevice = tunnelDevices[typeof prefix.address === 'number' ? 'v4' : 'v6'];
+  const tunnelDevice = tunnelDevices[familyNameOf(prefix.address)];
   const isOfFlanneld =
     tunnelDevice !== undefined &&
     device === tunnelDevice &&

@@ -6,7 +6,7 @@
 import type { Backoff } from '../core/waiting.js';
 import type { ConditionCode } from '../core/conditions.js';
 import type { Peer } from '../lease/lease.js';
-import type { FamilyName } from '../net/dual.js';
+import { familiesOf, type FamilyName } from '../net/dual.js';
 import { type Address, formatPrefix, type Prefix } from '../net/prefix.js';
 import { PEER_REFUSALS, type PeerState } from '../ops/status.js';
 import type { KernelObject, PeerRefusal } from './objects.js';
@@ -22,6 +22,12 @@ interface Failure {
 /** Whether a lease has what a record of this family is about. */
 export function hasFamily({ subnets, host }: Peer, family: FamilyName): boolean {
   return subnets[family] !== undefined && host.publicIp[family] !== undefined;
+}
+
+/** The public IP of each family that a lease has a record of, IPv4 first. */
+export function waysTo(lease: Peer): readonly Address[] {
+  const families = familiesOf(lease.host.publicIp).filter((family) => hasFamily(lease, family));
+  return families.map((family) => lease.host.publicIp[family]!);
 }
 
 /** No store has an id with a space in it. */

@@ -4,10 +4,10 @@ import { type Condition, conditionsOf } from '../core/conditions.js';
 import { hostTexts, type Peer } from '../lease/lease.js';
 import { groupBy } from '../core/group-by.js';
 import { dualOf, type FamilyName } from '../net/dual.js';
-import { formatPrefix } from '../net/prefix.js';
+import { familyNameOf, formatPrefix } from '../net/prefix.js';
 import type { BackendPeerStatus, PeerDetail, PeerRefusalCode, PeerState } from '../ops/status.js';
 import { Claims } from './claims.js';
-import type { KernelObject, PeerRefusal } from './objects.js';
+import { type KernelObject, type PeerRefusal, RouteObject } from './objects.js';
 import { hasFamily, isRefusal, PeerRecord, recordKey } from './peer.js';
 
 export type PeerStateName = 'programmed' | 'waiting' | 'failed' | PeerRefusalCode;
@@ -176,6 +176,16 @@ export class Peers {
       }),
     );
   }
+}
+
+/** Where the routes among a peer's objects lead; nothing without. */
+export function showDevices(objects: readonly KernelObject[]): Pick<BackendPeerStatus, 'device' | 'devices'> {
+  const devices: { [F in FamilyName]?: string } = {};
+  for (const object of objects)
+    if (object instanceof RouteObject && object.device !== undefined)
+      devices[familyNameOf(object.prefix.address)] = object.device;
+  const device = devices.v4 ?? devices.v6;
+  return device === undefined ? {} : { device, devices };
 }
 
 /** Of the families that the records are about: a lease may have a subnet of one without a public IP. */

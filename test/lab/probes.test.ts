@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import type { PathStatus, PeerStatus } from '../../src/ops/status.js';
 import { type Host, Lab, labUnavailable, PROJECT_ROOT, type Task, waitFor } from '../support/lab.js';
 import {
   countIn,
@@ -22,12 +23,6 @@ import {
   tableOf,
   writeTable,
 } from '../support/twill-hosts.js';
-
-interface PathStatus {
-  readonly rttMs?: number;
-  readonly loss?: number;
-  readonly mtuBytes?: number;
-}
 
 /**
  * A copy of what is installed, in which the binary of raw-socket is none that this Node can load. Returns its daemon.
@@ -63,16 +58,15 @@ t.test('path probes', { skip: labUnavailable() }, async (t) => {
     const [, ...args] = daemonArguments(host, file);
     return lab.spawnUntil(host.ns, process.execPath, [foreign, ...args], /ready after/);
   };
-  const peerOf = async (host: typeof a): Promise<Readonly<Record<string, unknown>>> =>
-    (await statusOf(lab, host)).peers[0];
-  const pathOf = async (host: typeof a): Promise<PathStatus> => (await peerOf(host))['path'] ?? {};
+  const peerOf = async (host: typeof a): Promise<PeerStatus> => (await statusOf(lab, host)).peers[0];
+  const pathOf = async (host: typeof a): Promise<PathStatus> => (await peerOf(host)).path ?? {};
 
   await t.test('an open path', async (t) => {
     await waitFor(async () => (await pathOf(a)).mtuBytes === 1500, 'the full path MTU', 30_000);
     const { rttMs, loss } = await pathOf(a);
     t.ok(rttMs! > 0 && rttMs! < 100, `round trip ${rttMs} ms`);
     t.equal(loss, 0);
-    t.equal((await peerOf(a))['mtuBytes'], 1472);
+    t.equal((await peerOf(a)).mtuBytes, 1472);
     const metrics = await metricsOf(lab, a);
     const rttSeconds = countIn(metrics, 'path_rtt_seconds{peer="172.20.0.2"}');
     t.ok(rttSeconds > 0 && rttSeconds < 1, `${rttSeconds} s`);
@@ -97,7 +91,7 @@ t.test('path probes', { skip: labUnavailable() }, async (t) => {
       /ready after .*pathProbes="addon \(the package raw-socket is built for another Node .*npm rebuild raw-socket/,
     );
     const open = async (): Promise<PathStatus | undefined> =>
-      (await statusOf(lab, c)).peers.find((peer) => peer['publicIp'] === a.underlayIp)?.['path'];
+      (await statusOf(lab, c)).peers.find((peer) => peer.publicIp === a.underlayIp)?.path;
     await waitFor(
       async () => (await open())?.mtuBytes === 1500,
       'the full path MTU of the open path',
@@ -110,16 +104,16 @@ t.test('path probes', { skip: labUnavailable() }, async (t) => {
       (await statusOf(lab, c)).conditions.filter(({ code }) => code === 'probes-off'),
       [],
     );
-    const holeOf = async (): Promise<Readonly<Record<string, unknown>> | undefined> =>
-      (await statusOf(lab, c)).peers.find((peer) => peer['publicIp'] === b.underlayIp);
+    const holeOf = async (): Promise<PeerStatus | undefined> =>
+      (await statusOf(lab, c)).peers.find((peer) => peer.publicIp === b.underlayIp);
     await waitFor(
-      async () => ((await holeOf())?.['path'] as PathStatus | undefined)?.mtuBytes !== undefined,
+      async () => (await holeOf())?.path?.mtuBytes !== undefined,
       'the path MTU of the hole',
       90_000,
     );
-    const found = ((await holeOf())!['path'] as PathStatus).mtuBytes!;
+    const found = (await holeOf())!.path!.mtuBytes!;
     t.ok(found <= 1400 && found > 1395, `found ${found}`);
-    t.equal((await holeOf())!['mtuBytes'], found - 28);
+    t.equal((await holeOf())!.mtuBytes, found - 28);
     const ping = await lab.run(c.containerNs, 'ping', ['-M', 'do', '-s', '1440', '-c', '2', b.containerIp], {
       mustSucceed: false,
     });
@@ -143,7 +137,7 @@ t.test('path probes', { skip: labUnavailable() }, async (t) => {
     writeTable(file, tableOf([a, c]));
     await startDaemon(lab, c, file);
     await waitFor(async () => (await pathOf(c)).mtuBytes === 1500, 'the full path MTU', 30_000);
-    t.equal((await peerOf(c))['mtuBytes'], 1272);
+    t.equal((await peerOf(c)).mtuBytes, 1272);
   });
 
   await t.test('without the capability: off, and said so', async (t) => {

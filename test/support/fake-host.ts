@@ -6,7 +6,9 @@ import { type Condition, condition } from '../../src/core/conditions.js';
 import type { Link } from '../../src/kernel/link.js';
 import type { ExternalInterface } from '../../src/kernel/underlay.js';
 import { hostTexts, leaseBackend, type Peer, type PeerDiff } from '../../src/lease/lease.js';
+import { firstOf } from '../../src/net/dual.js';
 import { type Ipv4, parseIpv4 } from '../../src/net/ipv4.js';
+import type { Address } from '../../src/net/prefix.js';
 import type { OverlayFirewall, Surroundings } from '../../src/overlay/surroundings.js';
 import { linkOf } from './links.js';
 
@@ -160,6 +162,10 @@ export class FakeBackend implements Backend {
   underlayChanged(iface: ExternalInterface) {
     this.iface = iface;
     return Promise.resolve({ mtuBytes: iface.mtuBytes - OVERHEAD_BYTES });
+  }
+
+  waysTo({ host: { publicIp } }: Peer) {
+    return [firstOf<Address, Address>(publicIp)];
   }
 
   echoTarget({ subnets }: Peer) {

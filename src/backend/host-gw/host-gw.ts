@@ -8,15 +8,21 @@ import { parseHostGwConfig } from './config.js';
 import { OverlayError } from '../../core/errors.js';
 import type { Kernel } from '../../kernel/kernel.js';
 import { familiesOf, type FamilyName, sameDual } from '../../net/dual.js';
-import type { Ipv4 } from '../../net/ipv4.js';
-import { type Address, formatAddress, formatAddresses, prefixEquals } from '../../net/prefix.js';
+import {
+  type Address,
+  familyNameOf,
+  formatAddress,
+  formatAddresses,
+  prefixEquals,
+} from '../../net/prefix.js';
 import { PeerProgrammer } from '../../programmer/programmer.js';
 import { backendMode } from '../backend.js';
 import type { Backend, BackendContext, ExternalInterface } from '../backend.js';
 import type { RouteLookup } from '../../kernel/route.js';
 import { leaseBackend, type LeaseBackend, type Peer, type PeerDiff } from '../../lease/lease.js';
 import { type KernelObject, RouteObject } from '../../programmer/objects.js';
-import type { Verdict } from '../../programmer/peers.js';
+import { waysTo } from '../../programmer/peer.js';
+import { showDevices, type Verdict } from '../../programmer/peers.js';
 import type { MetricFamily } from '../../core/metric.js';
 import type { BackendPeerStatus, HostGwStatus, PeerDetail } from '../../ops/status.js';
 
@@ -88,9 +94,13 @@ class HostGwBackend implements Backend {
     return { mtuBytes: iface.mtuBytes };
   }
 
+  waysTo(peer: Peer): readonly Address[] {
+    return waysTo(peer);
+  }
+
   /** The next hop itself: nothing is encapsulated between, and no address of the subnet is sure to be there. */
-  echoTarget({ id, host }: Peer): Ipv4 | undefined {
-    return this.#programmer.carries(id, 'v4') ? host.publicIp.v4 : undefined;
+  echoTarget({ id }: Peer, way: Address): Address | undefined {
+    return this.#programmer.carries(id, familyNameOf(way)) ? way : undefined;
   }
 
   conditions(): readonly Condition[] {
@@ -155,8 +165,8 @@ class HostGwBackend implements Backend {
 }
 
 function showRoute(objects: readonly KernelObject[]): Partial<BackendPeerStatus> {
-  const route = objects.find((object) => object instanceof RouteObject);
-  return route?.device === undefined ? {} : { device: route.device, isDirect: true };
+  const shown = showDevices(objects);
+  return shown.device === undefined ? {} : { ...shown, isDirect: true };
 }
 
 /** Peers use the public IP as gateway, so it must be an address of this host on the link. */

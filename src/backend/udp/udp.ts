@@ -202,6 +202,11 @@ export class UdpBackend implements Backend {
     else this.#peers.widenPath(peer);
   }
 
+  /** One, whichever families its subnets have. */
+  waysTo({ host: { publicIp } }: Peer): readonly Address[] {
+    return [outerOf(this.#iface.address, publicIp) ?? firstOf<Address, Address>(publicIp)];
+  }
+
   /** flannel0 of each host, flanneld's too, has the lowest address of its subnets; one way leads to both. */
   echoTarget(peer: Peer): Address | undefined {
     return this.#peers.hasRow(peer)

@@ -56,14 +56,14 @@ export class NeighbourObject implements KernelObject {
 /** To which host the frames for a MAC are sent. */
 export class FdbObject implements KernelObject {
   readonly mac: string;
+  readonly destination: Address;
   readonly #device: string;
-  readonly #destination: Address;
   readonly #isPermanent: boolean;
 
   constructor(device: string, { mac, destination, isPermanent }: FdbEntry) {
     this.mac = mac;
     this.#device = device;
-    this.#destination = destination;
+    this.destination = destination;
     this.#isPermanent = isPermanent;
   }
 
@@ -72,22 +72,22 @@ export class FdbObject implements KernelObject {
   }
 
   get key(): string {
-    return typeof this.#destination === 'number' ? this.mac : `${this.mac} v6`;
+    return typeof this.destination === 'number' ? this.mac : `${this.mac} v6`;
   }
 
   add(): string {
-    return replaceFdbLine(this.#device, this.mac, this.#destination);
+    return replaceFdbLine(this.#device, this.mac, this.destination);
   }
 
   remove(): string {
-    return deleteFdbLine(this.#device, this.mac, this.#destination);
+    return deleteFdbLine(this.#device, this.mac, this.destination);
   }
 
   isSame(other: KernelObject): boolean {
     return (
       other instanceof FdbObject &&
       this.mac === other.mac &&
-      this.#destination === other.#destination &&
+      this.destination === other.destination &&
       this.#isPermanent === other.#isPermanent
     );
   }

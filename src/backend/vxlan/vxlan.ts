@@ -11,12 +11,12 @@ import { OverlayError } from '../../core/errors.js';
 import { parseVxlanConfig } from './config.js';
 import { parseVtepData } from './vtep.js';
 import { type Dual, dualOf, familiesOf, type FamilyName } from '../../net/dual.js';
-import type { Ipv4 } from '../../net/ipv4.js';
 import {
   type Address,
   bitsOf,
   type DualAddress,
   type DualPrefix,
+  familyNameOf,
   formatAddress,
   type Prefix,
   prefixEquals,
@@ -29,9 +29,10 @@ import type { VxlanConfig } from './config.js';
 import type { RouteLookup } from '../../kernel/route.js';
 import { leaseBackend, type LeaseBackend, type Peer, type PeerDiff } from '../../lease/lease.js';
 import { type KernelObject, RouteObject } from '../../programmer/objects.js';
-import type { Verdict } from '../../programmer/peers.js';
+import { waysTo } from '../../programmer/peer.js';
+import { showDevices, type Verdict } from '../../programmer/peers.js';
 import { FdbObject, NeighbourObject, TUNNEL_KINDS } from './objects.js';
-import type { BackendPeerStatus, PeerDetail, VxlanStatus } from '../../ops/status.js';
+import type { BackendPeerStatus, FamilyTexts, PeerDetail, VxlanStatus } from '../../ops/status.js';
 import type { MetricFamily } from '../../core/metric.js';
 
 /** The vxlan mode. open() throws OverlayError E_CONFIG when an MTU does not fit. */
@@ -166,9 +167,14 @@ class VxlanBackend implements Backend {
     return { mtuBytes: this.#mtuBytes() };
   }
 
+  waysTo(peer: Peer): readonly Address[] {
+    return waysTo(peer);
+  }
+
   /** The VXLAN device of each host, flanneld's too, has the lowest address of its subnet. */
-  echoTarget({ id, subnets }: Peer): Ipv4 | undefined {
-    return this.#programmer.carries(id, 'v4') ? subnets.v4?.address : undefined;
+  echoTarget({ id, subnets }: Peer, way: Address): Address | undefined {
+    const family = familyNameOf(way);
+    return this.#programmer.carries(id, family) ? subnets[family]?.address : undefined;
   }
 
   conditions(): readonly Condition[] {
@@ -180,11 +186,16 @@ class VxlanBackend implements Backend {
   status(): VxlanStatus {
     const { vni, port, hasGbp, hasLearning, hasDirectRouting } = this.#config;
     const { name: device, mac } = this.#tunnels[0].device;
+    const macs = this.#tunnels.flatMap((tunnel) => {
+      const own = tunnel.device.mac;
+      return own === undefined ? [] : [[tunnel.family, own]];
+    });
     return {
       type: 'vxlan',
       device,
       ...(mac === undefined ? {} : { mac }),
       devices: this.#devices,
+      ...(macs.length === 0 ? {} : { macs: Object.fromEntries(macs) as FamilyTexts }),
       vni,
       port,
       hasGbp,
@@ -317,9 +328,13 @@ function formerMac(
 }
 
 function showTunnel(objects: readonly KernelObject[]): Partial<BackendPeerStatus> {
-  const route = objects.find((object) => object instanceof RouteObject);
-  if (route?.device === undefined) return {};
-  const vtepMac = objects.find((object) => object instanceof FdbObject)?.mac;
-  const shown = { device: route.device, isDirect: vtepMac === undefined };
-  return vtepMac === undefined ? shown : { ...shown, vtepMac };
+  const shown = showDevices(objects);
+  if (shown.device === undefined) return {};
+  const macs: { [F in FamilyName]?: string } = {};
+  for (const object of objects)
+    if (object instanceof FdbObject) macs[familyNameOf(object.destination)] = object.mac;
+  const vtepMac = macs.v4 ?? macs.v6;
+  return vtepMac === undefined
+    ? { ...shown, isDirect: true }
+    : { ...shown, isDirect: false, vtepMac, vtepMacs: macs };
 }

@@ -4,6 +4,7 @@ import pino from 'pino';
 import t from 'tap';
 import type { LeaseUpdate } from '../../../src/lease/lease.js';
 import { parseIpv4 } from '../../../src/net/ipv4.js';
+import { parseIpv6 } from '../../../src/net/ipv6.js';
 import { parsePrefix } from '../../../src/net/prefix.js';
 import { Peers } from '../../../src/overlay/peers.js';
 import { FakeBackend, FakeHost } from '../../support/fake-host.js';
@@ -81,4 +82,17 @@ t.test('Peers.ownPublicIpIs() judges all leases anew', async (t) => {
     peers.conditions().map(({ code }) => code),
     ['lease-refused'],
   );
+});
+
+t.test('Peers.interfaceChanged() has the probers follow the ways of the backend', async (t) => {
+  const { backend, peers } = setUp();
+  peers.apply(snapshot(OWN, OTHER));
+  const sender = { send: () => undefined, close: () => undefined };
+  await peers.probers.open(() => Promise.resolve({ sender, by: 'raw-socket' }));
+  const pathsOf = () => peers.status().peers.map(({ path, paths }) => paths ?? path);
+  t.strictSame(pathsOf(), [{}]);
+  backend.waysTo = ({ host: { publicIp } }) => [publicIp.v4!, parseIpv6('fd00:99::2')!];
+  peers.interfaceChanged();
+  t.strictSame(pathsOf(), [{ v4: {}, v6: {} }]);
+  t.equal(peers.status().peerCounts?.total, 1);
 });

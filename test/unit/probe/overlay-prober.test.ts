@@ -3,8 +3,9 @@
 import t from 'tap';
 import { parseIcmp } from '../../../src/probe/icmp-echo.js';
 import { OverlayProber } from '../../../src/probe/overlay-prober.js';
-import { PeerReach } from '../../../src/probe/peer-reach.js';
+import { PeerReach, type Reach, reachOfBoth } from '../../../src/probe/peer-reach.js';
 import { type Ipv4, ipv4 } from '../../../src/net/ipv4.js';
+import { ipv6 } from '../../../src/net/ipv6.js';
 
 interface Host {
   readonly key: string;
@@ -47,10 +48,13 @@ class Simulation {
   constructor(count: number) {
     this.prober = new OverlayProber<Host>({
       sender: { send: (to, packet) => this.#carry(to as Ipv4, packet) },
-      targetOf: ({ isUsed, target }) => (isUsed ? target : undefined),
+      targetOf: ({ isUsed, target }, way) => {
+        if (typeof way === 'bigint') return this.hosts[Number(way)].target;
+        return isUsed ? target : undefined;
+      },
       packetsOf: ({ packets }) => packets,
       takeBusy: () => (this.nowMs % 1000 === 0 ? this.busy.map((number) => `peer ${number}`) : []),
-      hostAnswer: (publicIp) => (this.hosts[publicIp as Ipv4].isGone ? 'gone' : 'none'),
+      hostAnswer: (publicIp) => (this.hosts[Number(publicIp)].isGone ? 'gone' : 'none'),
       now: () => this.nowMs,
       randomBytes: (bytes) => Buffer.alloc(bytes, ++this.#number),
     });
@@ -63,11 +67,15 @@ class Simulation {
   }
 
   setPeers(): void {
-    this.prober.setPeers(this.hosts.map((host) => ({ id: host.key, publicIp: host.publicIp, lease: host })));
+    this.prober.setPeers(this.hosts.map((host) => ({ id: host.key, ways: [host.publicIp], lease: host })));
   }
 
   stateOf(number: number): string | undefined {
-    return this.prober.report(`peer ${number}`)?.state;
+    return this.reportOf(number)?.state;
+  }
+
+  reportOf(number: number): Reach | undefined {
+    return this.prober.reportsOf(`peer ${number}`)[0]?.report;
   }
 
   run(ms: number): void {
@@ -101,7 +109,7 @@ t.test('a peer that dies is seen within 10 s, and back within 6 s', (t) => {
   t.ok(net.timeUntil(7, 'silent since', 20_000) <= 10_000);
   t.match(net.prober.summary(), { ok: 199, 'silent since': 1 });
   t.match([...net.prober.unreached()], [{ lease: { key: 'peer 7' }, publicIp: 7, state: 'silent since' }]);
-  const { sinceMs, lastHeardMs } = net.prober.report('peer 7')!;
+  const { sinceMs, lastHeardMs } = net.reportOf(7)!;
   t.equal(sinceMs, lastHeardMs);
   net.hosts[7].isAlive = true;
   t.ok(net.timeUntil(7, 'ok', 20_000) <= 6_000);
@@ -115,7 +123,7 @@ t.test('a host that never was: asking first, then never heard', (t) => {
   t.equal(net.stateOf(1), 'unknown');
   t.ok(net.timeUntil(1, 'never heard', 20_000) <= 6_000);
   net.hosts[1].isGone = true;
-  t.match(net.prober.report('peer 1'), { state: 'never heard', reason: /its host is not there/ });
+  t.match(net.reportOf(1), { state: 'never heard', reason: /its host is not there/ });
   t.end();
 });
 
@@ -126,7 +134,7 @@ t.test('a network that says so makes a silent peer unreachable', (t) => {
   t.equal(net.stateOf(0), 'ok', 'not believed while echoes are answered');
   net.hosts[0].isAlive = false;
   net.run(12_000);
-  t.match(net.prober.report('peer 0'), { state: 'unreachable', reason: /not there/ });
+  t.match(net.reportOf(0), { state: 'unreachable', reason: /not there/ });
   t.end();
 });
 
@@ -138,7 +146,7 @@ t.test('the way there is blocked, the way back is open: not ok', (t) => {
     if (second % 5 === 0) net.hosts[0].packets[1]++;
     net.run(1_000);
   }
-  t.match(net.prober.report('peer 0'), { state: 'unreachable', reason: /its packets arrive/ });
+  t.match(net.reportOf(0), { state: 'unreachable', reason: /its packets arrive/ });
   net.run(30_000);
   t.equal(net.stateOf(0), 'silent since', 'and when they do not arrive any more');
   t.end();
@@ -175,6 +183,68 @@ t.test('10,000 peers: at most 100 echoes a second, all in turn, and one dead is 
   net.run(100_000);
   t.match(net.prober.summary(), { ok: 5_000, 'silent since': 5_000 });
   t.ok(net.sent.length <= 10_000, 'half of them dead: not more');
+  t.end();
+});
+
+t.test('a peer with two ways is what the worse one is, and each has turns of its own', (t) => {
+  const net = new Simulation(1);
+  // The second way leads to what the simulation has as another host.
+  const [host] = net.hosts;
+  const other = { ...host, key: 'the other way', publicIp: ipv4(1), target: ipv4(0x0a050010) };
+  net.hosts.push(other);
+  net.prober.setPeers([{ id: host.key, ways: [ipv4(0), ipv6(1n)], lease: host }]);
+  const states = (): string =>
+    net.prober
+      .reportsOf(host.key)
+      .map(({ report }) => report.state)
+      .join();
+  net.run(7_000);
+  t.equal(states(), 'ok,ok');
+  t.match(net.prober.summary(), { ok: 1, unknown: 0 });
+  net.sent.length = 0;
+  net.run(10_000);
+  t.strictSame(
+    [host, other].map(({ target }) => net.sent.filter(({ to }) => to === target).length),
+    [2, 2],
+  );
+
+  other.isAlive = false;
+  net.run(12_000);
+  t.equal(states(), 'ok,silent since');
+  t.match(net.prober.summary(), { ok: 0, 'silent since': 1 });
+  t.match([...net.prober.unreached()], [{ lease: host, publicIp: 1n, state: 'silent since' }]);
+  other.isAlive = true;
+  host.isUsed = false;
+  net.run(12_000);
+  t.equal(states(), 'unknown,ok');
+  t.match(net.prober.summary(), { ok: 0, unknown: 1 });
+
+  // What is known of the way that stays is kept.
+  host.isUsed = true;
+  net.run(6_000);
+  net.prober.changePeers([], [{ id: host.key, ways: [ipv4(0)], lease: host }]);
+  t.equal(states(), 'ok');
+  net.prober.changePeers([], [{ id: host.key, ways: [ipv4(0), ipv6(1n)], lease: host }]);
+  t.equal(states(), 'ok,unknown');
+  net.prober.changePeers([host.key], []);
+  net.sent.length = 0;
+  net.run(20_000);
+  t.strictSame([states(), net.sent, net.prober.wayCount], ['', [], 0]);
+  t.end();
+});
+
+t.test('reachOfBoth() is the worse one, and says which it is', (t) => {
+  const ok = { state: 'ok', rttMs: 1 } as const;
+  const silent = { state: 'silent since', sinceMs: 7 } as const;
+  const gone = { state: 'unreachable', sinceMs: 9, reason: 'no route' } as const;
+  t.strictSame(reachOfBoth(ok, { ...ok, rttMs: 2 }), ok);
+  t.strictSame(reachOfBoth(silent, silent), silent);
+  t.strictSame(reachOfBoth(ok, silent), { ...silent, reason: 'over IPv6 (IPv4: ok)' });
+  t.strictSame(reachOfBoth(gone, silent), { ...gone, reason: 'over IPv4 (IPv6: silent since): no route' });
+  t.match(reachOfBoth(ok, { state: 'unknown', reason: 'not used' }), {
+    state: 'unknown',
+    reason: 'over IPv6 (IPv4: ok): not used',
+  });
   t.end();
 });
 
@@ -261,7 +331,7 @@ t.test('slow answers count; forged and unused ones do not', (t) => {
   net.hosts[1].isUsed = false;
   net.run(60_000);
   t.equal(net.stateOf(0), 'ok');
-  t.match(net.prober.report('peer 1'), { state: 'unknown', reason: 'not used' });
+  t.match(net.reportOf(1), { state: 'unknown', reason: 'not used' });
   t.notOk(net.sent.some(({ to }) => to === net.hosts[1].target));
   net.hosts[1].isUsed = true;
   net.hosts[1].isAlive = false;
@@ -280,7 +350,7 @@ t.test('setPeers() keeps what is known, but not of another host', (t) => {
   net.setPeers();
   t.equal(net.stateOf(1), 'ok');
   const [host] = net.hosts;
-  net.prober.setPeers([{ id: host.key, publicIp: ipv4(1), lease: host }]);
+  net.prober.setPeers([{ id: host.key, ways: [ipv4(1)], lease: host }]);
   t.equal(net.stateOf(0), 'unknown');
   t.equal(net.stateOf(1), undefined);
   t.end();

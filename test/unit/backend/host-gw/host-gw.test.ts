@@ -30,7 +30,9 @@ t.test('a peer on the link is a gateway, and an echo goes to it', async (t) => {
   apply(peer(2));
   await turnsUntil(() => stateOf('10.5.2.0-24') === 'programmed', 'the route');
   t.strictSame(kernel.shown(NETWORK), ['10.5.2.0/24 via 192.0.2.2 dev eth0 proto 94']);
-  t.equal(formatAddress(backend.echoTarget(peer(2))!), '192.0.2.2');
+  const [way, ...others] = backend.waysTo(peer(2));
+  t.strictSame([formatAddress(way), others], ['192.0.2.2', []]);
+  t.equal(backend.echoTarget(peer(2), way), way);
   t.match(backend.status(), { type: 'host-gw', interface: 'eth0' });
   t.match(backend.peerStatus(), [{ device: 'eth0', isDirect: true }]);
   await turnsUntil(() => sweeps() === 1, 'leftovers of other modes');
@@ -62,7 +64,7 @@ t.test('peers that cannot be gateways are refused, each with its reason', async 
   t.match(texts, 'uses backend "vxlan"');
   t.match(texts, "this host's own address 192.0.2.1");
   t.strictSame(kernel.shown(NETWORK), ['10.5.6.0/24 via 192.0.2.6 dev eth0 proto 94']);
-  t.equal(backend.echoTarget(peer(2)), undefined);
+  t.equal(backend.echoTarget(peer(2), backend.waysTo(peer(2))[0]), undefined);
   await backend.close();
 });
 
@@ -153,6 +155,16 @@ t.test('a dual-stack network has routes of both families, each judged by itself'
   const states = () => backend.peerStatus().map(({ state }) => state);
   await turnsUntil(() => !states().includes('waiting'), 'the peers');
   t.strictSame(states(), ['programmed', 'refused', 'refused', 'programmed']);
+  const targets = added.map((peer) =>
+    backend.waysTo(peer).map((way) => [formatAddress(way), backend.echoTarget(peer, way) === way].join(' ')),
+  );
+  t.strictSame(targets, [
+    ['192.0.2.2 true', 'fd00:99::2 true'],
+    ['192.0.2.3 true', 'fd00:98::3 false'],
+    ['192.0.2.4 true', 'fd00:99::1 false'],
+    ['fd00:99::5 true'],
+  ]);
+  t.match(backend.peerStatus()[0], { device: 'eth0', devices: { v4: 'eth0', v6: 'eth0' }, isDirect: true });
   t.strictSame(kernel.shown(parsePrefix('10.5.0.0/16')!), [
     '10.5.2.0/24 via 192.0.2.2 dev eth0 proto 94',
     '10.5.3.0/24 via 192.0.2.3 dev eth0 proto 94',

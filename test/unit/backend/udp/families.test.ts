@@ -3,7 +3,7 @@
 import t from 'tap';
 import { outerOf } from '../../../../src/backend/udp/outer.js';
 import { formatAddress, formatPrefix, parsePrefix, type Prefix } from '../../../../src/net/prefix.js';
-import type { Ipv6 } from '../../../../src/net/ipv6.js';
+import { type Ipv6, parseIpv6 } from '../../../../src/net/ipv6.js';
 import { codesOf, textsOf } from '../../../support/conditions.js';
 import { FakeKernel } from '../../../support/fake-kernel.js';
 import { addressesOf, leaseOf, prefixesOf } from '../../../support/leases.js';
@@ -101,7 +101,7 @@ t.test('a network that loses a family leaves nothing of it', async (t) => {
 });
 
 t.test('a peer has a row for each of its families, behind one address', async (t) => {
-  const { backend, apply, rows, dataplanes } = await start();
+  const { backend, apply, rows, dataplanes, context } = await start();
   const both = leaseOf({ subnet: '10.5.2.0/24&fd00:5:0:2::/64', publicIp: '192.0.2.2&fd00:99::2' });
   const narrow = leaseOf({ subnet: '10.5.3.0/24', publicIp: '192.0.2.3' });
   const wide = leaseOf({ subnet: 'fd00:5:0:4::/64', publicIp: '192.0.2.4&fd00:99::4' });
@@ -117,6 +117,18 @@ t.test('a peer has a row for each of its families, behind one address', async (t
     [both, narrow, wide, away].map((peer) => formatAddress(backend.echoTarget(peer)!)),
     ['10.5.2.0', '10.5.3.0', 'fd00:5:0:4::', '10.5.5.0'],
   );
+
+  t.strictSame(
+    [both, narrow, wide, away].map((peer) => backend.waysTo(peer).map(formatAddress)),
+    [['192.0.2.2'], ['192.0.2.3'], ['192.0.2.4'], ['fd00:99::5']],
+  );
+  await backend.underlayChanged({ ...context.iface, address: { v6: parseIpv6('fd00:99::1')! } });
+  t.strictSame(
+    [both, away].map((peer) => backend.waysTo(peer).map(formatAddress)),
+    [['fd00:99::2'], ['fd00:99::5']],
+    'of what this host has now',
+  );
+  await backend.underlayChanged(context.iface);
 
   // Traffic of both rows is the peer's.
   dataplanes.current.rows.set([1, 10, 2, 20, 4, 40, 8, 80]);

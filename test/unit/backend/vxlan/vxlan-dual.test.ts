@@ -77,6 +77,21 @@ t.test('a dual-stack network has a device for each family, over the underlay of 
   apply(dualPeer(2), dualPeer(3));
   await turnsUntil(() => states().join() === 'programmed,programmed', 'both peers');
   t.strictSame(shownOf(kernel), [...tunnel(2), ...tunnel(3)].sort());
+  t.match(backend.status(), { mac: v4.mac, macs: { v4: v4.mac, v6: v6.mac } });
+  t.match(backend.peerStatus()[0], {
+    device: 'flannel.1',
+    devices: { v4: 'flannel.1', v6: 'flannel-v6.1' },
+    isDirect: false,
+    vtepMac: '02:00:00:00:00:02',
+    vtepMacs: { v4: '02:00:00:00:00:02', v6: '02:00:00:00:06:02' },
+  });
+  const { host: peerHost, subnets } = dualPeer(2);
+  t.strictSame(backend.waysTo(dualPeer(2)), [peerHost.publicIp.v4, peerHost.publicIp.v6]);
+  t.strictSame(
+    backend.waysTo(dualPeer(2)).map((way) => backend.echoTarget(dualPeer(2), way)),
+    [subnets.v4!.address, subnets.v6!.address],
+    'the device of each family answers',
+  );
   backend.apply({ added: [], changed: [], removed: [dualPeer(3)] });
   await turnsUntil(() => kernel.shown(V6).every((line) => !line.includes('06:03')), 'the removal');
   t.strictSame(shownOf(kernel), tunnel(2));
@@ -118,6 +133,7 @@ t.test('an IPv6 network has the one device of IPv6', async (t) => {
     /^neigh fd00:5:0:2:: 02:00:00:00:06:02/,
     `neigh fd00:5:0:3:: ${derived} dev flannel-v6.1`,
   ]);
+  t.match(backend.peerStatus()[1], { device: 'flannel-v6.1', vtepMac: derived, vtepMacs: { v6: derived } });
   await backend.close();
 });
 
@@ -141,6 +157,11 @@ t.test('what is wrong with one family of a peer does not hold up the other', asy
     ],
   );
   t.match(textsOf(backend), [/^peer fd00:5:0:2::\/64 cannot be reached: its VtepMAC "none" is no MAC/]);
+  const ways = [2, 5].map((number) => {
+    const peer = dualPeer(number, number === 5 ? { publicIp: '192.0.2.5' } : {});
+    return backend.waysTo(peer).map((way) => backend.echoTarget(peer, way) !== undefined);
+  });
+  t.strictSame(ways, [[true, false], [true]], 'no echo goes where no packet does');
   const [second] = backend.peerStatus();
   t.match(second, { subnet: '10.5.2.0/24 and fd00:5:0:2::/64', publicIp: '192.0.2.2 and fd00:99::2' });
   t.match(second, { state: 'refused', reason: /^fd00:5:0:2::\/64: cannot be reached/ });

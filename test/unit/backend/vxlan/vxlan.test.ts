@@ -64,7 +64,7 @@ t.test('device, address and what a peer needs', async (t) => {
   apply({ added: [peer(2), peer(3)] });
   await turnsUntil(() => states() === 'programmed,programmed', 'both');
   t.strictSame(kernel.shown(NETWORK), [...tunnel(2), ...tunnel(3)].sort());
-  t.equal(backend.echoTarget(peer(2)), parsePrefix('10.5.2.0/24')!.address);
+  t.equal(backend.echoTarget(peer(2), backend.waysTo(peer(2))[0]), parsePrefix('10.5.2.0/24')!.address);
   apply({ removed: [peer(2)] });
   await turnsUntil(() => kernel.shown(NETWORK).length === 3, 'one to go');
   t.strictSame(kernel.shown(NETWORK), tunnel(3).sort());

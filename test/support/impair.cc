@@ -1,9 +1,9 @@
 // A bad link between two interfaces: `impair IF1 IF2 LOSS REORDER DOUBLE SEED`, probabilities in parts of 10,000.
 //
 // Every frame is copied from one interface to the other by AF_PACKET, whatever it carries; some are lost, some are held
-// back until up to eight later ones have passed, some are sent twice. The generator is seeded, so a run can be repeated.
-// Offloads of the links around it must be off, so that frames are what a wire would carry. SIGTERM ends it, and it says
-// what it did.
+// back until up to eight later ones have passed, some are sent twice. The generator is seeded, so a run can be
+// repeated. Offloads of the links around it must be off, so that frames are what a wire would carry. SIGTERM ends it,
+// and it says what it did.
 
 #include <arpa/inet.h>
 #include <linux/if_packet.h>

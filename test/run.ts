@@ -63,7 +63,8 @@ const WAITING_LABS: ReadonlySet<string> = new Set(
     ],
     ...['kube-memory', 'lease-loss', 'memory', 'migrate', 'modes', 'monitor', 'narrow-path', 'options'],
     ...['probes', 'public-ip', 'raw-icmp', 'reach', 'read-only-sys', 'reverse-path', 'service'],
-    ...['two-daemons', 'udp-families', 'underlay', 'underlay-ipv6', 'vxlan', 'vxlan-guard', 'vxlan-repair'],
+    ...['two-daemons', 'udp-families', 'underlay', 'underlay-ipv6', 'uplink-ipv6'],
+    ...['vxlan', 'vxlan-guard', 'vxlan-repair'],
   ].map((name) => `test/lab/${name}.test.ts`),
 );
 

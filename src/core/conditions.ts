@@ -121,6 +121,11 @@ export const CONDITIONS = {
   ),
   'health-failed': error('a part of the daemon cannot say how it is', 'report it with the log'),
 
+  'accept-ra-off': warning(
+    'node',
+    'the IPv6 address of the uplink comes from router advertisements, which this kernel does not take: it will expire',
+    'sysctl -w net.ipv6.conf.<uplink>.accept_ra=2, and lasting in /etc/sysctl.d',
+  ),
   'bridge-filter-off': warning(
     'node',
     'bridged packets of pods miss the iptables rules (Services between pods of one host)',

@@ -15,8 +15,10 @@ export interface LinkAddress {
   readonly isDeprecated: boolean;
   /** The address has no lifetime; one from DHCP or from a router's advertisements has. */
   readonly isPermanent: boolean;
-  /** The kernel still asks whether another host has it, or was told so: nothing can be sent from it (RFC 4862). */
+  /** The kernel still asks whether another host has it: nothing can be sent from it yet (RFC 4862). */
   readonly isTentative: boolean;
+  /** Another host has said that it has it: nothing can be sent from it, and the kernel does not ask again. */
+  readonly isDuplicate: boolean;
   /** One of a series that is changed for privacy (RFC 8981). */
   readonly isTemporary: boolean;
   /**
@@ -209,7 +211,8 @@ function toLink(row: RawLink): Link {
       scope: SCOPES[info.scope ?? ''] ?? 'other',
       isDeprecated: info.preferred_life_time === 0,
       isPermanent: info.valid_life_time === FOREVER_SECONDS,
-      isTentative: info.tentative === true || info.dadfailed === true,
+      isTentative: info.tentative === true && info.dadfailed !== true,
+      isDuplicate: info.dadfailed === true,
       isTemporary: info.temporary === true,
       isSecondary: info.secondary === true,
     });

@@ -2,7 +2,7 @@
 // name, never from free text.
 
 import { readFile, writeFile } from 'node:fs/promises';
-import { checkInterfaceName } from './interface-name.js';
+import { checkInterfaceName, isInterfaceName } from './interface-name.js';
 import { OverlayError } from '../core/errors.js';
 
 const KEY = /^[a-z0-9_]+(\/[a-z0-9_]+)*$/;
@@ -24,6 +24,15 @@ export async function readInterfaceSysctl(
   key: string,
 ): Promise<string | undefined> {
   return await readPath(interfacePathOf(family, interfaceName, key));
+}
+
+/** Those of these interfaces on which IPv6 is switched off; what cannot be asked is none of them. */
+export async function findWithoutIpv6(names: readonly string[]): Promise<readonly string[]> {
+  const known = names.filter(isInterfaceName);
+  const values = await Promise.all(
+    known.map((name) => readInterfaceSysctl('ipv6', name, 'disable_ipv6').catch(() => undefined)),
+  );
+  return known.filter((_, i) => values[i] === '1');
 }
 
 /**

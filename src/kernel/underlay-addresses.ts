@@ -1,7 +1,7 @@
 // Which addresses of an interface a host can be reached under, the best first. Pure.
 //
-// A tentative IPv6 address cannot be sent from yet, a deprecated one is about to go, a temporary one is changed every
-// day, and a link-local one means nothing to peers: none of these is chosen.
+// A tentative IPv6 address cannot be sent from yet, and one that another host has, too, not at all; a deprecated one is
+// about to go, a temporary one is changed every day, and a link-local one means nothing to peers: none is chosen.
 
 import { isBogon } from '../net/bogons.js';
 import type { FamilyName } from '../net/dual.js';
@@ -13,10 +13,17 @@ export function isLinkLocalIpv6(address: Address): boolean {
   return typeof address === 'bigint' && address >> 118n === 0x3fan;
 }
 
-function isUsable({ address, scope, isDeprecated, isTentative, isTemporary }: LinkAddress): boolean {
+/** What keeps any packet from leaving with this address; undefined when nothing does. */
+export function whyUnsendable({ isTentative, isDuplicate }: LinkAddress): string | undefined {
+  if (isDuplicate) return 'another host’s as well (duplicate address detection failed)';
+  return isTentative ? 'tentative' : undefined;
+}
+
+function isUsable(own: LinkAddress): boolean {
+  const { address, scope, isDeprecated, isTemporary } = own;
   return (
     !isDeprecated &&
-    !isTentative &&
+    whyUnsendable(own) === undefined &&
     !isTemporary &&
     !isBogon(address) &&
     scope !== 'host' &&
@@ -40,19 +47,31 @@ export function usable({ addresses }: Link, family: FamilyName, former: Address 
   return found.sort((a, b) => rank(a) - rank(b));
 }
 
-/** What the addresses of an interface lack, in brackets; empty in IPv4, and where it has none. */
-export function whyNone(link: Link, family: FamilyName): string {
+/**
+ * What the addresses of an interface lack, in brackets; empty in IPv4, and where it has none. On those of `withoutIpv6`
+ * the host has switched IPv6 off.
+ */
+export function whyNone(link: Link, family: FamilyName, withoutIpv6: readonly string[]): string {
   if (family === 'v4') return '';
+  if (withoutIpv6.includes(link.name))
+    return ` (net.ipv6.conf.${link.name.replaceAll('.', '/')}.disable_ipv6 is 1: set it to 0)`;
   const own = link.addresses.filter(({ address }) => familyNameOf(address) === family);
-  const flaws: readonly [string, (address: LinkAddress) => boolean][] = [
-    ['link-local', ({ address }) => isLinkLocalIpv6(address)],
-    ['tentative', ({ isTentative }) => isTentative],
-    ['deprecated', ({ isDeprecated }) => isDeprecated],
-    ['temporary', ({ isTemporary }) => isTemporary],
-  ];
-  const said = own.map((address) => {
-    const flaw = flaws.find(([, isTrue]) => isTrue(address))?.[0] ?? 'not unicast';
-    return `${formatAddress(address.address)} is ${flaw}`;
-  });
+  const flawOf = (address: LinkAddress): string => {
+    if (isLinkLocalIpv6(address.address)) return 'link-local';
+    const unsendable = whyUnsendable(address);
+    if (unsendable !== undefined) return unsendable;
+    if (address.isDeprecated) return 'deprecated';
+    return address.isTemporary ? 'temporary' : 'not unicast';
+  };
+  const said = own.map((address) => `${formatAddress(address.address)} is ${flawOf(address)}`);
   return said.length === 0 ? '' : ` (${said.join(', ')})`;
+}
+
+/** Interfaces with their addresses, for an error. */
+export function describeLinks(links: readonly Link[], withoutIpv6: readonly string[]): string {
+  const shown = links.map(({ name, addresses }) => {
+    const off = withoutIpv6.includes(name) ? ' (disable_ipv6 is 1)' : '';
+    return `${name} [${addresses.map(({ address }) => formatAddress(address)).join(' ')}]${off}`;
+  });
+  return shown.join(', ') || 'none';
 }

@@ -2,14 +2,16 @@
 //
 // It stays as long as its link (by index) has its addresses, whatever else comes beside it: a second address, a second
 // default route, a link that would be chosen today. Nor is it gone when an address becomes deprecated, or when the link
-// is down, which takes its IPv6 addresses away. A new name or MTU of the same link is followed; so is a link that
-// was made anew with the same name and address. An address that is away for GONE_MS, longer than a DHCP client or a
-// network manager takes to put it back, is gone, and the interface is to be chosen again.
+// is down, which takes its IPv6 addresses away. A new name or MTU of the same link is followed; so is a link that was
+// made anew with the same name and address. An address that is away for GONE_MS, longer than a DHCP client or a network
+// manager takes to put it back, or that another host turns out to have, too, is gone, and the interface is to be chosen
+// again.
 
 import type { ExternalInterface } from './underlay.js';
 import type { Link } from './link.js';
 import { familiesOf } from '../net/dual.js';
 import { type Address, formatAddress } from '../net/prefix.js';
+import { whyUnsendable } from './underlay-addresses.js';
 
 /** How long an address may be away before another one is taken. */
 export const GONE_MS = 5_000;
@@ -32,7 +34,7 @@ export class UnderlayWatch {
     const missing = ({ isUp, addresses }: Link): Address[] =>
       own.filter((wanted) => {
         const isTakenAway = typeof wanted === 'bigint' && !isUp;
-        return !isTakenAway && !addresses.some(({ address }) => address === wanted);
+        return !isTakenAway && !addresses.some((own) => own.address === wanted && !own.isDuplicate);
       });
     const isWhole = (link: Link): boolean => missing(link).length === 0;
     const link =
@@ -44,7 +46,9 @@ export class UnderlayWatch {
       const fault =
         bare === undefined
           ? `external interface ${chosen.name} is gone`
-          : `external interface ${chosen.name} has lost its address ${missing(bare).map(formatAddress).join(' and ')}`;
+          : `external interface ${chosen.name} has lost its address ${missing(bare)
+              .map((address) => describeLoss(bare, address))
+              .join(' and ')}`;
       const goneInMs = this.#awaySinceMs + GONE_MS - nowMs;
       return goneInMs <= 0 ? { kind: 'gone', fault } : { kind: 'faulty', fault, goneInMs };
     }
@@ -55,4 +59,10 @@ export class UnderlayWatch {
       return { kind: 'same' };
     return { kind: 'changed', iface: { ...chosen, index, name, mtuBytes } };
   }
+}
+
+function describeLoss({ addresses }: Link, lost: Address): string {
+  const held = addresses.find(({ address }) => address === lost);
+  const why = held === undefined ? undefined : whyUnsendable(held);
+  return `${formatAddress(lost)}${why === undefined ? '' : `, which is ${why}`}`;
 }

@@ -30,7 +30,8 @@ import {
 } from '../net/prefix.js';
 import { type Link, type LinkAddress, listLinks } from './link.js';
 import { listRoutes, lookupRoute } from './route.js';
-import { isLinkLocalIpv6, usable, whyNone } from './underlay-addresses.js';
+import { findWithoutIpv6 } from './sysctl.js';
+import { describeLinks, isLinkLocalIpv6, usable, whyNone, whyUnsendable } from './underlay-addresses.js';
 
 /** The interface between hosts. */
 export interface ExternalInterface {
@@ -65,6 +66,7 @@ export interface UnderlayHost {
   readonly listLinks: typeof listLinks;
   readonly listRoutes: typeof listRoutes;
   readonly lookupRoute: typeof lookupRoute;
+  readonly findWithoutIpv6: typeof findWithoutIpv6;
 }
 
 export interface ChoiceOptions {
@@ -84,6 +86,8 @@ type Fixed = { readonly [F in FamilyName]?: Address | undefined };
 interface Search {
   readonly families: readonly FamilyName[];
   readonly links: readonly Link[];
+  /** Names of links on which the host has switched IPv6 off. */
+  readonly withoutIpv6: readonly string[];
   /** What the options want to be published. */
   readonly wanted: Fixed;
   readonly former: Fixed;
@@ -105,7 +109,7 @@ const DEFAULT_ROUTE = {
   v6: { address: ipv6(0n), length: 0 },
 } as const satisfies Record<FamilyName, Prefix<Address>>;
 
-const KERNEL: UnderlayHost = { listLinks, listRoutes, lookupRoute };
+const KERNEL: UnderlayHost = { listLinks, listRoutes, lookupRoute, findWithoutIpv6 };
 
 /** Duplicate address detection takes 1 s, with random delays up to 2 s (RFC 4862 section 5.4). */
 const TENTATIVE_MS = 4_000;
@@ -127,11 +131,16 @@ export async function chooseExternalInterface(
   );
   for (let waitedMs = 0; ; waitedMs += LOOK_MS) {
     const links = candidates(await host.listLinks(signal), leasable);
+    const names = families.includes('v6') ? links.map(({ name }) => name) : [];
+    const withoutIpv6 = await host.findWithoutIpv6(names);
+    const search = { families, links, withoutIpv6, wanted, former: kept, options, host, signal };
+    const isLast = waitedMs >= TENTATIVE_MS;
     try {
-      const search = { families, links, wanted, former: kept, options, host, signal };
-      return published(await choose(search), wanted);
+      const choice = await choose(search);
+      // At boot all addresses are tentative, and that of the last run need not be the first that is not.
+      if (isLast || !isFormerTentative(choice.link, kept)) return published(choice, wanted);
     } catch (error) {
-      if (waitedMs >= TENTATIVE_MS || !isAnyTentative(links)) throw error;
+      if (isLast || !isAnyTentative(links)) throw error;
     }
     await nap(LOOK_MS, signal ?? new AbortController().signal, clock);
   }
@@ -213,7 +222,7 @@ async function choose(search: Search): Promise<Choice> {
   }
   throw new OverlayError(
     'E_INTERFACE',
-    `${failures.join('; ')}; interfaces here: ${describeAll(search.links)}`,
+    `${failures.join('; ')}; interfaces here: ${describeLinks(search.links, search.withoutIpv6)}`,
   );
 }
 
@@ -309,7 +318,7 @@ async function byDefaultRoute(search: Search): Promise<Choice> {
     failures.length === 0 ? 'No default route' : `The default route does not tell (${failures.join('; ')})`;
   throw new OverlayError(
     'E_INTERFACE',
-    `${what}: name the interface with --iface; interfaces here: ${describeAll(search.links)}`,
+    `${what}: name the interface with --iface; interfaces here: ${describeLinks(search.links, search.withoutIpv6)}`,
   );
 }
 
@@ -329,8 +338,7 @@ async function linkOfDefaultRoute(
     const link = search.links.find((known) => known.name === name);
     if (devices.length > 1) ours.push(`it is multipath, over ${devices.join(' and ')}`);
     else if (link === undefined) ours.push(`${name} is no device that leads to other hosts`);
-    else if (usableOf(search, link, family).length === 0)
-      ours.push(`${name} has no usable ${SPOKEN[family]} address${whyNone(link, family)}`);
+    else if (usableOf(search, link, family).length === 0) ours.push(lackOf(search, link, family));
     else return link;
   }
   failures.push(...ours);
@@ -343,12 +351,12 @@ function complete(search: Search, link: Link, origin: string, fixed: Fixed = {})
   for (const family of search.families) {
     const own =
       fixed[family] ?? ownWanted(search, link, family) ?? usableOf(search, link, family)[0]?.address;
-    if (own === undefined) {
-      throw new OverlayError(
-        'E_INTERFACE',
-        `${origin}: interface ${link.name} has no usable ${SPOKEN[family]} address${whyNone(link, family)}`,
-      );
-    }
+    if (own === undefined)
+      throw new OverlayError('E_INTERFACE', `${origin}: interface ${lackOf(search, link, family)}`);
+    const held = link.addresses.find((known) => known.address === own);
+    const unsendable = held && whyUnsendable(held);
+    if (unsendable !== undefined)
+      throw new OverlayError('E_INTERFACE', `${origin}: ${formatAddress(own)} is ${unsendable}`);
     address[family] = own;
   }
   return { link, address: address as DualAddress };
@@ -408,9 +416,13 @@ function isAnyTentative(links: readonly Link[]): boolean {
   );
 }
 
-function describeAll(links: readonly Link[]): string {
-  const shown = links.map(
-    ({ name, addresses }) => `${name} [${addresses.map(({ address }) => formatAddress(address)).join(' ')}]`,
+function isFormerTentative({ addresses }: Link, former: Fixed): boolean {
+  return addresses.some(
+    ({ address, isTentative }) => isTentative && address === former[familyNameOf(address)],
   );
-  return shown.join(', ') || 'none';
+}
+
+/** What an interface lacks, and why. */
+function lackOf(search: Search, link: Link, family: FamilyName): string {
+  return `${link.name} has no usable ${SPOKEN[family]} address${whyNone(link, family, search.withoutIpv6)}`;
 }

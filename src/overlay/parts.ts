@@ -107,12 +107,15 @@ function hostConditions({
   own,
   backend,
   firewall,
+  underlay,
   surroundings,
 }: OverlayProgress): readonly Condition[] {
-  if (phase !== undefined || own === undefined || backend === undefined) return [];
+  if (phase !== undefined || own === undefined || backend === undefined || underlay === undefined) return [];
+  const { name, address } = underlay.iface;
   return surroundings.checkHost({
     device: backend.device,
     ownSubnets: own.subnets,
+    uplink: { name, address: address.v6 },
     usesIptables: firewall?.usesNft !== true,
   });
 }

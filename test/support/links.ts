@@ -29,6 +29,7 @@ export function addressOf(cidr: string, more: Partial<LinkAddress> = {}): LinkAd
     isDeprecated: false,
     isPermanent: true,
     isTentative: false,
+    isDuplicate: false,
     isTemporary: false,
     isSecondary: false,
   } as const;

@@ -37,7 +37,7 @@ export function containerAddress(host: number, family: FamilyName): string {
 }
 
 /** The hosts of the table publish the addresses of `outer`, and both when it is IPv4 in a network of both. */
-function tableOf({ inner, outer }: Way, hosts: readonly Host[]): StaticTable {
+export function tableOf({ inner, outer }: Way, hosts: readonly Host[]): StaticTable {
   const has = (family: FamilyName): boolean => inner.includes(family);
   const leases = hosts.map(({ index }) => ({
     ...(has('v4') && { subnet: `10.5.${index}.0/24` }),
@@ -56,7 +56,7 @@ function tableOf({ inner, outer }: Way, hosts: readonly Host[]): StaticTable {
 }
 
 /** A host whose uplink and container have addresses of IPv6 as well. */
-async function addHost(lab: Lab, index: number): Promise<Host> {
+export async function addHost(lab: Lab, index: number): Promise<Host> {
   const host = lab.addHost(index);
   await lab.run(host.ns, 'sysctl', ['-qw', 'net.ipv6.conf.all.forwarding=1']);
   lab.ip(host.ns, `address add fd00:aa::${index}/64 dev eth0 nodad`);

@@ -1,7 +1,7 @@
 import t from 'tap';
 import { checkHost, type HostState } from '../../../src/kernel/host-checks.js';
 import { parsePrefix } from '../../../src/net/prefix.js';
-import { prefixesOf } from '../../support/leases.js';
+import { addressesOf, prefixesOf } from '../../support/leases.js';
 
 const FORWARD = '/proc/sys/net/ipv4/ip_forward';
 const DEVICE = '/proc/sys/net/ipv4/conf/flannel0/forwarding';
@@ -41,7 +41,12 @@ t.test('checkHost() says what of the host stops packets, and nothing else', (t) 
   ];
   for (const [name, state, usesIptables, expected] of cases) {
     const found = checkHost(
-      { device: 'flannel0', ownSubnets: { v4: parsePrefix('10.5.1.0/24')! }, usesIptables },
+      {
+        device: 'flannel0',
+        ownSubnets: { v4: parsePrefix('10.5.1.0/24')! },
+        uplink: { name: 'eth0', address: undefined },
+        usesIptables,
+      },
       state,
     );
     const starts = found.map(({ code, text }, i) => `${code} ${text}`.slice(0, expected[i]?.length));
@@ -94,12 +99,50 @@ t.test('checkHost() looks at the families that the host has subnets of', (t) => 
     ],
   ];
   for (const [name, subnets, files, expected] of rows) {
-    const options = { device: 'flannel0', ownSubnets: prefixesOf(subnets), usesIptables: true };
+    const uplink = { name: 'eth0', address: undefined };
+    const options = { device: 'flannel0', ownSubnets: prefixesOf(subnets), uplink, usesIptables: true };
     t.strictSame(
       checkHost(options, host(files)).map(({ text }) => text),
       expected,
       name,
     );
+  }
+  t.end();
+});
+
+t.test('checkHost() says when no router renews the address of the uplink', (t) => {
+  const conf = '/proc/sys/net/ipv6/conf/eth0.7';
+  const ADDRESSES = '/proc/net/if_inet6';
+  const line = (flags: string): string =>
+    'fe800000000000000000000000000001 02 40 20 80   eth0.7\n' +
+    `fd000099000000000000000000000001 02 40 00 ${flags}   eth0.7`;
+  const expiring = { [`${conf}/accept_ra`]: '1', [`${conf}/forwarding`]: '1', [ADDRESSES]: line('00') };
+  const said = [
+    'accept-ra-off net.ipv6.conf.eth0/7.accept_ra is 1, and the host forwards: no router renews fd00:99::1',
+  ];
+  const rows: [string, Record<string, string>, string | undefined, string[]][] = [
+    ['it will expire', expiring, 'fd00:99::1', said],
+    ['no IPv6 address in use', expiring, undefined, []],
+    ['accept_ra is 2', { ...expiring, [`${conf}/accept_ra`]: '2' }, 'fd00:99::1', []],
+    ['somebody else renews it', { ...expiring, [`${conf}/accept_ra`]: '0' }, 'fd00:99::1', []],
+    ['it does not forward', { ...expiring, [`${conf}/forwarding`]: '0' }, 'fd00:99::1', []],
+    ['for ever', { ...expiring, [ADDRESSES]: line('80') }, 'fd00:99::1', []],
+    ['another address', expiring, 'fd00:99::2', []],
+    ['a kernel that shows no addresses', { ...expiring, [ADDRESSES]: '' }, 'fd00:99::1', []],
+  ];
+  for (const [name, files, address, expected] of rows) {
+    const uplink = {
+      name: 'eth0.7',
+      address: address === undefined ? undefined : addressesOf(address).v6,
+    };
+    const options = {
+      device: undefined,
+      ownSubnets: prefixesOf('fd00:5:0:1::/64'),
+      uplink,
+      usesIptables: false,
+    };
+    const found = checkHost(options, host(files)).map(({ code, text }) => `${code} ${text}`);
+    t.strictSame(found, expected, name);
   }
   t.end();
 });

@@ -68,6 +68,17 @@ t.test(
         { kind: 'same' },
       ],
       [
+        'of another host, too',
+        linkOf([], { addresses: [addressOf(own[0]), addressOf(own[1], { isDuplicate: true })] }),
+        {
+          kind: 'faulty',
+          fault:
+            'external interface eth0 has lost its address fd00:99::1, which is another host’s as well ' +
+            '(duplicate address detection failed)',
+          goneInMs: GONE_MS,
+        },
+      ],
+      [
         'IPv6 lost',
         linkOf(own.slice(0, 1)),
         {

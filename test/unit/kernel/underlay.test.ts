@@ -44,6 +44,8 @@ function defaultRoute(metric: number, ...devices: string[]): Route {
 interface Host {
   readonly links: readonly Link[];
   readonly routes?: readonly Route[];
+  /** Names of links on which IPv6 is off. */
+  readonly withoutIpv6?: readonly string[];
 }
 
 const LEASABLE = { first: parseIpv4('10.5.1.0')!, last: parseIpv4('10.5.255.255')! };
@@ -52,6 +54,7 @@ const LEASABLE = { first: parseIpv4('10.5.1.0')!, last: parseIpv4('10.5.255.255'
 async function chosen(host: Host, options: Partial<InterfaceOptions> = {}, former?: string): Promise<string> {
   const kernel: UnderlayHost = {
     listLinks: () => Promise.resolve([...host.links]),
+    findWithoutIpv6: () => Promise.resolve([]),
     listRoutes: () => Promise.resolve([...(host.routes ?? [])]),
     lookupRoute: () => Promise.resolve(undefined),
   };
@@ -174,12 +177,13 @@ const HASTY: Clock = { ...MONOTONIC_CLOCK, after: (_, task) => MONOTONIC_CLOCK.a
 /** Routes are those of the family that is asked for. */
 async function chosenOf(
   families: keyof typeof RANGES,
-  { links, routes = [] }: Host,
+  { links, routes = [], withoutIpv6 = [] }: Host,
   options: Partial<InterfaceOptions> = {},
   former?: string,
 ): Promise<string> {
   const host: UnderlayHost = {
     listLinks: () => Promise.resolve([...links]),
+    findWithoutIpv6: () => Promise.resolve(withoutIpv6),
     listRoutes: ({ exact }: RouteSelector = {}) =>
       Promise.resolve(routes.filter(({ prefix }) => prefixEquals(prefix, exact!))),
     lookupRoute: (to) =>
@@ -348,6 +352,20 @@ t.test('chooseExternalInterface() takes an address of each family, on one interf
       /no lease may hold \(fd00:5:0:1:: to fd00:5:0:ffff:ffff/,
     ],
     [
+      'IPv6 switched off, and named',
+      'dual',
+      { links: [link(2, 'eth0.7', ['172.20.0.1/24'])], withoutIpv6: ['eth0.7'] },
+      { iface: ['eth0.7'] },
+      /has no usable IPv6 address \(net\.ipv6\.conf\.eth0\/7\.disable_ipv6 is 1: set it to 0\)/,
+    ],
+    [
+      'IPv6 switched off, and with it the default route',
+      'v6',
+      { links: [link(2, 'eth0', [])], withoutIpv6: ['eth0'] },
+      {},
+      /^No default route: name the interface with --iface; interfaces here: eth0 \[\] \(disable_ipv6 is 1\)$/,
+    ],
+    [
       'an MTU without IPv6',
       'v6',
       { links: [{ ...DUAL0, mtuBytes: 1279 }], routes },
@@ -367,6 +385,7 @@ t.test('chooseExternalInterface() takes no IPv6 address that is about to change'
   const GOOD = 'fd00:99::9/64';
   const rows: [string, readonly Address[], string | RegExp][] = [
     ['tentative', [{ at: 'fd00:99::1/64', isTentative: true }, GOOD], 'eth0 fd00:99::9'],
+    ['of another host, too', [{ at: 'fd00:99::1/64', isDuplicate: true }, GOOD], 'eth0 fd00:99::9'],
     ['deprecated', [{ at: 'fd00:99::1/64', isDeprecated: true }, GOOD], 'eth0 fd00:99::9'],
     ['temporary', [{ at: 'fd00:99::1/64', isTemporary: true }, GOOD], 'eth0 fd00:99::9'],
     ['one alone behind one with a prefix', ['fd00:99::1/128', GOOD], 'eth0 fd00:99::9'],
@@ -379,6 +398,11 @@ t.test('chooseExternalInterface() takes no IPv6 address that is about to change'
         { at: 'fd00:99::2/64', isTemporary: true },
       ],
       /fd00:99::1 is deprecated, fd00:99::2 is temporary/,
+    ],
+    [
+      'none but that of another host',
+      [{ at: 'fd00:99::1/64', isDuplicate: true }],
+      /fd00:99::1 is another host’s as well \(duplicate address detection failed\)/,
     ],
   ];
   for (const [what, addresses, expected] of rows) {
@@ -395,24 +419,56 @@ t.test('chooseExternalInterface() takes no IPv6 address that is about to change'
   t.equal(kept, 'eth0 fd00:99::1', 'that of the last run stays');
 });
 
+t.test('chooseExternalInterface() takes what is named, but for what nothing can be sent from', async (t) => {
+  const rows: [string, Partial<LinkAddress>, string | RegExp][] = [
+    ['deprecated', { isDeprecated: true }, 'eth0 fd00:99::1'],
+    ['temporary', { isTemporary: true }, 'eth0 fd00:99::1'],
+    ['tentative', { isTentative: true }, /^--iface=fd00:99::1: fd00:99::1 is tentative; /],
+    ['of another host', { isDuplicate: true }, /^--iface=fd00:99::1: fd00:99::1 is another host’s as well/],
+  ];
+  for (const [what, flags, expected] of rows) {
+    const links = [link(2, 'eth0', ['fd00:99::9/64', { at: 'fd00:99::1/64', ...flags }])];
+    const found = await chosenOf('v6', { links }, { iface: ['fd00:99::1'] });
+    if (typeof expected === 'string') t.equal(found, expected, what);
+    else t.match(found, expected, what);
+  }
+});
+
 t.test('chooseExternalInterface() waits for an address that is still tentative', async (t) => {
-  const before = link(2, 'eth0', [{ at: 'fd00:99::1/64', isTentative: true }]);
-  const after = link(2, 'eth0', ['fd00:99::1/64']);
+  let before = link(2, 'eth0', [{ at: 'fd00:99::1/64', isTentative: true }]);
+  const after = link(2, 'eth0', ['fd00:99::9/64', 'fd00:99::1/64']);
   let looks = 0;
   let settledAfter = 3;
   const host: UnderlayHost = {
     listLinks: () => Promise.resolve([++looks > settledAfter ? after : before]),
+    findWithoutIpv6: () => Promise.resolve([]),
     listRoutes: () => Promise.resolve([to6(1024, 'eth0')]),
     lookupRoute: () => Promise.resolve(undefined),
   };
   const choice = { host, clock: HASTY };
   const options = { iface: [], ifaceRegex: [], ifaceCanReach: '', publicIp: '' };
   const { address } = await chooseExternalInterface(options, RANGES.v6, choice);
-  t.strictSame([formatAddresses(address), looks], ['fd00:99::1', 4]);
+  t.strictSame([formatAddresses(address), looks], ['fd00:99::9', 4]);
   [looks, settledAfter] = [0, Infinity];
   await t.rejects(chooseExternalInterface(options, RANGES.v6, choice), {
     code: 'E_INTERFACE',
     message: /fd00:99::1 is tentative/,
   });
   t.equal(looks, 21, 'for four seconds, every 200 ms');
+
+  // That of the last run is waited for, even when another one is ready before it.
+  before = link(2, 'eth0', ['fd00:99::9/64', { at: 'fd00:99::1/64', isTentative: true }]);
+  for (const [settled, expected] of [
+    [3, ['fd00:99::1', 4]],
+    [Infinity, ['fd00:99::9', 21]],
+  ] as const) {
+    [looks, settledAfter] = [0, settled];
+    const former = addressesOf('fd00:99::1');
+    const kept = await chooseExternalInterface(options, RANGES.v6, { ...choice, former });
+    t.strictSame([formatAddresses(kept.address), looks], expected);
+  }
+  [looks, settledAfter] = [0, Infinity];
+  before = link(2, 'eth0', [{ at: 'fd00:99::1/64', isDuplicate: true }]);
+  await t.rejects(chooseExternalInterface(options, RANGES.v6, choice), { code: 'E_INTERFACE' });
+  t.equal(looks, 1, 'an address that another host has is not waited for');
 });

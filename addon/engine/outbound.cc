@@ -296,6 +296,7 @@ void OutboundPort::SendPacket(const Packet& packet, int32_t index, uint64_t now_
     }
     to.limit = 1;  // the kernel fragments the outer datagram, which it does not do for a train
     to.may_fragment = true;
+    to.path_mtu = static_cast<uint16_t>(mtu);
   }
 
   const FlowKey flow = FlowKeyOf(packet.data, packet.header);

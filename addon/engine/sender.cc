@@ -126,7 +126,8 @@ void Sender::Send(const TrainSet& trains) noexcept {
 // HOT
 void Sender::Sent(const Train& train) noexcept {
   queue_.outbound.Add(Outbound::k_packets_out, train.count);
-  if (train.to.may_fragment) queue_.outbound.Add(Outbound::k_fragmented, train.count);
+  const bool is_cut = train.to.may_fragment && train.size > train.to.path_mtu;
+  if (is_cut) queue_.outbound.Add(Outbound::k_fragmented, train.count);
   queue_.outbound.Add(Outbound::k_bytes_out, train.bytes);
   queue_.outbound.Add(Outbound::k_messages, 1);
   if (train.count > 1) queue_.outbound.Add(Outbound::k_trains, 1);

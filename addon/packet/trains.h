@@ -31,6 +31,7 @@ struct Destination {
   bool may_fragment = false;  // larger than the path and without DF: the kernel cuts it. Then the limit is 1
   Address reply_source = {};  // of an ICMP error about a packet to this peer
   uint32_t flow_label = 0;    // of IPv6 outside (RFC 6437): a train has one, so that its flows stay on one path
+  uint16_t path_mtu = 0;      // inner, of what may be fragmented: the last piece of a superpacket may fit
 
   bool SameWay(const Destination& other) const noexcept {
     return host == other.host && port == other.port && flow_label == other.flow_label;

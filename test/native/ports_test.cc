@@ -42,9 +42,10 @@ struct OutboundBench {
     CHECK(test::CountersAddUp(queue));
   }
 
-  void AddSuperpacket(uint32_t pieces, uint16_t gso_size = 1000, uint16_t fragment = kDontFragment) {
+  // `last` more bytes are a shorter piece behind the others.
+  void AddSuperpacket(uint32_t pieces, uint16_t gso_size = 1000, uint16_t fragment = kDontFragment, size_t last = 0) {
     test::PacketSpec spec;
-    spec.payload.assign(pieces * gso_size, 5);
+    spec.payload.assign(size_t{pieces} * gso_size + last, 5);
     spec.fragment = fragment;
     VnetHeader vnet{kVnetNeedsCsum, kVnetGsoTcpV4, 40, gso_size, 20, 16};
     kernel.tun_input.push_back(test::TunFrame(test::MakePacket(spec), vnet));
@@ -297,6 +298,16 @@ int main() {
       }
     }
     CHECK_EQUAL(bench.kernel.tun_output.size(), 0);
+  });
+
+  test::Case("pieces of a superpacket that are larger than the path are counted, and not the last one that fits", [] {
+    for (const auto& [last, cut] : {std::pair{932, 4}, {933, 5}}) {
+      OutboundBench bench;
+      bench.AddSuperpacket(4, 1000, 0, static_cast<size_t>(last));
+      bench.Run(0, 972);  // headers included, which are 40 bytes
+      CHECK_EQUAL(Count(bench.queue, Outbound::k_packets_out), 5);
+      CHECK_EQUAL(Count(bench.queue, Outbound::k_fragmented), cut);
+    }
   });
 
   test::Case("TTL 0 and 1 are dropped, 1 is answered from the peer's base", [] {

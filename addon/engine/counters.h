@@ -43,9 +43,9 @@ namespace twill {
   X(drop_own_subnet)     /* destination is on this host, yet the kernel routed it here */ \
   X(drop_hairpin)        /* source belongs to a peer: it came from the overlay */ \
   X(drop_recursion)      /* our own encapsulated traffic */ \
-  X(drop_not_unicast)    /* multicast, broadcast, 0/8 or 127/8 destination; 240/4 unless the Network is there */ \
+  X(drop_not_unicast)    /* destination: IsUnicast of packet/ipv4.h; of IPv6, either end: IsUnicastIpv6 */ \
   X(drop_ttl_expired) \
-  X(drop_too_big)        /* DF set and larger than the peer's path MTU */ \
+  X(drop_too_big)        /* larger than the peer's path MTU, and RefusedWhenTooBig of packet/inner.h */ \
   X(drop_send_blocked)   /* EAGAIN: socket buffer full */ \
   X(drop_send_no_buffer) /* ENOBUFS, ENOMEM */ \
   X(drop_send_unreachable) \
@@ -74,7 +74,7 @@ namespace twill {
   X(drop_version) \
   X(drop_header_length) \
   X(drop_total_length) \
-  X(drop_options)        /* an IP option that routes or records, or of a wrong length */ \
+  X(drop_options)        /* OptionsAreHarmless of packet/inner.h says no */ \
   X(drop_fragment_overflow) \
   X(drop_ttl_zero) \
   X(drop_ttl_expired) \

@@ -153,23 +153,30 @@ export const DROP_MEANINGS: Readonly<Record<DropReason, string>> = {
     'the queue of the TUN device was full: TCP learns its rate so, and a few in a hundred are normal; counted by the ' +
     'device: a superpacket is one',
   drop_lane_failed: 'the kernel refused the second half of what the lane does to a packet: it had no memory',
-  drop_vnet_header: 'the kernel handed over a packet whose offload header contradicts it',
+  drop_vnet_header:
+    'the kernel handed over a packet whose offload header contradicts it, or an IPv6 superpacket with a routing header',
   drop_too_many_pieces:
     'a superpacket cut into more than 1,024 pieces, as raw sockets can make; counted as one packet',
-  drop_short: 'shorter than an IPv4 header',
-  drop_version: 'not IPv4',
-  drop_header_length: 'IPv4 header length below 20 or past the end of the packet',
-  drop_total_length: 'IPv4 total length past the end of the packet',
-  drop_no_route: 'no lease covers the destination; the sender is told "network unreachable"',
+  drop_short: 'shorter than the header: 20 bytes of IPv4, 40 of IPv6',
+  drop_version: 'neither IPv4 nor IPv6, or of a family that the Network has not',
+  drop_header_length:
+    'IPv4 header length below 20 or past the end of the packet; IPv6 extension headers that end past it, are out of ' +
+    'order, or more than 8 or 512 bytes',
+  drop_total_length: 'the length that the header states is past the end of the packet, or above 65,535',
+  drop_no_route:
+    'no lease covers the destination; the sender is told "network unreachable" (IPv6: "no route")',
   drop_no_table:
     'came before the leases were known, in the moments of a start; nothing is wrong unless it grows',
   drop_own_subnet: 'destination in this host’s own subnet: no container interface has that address',
   drop_hairpin:
     'source belongs to another host: a packet that came from the overlay is not sent into it again',
   drop_recursion: 'our own encapsulated traffic, routed into the overlay',
-  drop_not_unicast: 'multicast, broadcast or reserved destination',
-  drop_ttl_expired: 'TTL used up; the sender is told "time exceeded"',
-  drop_too_big: 'larger than the path to that host takes, with DF set; the sender is told the MTU',
+  drop_not_unicast:
+    'multicast, broadcast or reserved destination; of IPv6, a source or destination that is multicast, link-local, ' +
+    '::, ::1 or IPv4-mapped',
+  drop_ttl_expired: 'TTL or hop limit used up; the sender is told "time exceeded"',
+  drop_too_big:
+    'larger than the path to that host takes, and IPv4 with DF or IPv6 above 1,280 bytes; the sender is told the MTU',
   drop_send_blocked:
     'the UDP send buffer stayed full: TCP learns its rate so, and a few in a hundred are normal',
   drop_send_no_buffer: 'the kernel had no memory for the datagram',
@@ -178,16 +185,22 @@ export const DROP_MEANINGS: Readonly<Record<DropReason, string>> = {
   drop_send_too_big: 'the kernel refused the datagram as too long',
   drop_send_failed: 'the kernel refused the datagram for another reason',
   drop_truncated: 'longer than a datagram can be',
-  drop_options: 'an IP option that routes or records, or one of a wrong length',
+  drop_options:
+    'an option that routes or records, or one of a wrong length; of IPv6, also a routing header, a jumbo payload or ' +
+    'a home address',
   drop_fragment_overflow: 'a fragment that ends past 65,535 bytes',
-  drop_ttl_zero: 'arrived with TTL 0',
-  drop_martian_source: 'inner source in 0/8, 127/8, 224/4, or in 240/4 while the Network is not',
-  drop_martian_destination: 'inner destination in 0/8, 127/8, 224/4, or in 240/4 while the Network is not',
+  drop_ttl_zero: 'arrived with TTL or hop limit 0',
+  drop_martian_source:
+    'inner source in 0/8, 127/8, 224/4, or in 240/4 while the Network is not; of IPv6, multicast, link-local, ::, ' +
+    '::1 or IPv4-mapped',
+  drop_martian_destination:
+    'inner destination in 0/8, 127/8, 224/4, or in 240/4 while the Network is not; of IPv6, multicast, link-local, ' +
+    '::, ::1 or IPv4-mapped',
   drop_own_outer: 'sent from this host’s own address',
   drop_unknown_peer: 'sent from an address that is the public IP of no lease',
-  drop_own_source: 'inner source in this host’s own subnet',
+  drop_own_source: 'inner source in this host’s own subnet, or one of its addresses outside',
   drop_spoofed_source: 'inner source belongs to a host other than the sender',
-  drop_unowned_source: 'inner source belongs to no lease',
+  drop_unowned_source: 'inner source belongs to no lease, and is not the address that the datagram came from',
   drop_not_ours: 'inner destination outside this host’s subnet',
   drop_tun_down: 'the TUN device is down',
   drop_tun_refused: 'the TUN device refused the packet as malformed',

@@ -17,45 +17,57 @@ export interface InnerPacket {
   readonly payload?: Buffer;
   /** IPv4 options, a multiple of 4 bytes. */
   readonly options?: Buffer;
+  /** IPv6 extension headers: type and all bytes, of which the first is filled in. */
+  readonly extensions?: readonly (readonly [type: number, bytes: readonly number[]])[];
   /** Flags and offset as on the wire. */
   readonly fragment?: number;
+}
+
+/** A datagram to port 9, without a checksum. */
+function udpOf(payload: Buffer): Buffer {
+  const header = Buffer.from([0, 9, 0, 9, 0, 0, 0, 0]);
+  header.writeUInt16BE(8 + payload.length, 4);
+  return Buffer.concat([header, payload]);
 }
 
 function addressBytes(address: string): number[] {
   return address.split('.').map(Number);
 }
 
-/** A whole IPv6 packet with a UDP datagram to port 9, whose checksum is right. */
+/** A whole IPv6 packet with a UDP datagram to port 9, whose checksum is right, behind its extension headers. */
 export function buildPacket6({
   source,
   destination,
   ttl = 64,
   payload = Buffer.from('x'),
+  extensions = [],
 }: InnerPacket): Buffer {
-  const transport = Buffer.concat([Buffer.from([0, 9, 0, 9, 0, 8 + payload.length, 0, 0]), payload]);
+  const transport = udpOf(payload);
   const header = Buffer.alloc(40);
   header[0] = 0x60;
-  header.writeUInt16BE(transport.length, 4);
-  header[6] = 17;
+  const types = [...extensions.map(([type]) => type), 17];
+  const between = Buffer.concat(
+    extensions.map(([, bytes], i) => Buffer.from([types[i + 1], ...bytes.slice(1)])),
+  );
+  header.writeUInt16BE(between.length + transport.length, 4);
+  header[6] = types[0];
   header[7] = ttl;
   for (const [at, text] of [
     [8, source],
     [24, destination],
   ] as const)
     wordsOf(parseIpv6(text)!).forEach((word, i) => header.writeInt32BE(word, at + 4 * i));
-  const pseudo = Buffer.concat([header.subarray(8), Buffer.from([0, 0, 0, transport.length, 0, 0, 0, 17])]);
+  const pseudo = Buffer.concat([header.subarray(8), Buffer.from([0, 0, 0, 0, 0, 0, 0, 17])]);
+  pseudo.writeUInt32BE(transport.length, 32);
   transport.writeUInt16BE(checksum(Buffer.concat([pseudo, transport])), 6);
-  return Buffer.concat([header, transport]);
+  return Buffer.concat([header, between, transport]);
 }
 
 /** A whole IPv4 packet with right checksums; UDP when nothing else is asked for. */
 export function buildPacket(packet: InnerPacket): Buffer {
   const { protocol = 17, options = Buffer.alloc(0), payload = Buffer.from('x') } = packet;
   const headerLength = 20 + options.length;
-  const transport =
-    protocol === 17
-      ? Buffer.concat([Buffer.from([0, 9, 0, 9, 0, 8 + payload.length, 0, 0]), payload])
-      : payload;
+  const transport = protocol === 17 ? udpOf(payload) : payload;
   const header = Buffer.alloc(headerLength);
   header[0] = 0x40 | (headerLength / 4);
   header.writeUInt16BE(headerLength + transport.length, 2);

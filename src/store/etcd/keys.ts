@@ -1,7 +1,9 @@
 // The key layout under --etcd-prefix, as real flanneld has it. Pure.
 //
-//   <prefix>/config                  network config JSON
-//   <prefix>/subnets/<a.b.c.d>-<len> one lease
+//   <prefix>/config                                   network config JSON
+//   <prefix>/subnets/<a.b.c.d>-<len>                  one lease, of IPv4
+//   <prefix>/subnets/<a.b.c.d>-<len>&<v6>-<len>       of both families
+//   <prefix>/subnets/0.0.0.0-0&<v6>-<len>             of IPv6
 //
 // **Invariant:** twill writes no other key that begins with "<prefix>/subnets": flanneld reads that range without a
 // trailing slash, and one key it cannot parse makes it withdraw all its peers.

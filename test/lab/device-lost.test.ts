@@ -18,6 +18,9 @@ t.test('the TUN is taken away', { skip: labUnavailable() }, async (t) => {
       .code === 0;
   const indexOf = (): string => lab.ip(a.ns, '-o link show flannel0').split(':')[0];
   const opens = (): number => daemons[0].log().split('data path open on').length;
+  /** How often the device lost its reader or got one. In a flood, the log holds lines back and tells them later. */
+  const readerChanges = async (): Promise<string> =>
+    (await lab.run(a.ns, 'cat', ['/sys/class/net/flannel0/carrier_changes'])).stdout;
 
   for (const [what, command, where] of [
     ['renamed', 'link set flannel0 name x0', a.ns],
@@ -60,11 +63,11 @@ t.test('the TUN is taken away', { skip: labUnavailable() }, async (t) => {
     }
     await waitFor(reaches, 'traffic', 10_000);
     await waitFor(async () => (await ready()).status === 200, 'readiness', 5_000);
-    const opened = opens();
     const index = indexOf();
+    const changes = await readerChanges();
     const { stdout } = await lab.run(a.containerNs, 'ping', ['-c', '40', '-i', '0.05', b.containerIp]);
     t.match(stdout, / 0% packet loss/);
-    t.equal(opens(), opened, 'a failure of an earlier data path leaves the good one alone');
-    t.equal(indexOf(), index);
+    t.equal(indexOf(), index, 'the same device');
+    t.equal(await readerChanges(), changes, 'a failure of an earlier data path leaves the good one alone');
   });
 });

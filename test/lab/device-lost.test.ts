@@ -18,6 +18,9 @@ t.test('the TUN is taken away', { skip: labUnavailable() }, async (t) => {
       .code === 0;
   const indexOf = (): string => lab.ip(a.ns, '-o link show flannel0').split(':')[0];
   const opens = (): number => daemons[0].log().split('data path open on').length;
+  const losses = (): number =>
+    daemons[0].log().split('flannel0 is gone: deleted, renamed or moved to another network namespace; ')
+      .length;
   /** How often the device lost its reader or got one. In a flood, the log holds lines back and tells them later. */
   const readerChanges = async (): Promise<string> =>
     (await lab.run(a.ns, 'cat', ['/sys/class/net/flannel0/carrier_changes'])).stdout;
@@ -30,12 +33,12 @@ t.test('the TUN is taken away', { skip: labUnavailable() }, async (t) => {
     await t.test(what, async (t) => {
       const before = indexOf();
       const opened = opens();
+      const lost = losses();
       lab.ip(a.ns, command);
-      const startedMs = Date.now();
-      await waitFor(() => opens() > opened, 'the data path to be opened again', 3_000);
-      await waitFor(reaches, 'the containers to reach each other again', 3_000);
-      t.ok(Date.now() - startedMs < 3_000, `${Date.now() - startedMs} ms`);
-      t.match(daemons[0].log(), /flannel0 is gone: deleted, renamed or moved to another network namespace/);
+      // By the kernel's event; the timer would come seconds later.
+      await waitFor(() => losses() > lost, 'the loss to be noticed', 3_000);
+      await waitFor(() => opens() > opened, 'the data path to be opened again');
+      await waitFor(reaches, 'the containers to reach each other again');
       t.not(indexOf(), before, 'a new device');
       t.notMatch(lab.ip(where, 'link show'), new RegExp(`^${before}: `, 'm'), 'the old one is gone');
       t.match(lab.ip(a.ns, 'route show'), /10\.5\.0\.0\/16 dev flannel0/);
@@ -51,7 +54,7 @@ t.test('the TUN is taken away', { skip: labUnavailable() }, async (t) => {
     await waitFor(async () => (await ready()).body.includes('is no TUN device'), 'the reason');
     t.match(lab.ip(a.ns, '-d link show flannel0'), /veth/, 'what is not ours stays');
     lab.ip(a.ns, 'link delete flannel0');
-    await waitFor(reaches, 'traffic', 3_000);
+    await waitFor(reaches, 'traffic');
     await waitFor(async () => (await ready()).status === 200, 'readiness');
     t.match(lab.ip(a.ns, '-d link show flannel0'), /tun/);
   });

@@ -24,6 +24,9 @@ export const LAB_PROGRAMS = ['ip', 'ping', 'iperf3', 'setpriv'] as const;
 
 const PREFIX = 'tw-';
 
+/** Another run may sweep the same folder, and what was killed may still write into it. */
+const REMOVAL = { recursive: true, force: true, maxRetries: 5 } as const;
+
 /** How many times longer than on a machine of our own things may take, where a lab runs in an emulated one. */
 const SLOWNESS = Number(process.env.LAB_SLOWNESS ?? 1);
 
@@ -396,7 +399,7 @@ export class Lab {
     for (const getter of this.#getters.values()) getter.end();
     this.#getters.clear();
     for (const ns of this.#namespaces.splice(0).reverse()) removeNamespace(ns);
-    rmSync(this.dir, { recursive: true, force: true });
+    rmSync(this.dir, REMOVAL);
   }
 }
 
@@ -421,7 +424,7 @@ function sweep(): void {
     if (isOrphan(ns)) removeNamespace(ns);
   }
   for (const name of listDirectory(tmpdir())) {
-    if (isOrphan(name)) rmSync(join(tmpdir(), name), { recursive: true, force: true });
+    if (isOrphan(name)) rmSync(join(tmpdir(), name), REMOVAL);
   }
 }
 

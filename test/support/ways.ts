@@ -9,7 +9,7 @@
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import type { FamilyName } from '../../src/net/dual.js';
-import { type Host, Lab, waitFor } from './lab.js';
+import { type Host, Lab, type Task, waitFor } from './lab.js';
 import { startDaemon, type StaticTable, statusOf, writeTable } from './twill-hosts.js';
 
 /** What the packets are of, and what the datagrams. */
@@ -71,24 +71,25 @@ export async function openHosts(
   t: Test,
   way: Way,
   prefix: string,
-): Promise<{ lab: Lab; hosts: [Host, Host] }> {
+): Promise<{ lab: Lab; hosts: [Host, Host]; daemons: Task[] }> {
   const lab = Lab.open(prefix);
   t.teardown(() => lab.close());
   const hosts: [Host, Host] = [await addHost(lab, 1), await addHost(lab, 2)];
+  const daemons: Task[] = [];
   for (const host of hosts) {
     // A host of the table has its own row as it publishes itself, with all that the network needs.
     const { config, leases } = tableOf(way, hosts);
     const own = tableOf({ ...way, outer: way.inner[0] }, [host]).leases;
     const file = join(host.dir, 'static.json');
     writeTable(file, { config, leases: leases.map((lease, i) => (i === host.index - 1 ? own[0] : lease)) });
-    await startDaemon(lab, host, file);
+    daemons.push(await startDaemon(lab, host, file));
   }
   for (const host of hosts)
     await waitFor(async () => {
       const { peers } = await statusOf(lab, host);
       return peers.length === 1 && peers[0].state === 'programmed' && peers[0].reachability.state === 'ok';
     }, 'the peer to be heard');
-  return { lab, hosts };
+  return { lab, hosts, daemons };
 }
 
 /**

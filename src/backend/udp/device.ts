@@ -13,6 +13,7 @@ import {
   udpDeviceName,
 } from '../../kernel/ours.js';
 import { QueueDrops } from '../../kernel/queue-drops.js';
+import { isLinkLocalIpv6 } from '../../kernel/underlay-addresses.js';
 import { familiesOf } from '../../net/dual.js';
 import { IPV6_MIN_MTU_BYTES } from '../../net/mtu.js';
 import {
@@ -197,7 +198,10 @@ export class UdpDevice {
     for (const [family, key, value] of [...(hasIpv6 ? WITH_IPV6 : WITHOUT_IPV6), ...SETTINGS]) {
       const before = await settings.interfaceSysctl(family, this.#name, key);
       if (!(await settings.setInterfaceSysctl(family, this.#name, key, value))) unset.push(key);
-      else if (before !== value) repaired('setting', `${key} was ${before}`);
+      else if (before !== value) {
+        repaired('setting', `${key} was ${before}`);
+        if (key === 'addr_gen_mode') await this.#removeLinkLocal();
+      }
     }
     if (unset.join() !== this.#unset.join())
       this.#context.log.warn(
@@ -205,6 +209,13 @@ export class UdpDevice {
         `settings of ${this.#name} that cannot be made here`,
       );
     this.#unset = unset;
+  }
+
+  /** What the kernel has made while it was to make one, as it does when IPv6 comes back to a device that is up. */
+  async #removeLinkLocal(): Promise<void> {
+    const { links } = this.#context.kernel;
+    for (const { address, length } of (await links.find(this.#name))?.addresses ?? [])
+      if (isLinkLocalIpv6(address)) await links.deleteAddress(this.#name, { address, length });
   }
 
   async #configureLink(

@@ -21,15 +21,15 @@ const TWILL = join(PROJECT_ROOT, 'dist/cli/main.js');
 const V4 = { Network: '10.5.0.0/16' };
 const V6 = { EnableIPv6: true, IPv6Network: 'fd00:5::/48' };
 const VXLAN = { v4: 'flannel.1', v6: 'flannel-v6.1' };
-const UDP = { v4: 'flannel0', v6: 'flannel0' };
 const IPV6 = { config: { ...V6, EnableIPv4: false }, families: ['v6'] } as const;
 const DUAL = { config: { ...V4, ...V6 }, families: ['v4', 'v6'] } as const;
 /** The udp mode has one way between two hosts, over IPv4 where it can. */
 const NETWORKS = [
-  { name: 'vxlan, IPv6', type: 'vxlan', ...IPV6, devices: VXLAN, mtu: 1430 },
-  { name: 'vxlan, dual stack', type: 'vxlan', ...DUAL, devices: VXLAN, mtu: 1430 },
-  { name: 'udp, IPv6', type: 'udp', ...IPV6, devices: UDP, mtu: 1452 },
-  { name: 'udp, dual stack', type: 'udp', ...DUAL, devices: UDP, mtu: 1472 },
+  { name: 'vxlan, IPv6', type: 'vxlan', ...IPV6, mtu: 1430 },
+  { name: 'vxlan, dual stack', type: 'vxlan', ...DUAL, mtu: 1430 },
+  { name: 'host-gw, dual stack', type: 'host-gw', ...DUAL, mtu: 1500 },
+  { name: 'udp, IPv6', type: 'udp', ...IPV6, mtu: 1452 },
+  { name: 'udp, dual stack', type: 'udp', ...DUAL, mtu: 1472 },
 ] as const;
 
 const OF_FAMILY = {
@@ -48,7 +48,7 @@ interface Printed {
   readonly publicIps: Readonly<Record<string, string>>;
 }
 
-for (const { name, type, config, families, devices, mtu } of NETWORKS) {
+for (const { name, type, config, families, mtu } of NETWORKS) {
   t.test(name, { skip: labUnavailable() }, async (t) => {
     ensurePackages(ETCD_PROGRAMS);
     const lab = Lab.open(`cni6${type[0]}${families.length}`);
@@ -125,7 +125,7 @@ for (const { name, type, config, families, devices, mtu } of NETWORKS) {
       if (type === 'vxlan')
         t.same(
           (backend as { devices: unknown }).devices,
-          ofFamilies((family) => devices[family]),
+          ofFamilies((family) => VXLAN[family]),
         );
       t.match(
         (uplink as Printed).publicIps,

@@ -3,15 +3,10 @@
 // A tentative IPv6 address cannot be sent from yet, and one that another host has, too, not at all; a deprecated one is
 // about to go, a temporary one is changed every day, and a link-local one means nothing to peers: none is chosen.
 
-import { isBogon } from '../net/bogons.js';
+import { isBogon, isLinkLocalIpv6 } from '../net/bogons.js';
 import type { FamilyName } from '../net/dual.js';
 import { type Address, bitsOf, familyNameOf, formatAddress } from '../net/prefix.js';
 import type { Link, LinkAddress } from './link.js';
-
-/** fe80::/10 (RFC 4291 section 2.5.6): of no use to peers without a zone, which no lease has. */
-export function isLinkLocalIpv6(address: Address): boolean {
-  return typeof address === 'bigint' && address >> 118n === 0x3fan;
-}
 
 /** What keeps any packet from leaving with this address; undefined when nothing does. */
 export function whyUnsendable({ isTentative, isDuplicate }: LinkAddress): string | undefined {

@@ -12,7 +12,7 @@
 
 import { OverlayError } from '../core/errors.js';
 import { type Clock, MONOTONIC_CLOCK, nap } from '../core/waiting.js';
-import { isBogon } from '../net/bogons.js';
+import { isBogon, isLinkLocalIpv6 } from '../net/bogons.js';
 import { familiesOf, type FamilyName, mapDual } from '../net/dual.js';
 import { ipv4 } from '../net/ipv4.js';
 import { ipv6 } from '../net/ipv6.js';
@@ -31,7 +31,7 @@ import {
 import { type Link, type LinkAddress, listLinks } from './link.js';
 import { listRoutes, lookupRoute } from './route.js';
 import { findWithoutIpv6 } from './sysctl.js';
-import { describeLinks, isLinkLocalIpv6, usable, whyNone, whyUnsendable } from './underlay-addresses.js';
+import { describeLinks, usable, whyNone, whyUnsendable } from './underlay-addresses.js';
 
 /** The interface between hosts. */
 export interface ExternalInterface {

@@ -16,7 +16,7 @@
 // the elder is used. Upper case, which it does not read, is refused.
 
 import { field, parseJson } from '../config/go-json.js';
-import { isBogon } from '../net/bogons.js';
+import { isBogon, isLinkLocalIpv6 } from '../net/bogons.js';
 import { dualOf, type FamilyName } from '../net/dual.js';
 import { formatIpv4, parseIpv4 } from '../net/ipv4.js';
 import { formatIpv6 } from '../net/ipv6.js';
@@ -208,7 +208,10 @@ export function formatLeaseValue({ publicIp, backend }: LeaseHost): string {
   return `${text}}`;
 }
 
-/** A host without IPv4 says 0.0.0.0, or nothing, and names its IPv6 address. */
+/**
+ * A host without IPv4 says 0.0.0.0, or nothing, and names its IPv6 address. Of a host without a global IPv6 address
+ * flanneld publishes the link-local one, to which nobody can send: it has IPv4 alone then.
+ */
 function parsePublicIps({ v4, v6 }: HostFields['publicIp']): Decoded<DualAddress> {
   if (v4 === undefined && v6 === undefined) return bad('PublicIP is missing');
   // Go's net.ParseIP takes an IPv4-mapped IPv6 address for the IPv4 address in it.
@@ -217,6 +220,7 @@ function parsePublicIps({ v4, v6 }: HostFields['publicIp']): Decoded<DualAddress
   const ipv4 = isIpv6Only ? undefined : parsePublicIp(plain, 4);
   const ipv6 = v6 === undefined ? undefined : parsePublicIp(v6, 6);
   if (ipv4?.ok === false) return ipv4;
+  if (ipv4 !== undefined && isLinkLocal(v6)) return { ok: true, value: { v4: ipv4.value } };
   if (ipv6?.ok === false) return ipv6;
   return { ok: true, value: dualOf(ipv4?.value, ipv6?.value) };
 }
@@ -227,6 +231,11 @@ function parsePublicIp<F extends Family>(value: unknown, family: F): Decoded<Add
   if (address === undefined) return bad(`${key} is not an IPv${family} address: ${show(value)}`);
   if (isBogon(address)) return bad(`${key} ${formatAddress(address)} is no address a host can have`);
   return { ok: true, value: address };
+}
+
+function isLinkLocal(value: unknown): boolean {
+  const address = typeof value === 'string' ? parseAddress(value, 6) : undefined;
+  return address !== undefined && isLinkLocalIpv6(address);
 }
 
 // Harmless here, where objects have no prototype; not so in whatever copies the backend data later.

@@ -16,12 +16,15 @@ export const NEVER_UNICAST: readonly Prefix[] = [
 
 const IPV4_BOGONS: readonly Prefix<Ipv4>[] = [...NEVER_UNICAST, RESERVED_RANGE];
 
+/** RFC 4291 section 2.5.6: of no use to other hosts without a zone, which no lease has. */
+const LINK_LOCAL: Prefix<Ipv6> = { address: ipv6(0xfe80n << 112n), length: 10 };
+
 /** RFC 4291: sections 2.5.2, 2.5.3, 2.5.5.2, 2.5.6 and 2.7. No Network lies there either. */
 export const IPV6_BOGONS: readonly Prefix<Ipv6>[] = [
   { address: ipv6(0n), length: 128 }, // unspecified
   { address: ipv6(1n), length: 128 }, // loopback
   { address: ipv6(0xffffn << 32n), length: 96 }, // IPv4-mapped: such an address is never in a packet
-  { address: ipv6(0xfe80n << 112n), length: 10 }, // link-local: it says nothing without an interface
+  LINK_LOCAL,
   { address: ipv6(0xffn << 120n), length: 8 }, // multicast
 ];
 
@@ -29,4 +32,9 @@ export const IPV6_BOGONS: readonly Prefix<Ipv6>[] = [
 export function isBogon(address: Address): boolean {
   const bogons: readonly Prefix<Address>[] = typeof address === 'number' ? IPV4_BOGONS : IPV6_BOGONS;
   return bogons.some((bogon) => prefixContains(bogon, address));
+}
+
+/** Whether it is of fe80::/10. IPv4 has such addresses, too, and hosts that have no others use them. */
+export function isLinkLocalIpv6(address: Address): boolean {
+  return prefixContains(LINK_LOCAL, address);
 }

@@ -13,7 +13,7 @@ import {
   udpDeviceName,
 } from '../../kernel/ours.js';
 import { QueueDrops } from '../../kernel/queue-drops.js';
-import { isLinkLocalIpv6 } from '../../kernel/underlay-addresses.js';
+import { isLinkLocalIpv6 } from '../../net/bogons.js';
 import { familiesOf } from '../../net/dual.js';
 import { IPV6_MIN_MTU_BYTES } from '../../net/mtu.js';
 import {

@@ -195,6 +195,8 @@ t.test('parseLeaseValue() reads what Go reads', (t) => {
     ['{"PublicIPv6":"fd00::3"}', { publicIp: 'fd00::3' }],
     ['{"PublicIP":"::ffff:0.0.0.0","PublicIPv6":"fd00::3"}', { publicIp: 'fd00::3' }],
     ['{"PublicIP":"1.2.3.4","PublicIPv6":null,"BackendV6Data":null}', { publicIp: '1.2.3.4' }],
+    // flanneld, on a host that has no other address of IPv6.
+    ['{"PublicIP":"1.2.3.4","PublicIPv6":"fe80::a:b"}', { publicIp: '1.2.3.4' }],
     [' { "PublicIP" : "1.2.3.4" }\n', { publicIp: '1.2.3.4', backendType: '' }],
     [
       '{"PublicIP":"1.2.3.4","BackendType":"wireguard","BackendData":{"PublicKey":"a[{","Port":51820}}',
@@ -227,7 +229,9 @@ t.test('parseLeaseValue() refuses what no host can mean, naming the value', (t) 
     ['{"PublicIP":"1.2.3.4","PublicIPv6":"fd00::3%eth0"}', /PublicIPv6 is not an IPv6 address/],
     ['{"PublicIP":"1.2.3.4","PublicIPv6":7}', /PublicIPv6 is not an IPv6 address: 7/],
     ['{"PublicIP":"1.2.3.4","PublicIPv6":""}', /PublicIPv6 is not an IPv6 address: ""/],
-    ['{"PublicIP":"1.2.3.4","PublicIPv6":"fe80::1"}', /PublicIPv6 fe80::1 is no address a host can have/],
+    ['{"PublicIP":"0.0.0.0","PublicIPv6":"fe80::1"}', /PublicIPv6 fe80::1 is no address a host can have/],
+    ['{"PublicIP":"1.2.3.4","PublicIPv6":"fe80::1%eth0"}', /PublicIPv6 is not an IPv6 address/],
+    ['{"PublicIP":"1.2.3.4","PublicIPv6":"ff02::1"}', /PublicIPv6 ff02::1 is no address a host can have/],
     ['{"PublicIP":"0.0.0.0","PublicIPv6":"ff02::1"}', /PublicIPv6 ff02::1 is no address a host can have/],
     ['{"PublicIP":"0.0.0.0","PublicIPv6":"::ffff:1.2.3.4"}', /PublicIPv6 ::ffff:1\.2\.3\.4 is no address/],
     ['{"PublicIP":"127.0.0.1","PublicIPv6":"fd00::3"}', /PublicIP 127\.0\.0\.1 is no address/],

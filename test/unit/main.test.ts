@@ -1,4 +1,4 @@
-// The program as a child process, up to where it would need privileges.
+// The program as it is built, as a child process, up to where it would need privileges.
 
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -10,7 +10,7 @@ import { promisify } from 'node:util';
 import t from 'tap';
 import { fetchStatus } from '../../src/cli/daemon-client.js';
 
-const PROGRAM = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+const PROGRAM = fileURLToPath(new URL('../../dist/main.js', import.meta.url));
 
 interface Outcome {
   readonly status: number;
@@ -21,7 +21,7 @@ interface Outcome {
 function run(args: readonly string[], env: Record<string, string> = {}): Promise<Outcome> {
   const options = { env: { PATH: process.env['PATH'], ...env }, timeout: 20_000 };
   return new Promise((resolve) => {
-    execFile(process.execPath, ['--import', 'tsx', PROGRAM, ...args], options, (error, stdout, stderr) => {
+    execFile(process.execPath, [PROGRAM, ...args], options, (error, stdout, stderr) => {
       resolve({ status: error === null ? 0 : Number(error.code), stdout, stderr });
     });
   });
@@ -72,13 +72,7 @@ void t.test('the space for new objects stays small, also after a thread has star
       new Worker('', { eval: true }).once('exit', fill);
     };
     wait();`;
-  const args = [
-    '--import',
-    'tsx',
-    '--import',
-    `data:text/javascript,${encodeURIComponent(measure)}`,
-    PROGRAM,
-  ];
+  const args = ['--import', `data:text/javascript,${encodeURIComponent(measure)}`, PROGRAM];
   const daemon = [...args, '--etcd-endpoints=http://127.0.0.1:1', '--control-socket=off'];
   const { stdout } = await promisify(execFile)(process.execPath, daemon, {
     env: { PATH: process.env['PATH'] },
@@ -92,7 +86,7 @@ void t.test('the space for new objects stays small, also after a thread has star
 
 void t.test('signals without a meaning end nothing', async (t) => {
   const args = ['--etcd-endpoints=http://127.0.0.1:1', '--control-socket=off'];
-  const daemon = spawn(process.execPath, ['--import', 'tsx', PROGRAM, ...args], {
+  const daemon = spawn(process.execPath, [PROGRAM, ...args], {
     env: { PATH: process.env['PATH'] },
     stdio: ['ignore', 'ignore', 'pipe'],
   });
@@ -138,7 +132,7 @@ void t.test('a password is neither in the log nor in the status', async (t) => {
   t.teardown(() => rm(dir, { recursive: true }));
   const socket = join(dir, 'a.sock');
   const args = [`--control-socket=${socket}`, `--subnet-file=${dir}/subnet.env`, '--v=10'];
-  const daemon = spawn(process.execPath, ['--import', 'tsx', PROGRAM, ...args], {
+  const daemon = spawn(process.execPath, [PROGRAM, ...args], {
     env: {
       PATH: process.env['PATH'],
       FLANNELD_ETCD_ENDPOINTS: 'HTTP://127.0.0.1:1',
@@ -163,7 +157,7 @@ void t.test('P10 an error that nobody catches is told once, and ends the process
   for (const fault of faults) {
     // Preloaded, since nothing outside can cause one: SIGUSR2 has no meaning to twilld.
     const preload = `data:text/javascript,process.once('SIGUSR2', () => { ${fault} })`;
-    const args = ['--import', 'tsx', '--import', preload, PROGRAM];
+    const args = ['--import', preload, PROGRAM];
     args.push('--etcd-endpoints=http://127.0.0.1:1', '--control-socket=off');
     const daemon = spawn(process.execPath, args, {
       env: { PATH: process.env['PATH'] },

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 
-const PROGRAM = fileURLToPath(new URL('../../../src/docker/mk-docker-opts.ts', import.meta.url));
+const PROGRAM = fileURLToPath(new URL('../../../dist/docker/mk-docker-opts.js', import.meta.url));
 
 const SUBNET_ENV =
   'FLANNEL_NETWORK=10.1.0.0/16\nFLANNEL_SUBNET=10.1.74.1/24\nFLANNEL_MTU=1472\nFLANNEL_IPMASQ=false\n';
@@ -28,7 +28,7 @@ async function mkDockerOpts(
     const input = join(folder, 'subnet.env');
     const output = join(folder, 'docker');
     if (subnetEnv !== undefined) await writeFile(input, subnetEnv);
-    const words = ['--import', 'tsx', PROGRAM, '-f', input, '-d', output, ...args];
+    const words = [PROGRAM, '-f', input, '-d', output, ...args];
     const options = { env: { PATH: process.env['PATH'], ...env } };
     const result = await new Promise<Omit<Outcome, 'output'>>((resolve) => {
       execFile(process.execPath, words, options, (error, _stdout, stderr) => {

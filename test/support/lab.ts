@@ -24,9 +24,6 @@ export const LAB_PROGRAMS = ['ip', 'ping', 'iperf3', 'setpriv'] as const;
 
 const PREFIX = 'tw-';
 
-/** Another run may sweep the same folder, and what was killed may still write into it. */
-const REMOVAL = { recursive: true, force: true, maxRetries: 5 } as const;
-
 /** How many times longer than on a machine of our own things may take, where a lab runs in an emulated one. */
 const SLOWNESS = Number(process.env.LAB_SLOWNESS ?? 1);
 
@@ -399,7 +396,7 @@ export class Lab {
     for (const getter of this.#getters.values()) getter.end();
     this.#getters.clear();
     for (const ns of this.#namespaces.splice(0).reverse()) removeNamespace(ns);
-    rmSync(this.dir, REMOVAL);
+    rmSync(this.dir, { recursive: true, force: true });
   }
 }
 
@@ -424,7 +421,7 @@ function sweep(): void {
     if (isOrphan(ns)) removeNamespace(ns);
   }
   for (const name of listDirectory(tmpdir())) {
-    if (isOrphan(name)) rmSync(join(tmpdir(), name), REMOVAL);
+    if (isOrphan(name)) removeFolder(join(tmpdir(), name));
   }
 }
 
@@ -434,6 +431,15 @@ function removeNamespace(ns: string): void {
     execFileSync('ip', ['netns', 'delete', ns], { stdio: 'ignore' });
   } catch {
     process.stderr.write(`could not remove namespace ${ns}\n`);
+  }
+}
+
+/** Another run may sweep it at the same time, and what outlived its lab may write into it. */
+function removeFolder(path: string): void {
+  try {
+    rmSync(path, { recursive: true, force: true });
+  } catch (error) {
+    process.stderr.write(`could not remove ${path}: ${(error as Error).message}\n`);
   }
 }
 

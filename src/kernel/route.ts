@@ -60,6 +60,8 @@ interface RawRoute {
   readonly type?: string;
   readonly dst: string;
   readonly gateway?: string;
+  /** A gateway of the other family, as of IPv4 routes over links that have IPv6 alone (RFC 8950). */
+  readonly via?: { readonly host: string };
   dev?: string;
   protocol?: string;
   readonly metric?: number;
@@ -120,7 +122,7 @@ export interface WantedRoute {
 /** Batch line that makes `route` the one for its prefix; replaces in place, so that no packet finds none. */
 export function replaceRouteLine(route: WantedRoute): string {
   const words = ['route replace', formatPrefix(route.prefix)];
-  if (route.gateway !== undefined) words.push('via', formatAddress(route.gateway));
+  if (route.gateway !== undefined) words.push(viaOf(route.prefix, route.gateway));
   words.push('dev', checkInterfaceName(route.device), 'proto', String(ROUTE_PROTOCOL));
   if (route.isOnlink === true) words.push('onlink');
   return words.join(' ');
@@ -134,11 +136,16 @@ export function deleteRouteLine(
   },
 ): string {
   const words = ['route del', formatPrefix(route.prefix)];
-  if (route.gateway !== undefined) words.push('via', formatAddress(route.gateway));
+  if (route.gateway !== undefined) words.push(viaOf(route.prefix, route.gateway));
   if (route.device !== undefined) words.push('dev', checkInterfaceName(route.device));
   words.push('proto', String(route.protocol ?? ROUTE_PROTOCOL));
   if (route.metric !== undefined && route.metric !== 0) words.push('metric', String(route.metric));
   return words.join(' ');
+}
+
+function viaOf(prefix: Prefix<Address>, gateway: Address): string {
+  const isOther = familyOf(gateway) !== familyOf(prefix.address);
+  return `via ${isOther ? `inet${familyOf(gateway) === 6 ? '6' : ''} ` : ''}${formatAddress(gateway)}`;
 }
 
 /** Where a route leads and whose it is, in words. */
@@ -222,11 +229,16 @@ export async function lookupRoute(
 function toLookup(row: RawRoute | undefined): RouteLookup | undefined {
   if (row?.dev === undefined) return undefined;
   return {
-    gateway: row.gateway === undefined ? undefined : parseAnyAddress(row.gateway),
+    gateway: gatewayOf(row),
     device: row.dev,
     source: row.prefsrc === undefined ? undefined : parseAnyAddress(row.prefsrc),
     isLocal: row.type === RTN_LOCAL,
   };
+}
+
+function gatewayOf({ gateway, via }: RawRoute): Address | undefined {
+  const text = gateway ?? via?.host;
+  return text === undefined ? undefined : parseAnyAddress(text);
 }
 
 /** The third address of a prefix, or the first of one that is too small. */
@@ -255,7 +267,7 @@ function toRoute(row: RawRoute, family: Family): Route | undefined {
   return {
     prefix,
     type: row.type === RTN_UNICAST ? 'unicast' : row.type === RTN_BLACKHOLE ? 'blackhole' : 'other',
-    gateway: row.gateway === undefined ? undefined : parseAnyAddress(row.gateway),
+    gateway: gatewayOf(row),
     device: row.type === RTN_BLACKHOLE ? undefined : row.dev,
     devices: devicesOf(row),
     protocol: Number(row.protocol ?? PROTOCOL_BOOT),

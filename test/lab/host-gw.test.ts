@@ -150,6 +150,20 @@ t.test('host-gw: follows a new name, and reaches peers by its own interface', { 
   }),
 );
 
+t.test('host-gw: a peer of IPv4 behind a router of IPv6 is no gateway', { skip: LAB_SKIP }, (t) =>
+  withLab(async (lab) => {
+    const nodes = await Promise.all([1, 2].map((number) => startNode(lab, number)));
+    // RFC 8950, as in networks whose links have IPv6 alone.
+    await lab.sh('h1', 'ip route add 192.0.2.2/32 via inet6 fe80::99 dev eth0');
+    await lab.sh('h1', 'ip route add 10.5.77.0/24 via inet6 fe80::99 dev eth0 proto 94');
+    await introduce(nodes);
+    t.match((await nodes[0].driver.call<DriverState>('state')).degraded, [
+      /192\.0\.2\.2 is behind router fe80::99/,
+    ]);
+    t.strictSame(await routesOf(lab, 'h1'), [], 'and what is left of another run goes');
+  }),
+);
+
 t.test('host-gw: refuses to start behind NAT', { skip: LAB_SKIP }, (t) =>
   withLab(async (lab) => {
     const driver = new Driver(lab, 'h1');

@@ -1,5 +1,6 @@
 // Networks of both families and of IPv6 alone on a real etcd: three hosts lease their subnets and reach each other,
-// keys and values are flannel's, leases as flanneld writes them are peers, and a restart keeps the subnets.
+// keys and values are flannel's, leases as flanneld writes them are peers, and a restart keeps the subnets. Then the
+// way from IPv4 to both and back.
 //
 //   host 1 ┐                          ┌ etcd 172.20.0.250
 //   host 2 ┼ switch: 172.20.0.<host>, ┤
@@ -44,18 +45,32 @@ interface Member {
   readonly key: string;
 }
 
-/** A host joins: its daemon leases subnets, its container gets an address of each. */
-async function join6(lab: Lab, index: number, families: readonly FamilyName[]): Promise<Member> {
-  const bare = lab.addHost(index, { subnet: undefined });
-  await lab.run(bare.ns, 'sysctl', ['-qw', 'net.ipv6.conf.all.forwarding=1']);
-  lab.ip(bare.ns, `address add fd00:aa::${index}/64 dev eth0 nodad`);
-  const daemon = await startEtcdDaemon(lab, bare);
-  const file = readFileSync(join(bare.dir, 'subnet.env'), 'utf8');
-  const host = families.includes('v4') ? lab.connectContainer(bare, leasedSubnet(bare)) : bare;
-  const base = /^FLANNEL_IPV6_SUBNET=(.*::)1\/64$/m.exec(file)![1];
+const environment = (host: Host): string => readFileSync(join(host.dir, 'subnet.env'), 'utf8');
+
+/** Gives the container an address of the IPv6 subnet; the base of that. */
+function connect6(lab: Lab, host: Host): string {
+  const base = /^FLANNEL_IPV6_SUBNET=(.*::)1\/64$/m.exec(environment(host))![1];
   lab.ip(host.ns, `address add ${base}1/64 dev cni0 nodad`);
   lab.ip(host.containerNs, `address add ${base}2/64 dev eth0 nodad`);
   lab.ip(host.containerNs, `-6 route add default via ${base}1`);
+  return base;
+}
+
+/** A host that could be of either family, before its daemon starts. */
+async function addHost(lab: Lab, index: number): Promise<Host> {
+  const bare = lab.addHost(index, { subnet: undefined });
+  await lab.run(bare.ns, 'sysctl', ['-qw', 'net.ipv6.conf.all.forwarding=1']);
+  lab.ip(bare.ns, `address add fd00:aa::${index}/64 dev eth0 nodad`);
+  return bare;
+}
+
+/** A host joins: its daemon leases subnets, its container gets an address of each. */
+async function join6(lab: Lab, index: number, families: readonly FamilyName[]): Promise<Member> {
+  const bare = await addHost(lab, index);
+  const daemon = await startEtcdDaemon(lab, bare);
+  const file = environment(bare);
+  const host = families.includes('v4') ? lab.connectContainer(bare, leasedSubnet(bare)) : bare;
+  const base = connect6(lab, host);
   const v4 = families.includes('v4') ? { v4: host.containerIp } : {};
   const key = `${host.subnet.replace('/', '-') || '0.0.0.0-0'}&${base}-64`;
   return { host, daemon, file, address: { ...v4, v6: `${base}2` }, key };
@@ -67,7 +82,7 @@ async function leasesIn(lab: Lab, etcd: LabEtcd): Promise<Record<string, string>
   return Object.fromEntries(names.flatMap((name, i) => (i % 2 === 0 ? [[name, lines[i + 1]]] : [])));
 }
 
-async function ping(lab: Lab, from: Member, to: string): Promise<string> {
+async function ping(lab: Lab, from: Pick<Member, 'host'>, to: string): Promise<string> {
   const args = ['-n', '-c', '1', '-W', '1', to];
   return (await lab.run(from.host.containerNs, 'ping', args, { mustSucceed: false })).stdout;
 }
@@ -146,7 +161,7 @@ for (const { name, families, config } of NETWORKS) {
         await lab.end(daemon);
         if (!isKept) rmSync(join(third.host.dir, 'subnet.env'));
         daemon = await startEtcdDaemon(lab, third.host);
-        t.equal(readFileSync(join(third.host.dir, 'subnet.env'), 'utf8'), third.file);
+        t.equal(environment(third.host), third.file);
         for (const family of families) {
           const reaches = async () => / 1 received/.test(await ping(lab, first, third.address[family]!));
           await waitFor(reaches, `host 3 again, ${family}`);
@@ -157,3 +172,58 @@ for (const { name, families, config } of NETWORKS) {
     });
   });
 }
+
+t.test(
+  'a network of IPv4 gets IPv6 host by host, and loses it again',
+  { skip: labUnavailable() },
+  async (t) => {
+    ensurePackages(ETCD_PROGRAMS);
+    const lab = Lab.open('eft-');
+    t.teardown(() => lab.close());
+    const v4 = { Network: '10.5.0.0/16', Backend: { Type: 'udp' } };
+    const etcd = await startEtcd(lab, v4);
+    const hosts: Host[] = [];
+    const daemons: Task[] = [];
+    for (const index of [1, 2]) {
+      const bare = await addHost(lab, index);
+      daemons.push(await startEtcdDaemon(lab, bare));
+      hosts.push(lab.connectContainer(bare, leasedSubnet(bare)));
+    }
+    const before = hosts.map(({ subnet }) => subnet.replace('/', '-'));
+    t.same(Object.keys(await leasesIn(lab, etcd)).sort(), [...before].sort());
+    const restart = async (index: number): Promise<void> => {
+      await lab.end(daemons[index]);
+      daemons[index] = await startEtcdDaemon(lab, hosts[index]);
+      t.equal(leasedSubnet(hosts[index]), hosts[index].subnet, `host ${index + 1} keeps its IPv4 subnet`);
+    };
+    const reach = async (name: string, to: readonly string[]): Promise<void> => {
+      for (const [index, host] of hosts.entries())
+        await waitFor(async () => / 1 received/.test(await ping(lab, { host }, to[1 - index])), name);
+    };
+    const addresses = hosts.map(({ containerIp }) => containerIp);
+    const putConfig = (config: object) =>
+      etcdctl(lab, etcd, ['put', `${ETCD_PREFIX}/config`, JSON.stringify(config)]);
+
+    await putConfig({ ...v4, ...IPV6 });
+    await restart(0);
+    const first = `${before[0]}&${connect6(lab, hosts[0])}-64`;
+    t.same(Object.keys(await leasesIn(lab, etcd)).sort(), [first, before[1]].sort());
+    await reach('IPv4 between a host of both and one of IPv4', addresses);
+    await restart(1);
+    const second = `${before[1]}&${connect6(lab, hosts[1])}-64`;
+    t.same(Object.keys(await leasesIn(lab, etcd)).sort(), [first, second].sort());
+    await reach('IPv4', addresses);
+    const wide = [first, second].map((key) => key.replace(/^.*&(.*)-64$/, '$12'));
+    await reach('IPv6', wide);
+
+    await putConfig(v4);
+    for (const index of [0, 1]) {
+      await restart(index);
+      await reach('IPv4 on the way back', addresses);
+    }
+    t.same(Object.keys(await leasesIn(lab, etcd)).sort(), [...before].sort());
+    t.notMatch(lab.ip(hosts[0].ns, '-6 route show'), 'flannel0');
+    for (const { ns } of hosts)
+      t.notMatch((await lab.run(ns, 'ip6tables-save', [])).stdout, 'FLANNEL', 'no rules of IPv6');
+  },
+);

@@ -39,6 +39,8 @@ t.test('meansGone() knows how each tool says that there is nothing to delete', (
     'Cannot find device "flannel.1"',
     'Device "flannel.1" does not exist.',
     'Error: FIB table does not exist.',
+    'Error: ipv4: Address not found.',
+    'Error: ipv6: address not found.',
   ]) {
     t.ok(meansGone(message), message);
   }

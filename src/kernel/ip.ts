@@ -149,15 +149,15 @@ export function parseBatchReport(stderr: string): {
 
 /**
  * Whether a refusal means that the thing to delete is not there, which a deletion takes for success: ESRCH for routes,
- * ENOENT for neighbours and FDB entries, ENODEV or iproute2's own text for devices, EADDRNOTAVAIL for addresses, which
- * Linux since 6.12 says in words of its own (extack of inet_rtm_deladdr, inet6_addr_del).
+ * ENOENT for neighbours and FDB entries, ENODEV or iproute2's own text for devices, EADDRNOTAVAIL for addresses. Later
+ * kernels say the last in words of their own (extack of inet_rtm_deladdr and inet6_addr_del), and that a device that is
+ * too narrow for IPv6 has none of its addresses.
  */
 export function meansGone(message: string): boolean {
   return (
     /No such (process|file or directory|device)/.test(message) ||
-    /Cannot find device|does not exist|Cannot assign requested address|ipv[46]: address not found/i.test(
-      message,
-    )
+    /Cannot find device|does not exist|Cannot assign requested address/.test(message) ||
+    /ipv[46]: address not found|ipv6: IPv6 is disabled on this device/i.test(message)
   );
 }
 

@@ -41,6 +41,7 @@ t.test('meansGone() knows how each tool says that there is nothing to delete', (
     'Error: FIB table does not exist.',
     'Error: ipv4: Address not found.',
     'Error: ipv6: address not found.',
+    'Error: ipv6: IPv6 is disabled on this device.',
   ]) {
     t.ok(meansGone(message), message);
   }

@@ -43,7 +43,7 @@ t.test('SIGTERM while no name is resolved', { skip: labUnavailable() }, async (t
     const startedMs = performance.now();
     t.equal(await lab.end(daemon, signal), 0, daemon.log());
     const tookMs = Math.round(performance.now() - startedMs);
-    t.ok(tookMs < 1000, `${tookMs} ms`);
+    t.ok(tookMs < 2_000, `${tookMs} ms`); // one second, on a machine that is not busy; a resolver gives up after 5
   };
   const serveNothing = (): Task => lab.spawn(host.ns, 'socat', ['-u', 'UDP-RECV:53,bind=127.0.0.53', '-']);
   let server = serveNothing();

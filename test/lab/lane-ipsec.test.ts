@@ -27,6 +27,7 @@ async function becomes(lab: Lab, host: Host, mode: string): Promise<void> {
   await waitFor(isMode, `the lane of host ${host.index} to be ${mode}`, 20_000);
 }
 
+t.jobs = 2; // they mostly wait
 for (const direction of ['out', 'in'] as const) {
   t.test(`policies that refuse datagrams, ${direction}`, { skip }, (t) => checkDirection(t, direction));
 }

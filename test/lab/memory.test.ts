@@ -63,10 +63,11 @@ t.test('memory', { skip: labUnavailable() }, async (t) => {
       process.execPath,
       [...COLLECT, ...etcdDaemonArguments(host)],
       /ready after/,
+      60_000,
     );
     // Not /status, which would make a text of all of them.
     const isKnown = async (): Promise<boolean> => countIn(await metricsOf(lab, host), 'peers') >= peers;
-    await waitFor(isKnown, 'all peers to be known', 20_000);
+    await waitFor(isKnown, 'all peers to be known', 60_000);
     const memory = await settledMemory(task);
     await lab.end(task);
     t.comment(`${peers} peers: ${memory.bytes / 1e6} MB, at most ${memory.peakBytes / 1e6} MB`);

@@ -39,10 +39,11 @@ t.test('a host repairs itself', { skip }, async (t) => {
     await t.test(what, async (t) => {
       lab.ip(a.ns, command);
       const startedMs = Date.now();
-      await waitFor(reaches, 'the containers to reach each other again', 3_000);
-      t.ok(Date.now() - startedMs < 2_500, `${Date.now() - startedMs} ms`);
+      await waitFor(reaches, 'the containers to reach each other again');
+      // Most of it is a new worker's start; the timer, which would mend it without an event, comes every 10 s.
+      t.ok(Date.now() - startedMs < 5_000, `${Date.now() - startedMs} ms`);
       const device = (): string => lab.ip(a.ns, 'address show dev flannel0');
-      await waitFor(() => sign.test(device()), String(sign), 2_000);
+      await waitFor(() => sign.test(device()), String(sign));
       t.match(lab.ip(a.ns, 'route show'), /10\.5\.0\.0\/16 dev flannel0/);
       await waitFor(isReady, 'readiness');
     });

@@ -38,7 +38,7 @@ async function startFromTable(lab: Lab, etcd: LabEtcd, host: Host): Promise<Task
   etcd.task.child.kill('SIGSTOP');
   try {
     const words = etcdDaemonArguments(host);
-    return await lab.spawnUntil(host.ns, process.execPath, words, /ready after/, 10_000);
+    return await lab.spawnUntil(host.ns, process.execPath, words, /ready after/);
   } finally {
     etcd.task.child.kill('SIGCONT');
   }
@@ -114,6 +114,6 @@ t.test('a config that changed while no daemon ran', { skip, timeout: 240_000 }, 
     await waitFor(() => /starting again/.test(daemon.log()), 'starting again', 15_000);
     const startedMs = performance.now();
     t.equal(await lab.end(daemon), 0);
-    t.ok(performance.now() - startedMs < 1500, `${Math.round(performance.now() - startedMs)} ms`);
+    t.ok(performance.now() - startedMs < 3_000, `${Math.round(performance.now() - startedMs)} ms`);
   });
 });

@@ -1,4 +1,5 @@
-// Runs the C++ tests under address and undefined-behaviour sanitizers; each of their cases is a test here.
+// Runs the C++ tests under address and undefined-behaviour sanitizers; each of their cases is a test here. Then a short
+// fuzz run, with the same objects; `npm run fuzz` is the long one.
 
 import { execFile } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
@@ -10,6 +11,7 @@ import { compileAddon, linkProgram, ROOT } from './build.js';
 
 const run = promisify(execFile);
 const HERE = join(ROOT, 'test/native');
+const FUZZ_INPUTS = 500_000;
 
 t.test('C++', async (t) => {
   const out = mkdtempSync(join(tmpdir(), 'twill-native-'));
@@ -30,4 +32,14 @@ t.test('C++', async (t) => {
       t.match(result.stdout, /^1\.\.\d+$/m, `it ran to its end\n${result.stderr}`);
     });
   }
+
+  await t.test('mutated packets find no fault', async (t) => {
+    const program = await linkProgram(join(ROOT, 'test/fuzz/fuzz.cc'), objects, out);
+    // Another seed each day, so that many days see many inputs; it is in the output.
+    const seed = Math.floor(Date.now() / 86_400_000);
+    const { stdout } = await run(program, [String(FUZZ_INPUTS), String(seed)]).catch(
+      (error: { stdout: string; stderr: string }) => ({ stdout: `${error.stdout}\n${error.stderr}` }),
+    );
+    t.match(stdout, /^ok 1 - 500\d+ inputs, no fault$/m, stdout);
+  });
 });

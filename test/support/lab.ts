@@ -344,7 +344,7 @@ export class Lab {
     command: string,
     args: readonly string[],
     sign: RegExp,
-    timeoutMs = 15_000,
+    timeoutMs = 30_000,
   ): Promise<Task> {
     const task = this.spawn(ns, command, args);
     await waitFor(
@@ -404,7 +404,7 @@ export class Lab {
 export async function waitFor(
   isDone: () => boolean | Promise<boolean>,
   what: string,
-  timeoutMs = 10_000,
+  timeoutMs = 20_000,
 ): Promise<void> {
   const deadline = Date.now() + patient(timeoutMs);
   for (;;) {

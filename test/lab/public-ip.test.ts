@@ -20,8 +20,8 @@ import { ensurePackages } from '../support/packages.js';
 import { HEALTH_PORT, statusOf } from '../support/twill-hosts.js';
 
 const skip = labUnavailable();
-// The uplink's address has to be gone for 5 s before another one is chosen.
-const FOLLOW_MS = 9_000;
+// The uplink's address has to be gone for 5 s before another one is chosen; the rest is for a machine that is busy.
+const FOLLOW_MS = 20_000;
 
 function reaches(lab: Lab, from: Host, to: Host): Promise<boolean> {
   return lab

@@ -77,7 +77,7 @@ for (const [index, backend] of MODES.entries()) {
     await t.test('those that are there, and one that never was', async (t) => {
       for (const peer of [b, c]) {
         const { rttMs, lastHeard } = await becomes(lab, a, peer.subnet, 'ok');
-        t.ok(rttMs! > 0 && rttMs! < 900, `round trip ${rttMs} ms`);
+        t.ok(rttMs! > 0 && rttMs! < 5_000, `round trip ${rttMs} ms`); // a later answer counts for nothing
         t.ok(Date.now() - Date.parse(lastHeard!) < 10_000);
       }
       const never = await becomes(lab, a, ghost.subnet, 'never heard');

@@ -173,57 +173,60 @@ for (const { name, families, config } of NETWORKS) {
   });
 }
 
-t.test(
-  'a network of IPv4 gets IPv6 host by host, and loses it again',
-  { skip: labUnavailable() },
-  async (t) => {
-    ensurePackages(ETCD_PROGRAMS);
-    const lab = Lab.open('eft-');
-    t.teardown(() => lab.close());
-    const v4 = { Network: '10.5.0.0/16', Backend: { Type: 'udp' } };
-    const etcd = await startEtcd(lab, v4);
-    const hosts: Host[] = [];
-    const daemons: Task[] = [];
-    for (const index of [1, 2]) {
-      const bare = await addHost(lab, index);
-      daemons.push(await startEtcdDaemon(lab, bare));
-      hosts.push(lab.connectContainer(bare, leasedSubnet(bare)));
-    }
-    const before = hosts.map(({ subnet }) => subnet.replace('/', '-'));
-    t.same(Object.keys(await leasesIn(lab, etcd)).sort(), [...before].sort());
-    const restart = async (index: number): Promise<void> => {
-      await lab.end(daemons[index]);
-      daemons[index] = await startEtcdDaemon(lab, hosts[index]);
-      t.equal(leasedSubnet(hosts[index]), hosts[index].subnet, `host ${index + 1} keeps its IPv4 subnet`);
-    };
-    const reach = async (name: string, to: readonly string[]): Promise<void> => {
-      for (const [index, host] of hosts.entries())
-        await waitFor(async () => / 1 received/.test(await ping(lab, { host }, to[1 - index])), name);
-    };
-    const addresses = hosts.map(({ containerIp }) => containerIp);
-    const putConfig = (config: object) =>
-      etcdctl(lab, etcd, ['put', `${ETCD_PREFIX}/config`, JSON.stringify(config)]);
+for (const type of ['udp', 'vxlan'])
+  t.test(
+    `${type}: a network of IPv4 gets IPv6 host by host, and loses it again`,
+    { skip: labUnavailable() },
+    async (t) => {
+      ensurePackages(ETCD_PROGRAMS);
+      const lab = Lab.open(`eft${type[0]}-`);
+      t.teardown(() => lab.close());
+      const v4 = { Network: '10.5.0.0/16', Backend: { Type: type } };
+      const etcd = await startEtcd(lab, v4);
+      const hosts: Host[] = [];
+      const daemons: Task[] = [];
+      for (const index of [1, 2]) {
+        const bare = await addHost(lab, index);
+        daemons.push(await startEtcdDaemon(lab, bare));
+        hosts.push(lab.connectContainer(bare, leasedSubnet(bare)));
+      }
+      const before = hosts.map(({ subnet }) => subnet.replace('/', '-'));
+      t.same(Object.keys(await leasesIn(lab, etcd)).sort(), [...before].sort());
+      const restart = async (index: number): Promise<void> => {
+        await lab.end(daemons[index]);
+        daemons[index] = await startEtcdDaemon(lab, hosts[index]);
+        t.equal(leasedSubnet(hosts[index]), hosts[index].subnet, `host ${index + 1} keeps its IPv4 subnet`);
+      };
+      const reach = async (name: string, to: readonly string[]): Promise<void> => {
+        for (const [index, host] of hosts.entries())
+          await waitFor(async () => / 1 received/.test(await ping(lab, { host }, to[1 - index])), name);
+      };
+      const addresses = hosts.map(({ containerIp }) => containerIp);
+      const putConfig = (config: object) =>
+        etcdctl(lab, etcd, ['put', `${ETCD_PREFIX}/config`, JSON.stringify(config)]);
 
-    await putConfig({ ...v4, ...IPV6 });
-    await restart(0);
-    const first = `${before[0]}&${connect6(lab, hosts[0])}-64`;
-    t.same(Object.keys(await leasesIn(lab, etcd)).sort(), [first, before[1]].sort());
-    await reach('IPv4 between a host of both and one of IPv4', addresses);
-    await restart(1);
-    const second = `${before[1]}&${connect6(lab, hosts[1])}-64`;
-    t.same(Object.keys(await leasesIn(lab, etcd)).sort(), [first, second].sort());
-    await reach('IPv4', addresses);
-    const wide = [first, second].map((key) => key.replace(/^.*&(.*)-64$/, '$12'));
-    await reach('IPv6', wide);
+      await putConfig({ ...v4, ...IPV6 });
+      await restart(0);
+      const first = `${before[0]}&${connect6(lab, hosts[0])}-64`;
+      t.same(Object.keys(await leasesIn(lab, etcd)).sort(), [first, before[1]].sort());
+      await reach('IPv4 between a host of both and one of IPv4', addresses);
+      await restart(1);
+      const second = `${before[1]}&${connect6(lab, hosts[1])}-64`;
+      t.same(Object.keys(await leasesIn(lab, etcd)).sort(), [first, second].sort());
+      await reach('IPv4', addresses);
+      const wide = [first, second].map((key) => key.replace(/^.*&(.*)-64$/, '$12'));
+      await reach('IPv6', wide);
 
-    await putConfig(v4);
-    for (const index of [0, 1]) {
-      await restart(index);
-      await reach('IPv4 on the way back', addresses);
-    }
-    t.same(Object.keys(await leasesIn(lab, etcd)).sort(), [...before].sort());
-    t.notMatch(lab.ip(hosts[0].ns, '-6 route show'), 'flannel0');
-    for (const { ns } of hosts)
-      t.notMatch((await lab.run(ns, 'ip6tables-save', [])).stdout, 'FLANNEL', 'no rules of IPv6');
-  },
-);
+      await putConfig(v4);
+      for (const index of [0, 1]) {
+        await restart(index);
+        await reach('IPv4 on the way back', addresses);
+      }
+      t.same(Object.keys(await leasesIn(lab, etcd)).sort(), [...before].sort());
+      for (const { ns } of hosts) {
+        t.notMatch(lab.ip(ns, '-6 route show table all'), /proto 94|dev flannel/, 'no routes of IPv6');
+        t.notMatch(lab.ip(ns, 'link show'), 'flannel-v6');
+        t.notMatch((await lab.run(ns, 'ip6tables-save', [])).stdout, 'FLANNEL', 'no rules of IPv6');
+      }
+    },
+  );

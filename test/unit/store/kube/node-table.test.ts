@@ -146,14 +146,17 @@ t.test('in a dual-stack network a node is known by the families that it has', (t
     member({ name: 'udp', podCidrs: ['10.244.3.0/24', 'fd00:244:0:3::/64'] }),
     member({ name: 'us', podCidrs: [v4], annotations: both }),
   ]);
+  put({ name: 'both', podCidrs: [v6, v4], annotations: { ...both, 'public-ipv6': 'ff02::1' } });
+  // As flanneld says where it finds no other address: its IPv4 is as good as before.
   put({ name: 'both', podCidrs: [v6, v4], annotations: { ...both, 'public-ipv6': 'fe80::1' } });
   put({ name: 'us', podCidrs: ['10.244.9.0/24', 'fd00:244:0:9::/64'], annotations: both });
   t.strictSame(out, [
     'snapshot both 10.244.1.0/24 and fd00:244:0:1::/64 172.30.0.11 and fd30::11, ' +
       'v4 10.244.2.0/24 172.30.0.11 and fd30::11, udp 10.244.3.0/24 and fd00:244:0:3::/64 172.30.0.11',
+    'put both 10.244.1.0/24 and fd00:244:0:1::/64 172.30.0.11',
     'put us 10.244.9.0/24 and fd00:244:0:9::/64 172.30.0.1',
   ]);
-  t.match(log, ['ignoring node "both": annotations: PublicIPv6 fe80::1 is no address a host can have']);
+  t.match(log, ['ignoring node "both": annotations: PublicIPv6 ff02::1 is no address a host can have']);
   t.end();
 });
 

@@ -7,6 +7,7 @@
 #include <napi.h>
 
 #include <optional>
+#include <vector>
 
 #include "kernel/failure.h"
 #include "packet/address.h"
@@ -37,6 +38,15 @@ inline HostAddress HostOf(const Napi::Value& value) {
   const auto words = value.As<Napi::Array>();
   for (uint32_t i = 0; i < 4; i++) host.address.words[i] = words.Get(i).ToNumber().Uint32Value();
   return host;
+}
+
+// Numbers of descriptors; none for what is no array.
+inline std::vector<int> Descriptors(const Napi::Value& value) {
+  std::vector<int> numbers;
+  if (!value.IsArray()) return numbers;
+  const auto array = value.As<Napi::Array>();
+  for (uint32_t i = 0; i < array.Length(); i++) numbers.push_back(array.Get(i).ToNumber().Int32Value());
+  return numbers;
 }
 
 inline Napi::Value ToNumber(const Napi::Env& env, double value) { return Napi::Number::New(env, value); }

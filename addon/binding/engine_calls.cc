@@ -59,6 +59,12 @@ EngineOptions OptionsOf(const Napi::Object& from) {
   options.rules.reserved = Flag(from, "reserved");
   options.rules.any_option = Flag(from, "anyOption");
   options.audit_options = Flag(from, "auditOptions");
+  const auto adopted = from.Get("adopted");
+  if (adopted.IsObject()) {
+    options.adopted_tun = Descriptors(adopted.As<Napi::Object>().Get("tun"));
+    options.adopted_udp[0] = Descriptors(adopted.As<Napi::Object>().Get("udp4"));
+    options.adopted_udp[1] = Descriptors(adopted.As<Napi::Object>().Get("udp6"));
+  }
   return options;
 }
 
@@ -96,6 +102,49 @@ Napi::Value Open(const Napi::CallbackInfo& info) {
   return ToObject(env, *opened.value());
 }
 
+// descriptors(id) → {tun: number[], udp4: number[], udp6: number[], turns: []}, by queue: to be handed on, and never to
+// be closed.
+Napi::Value DescriptorsOf(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto engine = EngineOf(info, 1, "descriptors(id)");
+  Napi::Array tun = Napi::Array::New(env), udp4 = Napi::Array::New(env), udp6 = Napi::Array::New(env);
+  for (uint32_t i = 0; engine && i < engine->queue_count(); i++) {
+    const Queue& queue = engine->queue(i);
+    tun.Set(i, queue.tun.get());
+    if (queue.outer[0].udp.valid()) udp4.Set(i, queue.outer[0].udp.get());
+    if (queue.outer[1].udp.valid()) udp6.Set(i, queue.outer[1].udp.get());
+  }
+  auto object = Napi::Object::New(env);
+  object.Set("tun", tun);
+  object.Set("udp4", udp4);
+  object.Set("udp6", udp6);
+  object.Set("turns", Napi::Array::New(env));
+  return object;
+}
+
+// turns(id) → number[], the outbound and the inbound worker of each queue, of which none is to be closed; -errno
+Napi::Value TurnsOf(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto engine = EngineOf(info, 1, "turns(id)");
+  if (!engine) return ToNumber(env, -ENOENT);
+  Napi::Array turns = Napi::Array::New(env);
+  uint32_t count = 0;
+  for (size_t i = 0; i < engine->queue_count(); i++) {
+    for (Turn* turn : {&engine->queue(i).outbound_turn, &engine->queue(i).inbound_turn}) {
+      const int fd = turn->Open();
+      if (fd < 0) return ToNumber(env, fd);
+      turns.Set(count++, fd);
+    }
+  }
+  return turns;
+}
+
+// awaitTurn(fd, timeoutMs) → 0 or -errno. Blocks the thread.
+Napi::Value AwaitTurnCall(const Napi::CallbackInfo& info) {
+  if (!CheckArguments(info, 2, "awaitTurn(fd, timeoutMs)")) return info.Env().Undefined();
+  return ToNumber(info.Env(), AwaitTurn(info[0].ToNumber().Int32Value(), info[1].ToNumber().Int32Value()));
+}
+
 // probe(id) → {result, tcp, udp}: which superpackets the device takes. The device must be up; a result other than 0
 // asks for another call. Cheap once the answer is known, and tells whether it still holds.
 Napi::Value Probe(const Napi::CallbackInfo& info) {
@@ -118,6 +167,13 @@ Napi::Value Stop(const Napi::CallbackInfo& info) {
 Napi::Value Close(const Napi::CallbackInfo& info) {
   if (CheckArguments(info, 1, "close(id)")) CloseEngine(info[0].ToNumber().Int32Value());
   return info.Env().Undefined();
+}
+
+// leaveDevice(id) → 0 or -errno: another process has its descriptors, and goes on with it.
+Napi::Value LeaveDevice(const Napi::CallbackInfo& info) {
+  const auto engine = EngineOf(info, 1, "leaveDevice(id)");
+  if (engine) engine->Leave();
+  return ToNumber(info.Env(), engine ? 0 : -ENOENT);
 }
 
 // forgetDevice(id) → 0 or -errno: the device goes when the engine closes, and its lane with it.
@@ -246,9 +302,13 @@ void AddEngineCalls(Napi::Env env, Napi::Object exports) {
       },
       environment);
   exports.Set("open", Napi::Function::New(env, Open, "open"));
+  exports.Set("descriptors", Napi::Function::New(env, DescriptorsOf, "descriptors"));
+  exports.Set("turns", Napi::Function::New(env, TurnsOf, "turns"));
+  exports.Set("awaitTurn", Napi::Function::New(env, AwaitTurnCall, "awaitTurn"));
   exports.Set("probe", Napi::Function::New(env, Probe, "probe"));
   exports.Set("stop", Napi::Function::New(env, Stop, "stop"));
   exports.Set("close", Napi::Function::New(env, Close, "close"));
+  exports.Set("leaveDevice", Napi::Function::New(env, LeaveDevice, "leaveDevice"));
   exports.Set("forgetDevice", Napi::Function::New(env, ForgetDevice, "forgetDevice"));
   exports.Set("readCounters", Napi::Function::New(env, ReadCounters, "readCounters"));
   exports.Set("readPeers", Napi::Function::New(env, ReadPeers, "readPeers"));

@@ -108,7 +108,15 @@ Napi::Value Update(const Napi::CallbackInfo& info) {
   return ToNumber(env, 0);
 }
 
-// readLaneTotals(id, values: Float64Array) → 0 or -errno
+// endLane(id) → 0 or -errno: what is not pinned carries nothing any more, and its counters are final.
+Napi::Value EndLane(const Napi::CallbackInfo& info) {
+  const auto engine = EngineOf(info, 1, "endLane(id)");
+  if (engine) engine->lanes().End();
+  return ToNumber(info.Env(), engine ? 0 : -ENOENT);
+}
+
+// readLaneTotals(id, values: Float64Array, former?: boolean) → 0 or -errno. Former: of the lane that an earlier process
+// had pinned, and whose place this one took.
 Napi::Value ReadTotals(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const auto engine = EngineOf(info, 2, "readLaneTotals(id, values)");
@@ -117,7 +125,8 @@ Napi::Value ReadTotals(const Napi::CallbackInfo& info) {
   if (!values) return ToNumber(env, -EINVAL);
   uint64_t totals[kLaneTotals] = {};
   const Lane* lane = engine->lanes().latest();
-  const int error = lane == nullptr ? 0 : lane->ReadTotals(totals);
+  const bool former = info[2].ToBoolean().Value();
+  const int error = lane == nullptr ? 0 : former ? lane->ReadFormerTotals(totals) : lane->ReadTotals(totals);
   for (size_t i = 0; i < kLaneTotals; i++) (*values)[i] = static_cast<double>(totals[i]);
   return ToNumber(env, error);
 }
@@ -198,6 +207,7 @@ void AddLaneCalls(Napi::Env env, Napi::Object exports) {
   exports.Set("attachLane", Napi::Function::New(env, Attach, "attachLane"));
   exports.Set("setLaneMode", Napi::Function::New(env, SetMode, "setLaneMode"));
   exports.Set("updateLane", Napi::Function::New(env, Update, "updateLane"));
+  exports.Set("endLane", Napi::Function::New(env, EndLane, "endLane"));
   exports.Set("readLaneTotals", Napi::Function::New(env, ReadTotals, "readLaneTotals"));
   exports.Set("readLaneHeard", Napi::Function::New(env, ReadHeard, "readLaneHeard"));
   exports.Set("laneProgram", Napi::Function::New(env, Program, "laneProgram"));

@@ -66,6 +66,10 @@ int WriteProbe(int fd, const HostAddress& own, uint8_t protocol) noexcept {
   return written < 0 ? -errno : 0;
 }
 
+int AdoptedAt(const std::vector<int>& descriptors, int32_t index) noexcept {
+  return static_cast<size_t>(index) < descriptors.size() ? descriptors[static_cast<size_t>(index)] : -1;
+}
+
 }  // namespace
 
 void Engine::Stop() noexcept {
@@ -124,7 +128,9 @@ std::optional<Failure> Engine::OpenQueue(int32_t index) noexcept {
   for (const bool is_v6 : {false, true}) {
     if (const auto failure = OpenOuter(index, is_v6, &queue->outer[is_v6])) return failure;
   }
-  Result<UniqueFd> tun = OpenTun(options_.device, options_.queues > 1);
+  const int adopted = AdoptedAt(options_.adopted_tun, index);
+  Result<UniqueFd> tun = adopted >= 0 ? AdoptTun(adopted, options_.device, options_.queues > 1)
+                                      : OpenTun(options_.device, options_.queues > 1);
   if (!tun.ok()) return tun.failure();
   queue->tun = std::move(tun.value());
   // Offloads belong to the device, not to the queue; asking again for each queue changes nothing.
@@ -139,7 +145,8 @@ std::optional<Failure> Engine::OpenOuter(int32_t index, bool is_v6, OuterSockets
   const HostAddress address = {*options_.listen[is_v6], is_v6};
   const bool shares = options_.queues > 1;
   Result<UdpSocket> opened = OpenUdp({address, options_.port, shares, options_.offload.udp_segment,
-                                      options_.offload.udp_gro, options_.buffer_bytes});
+                                      options_.offload.udp_gro, options_.buffer_bytes,
+                                      AdoptedAt(options_.adopted_udp[is_v6], index)});
   if (!opened.ok()) return opened.failure();
   UdpSocket& udp = opened.value();
   // One port for all would be one path, one receive queue and one thread at the other host, however many are here.

@@ -16,6 +16,7 @@
 #include "engine/layout.h"
 #include "kernel/failure.h"
 #include "kernel/queue_bound.h"
+#include "kernel/turn.h"
 #include "kernel/unique_fd.h"
 #include "lane/lanes.h"
 #include "packet/address.h"
@@ -51,6 +52,9 @@ struct EngineOptions {
   Families families = {};      // of inner packets
   ReceivedRules rules = {};    // for packets of other hosts
   bool audit_options = false;  // count packets that are let in only for rules.any_option
+  // Descriptors of an earlier run, by queue, -1 where there is none. Their owner closes them.
+  std::vector<int> adopted_tun = {};
+  std::vector<int> adopted_udp[2] = {};  // by family
 };
 
 struct Granted {
@@ -118,6 +122,9 @@ struct Queue {
   // kMaxRows each, 1 MiB.
   std::unique_ptr<PeerCounter[]> outbound_peers{new PeerCounter[kMaxRows]};
   std::unique_ptr<PeerCounter[]> inbound_peers{new PeerCounter[kMaxRows]};
+  // For who goes on with the descriptors: each worker passes its own when its port closes.
+  Turn outbound_turn;
+  Turn inbound_turn;
 };
 
 class Engine {
@@ -141,6 +148,11 @@ class Engine {
   // Sleeps until there is something about `fd` or `other`, which may be -1, `most_ms` at most: what poll(2) says of
   // them, 0 for nothing. -ECANCELED when stopped, else -errno.
   int Wait(int fd, int other, int most_ms) const noexcept;
+
+  // Another process has the descriptors: what is attached to the device is not taken off when this engine closes.
+  void Leave() noexcept {
+    if (bound_) bound_->Leave();
+  }
 
   bool stopping() const noexcept { return stopping_.load(std::memory_order_relaxed); }
   // Wakes every worker at once and for good: the eventfd is never read again.

@@ -112,6 +112,7 @@ InboundPort::~InboundPort() {
     queue_.inbound.Add(Inbound::k_bytes_in, message.msg_len);
     queue_.inbound.Add(Inbound::k_drop_stopped, packets);
   }
+  queue_.inbound_turn.Pass();
 }
 
 // HOT

@@ -77,6 +77,7 @@ OutboundPort::OutboundPort(std::shared_ptr<Engine> engine, size_t queue, int32_t
 
 OutboundPort::~OutboundPort() {
   for (int32_t i = 0; i < count_; i++) queue_.outbound.Add(Outbound::k_drop_stopped, packets_[i].segments);
+  queue_.outbound_turn.Pass();
 }
 
 // HOT

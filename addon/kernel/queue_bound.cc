@@ -134,7 +134,7 @@ void QueueBound::Detach(int tun) noexcept {
 }
 
 QueueBound::~QueueBound() {
-  Detach(tun_);
+  if (!is_left_) Detach(tun_);
   ::munmap(loads_, mapped_);
 }
 

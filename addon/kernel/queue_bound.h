@@ -53,6 +53,8 @@ class QueueBound {
   QueueBound& operator=(const QueueBound&) = delete;
 
   QueueLoad* load(uint32_t queue) const noexcept { return loads_ + queue; }
+  // The device is another process's from now on, and so is its program: it is not detached at the end.
+  void Leave() noexcept { is_left_ = true; }
 
  private:
   QueueBound(int tun, QueueLoad* loads, size_t mapped) noexcept : tun_(tun), loads_(loads), mapped_(mapped) {}
@@ -60,12 +62,18 @@ class QueueBound {
   int tun_;
   QueueLoad* loads_;
   size_t mapped_;
+  bool is_left_ = false;
 };
 
 // The worker's side of one queue. Does nothing without a bound.
 class QueueReader {
  public:
-  explicit QueueReader(QueueLoad* load) noexcept : load_(load) {}
+  // What was queued until now counts as read: an earlier reader may have had it. What really waits makes the bound
+  // looser until the queue is empty.
+  explicit QueueReader(QueueLoad* load) noexcept : load_(load) {
+    Note();
+    Empty();
+  }
 
   // Before a round of reads.
   void Look(uint64_t now_ns) noexcept {

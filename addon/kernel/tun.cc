@@ -4,6 +4,7 @@
 #include <linux/if.h>
 #include <linux/if_tun.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <cstring>
@@ -11,6 +12,19 @@
 #include "packet/ipv4.h"
 
 namespace twill {
+
+namespace {
+
+// Linux 5.2; where it cannot be asked, as without CAP_NET_ADMIN, the name has to do.
+bool IsOfThisNamespace(int fd) noexcept {
+  const UniqueFd of_device(::ioctl(fd, TUNGETDEVNETNS));
+  if (!of_device.valid()) return true;
+  struct stat its{}, ours{};
+  return ::fstat(of_device.get(), &its) == 0 && ::stat("/proc/thread-self/ns/net", &ours) == 0 &&
+         its.st_dev == ours.st_dev && its.st_ino == ours.st_ino;
+}
+
+}  // namespace
 
 Result<UniqueFd> OpenTun(const std::string& name, bool multi_queue) noexcept {
   UniqueFd fd(::open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK));
@@ -24,6 +38,20 @@ Result<UniqueFd> OpenTun(const std::string& name, bool multi_queue) noexcept {
   if (::ioctl(fd.get(), TUNSETVNETHDRSZ, &header_size) < 0) return Failure::Of("TUNSETVNETHDRSZ");
   if (::ioctl(fd.get(), TUNSETPERSIST, 1) < 0) return Failure::Of("TUNSETPERSIST");
   return fd;
+}
+
+Result<UniqueFd> AdoptTun(int fd, const std::string& name, bool multi_queue) noexcept {
+  static constexpr short kKind = IFF_TUN | IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE;
+  const short wanted = static_cast<short>(IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | (multi_queue ? IFF_MULTI_QUEUE : 0));
+  ifreq request{};
+  // Of a device that is gone EBADFD. A name is of its namespace: the device may have been moved to another one.
+  if (::ioctl(fd, TUNGETIFF, &request) < 0) return Failure::Of("TUNGETIFF");
+  if ((request.ifr_flags & kKind) != wanted || name != request.ifr_name || !IsOfThisNamespace(fd)) {
+    return Failure{ESTALE, "TUNGETIFF"};
+  }
+  UniqueFd own(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  if (!own.valid()) return Failure::Of("dup");
+  return own;
 }
 
 unsigned GrantTunOffloads(int fd, bool tso, bool uso) noexcept {

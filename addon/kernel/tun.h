@@ -21,6 +21,10 @@ inline constexpr unsigned kTunUso6 = 0x40;
 // be opened with the same `multi_queue`.
 Result<UniqueFd> OpenTun(const std::string& name, bool multi_queue) noexcept;
 
+// The queue that `fd` is, under a number of its own, when it is one as OpenTun(name, multi_queue) makes them, of this
+// network namespace; else ESTALE. What waits in it is still there.
+Result<UniqueFd> AdoptTun(int fd, const std::string& name, bool multi_queue) noexcept;
+
 // The largest set of the wanted offload bits that the device takes, down to none; without any wanted it is asked for
 // none, so that an adopted device forgets those of an earlier run.
 unsigned GrantTunOffloads(int fd, bool tso, bool uso) noexcept;

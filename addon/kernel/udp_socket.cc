@@ -67,30 +67,66 @@ bool SegmentsAccepted(const HostAddress& address, uint16_t segments) noexcept {
   return ::sendmsg(fd.get(), &message, 0) == segments;
 }
 
+int MtuDiscovery(int fd, bool is_v6) noexcept {
+  return is_v6 ? GetInt(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER) : GetInt(fd, IPPROTO_IP, IP_MTU_DISCOVER);
+}
+
+// As a new socket is: whoever had it before may have been in the middle of a datagram for a narrow path.
+void ForgetFragmenting(int fd, bool is_v6) noexcept {
+  const UniqueFd fresh(::socket(is_v6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!fresh.valid()) return;
+  const int discovery = MtuDiscovery(fresh.get(), is_v6), off = 0;
+  if (is_v6) {
+    ::setsockopt(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &discovery, sizeof discovery);
+    ::setsockopt(fd, IPPROTO_IPV6, IPV6_DONTFRAG, &off, sizeof off);
+  } else {
+    ::setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &discovery, sizeof discovery);
+  }
+}
+
+bool IsSocketOf(int fd, const UdpOptions& options) noexcept {
+  SocketName name{};
+  socklen_t length = sizeof name;
+  if (::getsockname(fd, &name.any, &length) < 0 || length < sizeof(sockaddr_in)) return false;
+  if (name.any.sa_family != DomainOf(options.address)) return false;
+  const HostAddress host = HostOf(name);
+  return GetInt(fd, SOL_SOCKET, SO_TYPE) == SOCK_DGRAM && name.Port() == options.port &&
+         host.address == options.address.address &&
+         (GetInt(fd, SOL_SOCKET, SO_REUSEPORT) != 0) == options.reuse_port;
+}
+
 }  // namespace
 
 Result<UdpSocket> OpenUdp(const UdpOptions& options) noexcept {
   UdpSocket socket;
   const bool is_v6 = options.address.is_v6;
-  socket.fd = UniqueFd(::socket(DomainOf(options.address), SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const bool is_adopted = options.adopted >= 0;
+  if (is_adopted && !IsSocketOf(options.adopted, options)) return Failure{ESTALE, "getsockname"};
+  socket.fd = is_adopted ? UniqueFd(::fcntl(options.adopted, F_DUPFD_CLOEXEC, 0))
+                         : UniqueFd(::socket(DomainOf(options.address), SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket.fd.valid()) return Failure::Of("socket");
   const int fd = socket.fd.get();
   const int on = 1;
-  if (options.reuse_port && ::setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0) {
+  if (options.reuse_port && !is_adopted && ::setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0) {
     return Failure::Of("SO_REUSEPORT");
   }
   SetBuffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, options.buffer_bytes);
   SetBuffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, options.buffer_bytes);
   socket.receive_bytes = GetInt(fd, SOL_SOCKET, SO_RCVBUF);
   socket.send_bytes = GetInt(fd, SOL_SOCKET, SO_SNDBUF);
-  socket.mtu_discovery = is_v6 ? GetInt(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER) : GetInt(fd, IPPROTO_IP, IP_MTU_DISCOVER);
+  if (is_adopted) ForgetFragmenting(fd, is_v6);
+  socket.mtu_discovery = MtuDiscovery(fd, is_v6);
   if (is_v6) {
-    if (::setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) < 0) return Failure::Of("IPV6_V6ONLY");
+    if (!is_adopted && ::setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) < 0) {
+      return Failure::Of("IPV6_V6ONLY");
+    }
     SendFlowLabels(fd);
   }
   const SocketName name = NameOf(options.address, options.port);
-  if (::bind(fd, &name.any, name.Length()) < 0) return Failure::Of("bind");
-  if (options.gro) socket.gro = ::setsockopt(fd, SOL_UDP, kUdpGro, &on, sizeof on) == 0;
+  if (!is_adopted && ::bind(fd, &name.any, name.Length()) < 0) return Failure::Of("bind");
+  const int gro = options.gro;
+  const bool has_gro = ::setsockopt(fd, SOL_UDP, kUdpGro, &gro, sizeof gro) == 0;
+  socket.gro = has_gro && options.gro;
   if (options.segment) {
     const int none = 0;
     if (::setsockopt(fd, SOL_UDP, kUdpSegment, &none, sizeof none) == 0) {

@@ -32,6 +32,7 @@ struct UdpOptions {
   bool segment;      // UDP_SEGMENT
   bool gro;          // UDP_GRO
   int buffer_bytes;
+  int adopted = -1;  // a socket that may be this one already: used when it is, under a number of its own
 };
 
 struct UdpSocket {
@@ -44,6 +45,7 @@ struct UdpSocket {
   int mtu_discovery = 0;
 };
 
+// ESTALE when the adopted socket is another: of another name, or not shared in the same way.
 Result<UdpSocket> OpenUdp(const UdpOptions& options) noexcept;
 
 // A socket that sends for `queue` from a port of its own and receives nothing. The low byte of the port is the queue.

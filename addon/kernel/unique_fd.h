@@ -26,6 +26,8 @@ class UniqueFd {
 
   int get() const noexcept { return fd_; }
   bool valid() const noexcept { return fd_ >= 0; }
+  // Gives it up: the caller closes it.
+  int Release() noexcept { return std::exchange(fd_, -1); }
   // Another descriptor of the same file; not valid, with errno, when there can be none.
   UniqueFd Duplicate() const noexcept { return UniqueFd(::fcntl(fd_, F_DUPFD_CLOEXEC, 0)); }
   void Reset() noexcept {

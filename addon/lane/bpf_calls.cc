@@ -116,6 +116,15 @@ int UpdateLink(int link, int program) noexcept {
   return Result(Call(kLinkUpdate, &attributes, sizeof attributes));
 }
 
+bool HasValues(int map, uint32_t value_bytes) noexcept {
+  bpf_map_info info = {};
+  bpf_attr attributes = NoAttributes();
+  attributes.info.bpf_fd = static_cast<uint32_t>(map);
+  attributes.info.info_len = sizeof info;
+  attributes.info.info = Address(&info);
+  return Call(BPF_OBJ_GET_INFO_BY_FD, &attributes, sizeof attributes) == 0 && info.value_size == value_bytes;
+}
+
 bool IsLinkOf(int link, uint32_t ifindex, uint32_t attach_type) noexcept {
   TcxLinkInfo info = {};
   bpf_attr attributes = NoAttributes();

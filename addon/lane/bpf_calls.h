@@ -43,6 +43,9 @@ bool IsLinkOf(int link, uint32_t ifindex, uint32_t attach_type) noexcept;
 // Whether the kernel knows tcx: 0, -EINVAL when not, or another -errno.
 int QueryTcx(uint32_t ifindex) noexcept;
 
+// Whether the entries of a map are so long; of a per-CPU map those of one CPU.
+bool HasValues(int map, uint32_t value_bytes) noexcept;
+
 int Pin(int object, const std::string& path) noexcept;
 UniqueFd OpenPin(const std::string& path) noexcept;
 

@@ -101,6 +101,7 @@ int Lane::Attach(const Lane* before) noexcept {
   if (!out.fd.valid()) return -errno;
   // What can fail for want of room first.
   if (pinned()) {
+    if (before == nullptr) maps_.KeepFormer(folder);
     if (in.is_new) error = PinAs(in.fd.get(), folder, kDecapName);
     if (error == 0 && out.is_new) error = PinAs(out.fd.get(), folder, kEncapName);
     if (error == 0) error = maps_.PinIn(folder);
@@ -132,6 +133,12 @@ int Lane::Apply(const LaneChange& change) noexcept {
 void Lane::Unpin() noexcept {
   if (pinned()) RemovePinFolder(options_.pin_folder);
   options_.pin_folder.clear();
+}
+
+void Lane::End() noexcept {
+  if (pinned()) return;
+  encap_link_.Reset();
+  decap_link_.Reset();
 }
 
 Result<bool> ProbeLane() noexcept {

@@ -62,9 +62,13 @@ class Lane {
   int Apply(const LaneChange& change) noexcept;
   // Adds the sums over all CPUs. 0 or -errno.
   int ReadTotals(uint64_t (&totals)[kLaneTotals]) const noexcept { return maps_.ReadTotals(totals); }
+  // Those of the lane that an earlier process had pinned and that this one took the place of, as it left them.
+  int ReadFormerTotals(uint64_t (&totals)[kLaneTotals]) const noexcept { return maps_.ReadFormerTotals(totals); }
   const LanePeer& peer(size_t row) const noexcept { return maps_.peer(row); }
   // It ends with the process now.
   void Unpin() noexcept;
+  // Takes the programs off, unless they are pinned; what was counted can still be read.
+  void End() noexcept;
 
  private:
   explicit Lane(LaneOptions options) noexcept : options_(std::move(options)) {}

@@ -42,6 +42,10 @@ class Lanes {
   void Unpin() noexcept {
     if (latest() != nullptr) latest()->Unpin();
   }
+  // What is not pinned carries nothing any more.
+  void End() noexcept {
+    if (current_) current_->End();
+  }
   // What is not pinned ends.
   void Close() noexcept {
     next_.reset();

@@ -18,6 +18,19 @@ constexpr uint32_t kRows = 1 << 16;  // kMaxRows of engine/layout.h
 constexpr uint32_t kMaxRoutes = 2 * kRows;
 constexpr size_t kPeerBytes = kRows * sizeof(LanePeer);
 
+constexpr const char* kTotalsName = "totals";
+
+int AddUp(int map, size_t cpus, uint64_t (&totals)[kLaneTotals]) noexcept {
+  std::vector<LaneCpu> values(cpus);
+  const uint32_t key = 0;
+  const int error = bpf::LookupEntry(map, &key, values.data());
+  if (error != 0) return error;
+  for (const LaneCpu& value : values) {
+    for (size_t i = 0; i < kLaneTotals; i++) totals[i] += value.totals[i];
+  }
+  return 0;
+}
+
 }  // namespace
 
 LaneMaps::~LaneMaps() {
@@ -68,15 +81,16 @@ int LaneMaps::DeleteRoute(const LaneRouteKey& key) noexcept {
   return error == -ENOENT ? 0 : error;
 }
 
-int LaneMaps::ReadTotals(uint64_t (&totals)[kLaneTotals]) const noexcept {
-  std::vector<LaneCpu> values(cpus_);
-  const uint32_t key = 0;
-  const int error = bpf::LookupEntry(totals_.get(), &key, values.data());
-  if (error != 0) return error;
-  for (const LaneCpu& value : values) {
-    for (size_t i = 0; i < kLaneTotals; i++) totals[i] += value.totals[i];
-  }
-  return 0;
+int LaneMaps::ReadTotals(uint64_t (&totals)[kLaneTotals]) const noexcept { return AddUp(totals_.get(), cpus_, totals); }
+
+int LaneMaps::ReadFormerTotals(uint64_t (&totals)[kLaneTotals]) const noexcept {
+  return former_totals_.valid() ? AddUp(former_totals_.get(), cpus_, totals) : 0;
+}
+
+void LaneMaps::KeepFormer(const std::string& folder) noexcept {
+  former_totals_ = bpf::OpenPin(folder + "/" + kTotalsName);
+  // Another release counts other things.
+  if (former_totals_.valid() && !bpf::HasValues(former_totals_.get(), sizeof(LaneCpu))) former_totals_.Reset();
 }
 
 int LaneMaps::PinIn(const std::string& folder) const noexcept {
@@ -85,7 +99,7 @@ int LaneMaps::PinIn(const std::string& folder) const noexcept {
                                               {peers_.get(), "peers"},
                                               {flows_.get(), "flows"},
                                               {workers_.get(), "workers"},
-                                              {totals_.get(), "totals"}};
+                                              {totals_.get(), kTotalsName}};
   for (const auto& [map, name] : maps) {
     const int error = PinAs(map, folder, name);
     if (error != 0) return error;

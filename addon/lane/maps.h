@@ -31,8 +31,11 @@ class LaneMaps {
   int WriteConfig(const LaneConfig& config) noexcept;
   int SetRoute(const LaneRouteKey& key, const LaneRoute& route) noexcept;
   int DeleteRoute(const LaneRouteKey& key) noexcept;  // 0 also when there is none
-  // The sums over all CPUs.
+  // The sums over all CPUs; those of an earlier process's lane, 0 without one.
   int ReadTotals(uint64_t (&totals)[kLaneTotals]) const noexcept;
+  int ReadFormerTotals(uint64_t (&totals)[kLaneTotals]) const noexcept;
+  // Holds on to the totals that are pinned in a folder, before PinIn() puts others there.
+  void KeepFormer(const std::string& folder) noexcept;
   // Gives each a name in a folder of a BPF file system, for an operator's bpftool.
   int PinIn(const std::string& folder) const noexcept;
 
@@ -41,7 +44,7 @@ class LaneMaps {
   void ForgetPeer(size_t row) noexcept;
 
  private:
-  UniqueFd config_, routes_, peers_, flows_, workers_, totals_;
+  UniqueFd config_, routes_, peers_, flows_, workers_, totals_, former_totals_;
   LanePeer* rows_ = nullptr;  // the entries of peers_
   size_t cpus_ = 0;           // possible ones
 };

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include "kernel/clock.h"
 #include "lane/bpf_calls.h"
 
 namespace twill {
@@ -21,7 +22,12 @@ std::optional<Failure> WorkerBoard::Make() noexcept {
   }
   void* memory = ::mmap(nullptr, sizeof(LaneWorkers), PROT_READ | PROT_WRITE, MAP_SHARED, map_.get(), 0);
   if (memory == MAP_FAILED) return Failure::Of("mmap");
-  shared_.store(static_cast<LaneWorkers*>(memory), std::memory_order_release);
+  // Datagrams may wait in the socket, which an earlier process left there: until the workers say how far they are, they
+  // count as late ones.
+  auto* shared = static_cast<LaneWorkers*>(memory);
+  shared->passed = static_cast<uint32_t>(MonotonicNs() >> kTickShift);
+  shared->sent = shared->delivered = shared->passed - kLateTicks - 1;
+  shared_.store(shared, std::memory_order_release);
   return std::nullopt;
 }
 

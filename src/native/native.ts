@@ -35,6 +35,17 @@ export interface NativeOpenOptions {
   readonly auditOptions: boolean;
   /** Wanted size of each socket buffer. */
   readonly bufferBytes: number;
+  /** Descriptors to go on with instead of opening new ones; ESTALE when they are not what these options ask for. */
+  readonly adopted?: NativeDescriptors;
+}
+
+/** The descriptors of an engine, each list by queue; one of a family that it has no sockets of is empty. */
+export interface NativeDescriptors {
+  readonly tun: readonly number[];
+  readonly udp4: readonly number[];
+  readonly udp6: readonly number[];
+  /** From turns() of another engine, whose workers are waited for; empty when nobody has them. */
+  readonly turns: readonly number[];
 }
 
 /** What was granted. `tunOffloads` holds the bits of TUNSETOFFLOAD. */
@@ -167,6 +178,17 @@ export interface Native {
   stop(id: number): number;
   /** Stops, and closes the descriptors once the last port is closed. Idempotent. */
   close(id: number): void;
+  /** Its descriptors: to be handed on, and never to be closed. */
+  descriptors(id: number): NativeDescriptors;
+  /**
+   * Descriptors that awaitTurn() waits on, the outbound and the inbound worker of each queue; never to be closed.
+   * -errno.
+   */
+  turns(id: number): readonly number[] | number;
+  /** Waits until a worker of turns() touches no packet any more, or is gone. 0 or -errno. Blocks the thread. */
+  awaitTurn(fd: number, timeoutMs: number): number;
+  /** Another process has its descriptors: what is attached to the device stays when the engine closes. 0 or -errno. */
+  leaveDevice(id: number): number;
   /** Lets the device go away with the engine. */
   forgetDevice(id: number): number;
   /**
@@ -212,16 +234,38 @@ export interface Native {
    * those before it are done.
    */
   updateLane(engine: number, records: Int32Array): number;
-  /** Fills `values`, indexed as LANE_TOTALS; zeros without a lane. 0 or -errno. */
-  readLaneTotals(engine: number, values: Float64Array): number;
+  /** A lane that is not pinned carries nothing any more, and its counters are final. 0 or -errno. */
+  endLane(engine: number): number;
+  /**
+   * Fills `values`, indexed as LANE_TOTALS; zeros without a lane. Former: those of the lane that an earlier process had
+   * pinned, and whose place this one took. 0 or -errno.
+   */
+  readLaneTotals(engine: number, values: Float64Array, former?: boolean): number;
   /** Milliseconds since a packet of each row was taken by the lane, from row `first` on; -1 for never. 0 or -errno. */
   readLaneHeard(engine: number, ageMs: Float64Array, first: number): number;
   /** A program of the lane as it would be for a host out of a book, with what its source says of it. For tests. */
   laneProgram(name: LaneProgramName): NativeLaneProgram;
   /** What the verifier of this kernel says of it; errno 0 when it accepts. For tests. */
   verifyLane(name: LaneProgramName): { readonly errno: number; readonly log: string };
-  /** One datagram to a systemd notification socket (sd_notify(3)). */
-  sdNotify(path: string, text: string): number;
+  /** One datagram to a systemd notification socket (sd_notify(3)), with descriptors. 0 or -errno. */
+  sdNotify(path: string, text: string, descriptors?: readonly number[]): number;
+  /** Waits until what was sent to a notification socket was read. 0 or -errno. Blocks the thread. */
+  sdBarrier(path: string, timeoutMs: number): number;
+  /** A descriptor of a stream that is connected to a unix socket, the caller's to close; -errno. */
+  connectUnix(path: string): number;
+  /** One message of some hundred bytes on a unix stream, with at most 64 descriptors. 0 or -errno. */
+  sendMessage(socket: number, text: string, descriptors: readonly number[]): number;
+  /** What comes next on a unix stream; descriptors are the caller's to close. Blocks the thread. */
+  receiveMessage(
+    socket: number,
+    timeoutMs: number,
+  ): { readonly text: string; readonly descriptors: readonly number[] } | NativeFailure;
+  /** The user id that has connected to a unix socket (SO_PEERCRED); -errno. */
+  peerUser(socket: number): number;
+  /** A descriptor of an empty file in memory (memfd_create(2)), the caller's to close; -errno. */
+  memoryFile(name: string): number;
+  /** A duplicate of a descriptor, or itself, that no child process inherits; -errno. */
+  ownDescriptor(fd: number, duplicate: boolean): number;
   readonly layout: NativeLayout;
   readonly OutboundPort: NativePortClass;
   readonly InboundPort: NativePortClass;

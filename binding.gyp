@@ -35,7 +35,8 @@
         "addon/engine/sender.cc",
         "addon/packet/split.cc",
         "addon/packet/trains.cc",
-        "addon/kernel/sd_notify.cc",
+        "addon/kernel/turn.cc",
+        "addon/kernel/unix_socket.cc",
         "addon/kernel/tun.cc",
         "addon/kernel/udp_socket.cc"
       ],
@@ -79,6 +80,27 @@
       "cflags_cc": ["-std=c++17", "-fexceptions", "-fno-rtti"],
       "cflags!": ["-O3"],
       "cflags_cc!": ["-fno-exceptions"],
+      "ldflags": ["<@(static)", "-Wl,--gc-sections,-z,relro,-z,now"],
+      "ldflags!": ["-rdynamic"],
+      "conditions": [["werror==1", { "cflags": ["-Werror"] }]]
+    },
+    {
+      "target_name": "twill-holder",
+      "type": "executable",
+      "sources": ["addon/holder/holder.cc", "addon/holder/main.cc", "addon/kernel/unix_socket.cc"],
+      "include_dirs": ["addon"],
+      "defines": ["_FORTIFY_SOURCE=2"],
+      "cflags": [
+        "-O2",
+        "-fPIE",
+        "-fstack-protector-strong",
+        "-ffunction-sections",
+        "-fdata-sections",
+        "-Wall",
+        "-Wextra"
+      ],
+      "cflags_cc": ["-std=c++17", "-fno-exceptions", "-fno-rtti"],
+      "cflags!": ["-O3"],
       "ldflags": ["<@(static)", "-Wl,--gc-sections,-z,relro,-z,now"],
       "ldflags!": ["-rdynamic"],
       "conditions": [["werror==1", { "cflags": ["-Werror"] }]]

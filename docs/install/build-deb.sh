@@ -70,7 +70,11 @@ for pair in twilld:main flanneld:main twill:cli/main mk-docker-opts:docker/mk-do
 done
 # The plugin is copied to hosts that have nothing of this package, so it brings its libraries.
 mv "$lib"/prebuilds/*/twill-cni "$tree/usr/lib/cni/twill-cni"
-echo 'twill: shared-library-lacks-prerequisites [usr/lib/cni/twill-cni]' > "$tree/usr/share/lintian/overrides/twill"
+mv "$lib"/prebuilds/*/twill-holder "$tree/usr/bin/twill-holder"
+{
+  echo 'twill: shared-library-lacks-prerequisites [usr/lib/cni/twill-cni]'
+  echo 'twill: statically-linked-binary [usr/bin/twill-holder]'
+} > "$tree/usr/share/lintian/overrides/twill"
 install -m 0644 docs/install/twilld.service "$tree/lib/systemd/system/twilld.service"
 install -m 0644 docs/install/twilld.default "$tree/etc/default/twilld"
 install -m 0644 docs/install/twilld.bash "$tree/usr/share/bash-completion/completions/twilld"
@@ -118,9 +122,9 @@ process.stdout.write(
   [
     'Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\nUpstream-Name: twill\n',
     paragraph('*', '2026 the twill authors', 'Apache-2.0'),
-    `${paragraph('usr/lib/cni/twill-cni', '2026 the twill authors', 'Apache-2.0').trimEnd()}
+    `${paragraph('usr/lib/cni/twill-cni usr/bin/twill-holder', '2026 the twill authors', 'Apache-2.0').trimEnd()}
 Comment: Parts of the GNU C library (LGPL-2.1+) and of GCC's libraries (GPL-3+ with the GCC Runtime Library Exception)
- are linked into it; Built-Using in the package's control file names their sources.\n`,
+ are linked into them; Built-Using in the package's control file names their sources.\n`,
     ...stanzas.map(({ name, who, terms }) => paragraph(`usr/lib/twill/node_modules/${name}/*`, who, terms)),
     ...terms.map((term) => `License: ${term}\n${LICENCES[term] ?? LICENCES['BSD-3-Clause']}\n`),
   ].join('\n'),
@@ -133,7 +137,7 @@ find "$tree" -type f -exec chmod 0644 {} +
 find "$lib" -type f -name '*.js' -print0 | xargs -0 grep -lZ -m1 '^#!' | while IFS= read -r -d '' script; do
   if [ "$(head -c 2 "$script")" = '#!' ]; then chmod 0755 "$script"; fi
 done
-chmod 0755 "$tree/usr/lib/cni/twill-cni"
+chmod 0755 "$tree/usr/lib/cni/twill-cni" "$tree/usr/bin/twill-holder"
 
 # The least versions of the C libraries are those whose symbols the compiled code uses.
 mkdir -p "$stage/shlibs/debian"
@@ -141,7 +145,7 @@ printf 'Source: twill\n\nPackage: twill\nArchitecture: any\n' > "$stage/shlibs/d
 libraries=$(cd "$stage/shlibs" &&
   find "$lib" -name '*.node' -print0 | sort -z | xargs -0 dpkg-shlibdeps --ignore-missing-info -O \
   2> /dev/null | sed -n 's/^shlibs:Depends=//p')
-# Whose sources are in the plugin.
+# Whose sources are in the plugin and in twill-holder.
 compiler=libstdc++-$(${CXX:-g++} -dumpversion | cut -d. -f1)-dev
 built_using=$(dpkg-query -W -f '${source:Package} (= ${source:Version}), ' libc6-dev "$compiler")
 

@@ -25,9 +25,10 @@ _twilld() {
     --merge-udp) COMPREPLY=($(compgen -W 'auto off' -- "$value")) ;;
     --tun-queue-bound) COMPREPLY=($(compgen -W 'auto off' -- "$value")) ;;
     --path-probes) COMPREPLY=($(compgen -W 'true false' -- "$value")) ;;
+    --takeover) COMPREPLY=($(compgen -W 'true false' -- "$value")) ;;
     --log-format) COMPREPLY=($(compgen -W 'text json' -- "$value")) ;;
     --etcd-keyfile | --etcd-certfile | --etcd-cafile | --kubeconfig-file | --static-file | --subnet-file) COMPREPLY=($(compgen -f -- "$value")) ;;
-    *) COMPREPLY=($(compgen -W '--etcd-endpoints --etcd-prefix --etcd-keyfile --etcd-certfile --etcd-cafile --etcd-username --etcd-password --etcd-proxy --subnet-lease-renew-margin --iface --iface-regex --iface-can-reach --public-ip --public-ipv6 --kube-api-url --kubeconfig-file --kube-annotation-prefix --net-config-path --set-node-network-unavailable --store --kube-subnet-mgr --static-file --subnet-file --ip-masq --ip-masq-fully-random-disable --iptables-resync --iptables-forward-rules --iptables-forward-first --ip-blackhole-route --source-check --queues --lane --vxlan-tx-checksum --offload --udp-segment --udp-gro --tun-tso --tun-uso --merge-tcp --merge-udp --tun-queue-bound --path-probes --healthz-ip --healthz-port --metrics-ip --metrics-port --control-socket --v --log-format --help --version' -- "$value")) ;;
+    *) COMPREPLY=($(compgen -W '--etcd-endpoints --etcd-prefix --etcd-keyfile --etcd-certfile --etcd-cafile --etcd-username --etcd-password --etcd-proxy --subnet-lease-renew-margin --iface --iface-regex --iface-can-reach --public-ip --public-ipv6 --kube-api-url --kubeconfig-file --kube-annotation-prefix --net-config-path --set-node-network-unavailable --store --kube-subnet-mgr --static-file --subnet-file --ip-masq --ip-masq-fully-random-disable --iptables-resync --iptables-forward-rules --iptables-forward-first --ip-blackhole-route --source-check --queues --lane --vxlan-tx-checksum --offload --udp-segment --udp-gro --tun-tso --tun-uso --merge-tcp --merge-udp --tun-queue-bound --path-probes --healthz-ip --healthz-port --metrics-ip --metrics-port --control-socket --takeover --v --log-format --help --version' -- "$value")) ;;
   esac
 }
 complete -F _twilld twilld flanneld

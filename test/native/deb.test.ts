@@ -20,7 +20,8 @@ t.test(
     cpSync(join(ROOT, 'dist'), join(compiled, 'dist'), { recursive: true });
     const addon = join(compiled, 'prebuilds', `linux-${process.arch}`, 'twill.node');
     cpSync(join(ROOT, 'build/Release/twill.node'), addon);
-    cpSync(join(ROOT, 'build/Release/twill-cni'), join(dirname(addon), 'twill-cni'));
+    for (const name of ['twill-cni', 'twill-holder'])
+      cpSync(join(ROOT, 'build/Release', name), join(dirname(addon), name));
     const first = buildDeb(join(folder, 'first'), { COMPILED: compiled });
     const { stdout } = spawnSync('lintian', ['--fail-on=none', first], { encoding: 'utf8', env });
     t.same(
@@ -45,6 +46,8 @@ t.test(
     }
     const cni = execFileSync(join(root, 'usr/lib/cni/twill-cni'), { env: { CNI_COMMAND: 'VERSION' } });
     t.match(JSON.parse(cni.toString()), { cniVersion: '1.1.0' }, 'the CNI plugin');
+    const holder = spawnSync(join(root, 'usr/bin/twill-holder'), ['true'], { env: {}, encoding: 'utf8' });
+    t.equal(holder.status, 0, holder.stderr);
     t.end();
   },
 );

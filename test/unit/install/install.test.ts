@@ -158,6 +158,16 @@ t.test('systemd-analyze takes the unit', { skip: needs('systemd-analyze') }, (t)
   t.end();
 });
 
+t.test('systemd-analyze finds little exposed', { skip: needs('systemd-analyze') }, (t) => {
+  const folder = folderOf(t);
+  writeFileSync(join(folder, 'twilld.service'), readFileSync(join(INSTALL, 'twilld.service')));
+  const args = ['security', '--offline=true', '--no-pager', '--threshold=30', join(folder, 'twilld.service')];
+  const { status, stdout } = spawnSync('systemd-analyze', args, { encoding: 'utf8' });
+  t.equal(status, 0, stdout);
+  t.match(stdout, /Overall exposure level for twilld\.service: [0-2]\.\d|: 3\.0/);
+  t.end();
+});
+
 t.test('promtool takes the alerts, and they fire when they should', { skip: needs('promtool') }, (t) => {
   const rules = spawnSync('promtool', ['check', 'rules', join(INSTALL, 'alert-rules.yml')], {
     encoding: 'utf8',

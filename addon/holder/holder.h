@@ -1,0 +1,73 @@
+// Runs a daemon, keeps its descriptors while it is away, and starts it again: systemd's descriptor store for containers
+// and shells, in the same protocol (sd_pid_notify_with_fds(3), sd_listen_fds(3)), so that the daemon knows only one.
+//
+//   twill-holder ── fork, exec ──► daemon        LISTEN_FDS, LISTEN_FDNAMES: what it had stored before it died
+//        ▲  └── SIGTERM and the like ──►│
+//        └──── FDSTORE=1, FDNAME=… ─────┘        NOTIFY_SOCKET, believed of this one process alone
+//
+//   twill-holder ── fork, exec ──► standby       the same command with TWILL_STANDBY=fd, a unix stream: it has loaded
+//                                                its code, and waits there for one line of names and their descriptors
+//                                                to become the daemon; at the end of the stream it exits
+//
+// A daemon that was killed, or ended in an error after it had once been ready, is started again, at once and then more
+// and more slowly. One that ends by itself, or before it was ever ready, ends the holder with its exit status.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernel/unique_fd.h"
+
+namespace twill::holder {
+
+struct Stored {
+  std::string name;
+  UniqueFd fd;
+};
+
+class Holder {
+ public:
+  // The command is execvp's, with a null behind it.
+  Holder(char** command, bool has_standby) noexcept : command_(command), has_standby_(has_standby) {}
+  // The exit status.
+  int Run();
+
+ private:
+  bool Open();
+  // Another daemon: the standby or a new process. 0, or an exit status when there can be no process.
+  int Start();
+  int Spawn();
+  bool Promote();
+  void SpawnStandby();
+  [[noreturn]] void Become(const std::string& names);
+  [[noreturn]] void Execute();
+  std::string Names() const;
+  void ReadMessage();
+  void Store(const std::string& name, std::vector<UniqueFd>& descriptors);
+  void Remove(const std::string& name);
+  // Reads what has come by signal. True when the holder is to end.
+  bool ReadSignal();
+  // The daemon has ended: true when the holder ends with it.
+  bool HasEnded(int status);
+  int64_t PauseMs() const;
+
+  char** command_;
+  bool has_standby_;
+  UniqueFd signals_, notify_;
+  std::string notify_name_;  // as NOTIFY_SOCKET has it
+  std::vector<Stored> stored_;
+  pid_t pid_ = -1;
+  pid_t standby_pid_ = -1;
+  UniqueFd standby_;  // our end of its stream
+  int64_t started_ms_ = 0;
+  int64_t due_ms_ = 0;      // when it is started again; 0 while it runs
+  int quick_deaths_ = 0;    // in a row
+  bool was_ready_ = false;  // in any of its lives
+  bool is_stopping_ = false;
+  int exit_status_ = 0;
+};
+
+}  // namespace twill::holder

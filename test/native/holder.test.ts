@@ -1,0 +1,128 @@
+// twill-holder with a daemon of a few lines: what it stores is there for the next one, and when there is a next one.
+
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t from 'tap';
+
+const HOLDER = new URL('../../build/Release/twill-holder', import.meta.url).pathname;
+
+/** Each life does what its number says, in the words of the script's argument. */
+const DAEMON = `
+import os, signal, socket, sys, time
+folder, steps = sys.argv[1], sys.argv[2:]
+path = folder + '/lives'
+life = int(open(path).read()) if os.path.exists(path) else 0
+open(path, 'w').write(str(life + 1))
+address = '\\0' + os.environ['NOTIFY_SOCKET'][1:]
+def notify(text, fds=[]):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.connect(address)
+    socket.send_fds(s, [text.encode()], fds); s.close()
+def barrier():
+    r, w = os.pipe(); notify('BARRIER=1', [w]); os.close(w)
+    assert os.read(r, 1) == b''; os.close(r)
+names = os.environ.get('LISTEN_FDNAMES', '')
+fds = int(os.environ.get('LISTEN_FDS', '0'))
+mine = os.environ.get('LISTEN_PID', str(os.getpid())) == str(os.getpid())
+held = [n + '=' + os.pread(3 + i, 99, 0).decode() for i, n in enumerate(names.split(':')[:fds])]
+print(life, 'mine' if mine else 'not mine', ','.join(sorted(held)), flush=True)
+for step in steps[min(life, len(steps) - 1)].split():
+    word, _, rest = step.partition('=')
+    if word == 'store':
+        fd = os.memfd_create(rest); os.write(fd, (rest + str(life)).encode())
+        notify('FDSTORE=1\\nFDNAME=' + rest + '\\nFDPOLL=0', [fd])
+    if word == 'forget': notify('FDSTOREREMOVE=1\\nFDNAME=' + rest)
+    if word == 'ready': notify('READY=1')
+    if word == 'barrier': barrier()
+    if word == 'stranger' and os.fork() == 0:
+        fd = os.memfd_create('x'); notify('FDSTORE=1\\nFDNAME=stranger', [fd]); os._exit(0)
+    if word == 'sleep': time.sleep(float(rest))
+    if word == 'kill': os.kill(os.getpid(), signal.SIGKILL)
+    if word == 'segv': os.kill(os.getpid(), signal.SIGSEGV)
+    if word == 'exit': sys.exit(int(rest))
+    if word == 'wait': signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); print('waits', flush=True); signal.pause()
+`;
+
+interface Held {
+  readonly code: number;
+  readonly lines: readonly string[];
+  readonly lives: number;
+}
+
+/** Runs a holder with these lives; `onLine` may send it signals. */
+async function hold(
+  lives: readonly string[],
+  onLine: (line: string, kill: (signal: NodeJS.Signals) => void) => void = () => undefined,
+): Promise<Held> {
+  const folder = mkdtempSync(join(tmpdir(), 'twill-holder-'));
+  try {
+    writeFileSync(join(folder, 'daemon.py'), DAEMON);
+    const env = { ...process.env };
+    delete env.NOTIFY_SOCKET;
+    const args = ['--no-standby', 'python3', join(folder, 'daemon.py'), folder, ...lives];
+    const child = spawn(HOLDER, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+    let text = '';
+    child.stdout.on('data', (chunk: Buffer) => {
+      text += chunk.toString();
+      for (const line of chunk.toString().split('\n')) onLine(line, (signal) => void child.kill(signal));
+    });
+    child.stderr.on('data', (chunk: Buffer) => (text += chunk.toString()));
+    const code = await new Promise<number>((resolve) => child.once('close', (code) => resolve(code ?? -1)));
+    const path = join(folder, 'lives');
+    const count = existsSync(path) ? Number(readFileSync(path, 'utf8')) : 0;
+    return { code, lines: text.split('\n').filter(Boolean), lives: count };
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+t.test('what was stored is there after a kill, and what was forgotten is not', async (t) => {
+  const { code, lines, lives } = await hold([
+    'store=a store=b store=a ready stranger sleep=0.1 kill',
+    'forget=b store=c barrier segv',
+    'exit=0',
+  ]);
+  const told = lines.filter((line) => /^\d /.test(line));
+  t.same(told, ['0 mine ', '1 mine a=a0,b=b0', '2 mine a=a0,c=c1']);
+  t.equal(lives, 3);
+  t.equal(code, 0);
+  t.match(lines.join('\n'), /was ended by signal 9: starting it again in 0 ms, with 2 descriptors/);
+});
+
+t.test('its end is the end, and one that was never ready is not tried again', async (t) => {
+  for (const [steps, code] of [
+    ['ready exit=0', 0],
+    ['ready exit=2', 2],
+    ['exit=1', 1],
+    ['kill', 137],
+  ] as const) {
+    const held = await hold([steps]);
+    t.equal(held.code, code, steps);
+    t.equal(held.lives, 1, steps);
+  }
+});
+
+t.test('one that fails after it was ready is started again, more and more slowly', async (t) => {
+  const startedMs = Date.now();
+  const { lines, lives } = await hold(['ready exit=1', 'exit=1', 'kill', 'exit=1', 'exit=0']);
+  t.equal(lives, 5);
+  t.ok(Date.now() - startedMs >= 100);
+  t.match(lines.join('\n'), /has ended with status 1: starting it again in 100 ms/);
+});
+
+t.test('SIGTERM goes to the daemon, whose end is awaited', async (t) => {
+  const { code, lives } = await hold(['ready wait', 'exit=9'], (line, kill) => {
+    if (line === 'waits') kill('SIGTERM');
+  });
+  t.equal(code, 0);
+  t.equal(lives, 1);
+});
+
+t.test('a command that cannot be run', async (t) => {
+  const child = spawn(HOLDER, ['/nonexistent/twilld'], { stdio: ['ignore', 'ignore', 'pipe'] });
+  let text = '';
+  child.stderr.on('data', (chunk: Buffer) => (text += chunk.toString()));
+  t.equal(await new Promise((resolve) => child.once('close', resolve)), 127);
+  t.match(text, /cannot run "\/nonexistent\/twilld": No such file/);
+});

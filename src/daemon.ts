@@ -5,13 +5,16 @@
 // All is stopped in the reverse order. An overlay chooses the interface to the other hosts by itself, since it must be
 // one that no lease of its network may hold.
 
-import { messageOf } from './core/errors.js';
+import { messageOf, OverlayError } from './core/errors.js';
 import type { Flags } from './config/flags.js';
 import { ClosingStack } from './core/closing.js';
-import { makesUnready } from './core/conditions.js';
+import { condition, makesUnready } from './core/conditions.js';
 import type { Logger } from './core/log.js';
 import type { MetricFamily } from './core/metric.js';
 import { aborted, orAbortAfter } from './core/waiting.js';
+import { type Handover, NO_HANDOVER } from './handover/handover.js';
+import type { ReturnableDataPath } from './handover/open.js';
+import type { Successor } from './handover/successor.js';
 import { traceCommands } from './kernel/command.js';
 import { HeldNames } from './kernel/held-names.js';
 import { reversePathMetrics } from './kernel/netstat.js';
@@ -34,13 +37,16 @@ import {
   overlayStatus,
 } from './overlay/parts.js';
 import type { Surroundings } from './overlay/surroundings.js';
-import { openStore, storeKind } from './store/registry.js';
+import { loadStore, openStore, storeKind } from './store/registry.js';
 import type { LeaseStore } from './store/store.js';
 
 /** What is being done when a signal comes gets this time to end by itself, as in openOverlay(). */
 const INTERRUPT_MS = 100;
 /** All is closed within a second of a signal: an overlay takes 800 ms at most, and the servers next to nothing. */
 const CLOSE_MS = 850;
+
+/** Crashes within a minute, from which on offloads are not used. */
+const CRASH_LOOP = 5;
 
 /** How late a condition may be in the log, and its time of beginning. */
 const HEALTH_MS = 1_000;
@@ -58,27 +64,56 @@ export async function runDaemon(
 ): Promise<void> {
   traceCommands((command, end, ms) => log.debug({ command, end, ms: Math.round(ms) }, 'command'));
   const notifier = await openNotifier();
+  let handover = await openHandover(flags, log, host.inherited);
+  const { recentCrashes } = handover;
+  const first = handover;
   try {
-    let end: Ending = 'stopped';
+    let end: Ending = { kind: 'stopped' };
     do {
       // The store has answered just now, so what is started again does not look at the saved table.
-      const mayUseTable = end === 'stopped';
+      const mayUseTable = end.kind !== 'outdated';
       if (!mayUseTable) notifier.startWatchdog(); // of the process: a wait for a lease is no hang
-      end = await runOnce({ flags, log, version, notifier, mayUseTable, host }, signal);
-    } while (end === 'again' && !signal.aborted);
+      end = await runOnce(
+        { flags, log, version, notifier, mayUseTable, host, handover, recentCrashes },
+        signal,
+      );
+      if (end.kind === 'returned') handover = end.handover;
+      else handover.forgetAll();
+    } while (end.kind !== 'stopped' && !signal.aborted);
   } finally {
+    first.ended();
     notifier.close();
   }
 }
 
-/** 'again': the store's config makes another overlay than the saved table, from which we had started. */
-type Ending = 'stopped' | 'again';
+/** Loads what a daemon with these flags would load on its way to forwarding, but for another mode than udp. */
+export async function preload(flags: Flags): Promise<void> {
+  const { keepSpareWorkers } = await import('./dataplane/workers.js');
+  keepSpareWorkers(flags.backend.queues);
+  await Promise.all([
+    import('./handover/open.js'),
+    import('./handover/successor.js'),
+    import('./backend/udp/udp.js'),
+    loadStore(flags),
+  ]);
+}
+
+/**
+ * "outdated": the store's config makes another overlay than the saved table, from which we had started. "returned":
+ * another daemon was to take over, and went away.
+ */
+type Ending =
+  | { readonly kind: 'stopped' }
+  | { readonly kind: 'outdated' }
+  | { readonly kind: 'returned'; readonly handover: Handover };
 
 /** What the daemon uses of this host; tests have another. */
 export interface DaemonHost {
   /** @default the store that --store names */
   readonly openStore?: () => LeaseStore | Promise<LeaseStore>;
   readonly surroundings?: Partial<Surroundings>;
+  /** Descriptors that were kept for this process, by name. @default those that its environment tells of */
+  readonly inherited?: Map<string, number> | undefined;
 }
 
 interface DaemonOptions {
@@ -89,6 +124,8 @@ interface DaemonOptions {
   /** Whether to start from the saved table when the store does not answer. */
   readonly mayUseTable: boolean;
   readonly host: DaemonHost;
+  readonly handover: Handover;
+  readonly recentCrashes: number;
 }
 
 async function runOnce(options: DaemonOptions, signal: AbortSignal): Promise<Ending> {
@@ -99,17 +136,47 @@ async function runOnce(options: DaemonOptions, signal: AbortSignal): Promise<End
     const daemon = new Daemon(options, overlayOptions, closing);
     await orAbortAfter(daemon.openServers(), signal, INTERRUPT_MS);
     const overlay = await daemon.openOverlay();
-    const end = await Promise.race([overlay.ended, aborted(signal)]);
+    const end = await Promise.race([overlay.ended, aborted(signal), daemon.left(overlay)]);
     if (end?.kind === 'lost') throw end.error;
-    if (end?.kind === 'outdated') return 'again';
+    if (end?.kind === 'outdated') return end;
+    if (end?.kind === 'left') return await leaveTo(end, closing, signal, log);
     notifier.stopping();
-    return 'stopped';
+    return { kind: 'stopped' };
   } catch (error) {
     if (!signal.aborted) throw error;
-    return 'stopped';
+    return { kind: 'stopped' };
   } finally {
     await closing.close();
   }
+}
+
+interface Left {
+  readonly kind: 'left';
+  readonly successor: Successor;
+  readonly path: ReturnableDataPath;
+}
+
+/** Lets go of all but the data path, which forwards until the other daemon is ready. */
+async function leaveTo(
+  { successor, path }: Left,
+  closing: ClosingStack,
+  signal: AbortSignal,
+  log: Logger,
+): Promise<Ending> {
+  log.info('another daemon takes over: forwarding until it is ready');
+  await closing.close();
+  if (await successor.give(path, signal)) {
+    path.close();
+    log.info('another daemon has taken over');
+    return { kind: 'stopped' };
+  }
+  if (!signal.aborted) {
+    log.warn('the daemon that was to take over went away: going on');
+    return { kind: 'returned', handover: path.takeBack() };
+  }
+  await path.stop();
+  path.close();
+  return { kind: 'stopped' };
 }
 
 /**
@@ -120,14 +187,20 @@ async function prepare(
   closing: ClosingStack,
   signal: AbortSignal,
 ): Promise<OverlayOptions> {
-  const { flags, log, version, mayUseTable, host } = options;
+  const { flags, log, version, mayUseTable, host, handover } = options;
   const { subnetFile } = flags.files;
   const owner = `pid ${process.pid}, ${version}, ${storeKind(flags.store)}`;
   const names = closing.add('names', new HeldNames(owner, (text) => log.warn(text)));
   await names.holdSubnetFile(subnetFile);
   const store = closing.add('store', await (host.openStore?.() ?? openStore(flags, log)));
   const { surroundings = {} } = host;
-  return { ...flags, store, subnetFile, names, mayUseTable, log, signal, surroundings };
+  const offloads = isCrashLoop(options) ? { ...flags.offloads, offload: 'off' as const } : flags.offloads;
+  return { ...flags, offloads, store, subnetFile, names, mayUseTable, handover, log, signal, surroundings };
+}
+
+/** Whatever it is that crashes, it is most likely in what few others use: safe mode. */
+function isCrashLoop({ recentCrashes }: DaemonOptions): boolean {
+  return recentCrashes >= CRASH_LOOP;
 }
 
 /** One overlay with the servers that show it. */
@@ -140,6 +213,8 @@ class Daemon {
   #overlay: OverlayProgress;
   /** What this host does while it is ready. */
   #duty = '';
+  /** Set while a successor is welcome. */
+  #onSuccessor: ((successor: Successor) => void) | undefined;
 
   constructor(options: DaemonOptions, overlayOptions: OverlayOptions, closing: ClosingStack) {
     this.#options = options;
@@ -155,6 +230,7 @@ class Daemon {
     const onProgress = (progress: OverlayProgress): void => void (this.#overlay = progress);
     const overlay = await openOverlay({ ...this.#overlayOptions, onProgress });
     this.#closing.add('overlay', overlay);
+    await this.#options.handover.settle();
     this.#duty = `forwarding for ${formatPrefixes(overlay.subnets)} (${overlay.backendType})`;
     notifier.ready();
     notifier.startWatchdog(() => overlay.isAlive());
@@ -167,10 +243,32 @@ class Daemon {
     return overlay;
   }
 
+  /** Resolves when another daemon takes over from this one, which can do that now. */
+  async left(overlay: Overlay): Promise<Left> {
+    for (;;) {
+      const successor = await new Promise<Successor>((resolve) => (this.#onSuccessor = resolve));
+      this.#onSuccessor = undefined;
+      const path = overlay.leave();
+      const { ReturnableDataPath } = await import('./handover/open.js');
+      if (path !== undefined) return { kind: 'left', successor, path: new ReturnableDataPath(path) };
+      successor.refuse('its data path is not open');
+    }
+  }
+
+  /** Somebody asks to take over. */
+  #meet(successor: Successor | undefined): void {
+    if (this.#onSuccessor !== undefined && successor !== undefined) this.#onSuccessor(successor);
+    else successor?.refuse('it is starting, or another daemon takes over from it');
+  }
+
   #openHealth(): void {
     const { notifier, log } = this.#options;
     for (const [part, ask] of Object.entries(OVERLAY_CONDITIONS))
       this.#health.addSource(part, () => ask(this.#overlay));
+    if (isCrashLoop(this.#options)) {
+      const text = `${this.#options.recentCrashes} crashes within a minute: offloads are off`;
+      this.#health.addSource('handover', () => [condition('safe-mode', text)]);
+    }
     this.#health.onChange = (change) => logHealth(log, change, this.#overlay.phase !== undefined);
     const { store } = this.#overlayOptions;
     const look = (): void => {
@@ -200,11 +298,26 @@ class Daemon {
     if (controlSocket === 'off') return;
     try {
       const held = new Map([[CAPTURE_PATH, () => this.#overlay.backend?.showAll?.() ?? (() => undefined)]]);
-      this.#closing.add('control socket', await openControlSocket(controlSocket, { ...served, held }));
+      const upgrades = await this.#upgrades();
+      const server = await openControlSocket(controlSocket, { ...served, held, upgrades });
+      this.#closing.add('control socket', server);
     } catch (error) {
       // An operator's view is no reason not to forward.
       const why = messageOf(error);
       log.warn(`${why}; the program twill cannot ask this daemon`);
+    }
+  }
+
+  /** Without the addon nobody can take over: descriptors are passed by it. */
+  async #upgrades(): Promise<NonNullable<HttpOptions['upgrades']>> {
+    try {
+      const { HANDOVER_PATH, Successor } = await import('./handover/successor.js');
+      const { log } = this.#options;
+      return new Map([
+        [HANDOVER_PATH, (socket, protocol) => this.#meet(Successor.of(socket, protocol, log))],
+      ]);
+    } catch {
+      return new Map();
     }
   }
 
@@ -228,6 +341,24 @@ class Daemon {
       ...overlayStatus(this.#overlay),
     };
   }
+}
+
+/** Without the addon, nothing can be taken over: the udp mode says what is missing. */
+async function openHandover(
+  { servers }: Flags,
+  log: Logger,
+  inherited: Map<string, number> | undefined,
+): Promise<Handover> {
+  const { takeover, controlSocket } = servers;
+  if (takeover && controlSocket === 'off')
+    throw new OverlayError('E_USAGE', '--takeover asks the daemon by --control-socket, which is "off"');
+  let open;
+  try {
+    open = await import('./handover/open.js');
+  } catch {
+    return NO_HANDOVER;
+  }
+  return open.openHandover(takeover ? controlSocket : undefined, log, inherited);
 }
 
 /** The addon sends to AF_UNIX datagram sockets, which Node cannot; it is loaded only when systemd asks for it. */

@@ -61,6 +61,18 @@ async function endWithoutJoining(): Promise<void> {
   }
 }
 
+/** What a standby process is given to become the daemon, or "none" when it is not needed; undefined for any other. */
+async function inheritedOfStandby(
+  preload: () => Promise<void>,
+): Promise<Map<string, number> | 'none' | undefined> {
+  const stream = process.env['TWILL_STANDBY'];
+  if (stream === undefined) return undefined;
+  delete process.env['TWILL_STANDBY'];
+  await preload();
+  const { waitAsStandby } = await import('./handover/standby.js');
+  return waitAsStandby(Number(stream)) ?? 'none';
+}
+
 async function main(): Promise<number> {
   let parsed;
   try {
@@ -90,8 +102,10 @@ async function main(): Promise<number> {
   process.on('unhandledRejection', onBug);
   await endWithoutJoining();
   try {
-    const { runDaemon } = await import('./daemon.js');
-    await runDaemon(flags, log, readVersion(), stop.signal);
+    const { preload, runDaemon } = await import('./daemon.js');
+    const inherited = await inheritedOfStandby(() => preload(flags));
+    if (inherited === 'none') return 0;
+    await runDaemon(flags, log, readVersion(), stop.signal, { inherited });
     log.info('stopped');
     return 0;
   } catch (error) {

@@ -13,6 +13,7 @@ import type { LeftoverOptions } from '../cleanup/leftovers.js';
 import type { MemberGuard, MemberGuardOptions } from '../firewall/member-guard.js';
 import type { Kernel } from '../kernel/kernel.js';
 import type { ExternalInterface } from '../kernel/underlay.js';
+import type { Handover, LeftDataPath } from '../handover/handover.js';
 import type { FamilyName } from '../net/dual.js';
 import type { Address, DualPrefix, Prefix } from '../net/prefix.js';
 import type { Logger } from '../core/log.js';
@@ -51,6 +52,8 @@ export interface BackendContext {
   readonly formerBackend?: LeaseBackend | undefined;
   /** Whether the device may leave checksums to the card below it (vxlan only). */
   readonly vxlanTxChecksum: Offload;
+  /** What a data path before this one left (udp only). */
+  readonly handover: Handover;
   readonly log: Logger;
 }
 
@@ -99,6 +102,11 @@ export interface Backend extends Part<ModeStatus> {
   isAlive?(): boolean;
   /** Until the result is called, all packets that leave are seen on the device, whatever that costs. */
   showAll?(): () => void;
+  /**
+   * Leaves the data path to another daemon: from now on it forwards, and nothing else is done for it; close() does
+   * nothing any more. Undefined where the kernel forwards, or while there is none.
+   */
+  leave?(): LeftDataPath | undefined;
   /** For /status: what the backend holds for each peer. */
   peerStatus(): readonly PeerDetail[];
   /** Idempotent; leaves in the kernel what the mode promises to keep (see docs/lifecycle.md). */

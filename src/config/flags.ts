@@ -262,6 +262,11 @@ export const FLAGS = {
       DEFAULT_CONTROL_SOCKET,
       'unix socket that the program twill asks; "off" for none',
     ),
+    takeover: bool(
+      'takeover',
+      false,
+      'take the data path over from the daemon at --control-socket, if one runs there, without losing a packet',
+    ),
   },
   log: {
     verbosity: int(

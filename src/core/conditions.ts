@@ -121,6 +121,11 @@ export const CONDITIONS = {
   ),
   'health-failed': error('a part of the daemon cannot say how it is', 'report it with the log'),
 
+  'safe-mode': warning(
+    'node',
+    'five crashes within a minute: offloads are off until the next start',
+    'see the log for what crashed; report it, then restart twilld',
+  ),
   'accept-ra-off': warning(
     'node',
     'the IPv6 address of the uplink comes from router advertisements, which this kernel does not take: it will expire',

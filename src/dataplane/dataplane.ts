@@ -6,6 +6,7 @@
 // closes the descriptors. When the device or a worker fails, `onFailure` is called once and the caller closes and opens
 // anew: there is no half-running state.
 
+import { closeSync } from 'node:fs';
 import { getSystemErrorName } from 'node:util';
 import type { OffloadFeature, OffloadSwitches, SourceCheck } from '../config/options.js';
 import { OverlayError } from '../core/errors.js';
@@ -31,7 +32,7 @@ import {
 import { type AddressWords, ofWords, wordsOf } from '../net/address-words.js';
 import { Heartbeats } from './heartbeats.js';
 import { Lane, type LaneOptions, type LaneRefusal, type LaneTotals } from './lane.js';
-import { type NativeEngine, native } from '../native/native.js';
+import { type NativeDescriptors, type NativeEngine, native } from '../native/native.js';
 import { ownHostOf } from './own-host.js';
 import type { PathMtuEvent } from './path-mtu.js';
 import { MAX_ROWS, type RouteTable } from './route-table.js';
@@ -61,6 +62,11 @@ export interface DataplaneOptions {
   readonly networks: DualPrefix;
   readonly own: DualPrefix;
   readonly table: RouteTable;
+  /**
+   * Descriptors of an earlier data path to go on with; they stay the caller's. The workers then touch no packet before
+   * release(), for the earlier one may still read them.
+   */
+  readonly adopted?: NativeDescriptors | undefined;
   readonly onPathMtu: (event: PathMtuEvent) => void;
   /**
    * The device is gone or a worker ended. Called at most once, between start() and close(); before, start() rejects.
@@ -89,6 +95,8 @@ export interface CounterSnapshot {
   readonly socketDrops: number;
   /** What the kernel lane did, which is in no counter above; absent when there was none. */
   readonly lane?: LaneTotals;
+  /** What the lane of an earlier process had done when this one took its place; only of a data path that is open. */
+  readonly formerLane?: LaneTotals;
 }
 
 /** What is left of a data path that is closed. */
@@ -155,6 +163,8 @@ export class Dataplane {
   readonly #heartbeats: Heartbeats;
   #lane: Lane | undefined;
   #merge: { result: number; tcp: boolean; udp: boolean } = { result: 0, tcp: false, udp: false };
+  /** Those of the data path before this one; its own duplicates. */
+  readonly #turns: readonly number[];
   #isStarted = false;
   #isClosing = false;
   #failure: string | undefined;
@@ -163,9 +173,12 @@ export class Dataplane {
     this.#options = options;
     this.#engine = engine;
     this.#heartbeats = new Heartbeats(DIRECTIONS.length * options.queues);
-    const { sourceCheck, table, onPathMtu } = options;
+    const { sourceCheck, table, onPathMtu, adopted } = options;
+    this.#turns = adopted?.turns.map((fd) => native.ownDescriptor(fd, true)) ?? [];
     this.#workers = new Workers({
       engine: engine.id,
+      isHeld: adopted !== undefined,
+      turns: this.#turns,
       own: ownHostOf(options),
       sourceCheck,
       table,
@@ -197,6 +210,7 @@ export class Dataplane {
       anyOption: options.sourceCheck === 'off' || options.sourceCheck === 'audit',
       auditOptions: options.sourceCheck === 'audit',
       bufferBytes: SOCKET_BUFFER_BYTES,
+      ...(options.adopted && { adopted: options.adopted }),
     });
     if ('errno' in result) throw openError(options, result.errno, result.operation);
     return new Dataplane(options, result);
@@ -217,6 +231,32 @@ export class Dataplane {
     if (this.#failure !== undefined)
       throw new OverlayError('E_TUN', `The data path failed while it started: ${this.#failure}`);
     this.#isStarted = true;
+  }
+
+  /** Lets workers that wait since they adopted descriptors begin. Idempotent. */
+  release(): void {
+    this.#workers.release();
+  }
+
+  /** Whether the workers wait for release(). */
+  get isHeld(): boolean {
+    return this.#workers.areHeld;
+  }
+
+  /** Whether it goes on with the descriptors of an earlier one. */
+  get isAdopted(): boolean {
+    return this.#options.adopted !== undefined;
+  }
+
+  /** What it reads and sends by: to be handed on, and never to be closed. */
+  descriptors(): NativeDescriptors {
+    return native.descriptors(this.#engine.id);
+  }
+
+  /** The same for a data path whose workers wait for those of this one; undefined where that cannot be. */
+  descriptorsToLeave(): NativeDescriptors | undefined {
+    const turns = native.turns(this.#engine.id);
+    return typeof turns === 'number' ? undefined : { ...this.descriptors(), turns };
   }
 
   /**
@@ -253,7 +293,7 @@ export class Dataplane {
     const own = { engine: this.#engine.id, ownSubnet, listenAddress, publicIp, port, table };
     const opened = Lane.open({ ...options, ...own });
     if (!(opened instanceof Lane)) return opened;
-    this.#lane?.close();
+    this.#lane?.leave();
     this.#lane = opened;
     return opened;
   }
@@ -281,6 +321,7 @@ export class Dataplane {
 
   /** Looks at the heartbeats, about once a second; returns the workers that have not moved for HUNG_MS. */
   hungWorkers(nowMs: number): readonly string[] {
+    if (this.isHeld) return [];
     const beats = new Uint32Array(DIRECTIONS.length * this.#options.queues);
     native.readBeats(this.#engine.id, beats);
     this.#heartbeats.observe(beats, nowMs);
@@ -294,7 +335,7 @@ export class Dataplane {
       outbound: this.#read(true, OUTBOUND_COUNTERS),
       inbound: this.#read(false, INBOUND_COUNTERS),
       socketDrops: native.socketDrops(this.#engine.id),
-      ...(this.#lane && { lane: this.#lane.totals() }),
+      ...(this.#lane && { lane: this.#lane.totals(), formerLane: this.#lane.formerTotals() }),
     };
   }
 
@@ -332,17 +373,24 @@ export class Dataplane {
   async close(
     options: {
       readonly forgetDevice?: boolean;
+      /** Another data path goes on with the descriptors. */
+      readonly isHandedOn?: boolean;
       readonly onStuck?: OnStuck;
     } = {},
   ): Promise<LastCounters> {
     this.#isClosing = true;
     native.stop(this.#engine.id);
-    await this.#workers.stop(options.onStuck);
+    // Their counts are final then, long before their threads have ended, which takes a core for some 10 ms.
+    if (options.isHandedOn !== true || !(await this.#workers.areQuiet()))
+      await this.#workers.stop(options.onStuck);
     if (options.forgetDevice === true) native.forgetDevice(this.#engine.id);
-    this.#lane?.takeOver();
-    const last = { ...this.counters(), peers: this.peerCounters(this.#options.table.rowLimit) };
+    if (options.isHandedOn === true) native.leaveDevice(this.#engine.id);
+    // With somebody to come who reads what waits in the queue, the lane must not overtake that.
+    else this.#lane?.takeOver();
     this.#lane?.close();
+    const last = { ...this.counters(), peers: this.peerCounters(this.#options.table.rowLimit) };
     native.close(this.#engine.id);
+    for (const fd of this.#turns) closeSync(fd);
     return last;
   }
 

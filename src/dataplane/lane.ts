@@ -140,8 +140,17 @@ export class Lane {
   }
 
   totals(): LaneTotals {
+    return this.#readTotals(false);
+  }
+
+  /** Those of the lane of an earlier process that went on until this one took its place; zeros without one. */
+  formerTotals(): LaneTotals {
+    return this.#readTotals(true);
+  }
+
+  #readTotals(isFormer: boolean): LaneTotals {
     const values = new Float64Array(LANE_TOTALS.length);
-    native.readLaneTotals(this.#engine, values);
+    native.readLaneTotals(this.#engine, values, isFormer);
     return Object.fromEntries(LANE_TOTALS.map((name, i) => [name, values[i]])) as LaneTotals;
   }
 
@@ -159,8 +168,14 @@ export class Lane {
     if (this.isPinned && this.mode !== 'off') this.#tell('alone');
   }
 
-  /** Follows the table no more. The engine that is closed then detaches it, unless it is pinned. */
+  /** It carries nothing any more, unless it is pinned; totals() is what it did. */
   close(): void {
+    native.endLane(this.#engine);
+    this.leave();
+  }
+
+  /** Follows the table no more: another lane of its engine does. */
+  leave(): void {
     this.#unfollow();
     clearImmediate(this.#turn);
     this.#turn = undefined;

@@ -20,18 +20,23 @@ export interface LoopContext {
   readonly report: (event: PathMtuEvent) => void;
 }
 
-/** Attaches to a direction of a queue, runs until it ends, and returns its -errno. The port is closed then. */
+/**
+ * Attaches to a direction of a queue, calls `begin`, runs until it ends, and returns its -errno. The port is closed
+ * then.
+ */
 export function runLoop(
   native: Native,
   engine: number,
   queue: number,
   direction: Direction,
   context: LoopContext,
+  begin: () => void,
 ): number {
   const arena = direction === 'outbound' ? newOutboundArena() : newInboundArena();
   const Port = direction === 'outbound' ? native.OutboundPort : native.InboundPort;
   const port = new Port(engine, queue, arena.buffer as ArrayBuffer);
   try {
+    begin();
     return direction === 'outbound' ? runOutbound(port, arena, context) : runInbound(port, arena, context);
   } finally {
     port.close();

@@ -30,6 +30,10 @@ export interface WorkersOptions {
   readonly own: OwnHost;
   readonly sourceCheck: SourceCheck;
   readonly table: RouteTable;
+  /** Whether they wait for release() before they touch a packet. */
+  readonly isHeld: boolean;
+  /** Of the workers before them, as of Native.turns(); open until they have ended. Empty without any. */
+  readonly turns: readonly number[];
   readonly onPathMtu: (event: PathMtuEvent) => void;
   /** A worker has met this errno, a negative number, and ends. */
   readonly onErrno: (worker: string, errno: number) => void;
@@ -44,13 +48,55 @@ export function workerName(direction: Direction, queue: number): string {
   return `${direction} worker of queue ${queue}`;
 }
 
+/** Those that have loaded their code and wait for a task. */
+const SPARE: Worker[] = [];
+
+/** Starts workers for a data path that is to open in a hurry some time. */
+export function keepSpareWorkers(queues: number): void {
+  while (SPARE.length < DIRECTIONS.length * queues) {
+    const worker = newWorker();
+    worker.unref();
+    const forget = (): void => void SPARE.splice(0, Infinity, ...SPARE.filter((other) => other !== worker));
+    worker.once('error', forget);
+    worker.once('exit', forget);
+    SPARE.push(worker);
+  }
+}
+
+function newWorker(): Worker {
+  // The loop allocates nothing, so the smallest heap will do.
+  return new Worker(new URL('./worker.js', import.meta.url), {
+    resourceLimits: { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 32 },
+  });
+}
+
+interface Running {
+  readonly name: string;
+  /** Its thread has ended. */
+  readonly ended: Promise<void>;
+  /** It touches no packet any more. */
+  readonly quiet: Promise<void>;
+}
+
 export class Workers {
   readonly #options: WorkersOptions;
   /** Those that run, with the end of each. */
-  readonly #running = new Map<Worker, { readonly name: string; readonly ended: Promise<void> }>();
+  readonly #running = new Map<Worker, Running>();
+  readonly #gate = new Int32Array(new SharedArrayBuffer(4));
 
   constructor(options: WorkersOptions) {
     this.#options = options;
+    if (!options.isHeld) this.release();
+  }
+
+  /** Lets them begin. Idempotent. */
+  release(): void {
+    Atomics.store(this.#gate, 0, 1);
+    Atomics.notify(this.#gate, 0);
+  }
+
+  get areHeld(): boolean {
+    return Atomics.load(this.#gate, 0) === 0;
   }
 
   /**
@@ -66,8 +112,19 @@ export class Workers {
     await Promise.all(ready);
   }
 
+  /**
+   * Waits until those that the engine has told to stop touch no packet any more, which is long before their threads
+   * have ended. False when one does not within half a second.
+   */
+  async areQuiet(): Promise<boolean> {
+    this.release();
+    const all = Promise.all(Array.from(this.#running.values(), ({ quiet }) => quiet));
+    return (await withinTime(all, STOP_MS)) !== undefined;
+  }
+
   /** Waits for those that the engine has told to stop; within a second it gives up and tells `onStuck` of the rest. */
   async stop(onStuck: OnStuck | undefined): Promise<void> {
+    this.release();
     await this.#allEnd(STOP_MS);
     for (const worker of this.#running.keys()) void worker.terminate();
     await this.#allEnd(TERMINATE_MS);
@@ -97,12 +154,10 @@ export class Workers {
     const name = workerName(direction, queue);
     let worker: Worker;
     try {
-      // The loop allocates nothing, so the smallest heap will do.
-      worker = new Worker(new URL('./worker.js', import.meta.url), {
-        workerData: this.#task(queue, direction, reader),
-        name: `${direction}-${queue}`,
-        resourceLimits: { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 32 },
-      });
+      const spare = SPARE.pop();
+      spare?.ref();
+      worker = spare ?? newWorker();
+      worker.postMessage(this.#task(queue, direction, reader));
     } catch (error) {
       // No thread can be had. The number goes back, or retries would use up all of them.
       table.returnReader(reader);
@@ -115,13 +170,19 @@ export class Workers {
         resolve();
       }),
     );
-    this.#running.set(worker, { name, ended });
+    const quiet = new Promise<void>((resolve) => {
+      worker.on('message', ({ kind }: WorkerMessage) => kind === 'ended' && resolve());
+      void ended.then(resolve);
+    });
+    this.#running.set(worker, { name, ended, quiet });
     await this.#isReady(worker, name);
   }
 
   #task(queue: number, direction: Direction, reader: number): WorkerTask {
-    const { engine, table, own, sourceCheck } = this.#options;
-    return { engine, queue, direction, table: table.buffer, reader, own, sourceCheck };
+    const { engine, table, own, sourceCheck, turns } = this.#options;
+    const turn = turns.at(DIRECTIONS.length * queue + DIRECTIONS.indexOf(direction));
+    const gate = this.#gate;
+    return { engine, queue, direction, table: table.buffer, reader, own, sourceCheck, gate, turn };
   }
 
   /** Resolves when the worker says that it is ready; listens to it from then on. */

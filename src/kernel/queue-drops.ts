@@ -7,7 +7,8 @@
 import { readFileSync } from 'node:fs';
 import { checkInterfaceName } from './interface-name.js';
 
-interface Reading {
+export interface QueueReading {
+  /** Of the device. */
   readonly index: number;
   readonly dropped: number;
 }
@@ -16,7 +17,7 @@ interface Reading {
 export class QueueDrops {
   readonly #name: string;
   readonly #sysfs: string;
-  #last: Reading | undefined;
+  #last: QueueReading | undefined;
   #total = 0;
 
   /** `sysfs` is where the kernel shows its network devices; tests have their own. */
@@ -30,6 +31,17 @@ export class QueueDrops {
     this.#last = this.#read();
   }
 
+  /** Goes on from what somebody else has read, and counted up to then. */
+  startFrom(reading: QueueReading): void {
+    this.#last = reading;
+    this.#total = 0;
+  }
+
+  /** What total() or a start read last. */
+  get last(): QueueReading | undefined {
+    return this.#last;
+  }
+
   /** Drops since start(). Two small files are read; what a deleted device dropped after the last call is lost. */
   total(): number {
     const now = this.#read();
@@ -40,7 +52,7 @@ export class QueueDrops {
     return this.#total;
   }
 
-  #read(): Reading | undefined {
+  #read(): QueueReading | undefined {
     const index = this.#number('ifindex');
     const dropped = this.#number('statistics/tx_dropped');
     return index === undefined || dropped === undefined ? undefined : { index, dropped };

@@ -42,6 +42,8 @@ export interface HttpOptions {
   readonly paths?: ReadonlySet<string>;
   /** Paths whose answer lasts until who asked goes away: what begins then, and returns its end. @default none */
   readonly held?: ReadonlyMap<string, () => () => void>;
+  /** Who gets the connection of a request for another protocol, by path. @default nobody: it is closed */
+  readonly upgrades?: ReadonlyMap<string, (socket: Socket, protocol: string | undefined) => void>;
 }
 
 export interface HttpServer {
@@ -77,6 +79,16 @@ export async function openHttpServer(options: HttpOptions): Promise<HttpServer> 
       },
     );
   });
+  // With a listener, requests of other paths that ask for another protocol come here too, and get no answer.
+  const upgraded = new Set<object>();
+  if (options.upgrades !== undefined)
+    server.on('upgrade', (request, socket) => {
+      upgraded.add(socket);
+      socket.once('close', () => upgraded.delete(socket));
+      const begin = options.upgrades?.get(pathOf(request));
+      if (begin === undefined) socket.end('HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\n');
+      else begin(socket as Socket, request.headers.upgrade);
+    });
   server.keepAliveTimeout = KEEP_ALIVE_MS;
   boundConnections(server);
   await new Promise<void>((resolve, reject) => {
@@ -95,6 +107,8 @@ export async function openHttpServer(options: HttpOptions): Promise<HttpServer> 
       new Promise((resolve) => {
         server.close(() => resolve());
         server.closeAllConnections();
+        // Those belong to who got them, and go on.
+        if (upgraded.size > 0) resolve();
       }),
   };
 }

@@ -4,6 +4,7 @@ import type { Backend } from '../backend/backend.js';
 import { leasableRange, type NetworkConfig, prefixesOf } from '../config/network-config.js';
 import { offloadSwitches } from '../config/options.js';
 import type { ClosingStack } from '../core/closing.js';
+import { NO_HANDOVER } from '../handover/handover.js';
 import { abandonedNetworks, type FormerNetworks, type HeldNames } from '../kernel/held-names.js';
 import type { ExternalInterface } from '../kernel/underlay.js';
 import { UnderlayFollower } from '../kernel/underlay-follower.js';
@@ -167,6 +168,7 @@ export class OverlayOpening {
         .flatMap(({ v4, v6 }) => [v4, v6])
         .filter((one) => one !== undefined),
       holdDevice: (name) => names.holdDevice(name),
+      handover: this.#options.handover ?? NO_HANDOVER,
     });
     this.#options.closing.add('backend', backend);
     this.#has({ backend });

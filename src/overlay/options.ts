@@ -3,6 +3,7 @@
 import type { OverlayError } from '../core/errors.js';
 import type { Logger } from '../core/log.js';
 import type { Flags } from '../config/flags.js';
+import type { Handover } from '../handover/handover.js';
 import type { HeldNames } from '../kernel/held-names.js';
 import type { LeaseStore } from '../store/store.js';
 import type { OverlayProgress } from './parts.js';
@@ -29,6 +30,8 @@ export interface OverlayOptions {
   readonly names?: HeldNames;
   /** Told of each step, for those who ask how it is before it is open. @default nobody */
   readonly onProgress?: (progress: OverlayProgress) => void;
+  /** What another data path left, in this process or another. @default nothing */
+  readonly handover?: Handover;
   /** @default this host */
   readonly surroundings?: Partial<Surroundings>;
 }

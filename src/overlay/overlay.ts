@@ -15,6 +15,7 @@ import { ClosingStack } from '../core/closing.js';
 import type { MetricFamily } from '../core/metric.js';
 import { readVersion } from '../core/version.js';
 import { orAbortAfter } from '../core/waiting.js';
+import { type LeftDataPath, NOTHING_LEFT } from '../handover/handover.js';
 import { HeldNames } from '../kernel/held-names.js';
 import type { DualPrefix } from '../net/prefix.js';
 import { OverlayOpening } from './opening.js';
@@ -54,6 +55,11 @@ export interface Overlay {
   status(): OverlayStatus;
   /** Its counters and gauges at this moment; docs/operations.md describes them. O(peers). */
   metrics(): readonly MetricFamily[];
+  /**
+   * Leaves the data path to another daemon: it forwards until that stops it, and close() ends all else. Where the
+   * kernel forwards, there is nothing to stop. Undefined while the data path is not open.
+   */
+  leave(): LeftDataPath | undefined;
   /**
    * Ends it within 800 ms, whatever hangs. The lease stays in the store, rules and what the mode promises to keep stay
    * in the kernel, so that traffic goes on until the next start. Never rejects. Idempotent.
@@ -115,6 +121,7 @@ function running(
     conditions: () => Object.values(OVERLAY_CONDITIONS).flatMap((ask) => ask(parts)),
     status: () => overlayStatus(parts),
     metrics: () => overlayMetrics(parts),
+    leave: () => (backend.leave === undefined ? NOTHING_LEFT : backend.leave()),
     close,
   };
 }

@@ -5,10 +5,12 @@ import { OverlayError } from '../core/errors.js';
 import type { Logger } from '../core/log.js';
 import type { LeaseStore, StoreFlags } from './store.js';
 
-const OPENERS: Readonly<Record<StoreKind, (flags: StoreFlags, log: Logger) => Promise<LeaseStore>>> = {
-  etcd: async (flags, log) => (await import('./etcd/etcd-store.js')).openEtcdStore(flags, log),
-  kube: async (flags, log) => (await import('./kube/kube-store.js')).openKubeStore(flags, log),
-  static: async (flags, log) => (await import('./static/static-store.js')).openStaticStore(flags, log),
+type Opener = (flags: StoreFlags, log: Logger) => LeaseStore | Promise<LeaseStore>;
+
+const OPENERS: Readonly<Record<StoreKind, () => Promise<Opener>>> = {
+  etcd: async () => (await import('./etcd/etcd-store.js')).openEtcdStore,
+  kube: async () => (await import('./kube/kube-store.js')).openKubeStore,
+  static: async () => (await import('./static/static-store.js')).openStaticStore,
 };
 
 /** The store that the flags name. Throws OverlayError E_USAGE when they name two. */
@@ -20,5 +22,11 @@ export function storeKind({ kind, isKube }: StoreFlags['store']): StoreKind {
 
 /** Opens the store that --store names. Contacts nothing; throws OverlayError for flags that can never work. */
 export async function openStore(flags: StoreFlags, log: Logger): Promise<LeaseStore> {
-  return await OPENERS[storeKind(flags.store)](flags, log);
+  const open = await OPENERS[storeKind(flags.store)]();
+  return await open(flags, log);
+}
+
+/** Loads the code of that store, so that opening it does not. Throws as openStore() does. */
+export async function loadStore(flags: StoreFlags): Promise<void> {
+  await OPENERS[storeKind(flags.store)]();
 }

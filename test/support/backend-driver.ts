@@ -8,6 +8,7 @@
 //   {"op":"reconcile"}   {"op":"watch"}   {"op":"state"}   {"op":"firewall",…}   {"op":"resync"}   {"op":"close"}
 //   {"op":"cleanup","network":"10.5.0.0/16"}   {"op":"choose","network":"10.5.0.0/16"}
 
+import { NO_HANDOVER } from '../../src/handover/handover.js';
 import { createInterface } from 'node:readline';
 import { findTraces } from '../../src/cleanup/traces.js';
 import { openBackend } from '../../src/backend/registry.js';
@@ -89,6 +90,7 @@ async function perform(command: Command): Promise<unknown> {
         offload: NO_OFFLOADS,
         networks: familiesOf(networks).map((family) => networks[family]!),
         holdDevice: () => Promise.resolve(true),
+        handover: NO_HANDOVER,
         lane: 'off' as const,
         vxlanTxChecksum: command.vxlanTxChecksum ?? 'auto',
       };

@@ -1,5 +1,6 @@
 // A backend of a kernel mode on a host that is not there: a fake kernel, a guard that only counts, a log in memory.
 
+import { NO_HANDOVER } from '../../src/handover/handover.js';
 import type { LeaseBackend } from '../../src/lease/lease.js';
 import pino from 'pino';
 import type { Backend, BackendContext, Guard } from '../../src/backend/backend.js';
@@ -67,6 +68,7 @@ export async function openHost({
     offload: NO_OFFLOADS,
     networks: familiesOf(parsed.networks).map((family) => parsed.networks[family]!.network),
     holdDevice: () => Promise.resolve(true),
+    handover: NO_HANDOVER,
     vxlanTxChecksum: 'auto',
     formerBackend,
     log: pino({ level: 'debug' }, { write: (line: string) => void log.push(line) }),

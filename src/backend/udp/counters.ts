@@ -22,6 +22,21 @@ function addLanes(a: LaneTotals | undefined, b: LaneTotals | undefined): { lane?
   return { lane: Object.fromEntries(LANE_TOTALS.map((name) => [name, a[name] + b[name]])) as LaneTotals };
 }
 
+/**
+ * With what a pinned lane carried between two daemons: all that it had done in the end, less what the daemon before
+ * this one has counted of it.
+ */
+export function withFormerLane(
+  { formerLane, ...snapshot }: CounterSnapshot,
+  counted: LaneTotals | undefined,
+): CounterSnapshot {
+  if (formerLane === undefined || counted === undefined) return snapshot;
+  const more = Object.fromEntries(
+    LANE_TOTALS.map((name) => [name, Math.max(0, formerLane[name] - counted[name])]),
+  ) as LaneTotals;
+  return { ...snapshot, ...addLanes(snapshot.lane, more) };
+}
+
 /** What the device dropped was on its way in too: so packets_in still equals packets_out plus all drops. */
 export function withQueueDrops({ outbound, ...others }: CounterSnapshot, packets: number): CounterSnapshot {
   const values = { ...outbound.values, [QUEUE_DROP]: packets };

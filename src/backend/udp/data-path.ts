@@ -1,6 +1,10 @@
 // The data path over its whole life: opened, opened anew when it fails, watched, and counted over all of its lives.
 //
 //   closed ─ open ─► open ─ close ─► closed          reopen = close, then open with Backoff until it succeeds
+//              └──► held ─ release ─► open
+//
+// One that goes on with the descriptors of another, which may still work with them, is held until the table is whole:
+// packets wait in the queues then, and none is refused for want of a route.
 //
 // open, close and reconcile must not run beside each other: the owner runs them one after the other (`run`).
 
@@ -8,17 +12,22 @@ import { messageOf } from '../../core/errors.js';
 import { type Condition, condition, conditionOfMany } from '../../core/conditions.js';
 import type { Logger } from '../../core/log.js';
 import type { MetricFamily } from '../../core/metric.js';
-import { Backoff, type Clock, nap } from '../../core/waiting.js';
+import { Backoff, type Clock, nap, withinTime } from '../../core/waiting.js';
 import type { CounterSnapshot, Dataplane, DataplaneOptions } from '../../dataplane/dataplane.js';
 import type { LaneRefusal } from '../../dataplane/lane.js';
 import { sameDual } from '../../net/dual.js';
 import { formatEndpoints } from '../../net/endpoint.js';
 import type { Address } from '../../net/prefix.js';
 import type { ExternalInterface } from '../backend.js';
-import { addSnapshots, withLane, withQueueDrops } from './counters.js';
+import type { Descriptors } from '../../handover/descriptors.js';
+import type { Handover } from '../../handover/handover.js';
 import type { UdpDevice } from './device.js';
 import type { OpenLane, UdpLane } from './lane.js';
+import { type FormerCounters, LifetimeCounters } from './lifetime-counters.js';
 import { deviceMtuOf } from './outer.js';
+
+/** How long a daemon that has handed over may take to end. */
+const GONE_MS = 2_000;
 
 const REOPEN_MIN_MS = 50;
 const REOPEN_MAX_MS = 5_000;
@@ -34,6 +43,11 @@ export interface OpenDataplane extends Pick<
   Dataplane,
   | 'deviceIndex'
   | 'start'
+  | 'release'
+  | 'isHeld'
+  | 'isAdopted'
+  | 'descriptors'
+  | 'descriptorsToLeave'
   | 'probe'
   | 'granted'
   | 'hungWorkers'
@@ -55,10 +69,13 @@ export interface DataPathOptions extends Pick<
 > {
   readonly device: UdpDevice;
   readonly lane: UdpLane;
+  readonly handover: Handover;
   readonly open: Opener;
   /** Runs work when all work before it has ended. */
   readonly run: (work: () => Promise<void>) => Promise<void>;
   readonly onPathMtu: (peer: Address, mtuBytes: number) => void;
+  /** What the daemon before this one has counted, as it told it. */
+  readonly onFormer: (state: unknown) => void;
   /** A data path was closed; four values for each row of the table, as Dataplane.peerCounters() gives them. */
   readonly onClosed: (lastPeers: Float64Array) => void;
   readonly clock: Clock;
@@ -78,8 +95,12 @@ export class DataPath {
   #dataplane: OpenDataplane | undefined;
   #hasOpened = false;
   #failure: string | undefined;
-  /** Counters of data paths that are closed. */
-  #retired: CounterSnapshot | undefined;
+  readonly #counted: LifetimeCounters;
+  /** The table is whole, so that nothing needs to be held any more. */
+  #mayBegin = false;
+  #hasStoppedPredecessor = false;
+  /** What the daemon before this one has counted is asked for once. */
+  #hasRestored = false;
   /** Workers that do not move any more. Only a restart mends that: they hold the device and the socket. */
   #hung: readonly string[] = [];
 
@@ -87,6 +108,7 @@ export class DataPath {
     this.#iface = iface;
     this.#options = options;
     this.#log = options.log;
+    this.#counted = new LifetimeCounters(options.device);
     this.#madeAtMs = options.clock.nowMs();
   }
 
@@ -97,12 +119,7 @@ export class DataPath {
 
   /** Counters over all lives; undefined before the first. */
   counters(): CounterSnapshot | undefined {
-    const current = this.#dataplane?.counters();
-    const both =
-      current === undefined || this.#retired === undefined
-        ? (current ?? this.#retired)
-        : addSnapshots(this.#retired, current);
-    return both && withLane(withQueueDrops(both, this.#options.device.queueDrops()));
+    return this.#counted.total(this.#dataplane?.counters());
   }
 
   /** The four counters of each row since it was opened; none while it is closed. */
@@ -143,7 +160,7 @@ export class DataPath {
     await this.#configure(dataplane, { isRepair: true });
     if (await this.#options.lane.look()) return;
     this.#log.info('IPsec policies came or went: opening the data path anew, for its kernel lane');
-    await this.close();
+    await this.#closeToReopen();
     await this.open();
   }
 
@@ -151,7 +168,7 @@ export class DataPath {
     const before = this.#iface;
     this.#iface = iface;
     if (!sameDual(before.address, iface.address) || !sameDual(before.publicIp, iface.publicIp))
-      await this.close();
+      await this.#closeToReopen();
     if (before.index !== iface.index) await this.#moveLane(iface);
     if (this.#dataplane === undefined) await this.open();
     else await this.#configure(this.#dataplane);
@@ -162,7 +179,57 @@ export class DataPath {
     this.#failure = messageOf(error);
   }
 
-  async close(options: { readonly forgetDevice?: boolean } = {}): Promise<void> {
+  /**
+   * The table is whole: a data path that is held, and every later one, begins to work, once the daemon before this one
+   * has ended its own.
+   */
+  async release(): Promise<void> {
+    this.#mayBegin = true;
+    const dataplane = this.#dataplane;
+    if (dataplane?.isHeld !== true) return;
+    const startedMs = this.#options.clock.nowMs();
+    const told = this.#stopPredecessor();
+    dataplane.release();
+    const ms = Math.round(10 * (this.#options.clock.nowMs() - startedMs)) / 10;
+    this.#log.info({ ms }, 'the data path goes on with the descriptors of the one before');
+    await this.#restore(told);
+    await this.#options.lane.open(dataplane, this.#iface);
+  }
+
+  /** Whether it waits for release(). */
+  get isHeld(): boolean {
+    return this.#dataplane?.isHeld ?? false;
+  }
+
+  /** The descriptors, for another daemon: the data path goes on until close({ isHandedOn: true }). */
+  descriptors(): Descriptors | undefined {
+    return this.#dataplane?.descriptorsToLeave();
+  }
+
+  /** What a daemon before this one has counted. */
+  addFormer(former: FormerCounters): void {
+    this.#counted.restore(former, this.#dataplane?.isAdopted ?? false);
+  }
+
+  /** What addFormer() takes, up to now. */
+  former(): FormerCounters | undefined {
+    return this.#counted.handOn(this.#dataplane?.counters());
+  }
+
+  /** Closes what another data path follows at once, which goes on with its descriptors. */
+  async #closeToReopen(closing: { readonly forgetDevice?: boolean } = {}): Promise<void> {
+    const descriptors = this.#dataplane?.descriptors();
+    const { handover, device } = this.#options;
+    if (descriptors !== undefined) {
+      if (closing.forgetDevice === true) handover.forget(device.name, descriptors);
+      else handover.retain(device.name, descriptors);
+    }
+    await this.close(closing);
+  }
+
+  async close(
+    options: { readonly forgetDevice?: boolean; readonly isHandedOn?: boolean } = {},
+  ): Promise<void> {
     const dataplane = this.#dataplane;
     if (dataplane === undefined) return;
     const onStuck = (worker: string, ended: Promise<void>): void => {
@@ -173,7 +240,7 @@ export class DataPath {
     const last = await dataplane.close({ ...options, onStuck });
     this.#options.lane.closed();
     this.#hung = [];
-    this.#retired = this.#retired === undefined ? last : addSnapshots(this.#retired, last);
+    this.#counted.retire(last);
     this.#options.onClosed(last.peers);
     this.#dataplane = undefined;
   }
@@ -234,34 +301,44 @@ export class DataPath {
   }
 
   async #open(): Promise<void> {
-    const { device, port, queues, offload, sourceCheck, networks, own, table } = this.#options;
+    const { device, handover, port, queues, offload, sourceCheck, networks, own, table } = this.#options;
     const { address: listen, publicIp } = this.#iface;
-    const isNew = !(await device.adopt());
-    const dataplane: OpenDataplane = this.#options.open({
-      device: device.name,
-      port,
-      queues,
-      offload,
-      sourceCheck,
-      networks,
-      own,
-      table,
-      listen,
-      publicIp,
-      onPathMtu: ({ peer, mtuBytes }) => this.#options.onPathMtu(peer, mtuBytes),
-      onFailure: (reason) => this.#reopen(dataplane, reason),
-    });
+    let isNew = !(await device.adopt());
+    const found = handover.take(device.name);
+    const open = (adopted: Descriptors | undefined): OpenDataplane =>
+      this.#options.open({
+        adopted,
+        device: device.name,
+        port,
+        queues,
+        offload,
+        sourceCheck,
+        networks,
+        own,
+        table,
+        listen,
+        publicIp,
+        onPathMtu: ({ peer, mtuBytes }) => this.#options.onPathMtu(peer, mtuBytes),
+        onFailure: (reason) => this.#reopen(dataplane, reason),
+      });
+    const adopted = found && (await this.#adopt(open, found));
+    // One that was in use has been left as it was.
+    if (found !== undefined && adopted === undefined) isNew = !(await device.adopt());
+    const dataplane = adopted ?? open(undefined);
     try {
       await Promise.all([this.#configure(dataplane), dataplane.start()]);
       await device.features.restore(device.name);
       this.#probe(dataplane);
-      await this.#options.lane.open(dataplane, this.#iface);
+      if (dataplane.isHeld && this.#mayBegin) dataplane.release();
+      if (!dataplane.isHeld) await this.#options.lane.open(dataplane, this.#iface);
     } catch (error) {
       // Half a device is worse than none; one that was there before is not ours to take away.
+      if (dataplane.isAdopted) handover.forget(device.name, dataplane.descriptors());
       await dataplane.close({ forgetDevice: isNew });
       this.#options.lane.closed();
       throw error;
     }
+    handover.keep(device.name, dataplane.descriptors());
     this.#dataplane = dataplane;
     this.#hasOpened = true;
     this.#failure = undefined;
@@ -276,11 +353,49 @@ export class DataPath {
     );
   }
 
+  /** A data path with these descriptors; undefined when they are not what is wanted now, and nobody has them then. */
+  async #adopt(
+    open: (adopted: Descriptors) => OpenDataplane,
+    found: Descriptors,
+  ): Promise<OpenDataplane | undefined> {
+    const { handover, device } = this.#options;
+    try {
+      const dataplane = open(found);
+      handover.discard(found);
+      this.#counted.adopt();
+      return dataplane;
+    } catch (error) {
+      this.#log.warn(`opening the data path anew, without what an earlier one left: ${messageOf(error)}`);
+      await this.#restore(this.#stopPredecessor());
+      handover.discard(found);
+      handover.forget(device.name, found);
+      // Its descriptors keep the device and the port taken until it has ended.
+      if (handover.predecessor !== undefined) await withinTime(handover.predecessor.gone, GONE_MS);
+      return undefined;
+    }
+  }
+
+  /** The daemon before this one reads no more, and what it has counted is ours. */
+  /** What the daemon before this one has counted, as it says or had saved. */
+  async #restore(told: Promise<unknown> | undefined): Promise<void> {
+    if (this.#hasRestored) return;
+    this.#hasRestored = true;
+    const { handover, device, onFormer } = this.#options;
+    onFormer((await told) ?? handover.saved(device.name));
+  }
+
+  #stopPredecessor(): Promise<unknown> | undefined {
+    const { predecessor } = this.#options.handover;
+    if (predecessor === undefined || this.#hasStoppedPredecessor) return undefined;
+    this.#hasStoppedPredecessor = true;
+    return predecessor.stop();
+  }
+
   /** The socket goes by the address, the lane by the interface: where that has none, all is opened anew. */
   async #moveLane(iface: ExternalInterface): Promise<void> {
     const { lane } = this.#options;
     if (this.#dataplane === undefined || !lane.isOpen) return;
-    if (!(await lane.open(this.#dataplane, iface))) await this.close();
+    if (!(await lane.open(this.#dataplane, iface))) await this.#closeToReopen();
   }
 
   async #configure(dataplane: OpenDataplane, options?: { readonly isRepair: boolean }): Promise<void> {
@@ -300,7 +415,7 @@ export class DataPath {
       const backoff = new Backoff(REOPEN_MIN_MS, REOPEN_MAX_MS, Math.random);
       while (!signal.aborted) {
         try {
-          await this.close(closing);
+          await this.#closeToReopen(closing);
           await this.#open();
           return;
         } catch (error) {

@@ -12,7 +12,7 @@ import {
   UDP_DEVICES,
   udpDeviceName,
 } from '../../kernel/ours.js';
-import { QueueDrops } from '../../kernel/queue-drops.js';
+import { QueueDrops, type QueueReading } from '../../kernel/queue-drops.js';
 import { isLinkLocalIpv6 } from '../../net/bogons.js';
 import { familiesOf } from '../../net/dual.js';
 import { IPV6_MIN_MTU_BYTES } from '../../net/mtu.js';
@@ -129,6 +129,16 @@ export class UdpDevice {
   /** Packets that its queue dropped, over every device that had the name. */
   queueDrops(): number {
     return this.#queueDrops.total();
+  }
+
+  /** What queueDrops() went by. */
+  queueReading(): QueueReading | undefined {
+    return this.#queueDrops.last;
+  }
+
+  /** Counts on from what another process has counted. */
+  countQueueFrom(reading: QueueReading): void {
+    this.#queueDrops.startFrom(reading);
   }
 
   /**

@@ -28,6 +28,11 @@ export class PathMtus {
     return this.#known.delete(peer);
   }
 
+  /** Every path that is narrower, with the largest inner packet. */
+  list(): (readonly [Address, number])[] {
+    return Array.from(this.#known, ([peer, { mtuBytes }]) => [peer, mtuBytes] as const);
+  }
+
   clear(): void {
     this.#known.clear();
   }

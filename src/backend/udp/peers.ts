@@ -6,6 +6,8 @@ import type { Logger } from '../../core/log.js';
 import type { RouteTable } from '../../dataplane/route-table.js';
 import { hostTexts, type Peer, type PeerDiff } from '../../lease/lease.js';
 import { type FamilyName, familiesOf, firstOf } from '../../net/dual.js';
+import { parseIpv4 } from '../../net/ipv4.js';
+import { parseIpv6 } from '../../net/ipv6.js';
 import {
   type Address,
   formatAddress,
@@ -15,6 +17,7 @@ import {
 } from '../../net/prefix.js';
 import { PEER_REFUSALS, type PeerDetail, type PeerRefusalCode } from '../../ops/status.js';
 import { BusyRows } from './busy-rows.js';
+import type { HandedState, PathState, PeerState } from './handed-state.js';
 import type { UdpLane } from './lane.js';
 import { PathMtus } from './path-mtus.js';
 import { PeerTraffic, type Traffic } from './traffic.js';
@@ -148,6 +151,31 @@ export class UdpPeers {
     for (const traffic of this.#traffics()) traffic.closed(last);
   }
 
+  /** What another daemon has counted for the same leases, and the paths that it found to be narrow. */
+  restore({ peers, paths }: Pick<HandedState, 'peers' | 'paths'>): void {
+    for (const [family, id, publicIp, traffic] of peers) {
+      const address = addressOf(publicIp);
+      if (address !== undefined) this.#traffic[family].restore(id, address, traffic);
+    }
+    for (const [peer, mtuBytes] of paths) {
+      const address = addressOf(peer);
+      if (address !== undefined) this.narrowPath(address, mtuBytes);
+    }
+  }
+
+  /** What restore() takes. */
+  handedState(): Pick<HandedState, 'peers' | 'paths'> {
+    const peers = this.list().flatMap((peer) => {
+      const outer = this.#options.outerOf(peer);
+      if (outer === undefined) return [];
+      return familiesOf(peer.subnets).map((family): PeerState => {
+        return [family, peer.id, formatAddress(outer), this.#traffic[family].current(peer.id)];
+      });
+    });
+    const paths = this.#pathMtus.list().map(([peer, bytes]): PathState => [formatAddress(peer), bytes]);
+    return { peers, paths };
+  }
+
   hasRow({ subnets }: Peer): boolean {
     return this.#table.rowOf(firstOf<Prefix<Address>, Prefix<Address>>(subnets)) !== undefined;
   }
@@ -257,6 +285,10 @@ export class UdpPeers {
   #traffics(): readonly PeerTraffic<string>[] {
     return [this.#traffic.v4, this.#traffic.v6];
   }
+}
+
+function addressOf(text: string): Address | undefined {
+  return parseIpv4(text) ?? parseIpv6(text);
 }
 
 function sumOf(a: Traffic, b: Traffic): Traffic {

@@ -57,6 +57,14 @@ export class PeerTraffic<Key> {
     this.#fresh.push(entry);
   }
 
+  /** What another daemon has counted for a lease, if it still goes to the same host. */
+  restore(key: Key, publicIp: Address, traffic: Traffic): void {
+    const entry = this.#entries.get(key);
+    if (entry?.address !== addressKey(publicIp)) return;
+    const [a, b, c, d] = entry.kept;
+    entry.kept = [a + traffic[0], b + traffic[1], c + traffic[2], d + traffic[3]];
+  }
+
   /** The lease lost its row, but still exists. */
   release(key: Key): void {
     const entry = this.#entries.get(key);

@@ -30,6 +30,7 @@ import { lanePinFolder, removeLanePins } from '../../kernel/lane-pins.js';
 import { checkUplinkNetwork } from '../../kernel/network-route.js';
 import { checkPortIsFree } from '../../kernel/udp-port.js';
 import { leaseBackend, type LeaseBackend, type Peer, type PeerDiff } from '../../lease/lease.js';
+import type { LeftDataPath } from '../../handover/handover.js';
 import { familiesOf, firstOf, mapDual } from '../../net/dual.js';
 import type { Address, DualPrefix, Prefix } from '../../net/prefix.js';
 import type { PeerDetail, UdpStatus } from '../../ops/status.js';
@@ -39,11 +40,18 @@ import { parseUdpBackend } from './config.js';
 import { counterFamilies } from './counters.js';
 import { DataPath, type Opener } from './data-path.js';
 import { UdpDevice } from './device.js';
+import { handedState, readHandedState } from './handed-state.js';
 import { deviceMtuOf, outerOf, overheadTo } from './outer.js';
 import { UdpPeers } from './peers.js';
 import { OverlayRoutes } from './routes.js';
 
 const HOUSEKEEPING_MS = 1_000;
+
+/** The pause after counters were saved, as a multiple of the time that it took: there may be 65,000 peers. */
+const SAVE_REST = 200;
+
+/** How long packets wait in the queues for the leases after a start with descriptors of an earlier run. */
+const HELD_MS = 2_000;
 
 /** The udp mode. */
 export const UDP = backendMode({
@@ -88,6 +96,9 @@ export class UdpBackend implements Backend {
   /** Nothing of another mode is left in the kernel. */
   #isAlone = false;
   #stopHousekeeping: () => void = () => undefined;
+  #nextSaveMs = 0;
+  /** Another daemon goes on with the data path. */
+  #isLeft = false;
 
   constructor(context: BackendContext, port: number, host = HOST) {
     const { kernel, log } = context;
@@ -130,8 +141,11 @@ export class UdpBackend implements Backend {
     const { address } = this.#iface;
     for (const family of familiesOf(this.#networks))
       if (uplink !== undefined) checkUplinkNetwork(this.#networks[family]!, uplink);
-    for (const family of familiesOf(address)) await this.#host.checkPortIsFree(address[family]!, this.#port);
     await this.#device.choose();
+    // Where descriptors are taken over, our own socket has the port.
+    if (!this.#context.handover.has(this.#device.name))
+      for (const family of familiesOf(address))
+        await this.#host.checkPortIsFree(address[family]!, this.#port);
     return leaseBackend('');
   }
 
@@ -140,6 +154,7 @@ export class UdpBackend implements Backend {
     const path = new DataPath(this.#iface, {
       device: this.#device,
       lane: this.#lane,
+      handover: this.#context.handover,
       port: this.#port,
       queues,
       offload,
@@ -150,6 +165,7 @@ export class UdpBackend implements Backend {
       open: this.#host.openDataplane,
       run: (work) => this.#work.run(work),
       onPathMtu: (peer, mtuBytes) => this.#peers.narrowPath(peer, mtuBytes),
+      onFormer: (told) => this.#goOnCounting(told),
       onClosed: (last) => this.#peers.dataPathClosed(last),
       clock: this.#host.clock,
       closing: this.#closing.signal,
@@ -159,12 +175,16 @@ export class UdpBackend implements Backend {
     this.#device.startCounting();
     await this.#work.run(() => path.open());
     this.#scheduleHousekeeping(path);
+    this.#boundHold(path);
     return { mtuBytes: this.#mtuBytes };
   }
 
   apply(diff: PeerDiff): void {
     void this.#work
-      .run(() => this.#peers.apply(diff))
+      .run(async () => {
+        await this.#peers.apply(diff);
+        await this.#path?.release();
+      })
       .catch((error: unknown) => {
         this.#context.log.error({ err: error }, 'udp backend');
         this.#path?.fail(error);
@@ -264,6 +284,8 @@ export class UdpBackend implements Backend {
   metrics(): readonly MetricFamily[] {
     const snapshot = this.#path?.counters();
     if (this.#path === undefined || snapshot === undefined) return [];
+    // What was told once must not be less the next time.
+    this.#saveState(this.#path);
     return [
       ...counterFamilies(snapshot),
       ...this.#device.repairs.list(),
@@ -278,10 +300,39 @@ export class UdpBackend implements Backend {
     ];
   }
 
-  async close(): Promise<void> {
+  leave(): LeftDataPath | undefined {
+    const path = this.#path;
+    const descriptors = path?.descriptors();
+    if (path === undefined || descriptors === undefined || path.isHeld) return undefined;
+    this.#isLeft = true;
     this.#closing.abort();
     this.#stopHousekeeping();
-    await this.#work.run(async () => await this.#path?.close());
+    const stop = async (): Promise<unknown> => {
+      await path.close({ isHandedOn: true });
+      return this.#handedState(path);
+    };
+    return { device: this.#device.name, descriptors, stop };
+  }
+
+  #handedState(path: DataPath): object | undefined {
+    const former = path.former();
+    return former && handedState({ ...former, ...this.#peers.handedState() });
+  }
+
+  /** In case that this process is killed. */
+  #saveState(path: DataPath): void {
+    if (path.isHeld) return;
+    this.#context.handover.save(this.#device.name, () => this.#handedState(path) ?? {});
+  }
+
+  async close(): Promise<void> {
+    if (this.#isLeft) return;
+    this.#closing.abort();
+    this.#stopHousekeeping();
+    await this.#work.run(async () => {
+      await this.#path?.close();
+      if (this.#path !== undefined) this.#saveState(this.#path);
+    });
   }
 
   get #mtuBytes(): number {
@@ -307,6 +358,24 @@ export class UdpBackend implements Backend {
     });
   }
 
+  /** Held without end, packets would wait for a store that does not answer. A daemon that still forwards may wait. */
+  #boundHold(path: DataPath): void {
+    if (!path.isHeld) return;
+    const release = (): void => {
+      if (!this.#closing.signal.aborted) void this.#work.run(() => path.release());
+    };
+    const { predecessor } = this.#context.handover;
+    if (predecessor === undefined) this.#host.clock.after(HELD_MS, release);
+    else void predecessor.gone.then(release);
+  }
+
+  #goOnCounting(told: unknown): void {
+    const state = readHandedState(told);
+    if (state === undefined) return;
+    this.#path?.addFormer(state);
+    this.#peers.restore(state);
+  }
+
   #askPaths(path: DataPath): void {
     for (const { address, mtuBytes } of this.#lanePaths.take()) {
       const known = path.innerPathMtu(address);
@@ -320,6 +389,11 @@ export class UdpBackend implements Backend {
     this.#peers.publish();
     this.#table.settle();
     path.keepHouse(nowMs);
+    if (nowMs >= this.#nextSaveMs) {
+      const startedMs = this.#host.clock.nowMs();
+      this.#saveState(path);
+      this.#nextSaveMs = nowMs + SAVE_REST * (this.#host.clock.nowMs() - startedMs);
+    }
     const snapshot = path.counters();
     if (snapshot === undefined) return;
     for (const { direction, reason, packets, text } of this.#dropLog.take(snapshot, nowMs))

@@ -37,6 +37,10 @@ class FakeWorker extends EventEmitter {
     this.emit('exit', 0);
   }
 
+  postMessage(): void {
+    // what it is to do, the test says
+  }
+
   terminate(): Promise<number> {
     this.isTerminated = true;
     return new Promise(() => undefined);

@@ -1,6 +1,7 @@
 // A data path that carries nothing: it makes and keeps its device in a fake kernel, counts what a test says, and has
 // the heartbeats of the real one.
 
+import type { Descriptors } from '../../../../src/handover/descriptors.js';
 import type { OpenDataplane, Opener } from '../../../../src/backend/udp/data-path.js';
 import type { OpenLane } from '../../../../src/backend/udp/lane.js';
 import type {
@@ -68,6 +69,7 @@ export class FakeDataplane implements OpenDataplane {
   pathMtus = new Map<Ipv4, number>();
   closings = 0;
   isBeating = true;
+  isHeld: boolean;
   /** Every lane that was opened. */
   readonly lanes: FakeLane[] = [];
   /** Why there is none. */
@@ -75,6 +77,7 @@ export class FakeDataplane implements OpenDataplane {
 
   constructor(kernel: FakeKernel, options: DataplaneOptions) {
     this.options = options;
+    this.isHeld = options.adopted !== undefined;
     this.#kernel = kernel;
     this.#name = options.device;
     const data = { type: 'tun', persist: true, multi_queue: options.queues > 1 };
@@ -86,6 +89,22 @@ export class FakeDataplane implements OpenDataplane {
 
   start(): Promise<void> {
     return this.ready;
+  }
+
+  get isAdopted(): boolean {
+    return this.options.adopted !== undefined;
+  }
+
+  release(): void {
+    this.isHeld = false;
+  }
+
+  descriptors(): Descriptors {
+    return { tun: [this.deviceIndex], udp4: [this.deviceIndex + 1000], udp6: [], turns: [] };
+  }
+
+  descriptorsToLeave(): ReturnType<OpenDataplane['descriptors']> {
+    return this.descriptors();
   }
 
   probe(): readonly string[] {

@@ -187,7 +187,7 @@ Napi::Value Verify(const Napi::CallbackInfo& info) {
   if (!CheckArguments(info, 1, "verifyLane(name)")) return env.Undefined();
   LaneMaps maps;
   WorkerBoard board(1);
-  if (const auto failure = board.Make()) return ToObject(env, *failure);
+  if (const auto failure = board.Make(false)) return ToObject(env, *failure);
   if (const auto failure = maps.Make(nullptr, board.map())) return ToObject(env, *failure);
   bpf::Assembler program;
   WriteProgram(info[0].ToString().Utf8Value(), maps.fds(), &program);

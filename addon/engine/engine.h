@@ -171,7 +171,9 @@ class Engine {
 
  private:
   Engine(EngineOptions options, int32_t id)
-      : options_(std::move(options)), id_(id), lanes_(static_cast<size_t>(options_.queues)) {}
+      : options_(std::move(options)),
+        id_(id),
+        lanes_(static_cast<size_t>(options_.queues), !options_.adopted_tun.empty()) {}
   std::optional<Failure> OpenQueue(int32_t index) noexcept;
   std::optional<Failure> OpenOuter(int32_t index, bool is_v6, OuterSockets* outer) noexcept;
   void JoinQueues() noexcept;

@@ -10,14 +10,15 @@ namespace twill {
 
 class Lanes {
  public:
-  explicit Lanes(size_t queues) : board_(queues) {}
+  // `follows` a process that may have left datagrams in the sockets.
+  Lanes(size_t queues, bool follows) : board_(queues), follows_(follows) {}
 
   // Where the workers say how far they are.
   WorkerBoard& board() noexcept { return board_; }
 
   // 0, or why not: what there is stays.
   std::optional<Failure> Open(LaneOptions options) noexcept {
-    if (const auto failure = board_.Make()) return failure;
+    if (const auto failure = board_.Make(follows_)) return failure;
     Result<std::unique_ptr<Lane>> opened = Lane::Open(std::move(options), latest(), board_.map());
     if (!opened.ok()) return opened.failure();
     next_ = std::move(opened.value());
@@ -54,6 +55,7 @@ class Lanes {
 
  private:
   WorkerBoard board_;
+  bool follows_;
   std::unique_ptr<Lane> current_;
   std::unique_ptr<Lane> next_;
 };

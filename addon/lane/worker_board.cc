@@ -13,7 +13,7 @@ WorkerBoard::~WorkerBoard() {
   if (LaneWorkers* shared = shared_.load()) ::munmap(shared, sizeof(LaneWorkers));
 }
 
-std::optional<Failure> WorkerBoard::Make() noexcept {
+std::optional<Failure> WorkerBoard::Make(bool is_late) noexcept {
   if (is_made()) return std::nullopt;
   if (!map_.valid()) {
     map_ = bpf::CreateMap(
@@ -22,11 +22,11 @@ std::optional<Failure> WorkerBoard::Make() noexcept {
   }
   void* memory = ::mmap(nullptr, sizeof(LaneWorkers), PROT_READ | PROT_WRITE, MAP_SHARED, map_.get(), 0);
   if (memory == MAP_FAILED) return Failure::Of("mmap");
-  // Datagrams may wait in the socket, which an earlier process left there: until the workers say how far they are, they
-  // count as late ones.
   auto* shared = static_cast<LaneWorkers*>(memory);
-  shared->passed = static_cast<uint32_t>(MonotonicNs() >> kTickShift);
-  shared->sent = shared->delivered = shared->passed - kLateTicks - 1;
+  if (is_late) {
+    shared->passed = static_cast<uint32_t>(MonotonicNs() >> kTickShift);
+    shared->sent = shared->delivered = shared->passed - kLateTicks - 1;
+  }
   shared_.store(shared, std::memory_order_release);
   return std::nullopt;
 }

@@ -78,7 +78,7 @@ export async function runDaemon(
         signal,
       );
       if (end.kind === 'returned') handover = end.handover;
-      else handover.forgetAll();
+      else if (end.kind === 'outdated') handover.forgetAll();
     } while (end.kind !== 'stopped' && !signal.aborted);
   } finally {
     first.ended();

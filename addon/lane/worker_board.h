@@ -34,8 +34,8 @@ class WorkerBoard {
   WorkerBoard(const WorkerBoard&) = delete;
   WorkerBoard& operator=(const WorkerBoard&) = delete;
 
-  // Makes it, once; on the main thread. `is_late`: datagrams may wait in the sockets that an earlier process left there,
-  // so that the workers count as late ones until they say how far they are.
+  // Makes it, once; on the main thread. `is_late`: datagrams may wait in the sockets, which an earlier process left
+  // there, so that the workers count as late ones until they say how far they are.
   std::optional<Failure> Make(bool is_late) noexcept;
   int map() const noexcept { return map_.get(); }
   bool is_made() const noexcept { return shared_.load(std::memory_order_relaxed) != nullptr; }

@@ -193,17 +193,11 @@ void Holder::ReadMessage() {
   std::vector<UniqueFd> descriptors;
   pid_t sender = 0;
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
-    if (header->cmsg_level != SOL_SOCKET) continue;
-    if (header->cmsg_type == SCM_CREDENTIALS) {
+    TakeDescriptors(*header, &descriptors);
+    if (header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_CREDENTIALS) {
       ucred from;
       std::memcpy(&from, CMSG_DATA(header), sizeof from);
       sender = from.pid;
-    } else if (header->cmsg_type == SCM_RIGHTS) {
-      for (size_t i = 0; i < (header->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
-        int fd;
-        std::memcpy(&fd, CMSG_DATA(header) + i * sizeof fd, sizeof fd);
-        descriptors.emplace_back(fd);
-      }
     }
   }
   // What is not stored is closed with `descriptors`: so is a barrier's, which is what its sender waits for.

@@ -94,6 +94,16 @@ int SendMessage(int socket, const std::string& text, const std::vector<int>& des
   return Send(socket, nullptr, text, descriptors);
 }
 
+void TakeDescriptors(const cmsghdr& header, std::vector<UniqueFd>* descriptors) {
+  if (header.cmsg_level != SOL_SOCKET || header.cmsg_type != SCM_RIGHTS) return;
+  const size_t count = (header.cmsg_len - CMSG_LEN(0)) / sizeof(int);
+  for (size_t i = 0; i < count; i++) {
+    int fd;
+    std::memcpy(&fd, CMSG_DATA(&header) + i * sizeof fd, sizeof fd);
+    descriptors->emplace_back(fd);
+  }
+}
+
 Result<ReceivedMessage> ReceiveMessage(int socket, int timeout_ms) noexcept {
   pollfd wait = {socket, POLLIN, 0};
   const int ready = ::poll(&wait, 1, timeout_ms);
@@ -112,13 +122,7 @@ Result<ReceivedMessage> ReceiveMessage(int socket, int timeout_ms) noexcept {
   ReceivedMessage received;
   received.text.assign(text, static_cast<size_t>(length));
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
-    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
-    const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t i = 0; i < count; i++) {
-      int fd;
-      std::memcpy(&fd, CMSG_DATA(header) + i * sizeof fd, sizeof fd);
-      received.descriptors.emplace_back(fd);
-    }
+    TakeDescriptors(*header, &received.descriptors);
   }
   // Without room for all, the kernel has closed the rest.
   if ((message.msg_flags & MSG_CTRUNC) != 0) return Failure{E2BIG, "recvmsg"};

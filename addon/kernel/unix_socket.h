@@ -1,6 +1,7 @@
 // Unix sockets that carry descriptors: to the service manager (sd_notify(3)), and from one daemon to the next.
 #pragma once
 
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include <string>
@@ -30,6 +31,9 @@ struct ReceivedMessage {
   std::string text;                   // empty at the end of the stream
   std::vector<UniqueFd> descriptors;  // close-on-exec
 };
+
+// The descriptors in one part of a received message's control data, whose header the caller has found.
+void TakeDescriptors(const cmsghdr& header, std::vector<UniqueFd>* descriptors);
 
 // What comes next on a stream, up to the next message with descriptors. ETIMEDOUT when nothing comes.
 Result<ReceivedMessage> ReceiveMessage(int socket, int timeout_ms) noexcept;

@@ -1,8 +1,8 @@
 // How often processes before this one have died without a word of late: when each of them began, kept by who keeps the
 // descriptors, since a process that crashes can write nothing any more.
 
-import { fstatSync, ftruncateSync, readSync, writeSync } from 'node:fs';
 import { native } from '../native/native.js';
+import { readFileText, replaceFile } from './memory-file.js';
 import type { DescriptorStore } from './service-manager.js';
 
 const CRASH_RECORD_NAME = 'twill.starts';
@@ -46,20 +46,11 @@ export class CrashRecord {
 }
 
 function readTimes(fd: number): readonly number[] {
-  const { size } = fstatSync(fd);
-  const bytes = Buffer.alloc(Math.min(size, MAX_BYTES));
-  readSync(fd, bytes, 0, bytes.length, 0);
-  return bytes.toString().split('\n').filter(Boolean).map(Number);
+  return (readFileText(fd, MAX_BYTES) ?? '').split('\n').filter(Boolean).map(Number);
 }
 
 /** The last ones that there is room for. */
 function writeTimes(fd: number, times: readonly number[]): void {
-  const bytes = Buffer.from(
-    times
-      .map((ms) => `${ms}\n`)
-      .join('')
-      .slice(-MAX_BYTES),
-  );
-  ftruncateSync(fd, 0);
-  writeSync(fd, bytes, 0, bytes.length, 0);
+  const text = times.map((ms) => `${ms}\n`).join('');
+  replaceFile(fd, Buffer.from(text.slice(-MAX_BYTES)));
 }

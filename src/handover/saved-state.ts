@@ -4,8 +4,9 @@
 // Two files are written in turns, each with the number of its writing in front, so that a process which is killed while
 // it writes one leaves the other.
 
-import { closeSync, fstatSync, ftruncateSync, readSync, writeSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { native } from '../native/native.js';
+import { readFileText, replaceFile } from './memory-file.js';
 
 /** As large as the counters of 65,536 leases are, and half as much again. */
 const MAX_BYTES = 16 << 20;
@@ -41,19 +42,13 @@ export class SavedState {
     const fd = this.fds[number % STATE_FILES];
     const bytes = Buffer.from(`${number} ${JSON.stringify(value)}\n`);
     if (bytes.length > MAX_BYTES) return;
-    // Not to be taken for the latest while it is half written.
-    ftruncateSync(fd, 0);
-    writeSync(fd, bytes, 0, bytes.length, 0);
+    replaceFile(fd, bytes);
   }
 }
 
 /** What save() has written; undefined for what is not whole. */
 function readNumbered(fd: number): { readonly number: number; readonly value: unknown } | undefined {
-  const { size } = fstatSync(fd);
-  if (size === 0 || size > MAX_BYTES) return undefined;
-  const bytes = Buffer.alloc(size);
-  readSync(fd, bytes, 0, size, 0);
-  const [, number, text] = /^(\d+) (.*)\n$/s.exec(bytes.toString()) ?? [];
+  const [, number, text] = /^(\d+) (.*)\n$/s.exec(readFileText(fd, MAX_BYTES) ?? '') ?? [];
   if (number === undefined || text === undefined) return undefined;
   try {
     return { number: Number(number), value: JSON.parse(text) };

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,15 @@ inline constexpr int kSocketBufferBytes = 8 << 20;
 [[noreturn]] inline void Fail(const char* what) {
   fprintf(stderr, "%s: %s: %s\n", program_invocation_short_name, what, strerror(errno));
   exit(1);
+}
+
+// Set by SIGTERM after StopOnTerm(), which also interrupts what blocks.
+inline volatile sig_atomic_t g_stopped = 0;
+
+inline void StopOnTerm() {
+  struct sigaction stop {};
+  stop.sa_handler = [](int) { g_stopped = 1; };
+  sigaction(SIGTERM, &stop, nullptr);
 }
 
 inline int64_t NowNs() {

@@ -8,7 +8,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,8 +28,6 @@ constexpr int kMaxBytes = 1400;
 constexpr long kMaxFlows = 10'000;
 constexpr int kUdpSegment = 103;
 constexpr int64_t kMaxQuietNs = 150'000'000;
-
-volatile sig_atomic_t g_stopped = 0;
 
 struct Mark {
   uint32_t flow;
@@ -127,9 +124,7 @@ int Send(char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  struct sigaction stop {};
-  stop.sa_handler = [](int) { g_stopped = 1; };
-  sigaction(SIGTERM, &stop, nullptr);
+  StopOnTerm();
   if (argc == 4 && strcmp(argv[1], "sink") == 0) {
     return Sink(argv[2], static_cast<size_t>(Number(argv[3], 1, kMaxFlows)));
   }

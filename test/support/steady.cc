@@ -7,7 +7,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,8 +25,6 @@ namespace {
 constexpr size_t kBytes = 200;
 constexpr long kMaxRate = 100'000;
 constexpr long kMaxSeconds = 3'600;
-
-volatile sig_atomic_t g_stopped = 0;
 
 int Sink(const char* port) {
   const int fd = socket(AF_INET, SOCK_DGRAM, 0);
@@ -88,9 +85,7 @@ int Send(char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  struct sigaction stop {};
-  stop.sa_handler = [](int) { g_stopped = 1; };
-  sigaction(SIGTERM, &stop, nullptr);
+  StopOnTerm();
   if (argc == 3 && strcmp(argv[1], "sink") == 0) return Sink(argv[2]);
   if (argc == 6 && strcmp(argv[1], "send") == 0) return Send(argv + 2);
   fprintf(stderr, "steady: expected sink PORT, or send IP PORT RATE SECONDS\n");

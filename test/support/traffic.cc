@@ -34,8 +34,6 @@ constexpr int kBatch = 64;
 constexpr int kMaxSteps = 256;
 constexpr double kStepFactor = 1.15;
 
-volatile sig_atomic_t g_stopped = 0;
-
 void SetOption(int fd, int level, int option, int value) {
   if (setsockopt(fd, level, option, &value, sizeof value) != 0) Fail("setsockopt");
 }
@@ -223,9 +221,7 @@ int Connections(char** arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  struct sigaction stop {};
-  stop.sa_handler = [](int) { g_stopped = 1; };
-  sigaction(SIGTERM, &stop, nullptr);
+  StopOnTerm();
   signal(SIGPIPE, SIG_IGN);
   const auto is = [&](const char* name, int count) { return argc == count + 2 && strcmp(argv[1], name) == 0; };
   if (is("sink", 2)) return Sink(argv + 2);

@@ -187,11 +187,9 @@ export class DataPath {
     this.#mayBegin = true;
     const dataplane = this.#dataplane;
     if (dataplane?.isHeld !== true) return;
-    const startedMs = this.#options.clock.nowMs();
     const told = this.#stopPredecessor();
     dataplane.release();
-    const ms = Math.round(10 * (this.#options.clock.nowMs() - startedMs)) / 10;
-    this.#log.info({ ms }, 'the data path goes on with the descriptors of the one before');
+    this.#log.info('the data path goes on with the descriptors of the one before');
     await this.#restore(told);
     await this.#options.lane.open(dataplane, this.#iface);
   }

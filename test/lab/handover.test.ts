@@ -235,7 +235,8 @@ t.test('descriptors do not pile up', { skip, timeout: 7_200_000 }, async (t) => 
     counts.push(descriptorsOf(task.child.pid!));
   }
   t.comment(`descriptors after each of ${ROUNDS}: ${Math.min(...counts)} to ${Math.max(...counts)}`);
-  t.ok(counts.at(-1)! <= counts[0] + 2, `${counts[0]} after the first, ${counts.at(-1)} after the last`);
+  const most = counts[0] + 2; // an `ip` that runs just then has some more for a moment
+  await waitFor(() => descriptorsOf(task.child.pid!) <= most, `at most ${most} descriptors`);
   t.ok(await reaches(lab, hosts));
 });
 
@@ -254,9 +255,10 @@ t.test(
       counts.push(descriptorsOf(daemon.child.pid!), descriptorsOf(daemonPid(daemon, true)));
     }
     t.comment(`holder and daemon: ${counts.join(' ')}`);
-    const [holder, held] = counts.slice(-2);
-    t.ok(holder <= counts[0] + 1, `the holder: ${counts[0]}, then ${holder}`);
-    t.ok(held <= counts[1] + 2, `the daemon: ${counts[1]}, then ${held}`);
+    // Of an `ip` that runs just then, there are some more for a moment.
+    const [holder, held] = [counts[0] + 1, counts[1] + 2];
+    await waitFor(() => descriptorsOf(daemon.child.pid!) <= holder, `at most ${holder} of the holder`);
+    await waitFor(() => descriptorsOf(daemonPid(daemon, true)) <= held, `at most ${held} of the daemon`);
     t.ok(await reaches(lab, hosts));
   },
 );

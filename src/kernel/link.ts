@@ -22,6 +22,11 @@ export interface LinkAddress {
   /** One of a series that is changed for privacy (RFC 8981). */
   readonly isTemporary: boolean;
   /**
+   * The kernel has made up its host part (RFC 7217), as it does on devices without a hardware address. It takes this
+   * flag (IFA_F_STABLE_PRIVACY, Linux 4.1) from no program, unlike the protocol of an address (IFA_PROTO, Linux 5.18).
+   */
+  readonly isStablePrivacy: boolean;
+  /**
    * Another address of the link was in this network before: the kernel never chooses this one as a source by itself.
    */
   readonly isSecondary: boolean;
@@ -68,6 +73,7 @@ interface RawLink {
     readonly tentative?: boolean;
     readonly dadfailed?: boolean;
     readonly temporary?: boolean;
+    readonly 'stable-privacy'?: boolean;
   }[];
 }
 
@@ -214,6 +220,7 @@ function toLink(row: RawLink): Link {
       isTentative: info.tentative === true && info.dadfailed !== true,
       isDuplicate: info.dadfailed === true,
       isTemporary: info.temporary === true,
+      isStablePrivacy: info['stable-privacy'] === true,
       isSecondary: info.secondary === true,
     });
   }

@@ -31,6 +31,7 @@ export function addressOf(cidr: string, more: Partial<LinkAddress> = {}): LinkAd
     isTentative: false,
     isDuplicate: false,
     isTemporary: false,
+    isStablePrivacy: false,
     isSecondary: false,
   } as const;
   return { ...parseCidr(cidr, cidr.includes(':') ? 6 : 4)!, ...fixed, ...more };

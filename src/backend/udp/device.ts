@@ -221,11 +221,15 @@ export class UdpDevice {
     this.#unset = unset;
   }
 
-  /** What the kernel has made while it was to make one, as it does when IPv6 comes back to a device that is up. */
+  /**
+   * What the kernel has made while it was to make one, as it does when IPv6 comes back to a device that is up. One that
+   * somebody else has put there stays.
+   */
   async #removeLinkLocal(): Promise<void> {
     const { links } = this.#context.kernel;
-    for (const { address, length } of (await links.find(this.#name))?.addresses ?? [])
-      if (isLinkLocalIpv6(address)) await links.deleteAddress(this.#name, { address, length });
+    for (const { address, length, isStablePrivacy } of (await links.find(this.#name))?.addresses ?? [])
+      if (isStablePrivacy && isLinkLocalIpv6(address))
+        await links.deleteAddress(this.#name, { address, length });
   }
 
   async #configureLink(

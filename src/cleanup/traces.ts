@@ -20,7 +20,7 @@ import {
   type Prefix,
   prefixCovers,
 } from '../net/prefix.js';
-import { isDeviceOf, isPersistentTun, parseMark } from '../kernel/ours.js';
+import { isDeviceOf, isOurDevice } from '../kernel/ours.js';
 import { removeDevice } from './leftovers.js';
 
 /** One thing of ours in the kernel. */
@@ -151,9 +151,7 @@ async function findLanes(network: Prefix<Address> | undefined): Promise<Trace[]>
 
 async function findDevices(network: Prefix<Address> | undefined): Promise<Trace[]> {
   const links = (await listLinks()).filter((link) =>
-    network === undefined
-      ? isPersistentTun(link) || (link.kind === 'vxlan' && parseMark(link.alias) !== undefined)
-      : isDeviceOf(link, [network]),
+    network === undefined ? isOurDevice(link) : isDeviceOf(link, [network]),
   );
   return links.map((link) => ({ kind: 'device', name: link.name, remove: () => removeDevice(link) }));
 }

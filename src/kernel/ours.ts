@@ -57,17 +57,18 @@ export function parseMark(alias: string): DeviceMark | undefined {
   };
 }
 
-/**
- * Whether we made a device for one of these networks. A device whose mark names no network, and a persistent TUN device
- * without any mark, come from earlier releases: there the address tells.
- */
-export function isDeviceOf(link: Link, networks: readonly Prefix<Address>[]): boolean {
+/** Whether we made a device, as its mark tells. Earlier releases gave TUN devices none, nor any other alias. */
+export function isOurDevice(link: Link): boolean {
   const isTun = isPersistentTun(link);
-  if (!isTun && link.kind !== 'vxlan') return false;
-  const mark = parseMark(link.alias);
-  if (mark !== undefined && mark.networks.length > 0)
-    return mark.networks.some((marked) => networks.some((network) => prefixEquals(network, marked)));
-  if (mark === undefined && !(isTun && link.alias === '')) return false;
+  if (parseMark(link.alias) === undefined) return isTun && link.alias === '';
+  return isTun || link.kind === 'vxlan';
+}
+
+/** Whether we made a device for one of these networks. Where its mark names none, the address tells. */
+export function isDeviceOf(link: Link, networks: readonly Prefix<Address>[]): boolean {
+  if (!isOurDevice(link)) return false;
+  const marked = parseMark(link.alias)?.networks ?? [];
+  if (marked.length > 0) return marked.some((one) => networks.some((network) => prefixEquals(network, one)));
   return link.addresses.some(({ address }) => networks.some((network) => prefixContains(network, address)));
 }
 

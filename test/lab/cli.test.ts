@@ -162,6 +162,8 @@ t.test('twill', { skip: labUnavailable() }, async (t) => {
     });
     t.match((await twill(a, 'cleanup', '--dry-run')).stdout, /would be removed: device flannel0/);
     await lab.end(daemons[0]);
+    lab.ip(a.ns, 'tuntap add flannel9 mode tun');
+    lab.ip(a.ns, 'link set flannel9 alias another');
     t.match(await twill(a, 'status'), { code: 1, stderr: /ENOENT \(is twilld running/ });
     t.match(lab.ip(a.ns, 'link show'), /flannel0/, 'it was kept');
     const { stdout, code } = await twill(a, 'cleanup');
@@ -169,6 +171,7 @@ t.test('twill', { skip: labUnavailable() }, async (t) => {
     t.match(stdout, /removed: device flannel0/);
     t.match(stdout, /removed: chain filter\/FLANNEL-FWD/);
     t.notMatch(lab.ip(a.ns, 'link show'), /flannel0/);
+    t.match(lab.ip(a.ns, 'link show'), /flannel9/, 'that of another program stays');
     const rules = await lab.run(a.ns, 'iptables-save', []);
     t.notMatch(rules.stdout, /FLANNEL/);
     t.match((await twill(a, 'cleanup')).stdout, /nothing of ours is left/);

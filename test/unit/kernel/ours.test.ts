@@ -1,7 +1,7 @@
 // Names and marks of devices, of both families.
 
 import t from 'tap';
-import { formatMark, isDeviceOf, parseMark, vxlanDeviceName } from '../../../src/kernel/ours.js';
+import { formatMark, isDeviceOf, isOurDevice, parseMark, vxlanDeviceName } from '../../../src/kernel/ours.js';
 import { formatPrefix, parseAnyPrefix } from '../../../src/net/prefix.js';
 import { linkOf } from '../../support/links.js';
 
@@ -53,5 +53,23 @@ t.test('isDeviceOf() tells the devices of a network by their marks', (t) => {
     ),
   );
   t.strictSame([vxlanDeviceName(1, 'v4'), vxlanDeviceName(1, 'v6')], ['flannel.1', 'flannel-v6.1']);
+  t.end();
+});
+
+t.test('isOurDevice() goes by the mark, and never by the name alone', (t) => {
+  const tun = { name: 'flannel0', kind: 'tun', data: { persist: true } };
+  const cases: [device: object, alias: string, isOurs: boolean][] = [
+    [tun, 'twill 10.5.0.0/16 10.5.1.0/32', true],
+    [tun, 'twill', true],
+    [tun, '', true],
+    [tun, 'another', false],
+    [{ ...tun, name: 'tun0' }, 'twill 10.5.0.0/16', false],
+    [{ ...tun, data: {} }, '', false],
+    [{ name: 'flannel.1', kind: 'vxlan' }, 'twill 10.5.0.0/16', true],
+    [{ name: 'flannel.1', kind: 'vxlan' }, '', false],
+    [{ name: 'flannel0', kind: 'bridge' }, 'twill 10.5.0.0/16', false],
+  ];
+  for (const [device, alias, isOurs] of cases)
+    t.equal(isOurDevice(linkOf([], { ...device, alias })), isOurs, JSON.stringify({ ...device, alias }));
   t.end();
 });

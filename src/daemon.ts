@@ -139,7 +139,7 @@ async function runOnce(options: DaemonOptions, signal: AbortSignal): Promise<End
     const end = await Promise.race([overlay.ended, aborted(signal), daemon.left(overlay)]);
     if (end?.kind === 'lost') throw end.error;
     if (end?.kind === 'outdated') return end;
-    if (end?.kind === 'left') return await leaveTo(end, closing, signal, log);
+    if (end?.kind === 'left') return await leaveTo(end, closing, signal, options);
     notifier.stopping();
     return { kind: 'stopped' };
   } catch (error) {
@@ -161,16 +161,19 @@ async function leaveTo(
   { successor, path }: Left,
   closing: ClosingStack,
   signal: AbortSignal,
-  log: Logger,
+  { handover, log }: DaemonOptions,
 ): Promise<Ending> {
   log.info('another daemon takes over: forwarding until it is ready');
+  handover.leave(true);
   await closing.close();
   if (await successor.give(path, signal)) {
     path.close();
+    handover.forgetAll();
     log.info('another daemon has taken over');
     return { kind: 'stopped' };
   }
   if (!signal.aborted) {
+    handover.leave(false);
     log.warn('the daemon that was to take over went away: going on');
     return { kind: 'returned', handover: path.takeBack() };
   }
@@ -190,7 +193,10 @@ async function prepare(
   const { flags, log, version, mayUseTable, host, handover } = options;
   const { subnetFile } = flags.files;
   const owner = `pid ${process.pid}, ${version}, ${storeKind(flags.store)}`;
-  const names = closing.add('names', new HeldNames(owner, (text) => log.warn(text)));
+  const warn = (text: string): void => log.warn(text);
+  // Who is to take over, and can ask nobody, comes after who is there.
+  const waits = flags.servers.takeover ? signal : undefined;
+  const names = closing.add('names', new HeldNames(owner, warn, waits));
   await names.holdSubnetFile(subnetFile);
   const store = closing.add('store', await (host.openStore?.() ?? openStore(flags, log)));
   const { surroundings = {} } = host;

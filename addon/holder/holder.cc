@@ -121,7 +121,8 @@ bool Holder::Promote() {
 
 void Holder::SpawnStandby() {
   int ends[2];
-  if (!has_standby_ || standby_pid_ >= 0 || ::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) return;
+  if (!has_standby_ || !is_urgent_ || standby_pid_ >= 0) return;
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) return;
   standby_ = UniqueFd(ends[0]);
   const UniqueFd theirs(ends[1]);
   standby_pid_ = ::fork();
@@ -203,7 +204,9 @@ void Holder::ReadMessage() {
   // What is not stored is closed with `descriptors`: so is a barrier's, which is what its sender waits for.
   if (sender != pid_ || (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) return;
   const std::string received(text, static_cast<size_t>(length));
-  const std::string name = ValueOf(received, "FDNAME");
+  const std::string name = ValueOf(received, "FDNAME"), left = ValueOf(received, "X_TWILL_LEFT");
+  if (!left.empty()) is_left_ = left == "1";
+  if (ValueOf(received, "X_TWILL_STANDBY") == "1") is_urgent_ = true;
   if (ValueOf(received, "READY") == "1") {
     was_ready_ = true;
     SpawnStandby();
@@ -254,6 +257,7 @@ bool Holder::HasEnded(int status) {
   // It may have stored something in its last moment.
   for (pollfd wait = {notify_.get(), POLLIN, 0}; ::poll(&wait, 1, 0) > 0;) ReadMessage();
   pid_ = -1;
+  if (is_left_ && !is_stopping_) return HasLeft();
   const bool is_final = is_stopping_ || exit_status_ == 0 || exit_status_ == kUsage || exit_status_ == kCannotExec;
   if (is_final || !was_ready_) return true;
   const int64_t now_ms = NowMs();
@@ -263,6 +267,15 @@ bool Holder::HasEnded(int status) {
   ::fprintf(stderr, "twill-holder: \"%s\" %s %d: starting it again in %lld ms, with %zu descriptors\n", command_[0],
             is_killed ? "was ended by signal" : "has ended with status", is_killed ? WTERMSIG(status) : exit_status_,
             static_cast<long long>(pause_ms), stored_.size());
+  return false;
+}
+
+bool Holder::HasLeft() {
+  stored_.clear();
+  standby_.Reset();  // it ends with its stream
+  if (!stays_) return true;
+  exit_status_ = 0;
+  ::fprintf(stderr, "twill-holder: another daemon goes on for \"%s\": this one waits for SIGTERM\n", command_[0]);
   return false;
 }
 

@@ -11,6 +11,11 @@
 //
 // A daemon that was killed, or ended in an error after it had once been ready, is started again, at once and then more
 // and more slowly. One that ends by itself, or before it was ever ready, ends the holder with its exit status.
+//
+// Beside systemd's assignments it reads two of ours: X_TWILL_STANDBY=1, a start is urgent enough for a standby, and
+// X_TWILL_LEFT=1 or =0, another daemon goes on with what is stored, or does not after all. One that ends while that
+// holds is never started again, and nothing is kept for it. A holder that has its own supervisor stays then (--stay),
+// for that would start it again.
 #pragma once
 
 #include <sys/types.h>
@@ -31,7 +36,8 @@ struct Stored {
 class Holder {
  public:
   // The command is execvp's, with a null behind it.
-  Holder(char** command, bool has_standby) noexcept : command_(command), has_standby_(has_standby) {}
+  Holder(char** command, bool has_standby, bool stays) noexcept
+      : command_(command), has_standby_(has_standby), stays_(stays) {}
   // The exit status.
   int Run();
 
@@ -52,10 +58,13 @@ class Holder {
   bool ReadSignal();
   // The daemon has ended: true when the holder ends with it.
   bool HasEnded(int status);
+  // Another daemon has what it kept: true when the holder ends now.
+  bool HasLeft();
   int64_t PauseMs() const;
 
   char** command_;
   bool has_standby_;
+  bool stays_;
   UniqueFd signals_, notify_;
   std::string notify_name_;  // as NOTIFY_SOCKET has it
   std::vector<Stored> stored_;
@@ -66,6 +75,8 @@ class Holder {
   int64_t due_ms_ = 0;      // when it is started again; 0 while it runs
   int quick_deaths_ = 0;    // in a row
   bool was_ready_ = false;  // in any of its lives
+  bool is_urgent_ = false;  // X_TWILL_STANDBY
+  bool is_left_ = false;    // X_TWILL_LEFT
   bool is_stopping_ = false;
   int exit_status_ = 0;
 };

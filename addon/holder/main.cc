@@ -1,4 +1,4 @@
-// twill-holder [--no-standby] COMMAND [ARGUMENT...]: see holder.h.
+// twill-holder [--no-standby] [--stay] COMMAND [ARGUMENT...]: see holder.h.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,13 +10,21 @@
 #include "holder/holder.h"
 
 int main(int argc, char** argv) {
-  const bool has_standby = argc < 2 || strcmp(argv[1], "--no-standby") != 0;
-  char** command = argv + (has_standby ? 1 : 2);
-  if (argc < 2 || *command == nullptr || **command == '-') {
+  bool has_standby = true, stays = false;
+  char** command = argv + (argc > 0 ? 1 : 0);
+  for (; *command != nullptr; command++) {
+    if (strcmp(*command, "--no-standby") == 0) has_standby = false;
+    else if (strcmp(*command, "--stay") == 0) stays = true;
+    else break;
+  }
+  if (*command == nullptr || **command == '-') {
     fprintf(stderr,
-            "Usage: twill-holder [--no-standby] COMMAND [ARGUMENT...]\n"
+            "Usage: twill-holder [--no-standby] [--stay] COMMAND [ARGUMENT...]\n"
             "Runs the command, twilld say, keeps its descriptors when it is killed, and starts it again with them.\n"
-            "A second process waits meanwhile, with its code loaded, so that this is quick; it takes some 50 MB.\n"
+            "In the udp mode a second process waits meanwhile, with its code loaded, so that this is quick; it takes\n"
+            "some 50 MB, and --no-standby does without.\n"
+            "--stay is for containers: when another daemon has taken over, it waits for SIGTERM instead of ending,\n"
+            "since a container that ends is started again.\n"
             "Below systemd it runs the command in its own place: the store of the service manager does the same\n"
             "(FileDescriptorStoreMax= in the unit).\n");
     return argc == 2 && strcmp(argv[1], "--help") == 0 ? 0 : 2;
@@ -27,5 +35,5 @@ int main(int argc, char** argv) {
     fprintf(stderr, "twill-holder: cannot run \"%s\": %s\n", command[0], strerror(errno));
     return 127;
   }
-  return twill::holder::Holder(command, has_standby).Run();
+  return twill::holder::Holder(command, has_standby, stays).Run();
 }

@@ -51,6 +51,11 @@ export interface Handover {
   forget(device: string, descriptors: Descriptors): void;
   /** Whatever is kept is of no use any more. */
   forgetAll(): void;
+  /**
+   * Another daemon goes on with the data path, or does not after all: whether whoever keeps descriptors is to start
+   * nobody when this process ends.
+   */
+  leave(isLeft: boolean): void;
   /** The data path that has these closes, and another one is opened with duplicates. */
   retain(device: string, descriptors: Descriptors): void;
   /** What was saved for a device by a daemon that has died since; JSON, undefined for nothing. */
@@ -76,6 +81,7 @@ export const NO_HANDOVER: Handover = {
   keep: () => undefined,
   forget: () => undefined,
   forgetAll: () => undefined,
+  leave: () => undefined,
   retain: () => undefined,
   saved: () => undefined,
   save: () => undefined,

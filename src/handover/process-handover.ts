@@ -80,6 +80,7 @@ export class ProcessHandover implements Handover {
     const names = new Set(named.map(([name]) => name));
     this.#forget([...this.#kept].filter((name) => isNameOf(device, name) && !names.has(name)));
     this.#store.keep(named);
+    this.#store.beUrgent();
     for (const name of names) this.#kept.add(name);
   }
 
@@ -89,6 +90,10 @@ export class ProcessHandover implements Handover {
 
   forgetAll(): void {
     this.#forget([...this.#kept]);
+  }
+
+  leave(isLeft: boolean): void {
+    this.#store.leave(isLeft);
   }
 
   #forget(names: readonly string[]): void {

@@ -5,6 +5,8 @@
 //                                                device is deleted, which a poll reports as an error
 //   given back to the next process: from descriptor 3 on, named by LISTEN_FDNAMES
 //
+// twill-holder knows two assignments more, which systemd ignores: addon/holder/holder.h.
+//
 // Without FileDescriptorStoreMax= in the unit, systemd closes what it is sent, and nothing is given back.
 
 import { closeSync } from 'node:fs';
@@ -21,6 +23,10 @@ export interface DescriptorStore {
   keep(named: readonly NamedDescriptor[]): void;
   /** Resolves when it holds none of these names any more. */
   forget(names: readonly string[]): void;
+  /** A daemon that is killed is to be followed by another one as soon as can be: packets wait. */
+  beUrgent(): void;
+  /** Another daemon goes on with what is kept, or not after all: whether nobody is to be started after this one. */
+  leave(isLeft: boolean): void;
 }
 
 /** Keeps nothing. */
@@ -28,6 +34,8 @@ export const NO_STORE: DescriptorStore = {
   isThere: false,
   keep: () => undefined,
   forget: () => undefined,
+  beUrgent: () => undefined,
+  leave: () => undefined,
 };
 
 type Environment = Record<string, string | undefined>;
@@ -45,6 +53,8 @@ export function serviceManagerStore(env: Environment): DescriptorStore {
       for (const name of names) native.sdNotify(path, `FDSTOREREMOVE=1\nFDNAME=${name}`);
       if (names.length > 0) native.sdBarrier(path, BARRIER_MS);
     },
+    beUrgent: () => void native.sdNotify(path, 'X_TWILL_STANDBY=1'),
+    leave: (isLeft) => void native.sdNotify(path, `X_TWILL_LEFT=${Number(isLeft)}`),
   };
 }
 

@@ -1,7 +1,7 @@
 // What one daemon of a host holds against the others: its subnet file, its network, its device. See host-lock.ts.
 
 import { basename, dirname, join } from 'node:path';
-import { OverlayError } from '../core/errors.js';
+import { messageOf, OverlayError } from '../core/errors.js';
 import { realFolder } from '../core/files.js';
 import type { Ipv6 } from '../net/ipv6.js';
 import {
@@ -20,19 +20,24 @@ import { heldNetworks, type HostLock, holdOrRefuse } from './host-lock.js';
 export class HeldNames {
   readonly #owner: string;
   readonly #warn: (text: string) => void;
+  readonly #waits: AbortSignal | undefined;
   readonly #locks = new Map<string, HostLock>();
   #isClosed = false;
 
-  /** `owner` is what another daemon is told of us, one line; `warn` takes what keeps names from being held at all. */
-  constructor(owner: string, warn: (text: string) => void) {
+  /**
+   * `owner` is what another daemon is told of us, one line; `warn` takes what keeps names from being held at all. With
+   * `waits`, subnet file and network are waited for while another daemon has them, until that aborts.
+   */
+  constructor(owner: string, warn: (text: string) => void, waits?: AbortSignal) {
     this.#owner = owner;
     this.#warn = warn;
+    this.#waits = waits;
   }
 
   /** Rejects with OverlayError E_RUNNING when another daemon of this host keeps this subnet file. */
   holdSubnetFile(path: string): Promise<void> {
     const file = join(realFolder(dirname(path)), basename(path));
-    return this.#hold(`file/${file}`, `the subnet file ${path}`, 'give each its own --subnet-file');
+    return this.#await(`file/${file}`, `the subnet file ${path}`, 'give each its own --subnet-file');
   }
 
   /**
@@ -41,7 +46,7 @@ export class HeldNames {
    */
   async holdNetwork(network: Prefix<Address>): Promise<void> {
     const text = formatPrefix(network);
-    await this.#hold(`network/${text}`, `the network ${text}`, 'end it, or give this one another Network');
+    await this.#await(`network/${text}`, `the network ${text}`, 'end it, or give this one another Network');
     for (const other of await heldNetworks()) {
       if (prefixEquals(other, network) || !prefixesOverlap(other, network)) continue;
       throw new OverlayError(
@@ -69,6 +74,19 @@ export class HeldNames {
     const locks = [...this.#locks.values()];
     this.#locks.clear();
     await Promise.all(locks.map((lock) => lock.close()));
+  }
+
+  async #await(name: string, what: string, way: string): Promise<void> {
+    for (let isTold = false; ; isTold = true) {
+      try {
+        return await this.#hold(name, what, way);
+      } catch (error) {
+        const isHeld = error instanceof OverlayError && error.code === 'E_RUNNING';
+        if (!isHeld || this.#waits === undefined || this.#isClosed) throw error;
+        this.#waits.throwIfAborted();
+        if (!isTold) this.#warn(`${messageOf(error)}; waiting until it ends`);
+      }
+    }
   }
 
   async #hold(name: string, what: string, way: string): Promise<void> {

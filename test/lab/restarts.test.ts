@@ -5,8 +5,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { type Host, Lab, labUnavailable, PROJECT_ROOT, type Task, waitFor } from '../support/lab.js';
+import { checkArrived, sendBothWays } from '../support/steady.js';
 import {
   checkSums,
   countIn,
@@ -18,7 +19,6 @@ import {
 } from '../support/twill-hosts.js';
 
 const skip = labUnavailable();
-const PORT = '9904';
 /** More on demand, as in `RESTART_ROUNDS=100`. */
 const ROUNDS = Number(process.env.RESTART_ROUNDS ?? 2);
 const HOLDER = join(PROJECT_ROOT, 'build', 'Release', 'twill-holder');
@@ -31,13 +31,6 @@ interface Load {
   readonly pings: number;
   /** A stream of so many bits a second, as iperf3 takes it. */
   readonly tcp?: string;
-}
-
-interface Arrived {
-  readonly received: number;
-  readonly twice: number;
-  readonly overtaken: number;
-  readonly longestGapMs: number;
 }
 
 /** A daemon that is replaced. */
@@ -112,27 +105,6 @@ async function startPair(
   return { hosts, daemon: { lab, host: hosts[0], args: a, task } };
 }
 
-/** Numbered datagrams both ways; resolves with what arrived at b and at a, when `during` and they have ended. */
-async function sendBothWays(
-  lab: Lab,
-  [a, b]: readonly [Host, Host],
-  rate: number,
-  seconds: number,
-  during: () => Promise<unknown>,
-): Promise<readonly Arrived[]> {
-  const program = lab.compile('test/support/steady.cc');
-  const sink = (ns: string): Promise<Task> => lab.spawnUntil(ns, program, ['sink', PORT], /listening/);
-  const sinks = [await sink(b.containerNs), await sink(a.containerNs)];
-  const send = async (from: Host, to: Host): Promise<unknown> => {
-    const words = ['send', to.containerIp, PORT, String(rate), String(seconds)];
-    return await lab.run(from.containerNs, program, words, { timeoutMs: 1_000_000 });
-  };
-  await Promise.all([send(a, b), send(b, a), during()]);
-  await setTimeout(300);
-  await Promise.all(sinks.map((task) => lab.end(task)));
-  return sinks.map((task) => JSON.parse(task.log().split('\n')[1]) as Arrived);
-}
-
 /** What ping says at its end. */
 async function ping(lab: Lab, [a, b]: readonly [Host, Host], rate: number, seconds: number): Promise<string> {
   const words = ['-q', '-i', String(1 / rate), '-c', String(rate * seconds), b.containerIp];
@@ -153,15 +125,6 @@ async function stream(
   const { stdout } = await lab.run(a.containerNs, 'iperf3', words, { timeoutMs: 1_000_000 });
   const { intervals } = JSON.parse(stdout) as { intervals: { sum: { bytes: number } }[] };
   return Math.min(...intervals.map(({ sum }) => sum.bytes));
-}
-
-function checkArrived(t: Test, arrived: readonly Arrived[], sent: number, mayMiss: number): void {
-  for (const [i, { received, twice, overtaken, longestGapMs }] of arrived.entries()) {
-    t.comment(`${i === 0 ? 'out' : 'in'}: ${received} of ${sent}, longest gap ${longestGapMs} ms`);
-    t.ok(sent - received <= mayMiss, `${sent - received} lost`);
-    t.equal(twice, 0, 'none doubled');
-    t.equal(overtaken, 0, 'none overtaken');
-  }
 }
 
 /** Packets of both directions, as /metrics has them. */

@@ -1,11 +1,21 @@
 // twill-holder with a daemon of a few lines: what it stores is there for the next one, and when there is a next one.
 
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
+import { labUnavailable, waitFor } from '../support/lab.js';
 
+const skip = labUnavailable();
 const HOLDER = new URL('../../build/Release/twill-holder', import.meta.url).pathname;
 
 /** Each life does what its number says, in the words of the script's argument. */
@@ -34,6 +44,12 @@ for step in steps[min(life, len(steps) - 1)].split():
         notify('FDSTORE=1\\nFDNAME=' + rest + '\\nFDPOLL=0', [fd])
     if word == 'forget': notify('FDSTOREREMOVE=1\\nFDNAME=' + rest)
     if word == 'ready': notify('READY=1')
+    if word == 'left': notify('X_TWILL_LEFT=' + rest)
+    if word == 'urgent': notify('X_TWILL_STANDBY=1')
+    if word == 'say': print(rest, flush=True)
+    if word == 'orphan' and os.fork() == 0:
+        if os.fork() == 0: time.sleep(0.2)
+        os._exit(0)
     if word == 'barrier': barrier()
     if word == 'stranger' and os.fork() == 0:
         fd = os.memfd_create('x'); notify('FDSTORE=1\\nFDNAME=stranger', [fd]); os._exit(0)
@@ -53,21 +69,23 @@ interface Held {
 /** Runs a holder with these lives; `onLine` may send it signals. */
 async function hold(
   lives: readonly string[],
-  onLine: (line: string, kill: (signal: NodeJS.Signals) => void) => void = () => undefined,
+  onLine: (line: string, kill: (signal: NodeJS.Signals) => void, pid: number) => void = () => undefined,
+  flags: readonly string[] = ['--no-standby'],
 ): Promise<Held> {
   const folder = mkdtempSync(join(tmpdir(), 'twill-holder-'));
   try {
     writeFileSync(join(folder, 'daemon.py'), DAEMON);
     const env = { ...process.env };
     delete env.NOTIFY_SOCKET;
-    const args = ['--no-standby', 'python3', join(folder, 'daemon.py'), folder, ...lives];
+    const args = [...flags, 'python3', join(folder, 'daemon.py'), folder, ...lives];
     const child = spawn(HOLDER, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
     let text = '';
-    child.stdout.on('data', (chunk: Buffer) => {
-      text += chunk.toString();
-      for (const line of chunk.toString().split('\n')) onLine(line, (signal) => void child.kill(signal));
-    });
-    child.stderr.on('data', (chunk: Buffer) => (text += chunk.toString()));
+    for (const stream of [child.stdout, child.stderr])
+      stream.on('data', (chunk: Buffer) => {
+        text += chunk.toString();
+        for (const line of chunk.toString().split('\n'))
+          onLine(line, (signal) => void child.kill(signal), child.pid!);
+      });
     const code = await new Promise<number>((resolve) => child.once('close', (code) => resolve(code ?? -1)));
     const path = join(folder, 'lives');
     const count = existsSync(path) ? Number(readFileSync(path, 'utf8')) : 0;
@@ -118,6 +136,99 @@ t.test('SIGTERM goes to the daemon, whose end is awaited', async (t) => {
   t.equal(code, 0);
   t.equal(lives, 1);
 });
+
+t.test('one that another daemon follows is not started again, however it ends', async (t) => {
+  for (const [steps, code] of [
+    ['store=a ready left=1 exit=0', 0],
+    ['store=a ready left=1 exit=1', 1],
+    ['store=a ready left=1 kill', 137],
+  ] as const) {
+    const held = await hold([steps]);
+    t.equal(held.code, code, steps);
+    t.equal(held.lives, 1, steps);
+  }
+  const { lines, lives } = await hold(['store=a ready left=1 left=0 kill', 'exit=0']);
+  t.equal(lives, 2, 'the other one has gone away');
+  t.match(lines.join('\n'), /^1 mine a=a0$/m);
+});
+
+t.test('--stay: then it waits for SIGTERM, and keeps nothing', async (t) => {
+  for (const steps of ['store=a store=b ready left=1 exit=0', 'store=a ready left=1 kill']) {
+    let kept: readonly string[] | undefined;
+    const { code, lives } = await hold(
+      [steps],
+      (line, kill, pid) => {
+        if (!line.includes('waits for SIGTERM')) return;
+        const files = readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
+        kept = files.filter((file) => file.startsWith('/memfd:'));
+        setTimeout(() => kill('SIGTERM'), 200);
+      },
+      ['--no-standby', '--stay'],
+    );
+    t.equal(code, 0, steps);
+    t.equal(lives, 1, steps);
+    t.strictSame(kept, [], steps);
+  }
+  const ended = await hold(['exit=3'], undefined, ['--no-standby', '--stay']);
+  t.equal(ended.code, 3, 'all other ends are ends');
+});
+
+t.test('a standby is there for a daemon that packets wait for, and for no other', async (t) => {
+  for (const [steps, count] of [
+    ['store=a ready barrier say=now wait', 1],
+    ['store=a urgent ready barrier say=now wait', 2],
+  ] as const) {
+    let processes = 0;
+    await hold(
+      [steps, 'wait'],
+      (line, kill, pid) => {
+        if (line !== 'now') return;
+        processes = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').length;
+        setTimeout(() => kill('SIGTERM'), 300);
+      },
+      [],
+    );
+    t.equal(processes, count, steps);
+  }
+});
+
+t.test(
+  'as the first process of a container it reaps, and hands SIGTERM and the exit code on',
+  { skip },
+  async (t) => {
+    const folder = mkdtempSync(join(tmpdir(), 'twill-holder-'));
+    t.teardown(() => rmSync(folder, { recursive: true }));
+    writeFileSync(join(folder, 'daemon.py'), DAEMON);
+    const run = async (steps: string, onWait: (init: number) => Promise<void>): Promise<number> => {
+      rmSync(join(folder, 'lives'), { force: true });
+      const daemon = ['python3', join(folder, 'daemon.py'), folder, steps];
+      const words = ['--pid', '--fork', '--kill-child', '--mount-proc', HOLDER, '--no-standby', '--stay'];
+      const child = spawn('unshare', [...words, ...daemon], { stdio: ['ignore', 'pipe', 'inherit'] });
+      const [init] = await new Promise<number[]>((resolve) =>
+        child.stdout.on('data', (chunk: Buffer) => {
+          if (chunk.toString().includes('waits')) resolve(childrenOf(child.pid!));
+        }),
+      );
+      const ended = new Promise<number>((resolve) => child.once('close', (code) => resolve(code ?? -1)));
+      await onWait(init);
+      return await ended;
+    };
+    const code = await run('ready orphan orphan orphan wait', async (init) => {
+      await waitFor(() => childrenOf(init).length === 1, 'the orphans to end and be reaped');
+      process.kill(init, 'SIGTERM');
+    });
+    t.equal(code, 0);
+    const failed = await run('wait', (init) => {
+      process.kill(childrenOf(init)[0], 'SIGKILL');
+      return Promise.resolve();
+    });
+    t.equal(failed, 137, 'never ready');
+  },
+);
+
+function childrenOf(pid: number): number[] {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number);
+}
 
 t.test('a command that cannot be run', async (t) => {
   const child = spawn(HOLDER, ['/nonexistent/twilld'], { stdio: ['ignore', 'ignore', 'pipe'] });

@@ -8,6 +8,7 @@ import { native } from '../../../src/native/native.js';
 class Store implements DescriptorStore {
   readonly isThere = true;
   readonly names = new Set<string>();
+  isUrgent = false;
 
   keep(named: readonly (readonly [string, number])[]): void {
     for (const [name] of named) this.names.add(name);
@@ -15,6 +16,14 @@ class Store implements DescriptorStore {
 
   forget(names: readonly string[]): void {
     for (const name of names) this.names.delete(name);
+  }
+
+  beUrgent(): void {
+    this.isUrgent = true;
+  }
+
+  leave(): void {
+    this.names.clear();
   }
 }
 
@@ -37,6 +46,7 @@ t.test('fewer queues than before: the others are let go of', (t) => {
   const before = found(...TWO);
   for (const name of before.keys()) store.names.add(name);
   const handover = new ProcessHandover(before, { store });
+  t.notOk(store.isUrgent, 'not without a data path of ours');
   t.ok(handover.has('flannel0'));
   const taken = handover.take('flannel0')!;
   t.equal(taken.tun.length, 2);
@@ -45,6 +55,7 @@ t.test('fewer queues than before: the others are let go of', (t) => {
   const fd = native.memoryFile('x');
   handover.keep('flannel0', { tun: [fd], udp4: [fd], udp6: [], turns: [] });
   t.same([...store.names], ['flannel0.tun.0', 'flannel0.udp4.0']);
+  t.ok(store.isUrgent);
   closeSync(fd);
   t.end();
 });

@@ -2,7 +2,7 @@ import { closeSync, ftruncateSync, writeSync } from 'node:fs';
 import t from 'tap';
 import { CrashRecord } from '../../../src/handover/crash-record.js';
 import { SavedState, STATE_FILES } from '../../../src/handover/saved-state.js';
-import type { DescriptorStore } from '../../../src/handover/service-manager.js';
+import { type DescriptorStore, NO_STORE } from '../../../src/handover/service-manager.js';
 import { native } from '../../../src/native/native.js';
 
 /** Duplicates, as another process has them. */
@@ -43,11 +43,11 @@ t.test('one file alone is of no use', (t) => {
 t.test('crashes of the last minute are counted, and ends are none', (t) => {
   const kept = new Map<string, number>();
   const store: DescriptorStore = {
+    ...NO_STORE,
     isThere: true,
     keep: (named) => {
       for (const [name, fd] of named) kept.set(name, native.ownDescriptor(fd, true));
     },
-    forget: () => undefined,
   };
   const found = (): Map<string, number> =>
     new Map([...kept].map(([name, fd]) => [name, duplicates([fd])[0]]));

@@ -48,7 +48,12 @@ rm -rf "$root"/{twill,nodejs}.deb "$root"/var/lib/apt/lists/* "$root"/var/cache/
 find "$root/usr/share/doc" -type f ! -name copyright -delete
 rm -rf "$root"/usr/share/{man,locale,info}/*
 mkdir -p "$root/opt/bin"
-ln -sf /usr/bin/flanneld "$root/opt/bin/flanneld"
+# What pods of flannel's run: below the holder, so that packets wait while a daemon that was killed is started again.
+cat > "$root/opt/bin/flanneld" << 'FLANNELD'
+#!/bin/sh
+exec /usr/bin/twill-holder --stay /usr/bin/flanneld "$@"
+FLANNELD
+chmod 0755 "$root/opt/bin/flanneld"
 ln -sf /usr/bin/mk-docker-opts "$root/opt/bin/mk-docker-opts.sh"
 install -m 0755 "$here/kubernetes/install-conf.sh" "$root/opt/bin/install-conf"
 ln -sf /usr/lib/cni/twill-cni "$root/flannel" # in flannel's own image for the plugin: `cp` follows the link
@@ -56,7 +61,7 @@ inside /opt/bin/flanneld --version > /dev/null
 
 container=$(buildah from scratch)
 buildah add --quiet "$container" "$root" / > /dev/null
-buildah config --entrypoint '["/usr/bin/twilld"]' --cmd '' \
+buildah config --entrypoint '["/usr/bin/twill-holder", "--stay", "/usr/bin/twilld"]' --cmd '' \
   --label org.opencontainers.image.title=twill \
   --label "org.opencontainers.image.version=$version" \
   --label org.opencontainers.image.licenses=Apache-2.0 "$container"

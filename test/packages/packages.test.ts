@@ -127,6 +127,7 @@ t.test('the image is pushed to a registry, pulled from it and run', { skip }, as
   t.equal(await inside('flanneld', '--version'), `${version}\n`);
   // What manifests made for flannel's images run.
   t.equal(await inside('/opt/bin/flanneld', '--version'), `${version}\n`);
+  t.match(await inside('cat', '/opt/bin/flanneld'), /exec \/usr\/bin\/twill-holder --stay/);
   await inside('sh', '-c', 'cp -f /flannel /run/flannel-cni');
   const versions = await inside('env', '-i', 'CNI_COMMAND=VERSION', '/run/flannel-cni');
   t.match(JSON.parse(versions), { cniVersion: '1.1.0' }, 'the CNI plugin that a node gets');

@@ -126,6 +126,12 @@ function checkDaemon(t: Test, daemon: Container): void {
   if (parsed.kind !== 'run') throw new Error(parsed.kind);
   t.strictSame(parsed.warnings, []);
   t.equal(parsed.flags.store.isKube, true);
+  const { takeover, controlSocket } = parsed.flags.servers;
+  t.ok(takeover);
+  t.ok(
+    (daemon.volumeMounts ?? []).some(({ mountPath }) => controlSocket.startsWith(`${mountPath}/`)),
+    'a pod beside this one has its control socket',
+  );
   const { healthzIp: host, healthzPort: port } = parsed.flags.servers;
   for (const [probe, path] of [
     [daemon.livenessProbe, '/healthz'],

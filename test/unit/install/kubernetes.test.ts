@@ -90,7 +90,10 @@ t.test('kube-twill.yml gives the daemon what it needs, and no more', (t) => {
   });
   t.strictSame(
     (daemon.env ?? []).map(({ name }) => name),
-    ['POD_NAME', 'POD_NAMESPACE', 'NODE_NAME', 'FLANNELD_HEALTHZ_IP'],
+    [
+      ...['POD_NAME', 'POD_NAMESPACE', 'NODE_NAME'],
+      ...['FLANNELD_HEALTHZ_IP', 'FLANNELD_TAKEOVER', 'FLANNELD_CONTROL_SOCKET'],
+    ],
   );
   const paths = new Map(pod.volumes.map(({ name, hostPath }) => [name, hostPath?.path]));
   const mounts = (daemon.volumeMounts ?? []).map(({ name, mountPath }) => [mountPath, paths.get(name)]);
@@ -156,6 +159,10 @@ t.test('the image: manifests name the tag that is built, and it has the paths th
   const programs = new Set(text.match(/(?<=^| )\/(?:opt\/bin\/[\w-]+|flannel)(?= |$)/g));
   t.strictSame(programs, new Set(['/flannel', '/opt/bin/install-conf', '/opt/bin/flanneld']));
   for (const path of programs) t.ok(recipe.includes(`"$root${path}"`), `${path} is put into the image`);
+  const holder = '/usr/bin/twill-holder --stay /usr/bin/';
+  t.ok(recipe.includes(`exec ${holder}flanneld "$@"`), 'a pod runs the daemon below the holder');
+  const words = /--entrypoint '(.*?)'/.exec(recipe)![1];
+  t.equal((JSON.parse(words) as string[]).join(' '), `${holder}twilld`, 'and so does the image');
   t.end();
 });
 

@@ -39,8 +39,10 @@ for (const [version, was] of Object.entries(FORMERS)) {
     t.notMatch(daemon.resources, { limits: { memory: '50Mi' } });
     t.strictSame((daemon.env ?? []).map(({ name }) => name).sort(), [
       'EVENT_QUEUE_DEPTH',
+      'FLANNELD_CONTROL_SOCKET',
       'FLANNELD_HEALTHZ_IP',
       'FLANNELD_HEALTHZ_PORT',
+      'FLANNELD_TAKEOVER',
       'NODE_NAME',
       'POD_NAME',
       'POD_NAMESPACE',

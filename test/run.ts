@@ -53,7 +53,7 @@ const WAITING_LABS: ReadonlySet<string> = new Set(
  * Labs that keep a core busy, yet assert no rate, no latency and no loss that another one could cause: two at a time.
  */
 const PAIRED_LABS: ReadonlySet<string> = new Set(
-  ['admission', 'bad-link', 'firewall', 'firewall-ipv6', 'flows', 'handover', 'icmp'].map(labFile),
+  ['admission', 'bad-link', 'firewall', 'firewall-ipv6', 'flows', 'handover', 'icmp', 'overlay'].map(labFile),
 );
 
 /** What takes by far the longest of its group starts first, so that nothing has to wait for it alone in the end. */

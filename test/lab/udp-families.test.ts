@@ -6,18 +6,16 @@ import t from 'tap';
 import { labUnavailable, waitFor } from '../support/lab.js';
 import { sendStream } from '../support/stream.js';
 import { dropsOf, statusOf } from '../support/twill-hosts.js';
-import { containerAddress, openHosts, ping, WAYS } from '../support/ways.js';
+import { containerAddress, openHosts, OUTER_BYTES, ping, WAYS } from '../support/ways.js';
 
 const MEBIBYTES_256 = 256 * 2 ** 20;
-/** What datagrams add. */
-const OVERHEAD = { v4: 28, v6: 48 } as const;
 
 for (const [number, one] of WAYS.entries()) {
   t.test(`udp, ${one.name}`, { skip: labUnavailable() }, async (t) => {
     const { lab, hosts } = await openHosts(t, one, `uf${number}-`);
     const [a, b] = hosts;
-    const mtuBytes = 1500 - OVERHEAD[one.outer];
-    const deviceMtu = 1500 - OVERHEAD[one.inner[0]];
+    const mtuBytes = 1500 - OUTER_BYTES[one.outer];
+    const deviceMtu = 1500 - OUTER_BYTES[one.inner[0]];
 
     const { peers, backend, ready } = await statusOf(lab, a);
     t.ok(ready);

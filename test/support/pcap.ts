@@ -2,7 +2,7 @@
 // here are summed byte by byte, on purpose not by the code under test.
 
 export interface Captured {
-  /** From the outer IPv4 header on. */
+  /** From the outer IP header on. */
   readonly ip: Buffer;
 }
 
@@ -30,10 +30,38 @@ export function checksum(data: Buffer, start = 0): number {
   return ~sum & 0xffff;
 }
 
-/** Sum of the pseudo header of TCP and UDP for a packet whose transport part has `length` bytes. */
+/** What the checks need of a header without options or extensions; undefined when there is no whole one. */
+function layoutOf(ip: Buffer) {
+  const version = ip.length === 0 ? 0 : ip[0] >> 4;
+  if (version === 4 && ip.length >= 20)
+    return {
+      headerBytes: (ip[0] & 15) * 4,
+      totalBytes: ip.readUInt16BE(2),
+      protocol: ip[9],
+      addresses: [12, 20],
+      isFragment: (ip.readUInt16BE(6) & 0x3fff) !== 0,
+    };
+  if (version === 6 && ip.length >= 40)
+    return {
+      headerBytes: 40,
+      totalBytes: 40 + ip.readUInt16BE(4),
+      protocol: ip[6],
+      addresses: [8, 40],
+      isFragment: ip[6] === FRAGMENT,
+    };
+  return undefined;
+}
+
+const TCP = 6;
+const UDP = 17;
+const FRAGMENT = 44;
+const ICMPV6 = 58;
+
+/** Sum of the pseudo header for a packet of either family whose transport part has `length` bytes. */
 export function pseudoSum(ip: Buffer, length: number): number {
-  let sum = ip[9] + length;
-  for (let i = 12; i < 20; i += 2) sum += ip.readUInt16BE(i);
+  const { protocol, addresses } = layoutOf(ip)!;
+  let sum = protocol + length;
+  for (let i = addresses[0]; i < addresses[1]; i += 2) sum += ip.readUInt16BE(i);
   return sum;
 }
 
@@ -42,30 +70,31 @@ export function pseudoSum(ip: Buffer, length: number): number {
  * veth a GSO train is captured as one long datagram: its pieces are found by their own lengths.
  */
 export function checkDatagram({ ip }: Captured): string[] {
-  const payload = ip.subarray((ip[0] & 15) * 4 + 8);
+  const payload = ip.subarray(layoutOf(ip)!.headerBytes + 8);
   const faults: string[] = [];
   let at = 0;
   while (at < payload.length) {
     const rest = payload.subarray(at);
-    const total = rest.length < 20 ? 0 : rest.readUInt16BE(2);
-    if (total < 20 || total > rest.length)
-      return [...faults, `offset ${at}: ${rest.length} bytes are no IPv4 packet`];
-    faults.push(...checkInner(rest.subarray(0, total)));
-    at += total;
+    const layout = layoutOf(rest);
+    if (layout === undefined || layout.totalBytes < layout.headerBytes || layout.totalBytes > rest.length)
+      return [...faults, `offset ${at}: ${rest.length} bytes are no IP packet`];
+    faults.push(...checkInner(rest.subarray(0, layout.totalBytes)));
+    at += layout.totalBytes;
   }
   return faults;
 }
 
-/** What is wrong with an inner IPv4 packet. */
+/** What is wrong with an inner packet. */
 export function checkInner(packet: Buffer): string[] {
-  const headerLength = (packet[0] & 15) * 4;
-  if (packet[0] >> 4 !== 4) return ['not IPv4'];
-  if (checksum(packet.subarray(0, headerLength)) !== 0) return ['wrong header checksum'];
-  const isFragment = (packet.readUInt16BE(6) & 0x3fff) !== 0;
-  const transport = packet.subarray(headerLength);
-  const protocol = packet[9];
-  if (isFragment || (protocol !== 6 && protocol !== 17)) return [];
-  if (protocol === 17 && transport.readUInt16BE(6) === 0) return [];
+  const layout = layoutOf(packet);
+  if (layout === undefined) return ['neither IPv4 nor IPv6'];
+  const { headerBytes, protocol, isFragment } = layout;
+  const isV4 = packet[0] >> 4 === 4;
+  if (isV4 && checksum(packet.subarray(0, headerBytes)) !== 0) return ['wrong header checksum'];
+  if (isFragment || ![TCP, UDP, ICMPV6].includes(protocol)) return [];
+  const transport = packet.subarray(headerBytes);
+  // IPv6 has no datagrams without a checksum (RFC 8200 section 8.1).
+  if (isV4 && protocol === UDP && transport.readUInt16BE(6) === 0) return [];
   return checksum(transport, pseudoSum(packet, transport.length)) === 0
     ? []
     : [`wrong checksum, protocol ${protocol}`];

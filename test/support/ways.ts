@@ -26,6 +26,9 @@ export const WAYS: readonly Way[] = [
   { name: 'dual over v6', inner: ['v4', 'v6'], outer: 'v6' },
 ];
 
+/** What datagrams add: IP and UDP. */
+export const OUTER_BYTES = { v4: 28, v6: 48 } as const;
+
 /** IP and ICMP headers before the payload of an echo. */
 const ECHO_BYTES = { v4: 28, v6: 48 } as const;
 
@@ -71,19 +74,20 @@ export async function openHosts(
   t: Test,
   way: Way,
   prefix: string,
+  flags: readonly string[] = [],
 ): Promise<{ lab: Lab; hosts: [Host, Host]; daemons: Task[] }> {
   const lab = Lab.open(prefix);
   t.teardown(() => lab.close());
   const hosts: [Host, Host] = [await addHost(lab, 1), await addHost(lab, 2)];
-  const daemons: Task[] = [];
-  for (const host of hosts) {
+  const start = (host: Host): Promise<Task> => {
     // A host of the table has its own row as it publishes itself, with all that the network needs.
     const { config, leases } = tableOf(way, hosts);
     const own = tableOf({ ...way, outer: way.inner[0] }, [host]).leases;
     const file = join(host.dir, 'static.json');
     writeTable(file, { config, leases: leases.map((lease, i) => (i === host.index - 1 ? own[0] : lease)) });
-    daemons.push(await startDaemon(lab, host, file));
-  }
+    return startDaemon(lab, host, file, flags);
+  };
+  const daemons = await Promise.all(hosts.map(start));
   for (const host of hosts)
     await waitFor(async () => {
       const { peers } = await statusOf(lab, host);

@@ -161,7 +161,7 @@ Napi::Value Program(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (!CheckArguments(info, 1, "laneProgram(name)")) return env.Undefined();
   bpf::Assembler program;
-  WriteProgram(info[0].ToString().Utf8Value(), {1, 2, 3, 4, 5, 6}, &program);
+  WriteProgram(info[0].ToString().Utf8Value(), {1, 2, 3, 4, 5, 6, 7}, &program);
   const auto& instructions = program.Finish();
   const size_t bytes = instructions.size() * sizeof instructions[0];
   auto code = Napi::Uint8Array::New(env, bytes);

@@ -90,7 +90,7 @@ InboundPort::InboundPort(std::shared_ptr<Engine> engine, size_t queue, int32_t* 
       runs_(new Run[kInboundCapacity]),
       coalescer_(packets_.get(), kPackets),
       progress_(&engine_->lanes().board(), WorkerKind::kDelivers, queue,
-                static_cast<size_t>(engine_->granted().receive_bytes)) {
+                static_cast<size_t>(engine_->granted().receive_bytes) + kMaxPacket) {  // it takes one too many
   for (uint32_t i = 0; i < kMaxMessages; i++) {
     parts_[i] = {memory_.get() + i * kMessageStride, kMessageBytes};
     msghdr& header = messages_[i].msg_hdr;

@@ -55,13 +55,8 @@ uint32_t FlowLabelOf(const FlowKey& flow) noexcept {
   return (of + 1) * 0x1b3c7;
 }
 
-// Bytes that the queue of the device can hold: TX_QUEUE_LENGTH of src/backend/udp/udp.ts packets, where there is no
-// other bound.
-size_t RoomOf(const Engine& engine) noexcept {
-  constexpr size_t kQueuePackets = 2000;
-  const uint32_t bound = engine.granted().queue_bytes;
-  return bound != 0 ? bound : kQueuePackets * kMaxPacket;
-}
+// Packets that the queue of the device can hold: TX_QUEUE_LENGTH of src/backend/udp/device.ts.
+constexpr size_t kQueuePackets = 2000;
 
 }  // namespace
 
@@ -71,7 +66,7 @@ OutboundPort::OutboundPort(std::shared_ptr<Engine> engine, size_t queue, int32_t
       arena_(arena, kOutboundCapacity, outbound_field::kCount),
       sender_(*engine_, queue_, arena_),
       waiting_(engine_->load(queue)),
-      progress_(&engine_->lanes().board(), WorkerKind::kSends, queue, RoomOf(*engine_)),
+      progress_(&engine_->lanes().board(), WorkerKind::kSends, queue, kQueuePackets),
       memory_(new uint8_t[kMemoryBytes + kAlign]),
       packets_(new Packet[kOutboundCapacity]) {}
 
@@ -123,7 +118,7 @@ int32_t OutboundPort::ReadBatch() noexcept {
       return 0;
     }
     reads++;
-    progress_.Took(static_cast<size_t>(length));
+    progress_.Took(1);
     waiting_.Read(SuperpacketBytes(base + at, static_cast<size_t>(length)));
     queue_.outbound.Add(Outbound::k_reads, 1);
     if (Describe(base + at, static_cast<size_t>(length))) {

@@ -7,11 +7,13 @@
 //     destination is in our subnet
 //   5 the TUN device takes the size
 //   6 the peer is proven, for it has a lane
-//   7 nothing of before waits in the socket for a worker that is late   else it would be overtaken
+//   7 nothing of its flow, and with a late worker nothing at all, waits in the socket   else it would be overtaken
 //   8 outer headers off, TTL, in
 //
 // What is left at 2 to 7 goes to the engine's socket, where it is judged anew and counted; that this happened is noted,
-// for step 7. Nothing is changed before step 8, and its first call leaves the packet as it was when it fails.
+// for step 7. A flow of which a packet had to wait stays there until that one is delivered, and as each packet waits in
+// turn, until it was quiet for a moment: a worker that has caught up is late no longer, but may have some of it before
+// it. Nothing is changed before step 8, and its first call leaves the packet as it was when it fails.
 //
 // A superpacket is not held back at 7: it would come to the socket as one packet, which no path takes.
 
@@ -33,11 +35,15 @@ struct Frame {
   uint32_t segments;
   uint32_t inner_length;
   uint32_t headers;  // IPv4 and TCP, of a superpacket
-  uint64_t peer;     // address of a map entry
+  uint32_t delivered;  // as LaneWorkers has it
+  uint32_t all_wait;
+  uint64_t peer;       // addresses of map entries
+  uint64_t workers;
+  uint64_t slot;
   uint8_t outer[kMinIpHeader];
   uint8_t udp[kUdpHeader];
   uint8_t inner[kMinIpHeader];
-  uint8_t data_offset[4];
+  uint8_t transport[4];  // ports, or the data offset of TCP
   uint8_t end[4];
 };
 static_assert(sizeof(Frame) % 8 == 0 && sizeof(Frame) <= 512);
@@ -46,8 +52,10 @@ static_assert(sizeof(Frame) % 8 == 0 && sizeof(Frame) <= 512);
 constexpr int kOuter = TWILL_AT(outer);
 constexpr int kUdp = TWILL_AT(udp);
 constexpr int kInner = TWILL_AT(inner);
+constexpr int kTransport = TWILL_AT(transport);
 
 constexpr Register kLength = Register::k7;  // of the inner packet
+constexpr Register kFourth = Register::k3;  // lost in a call
 constexpr Register kGso = Register::k8;     // payload bytes of each piece of a superpacket, or 0
 
 // Where it is, seen from the MAC header.
@@ -76,6 +84,8 @@ class Decap : private ProgramWriter {
   void Admit() noexcept;
   void Measure() noexcept;
   void FindWorkers() noexcept;
+  void FindSlot() noexcept;
+  void JumpIfWaiting(Register entry, int offset, Label to) noexcept;
   void CheckOrder() noexcept;
   void Decapsulate() noexcept;
   void WriteExits() noexcept;
@@ -86,6 +96,7 @@ class Decap : private ProgramWriter {
   const Label not_admitted_ = p_.NewLabel("left_not_admitted");
   const Label too_big_ = p_.NewLabel("left_too_big");
   const Label behind_ = p_.NewLabel("left_behind");
+  const Label wait_ = p_.NewLabel("wait");
   const Label failed_ = p_.NewLabel("failed");
 };
 
@@ -204,8 +215,8 @@ void Decap::Measure() noexcept {
   p_.JumpIf(Condition::kEqual, kGso, 0, measured);
   p_.Load(Width::k1, kScratch, kFrame, kInner + ip_at::kProtocol);
   p_.JumpIf(Condition::kNotEqual, kScratch, kProtocolTcp, unclean_);
-  LoadBytes(kInnerAt + static_cast<int>(kMinIpHeader) + kTcpDataOffset, TWILL_AT(data_offset), 1, unclean_);
-  p_.Load(Width::k1, kScratch, kFrame, TWILL_AT(data_offset));
+  LoadBytes(kInnerAt + static_cast<int>(kMinIpHeader) + kTcpDataOffset, kTransport, 1, unclean_);
+  p_.Load(Width::k1, kScratch, kFrame, kTransport);
   p_.Apply(Operation::kShiftRight, kScratch, 4);
   p_.Apply(Operation::kShiftLeft, kScratch, 2);
   p_.JumpIf(Condition::kBelow, kScratch, kTcpMinHeader, unclean_);
@@ -239,28 +250,86 @@ void Decap::FindWorkers() noexcept {
   Lookup(maps_.workers, TWILL_AT(index));
 }
 
+// The slot of its flow; ports are read of TCP and UDP alone.
+void Decap::FindSlot() noexcept {
+  const Label has_ports = p_.NewLabel("has_ports");
+  const Label hashed = p_.NewLabel("hashed");
+  p_.StoreValue(Width::k4, kFrame, kTransport, 0);
+  p_.Load(Width::k1, kScratch, kFrame, kInner + ip_at::kProtocol);
+  p_.JumpIf(Condition::kEqual, kScratch, kProtocolUdp, has_ports);
+  p_.JumpIf(Condition::kNotEqual, kScratch, kProtocolTcp, hashed);
+  p_.Bind(has_ports);
+  LoadBytes(kInnerAt + static_cast<int>(kMinIpHeader), kTransport, 4, unclean_);
+  p_.Bind(hashed);
+  p_.Load(Width::k4, kScratch, kFrame, kInner + ip_at::kSource);
+  p_.Load(Width::k4, kOther, kFrame, kInner + ip_at::kDestination);
+  p_.Apply32(Operation::kAdd, kScratch, kOther);
+  p_.Apply32(Operation::kMultiply, kScratch, kAddressFactor);
+  p_.Load(Width::k4, kOther, kFrame, kTransport);
+  p_.Apply32(Operation::kMultiply, kOther, kPortFactor);
+  p_.Apply32(Operation::kAdd, kScratch, kOther);
+  p_.Apply32(Operation::kShiftRight, kScratch, 32 - kBehindBits);
+  p_.Store(Width::k4, kFrame, TWILL_AT(index), kScratch);
+  Lookup(maps_.behind, TWILL_AT(index));
+}
+
+// To `to` when what came at a time in a map may not have been delivered yet.
+void Decap::JumpIfWaiting(Register entry, int offset, Label to) noexcept {
+  p_.Load(Width::k4, kOther, entry, offset);
+  p_.Load(Width::k4, kThird, kFrame, TWILL_AT(delivered));
+  p_.Apply32(Operation::kSubtract, kOther, kThird);
+  p_.JumpIf(Condition::kBelow, kOther, kWaitingTicks, to);
+}
+
 void Decap::CheckOrder() noexcept {
   const Label in_order = p_.NewLabel("in_order");
+  const Label begun = p_.NewLabel("begun");
+  const Label on_time = p_.NewLabel("on_time");
+  const Label some_wait = p_.NewLabel("some_wait");
+  const Label waits = p_.NewLabel("waits");
   p_.Say("6 the peer is proven");
   p_.Call(bpf::kKtimeGetNs);
   p_.Load(Width::k8, kOther, kFrame, TWILL_AT(peer));
   p_.Store(Width::k8, kOther, offsetof(LanePeer, heard_ns), kScratch);
   p_.Apply(Operation::kShiftRight, kScratch, kTickShift);
   p_.Store(Width::k4, kFrame, TWILL_AT(tick), kScratch);
-  p_.Say("7 a superpacket, or no worker is late, or it is dead");
+  p_.Say("7 a superpacket, or a worker is dead");
   p_.JumpIf(Condition::kNotEqual, kGso, 0, in_order);
   FindWorkers();
   p_.JumpIf(Condition::kEqual, kScratch, 0, in_order);
-  p_.Load(Width::k4, kOther, kFrame, TWILL_AT(tick));
+  p_.Store(Width::k8, kFrame, TWILL_AT(workers), kScratch);
   p_.Load(Width::k4, kThird, kScratch, offsetof(LaneWorkers, delivered));
-  p_.Apply32(Operation::kSubtract, kOther, kThird);
-  p_.JumpIf(Condition::kNotAbove, kOther, kLateTicks, in_order);
-  p_.JumpIf(Condition::kNotBelow, kOther, kDeadTicks, in_order);
-  p_.Say("or all that went to the socket has been delivered");
-  p_.Load(Width::k4, Register::k3, kFrame, TWILL_AT(tick));
-  p_.Load(Width::k4, kThird, kScratch, offsetof(LaneWorkers, passed));
-  p_.Apply32(Operation::kSubtract, Register::k3, kThird);
-  p_.JumpIf(Condition::kNotAbove, Register::k3, kOther, behind_);
+  p_.Store(Width::k4, kFrame, TWILL_AT(delivered), kThird);
+  p_.Load(Width::k4, kFourth, kFrame, TWILL_AT(tick));
+  p_.Load(Width::k4, kOther, kScratch, offsetof(LaneWorkers, deliverers_looked));
+  p_.Apply32(Operation::kSubtract, kFourth, kOther);
+  p_.Apply32(Operation::kAdd, kFourth, kSkewTicks);
+  p_.JumpIf(Condition::kNotBelow, kFourth, kDeadTicks, in_order);
+  p_.Say("all of lanes waits, or a worker is late and something waits");
+  p_.Load(Width::k4, kFourth, kScratch, offsetof(LaneWorkers, since));
+  p_.JumpIf(Condition::kEqual, kFourth, 0, begun);
+  JumpIfWaiting(kScratch, offsetof(LaneWorkers, since), some_wait);
+  p_.Bind(begun);
+  p_.Load(Width::k4, kFourth, kFrame, TWILL_AT(tick));
+  p_.Load(Width::k4, kThird, kFrame, TWILL_AT(delivered));
+  p_.Apply32(Operation::kSubtract, kFourth, kThird);
+  p_.JumpIf(Condition::kNotAbove, kFourth, kLateTicks, on_time);
+  JumpIfWaiting(kScratch, offsetof(LaneWorkers, passed), some_wait);
+  p_.Bind(on_time);
+  p_.Set(kFourth, 0);
+  p_.Say("or there is one of a lane that does, and it is of the same flow");
+  JumpIfWaiting(kScratch, offsetof(LaneWorkers, behind), waits);
+  p_.Jump(in_order);
+  p_.Bind(some_wait);
+  p_.Set(kFourth, 1);
+  p_.Bind(waits);
+  p_.Store(Width::k4, kFrame, TWILL_AT(all_wait), kFourth);
+  FindSlot();
+  p_.JumpIf(Condition::kEqual, kScratch, 0, in_order);
+  p_.Store(Width::k8, kFrame, TWILL_AT(slot), kScratch);
+  p_.Load(Width::k4, kThird, kFrame, TWILL_AT(all_wait));
+  p_.JumpIf(Condition::kNotEqual, kThird, 0, behind_);
+  JumpIfWaiting(kScratch, 0, behind_);
   p_.Bind(in_order);
 }
 
@@ -297,7 +366,13 @@ void Decap::WriteExits() noexcept {
   WriteExit(unclean_, LaneTotal::k_in_left_unclean, note_);
   WriteExit(not_admitted_, LaneTotal::k_in_left_not_admitted, note_);
   WriteExit(too_big_, LaneTotal::k_in_left_too_big, note_);
-  WriteExit(behind_, LaneTotal::k_in_left_behind, note_);
+  WriteExit(behind_, LaneTotal::k_in_left_behind, wait_);
+  p_.Bind(wait_);
+  p_.Load(Width::k4, kOther, kFrame, TWILL_AT(tick));
+  p_.Load(Width::k8, kThird, kFrame, TWILL_AT(slot));
+  p_.Store(Width::k4, kThird, 0, kOther);
+  p_.Load(Width::k8, kThird, kFrame, TWILL_AT(workers));
+  p_.Store(Width::k4, kThird, offsetof(LaneWorkers, behind), kOther);
   p_.Bind(note_);
   p_.Say("a datagram for the socket");
   FindWorkers();

@@ -89,7 +89,7 @@ class Encap : private ProgramWriter {
   void CheckProof() noexcept;
   void FindLimit() noexcept;
   void CheckFlow() noexcept;
-  void LeaveIfRecent(int last) noexcept;
+  void LeaveIfRecent(Register entry, int offset) noexcept;
   void CheckRate() noexcept;
   void FindPath() noexcept;
   void Encapsulate() noexcept;

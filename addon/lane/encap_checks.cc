@@ -4,14 +4,6 @@
 
 namespace twill::encap {
 
-namespace {
-
-// Odd, with well mixed bits: the top 16 of a product depend on all of the factor (Knuth's multiplicative hash).
-constexpr int32_t kAddressFactor = static_cast<int32_t>(0x9e3779b1);
-constexpr int32_t kPortFactor = static_cast<int32_t>(0x85ebca6b);
-
-}  // namespace
-
 void Encap::LookupIndex(int map, int32_t index) noexcept {
   p_.StoreValue(Width::k4, kFrame, TWILL_AT(index), index);
   Lookup(map, TWILL_AT(index));
@@ -207,17 +199,17 @@ void Encap::CheckProof() noexcept {
   p_.Bind(proven);
 }
 
-// `last` holds the address of a time.
-void Encap::LeaveIfRecent(int last) noexcept {
+// Of a time in a map.
+void Encap::LeaveIfRecent(Register entry, int offset) noexcept {
   p_.Load(Width::k4, kThird, kFrame, TWILL_AT(tick));
-  p_.Load(Width::k8, kOther, kFrame, last);
-  p_.Load(Width::k4, kOther, kOther, 0);
+  p_.Load(Width::k4, kOther, entry, offset);
   p_.Apply32(Operation::kSubtract, kThird, kOther);
+  p_.Apply32(Operation::kAdd, kThird, kSkewTicks);
   p_.JumpIf(Condition::kBelow, kThird, Register::k3, flow_);
 }
 
-// k3 = how many ticks back a flow's last packet with the engine may have been for it to be there still. Its workers
-// are through with what is older than `sent`, unless they are dead.
+// k3 = how many ticks back a flow's last packet with the engine may have been for it to be there still, and the skew.
+// Its workers are through with what is older than `sent`, unless they are dead.
 void Encap::FindLimit() noexcept {
   const Label known = p_.NewLabel("limit_known");
   LookupIndex(maps_.workers, 0);
@@ -225,14 +217,19 @@ void Encap::FindLimit() noexcept {
   p_.Load(Width::k8, Register::k4, kFrame, TWILL_AT(config));
   p_.Load(Width::k4, Register::k3, Register::k4, offsetof(LaneConfig, quiet_ticks));
   p_.Load(Width::k4, kThird, kFrame, TWILL_AT(tick));
+  p_.Load(Width::k4, kOther, kScratch, offsetof(LaneWorkers, senders_looked));
+  p_.Apply32(Operation::kSubtract, kThird, kOther);
+  p_.Apply32(Operation::kAdd, kThird, kSkewTicks);
+  p_.Say("quiet for a while, or since the workers have been through if that is longer ago and none is dead");
+  p_.JumpIf(Condition::kNotBelow, kThird, kDeadTicks, known);
+  p_.Load(Width::k4, kThird, kFrame, TWILL_AT(tick));
   p_.Load(Width::k4, kOther, kScratch, offsetof(LaneWorkers, sent));
   p_.Apply32(Operation::kSubtract, kThird, kOther);
-  p_.Say("quiet for a while, or since the workers have been through if that is longer ago");
   p_.JumpIf(Condition::kBelow, kThird, Register::k3, known);
-  p_.JumpIf(Condition::kNotBelow, kThird, kDeadTicks, known);
   p_.Copy(Register::k3, kThird);
   p_.Apply(Operation::kAdd, Register::k3, 1);
   p_.Bind(known);
+  p_.Apply(Operation::kAdd, Register::k3, kSkewTicks);
 }
 
 void Encap::CheckFlow() noexcept {
@@ -243,15 +240,10 @@ void Encap::CheckFlow() noexcept {
   p_.Say("6 there is no engine");
   p_.JumpIf(Condition::kEqual, kOther, static_cast<int32_t>(LaneMode::kAlone), taken);
   p_.Say("nothing of the flow, of its pair, or of anybody since the start is with the engine");
-  p_.Load(Width::k4, kThird, kFrame, TWILL_AT(tick));
-  p_.Load(Width::k4, kOther, kSlot, 0);
-  p_.Apply32(Operation::kSubtract, kThird, kOther);
-  p_.JumpIf(Condition::kBelow, kThird, Register::k3, flow_);
-  LeaveIfRecent(TWILL_AT(pair));
-  p_.Load(Width::k4, kThird, kFrame, TWILL_AT(tick));
-  p_.Load(Width::k4, kOther, Register::k4, offsetof(LaneConfig, since_tick));
-  p_.Apply32(Operation::kSubtract, kThird, kOther);
-  p_.JumpIf(Condition::kBelow, kThird, Register::k3, flow_);
+  LeaveIfRecent(kSlot, 0);
+  p_.Load(Width::k8, kOther, kFrame, TWILL_AT(pair));
+  LeaveIfRecent(kOther, 0);
+  LeaveIfRecent(Register::k4, offsetof(LaneConfig, since_tick));
   p_.Load(Width::k1, kScratch, kFrame, kInner + ip_at::kProtocol);
   p_.Say("echoes at any rate: they prove the peers");
   p_.JumpIf(Condition::kEqual, kScratch, kProtocolIcmp, taken);

@@ -112,7 +112,8 @@ int Lane::Attach(const Lane* before) noexcept {
   if (error != 0) return error;
   decap_link_ = std::move(in.fd);
   encap_link_ = std::move(out.fd);
-  return 0;
+  // Again: what a program before this one has left to the engine meanwhile goes first, too.
+  return WriteConfig();
 }
 
 int Lane::SetMode(LaneMode mode) noexcept {

@@ -27,6 +27,7 @@ class Lanes {
   // 0 or -errno: -ENOENT when none was opened.
   int Attach() noexcept {
     if (!next_) return -ENOENT;
+    if (follows_ && !current_) board_.Follow();
     const int error = next_->Attach(current_.get());
     if (error != 0) return error;
     current_ = std::move(next_);

@@ -4,6 +4,7 @@
 //   routes  the leases, by longest prefix: where to, and which row of the table
 //   peers   one entry a row, mapped into the process: packets, bytes, and when a lane was heard there
 //   flows   one slot for the flows of one hash: when the engine had a packet of theirs
+//   behind  the same for what comes in: when a packet of theirs, of a lane, was left to the socket
 //   workers one entry, mapped into the process: how far the engine's workers are
 //   totals  one entry for each CPU: what the lane did, and its rate
 //
@@ -59,17 +60,28 @@ static_assert(sizeof(LanePeer) == 64);
 // CPU, and what waits for it is older than the time that a flow has to be quiet (worker_board.h).
 struct LaneWorkers {
   alignas(64) uint32_t sent;       // what came to the TUN device before it was sent 100 ms ago or earlier
+  uint32_t senders_looked;         // each worker has looked at its queue since
   alignas(64) uint32_t delivered;  // what came to the socket before it was delivered 20 ms ago or earlier
+  uint32_t deliverers_looked;
   alignas(64) uint32_t passed;     // by decap: when it last left a datagram to the socket
+  uint32_t behind;                 // by decap: when it last did so with one of a lane that had to wait
+  uint32_t since;                  // until `delivered` is later, all of lanes is left to the socket; 0 for never
 };
 static_assert(sizeof(LaneWorkers) == 192);
 
-// A worker that has something to do looks every 10 ms at least. One that is later than the first of these is behind;
-// from the second on it is taken to be dead, so that a lane goes on without it.
-inline constexpr int32_t kLateTicks = 76;       // 80 ms: less than a sender waits
-inline constexpr int32_t kDeadTicks = 1 << 10;  // 1.07 s
+// A worker that has something to do looks every 10 ms at least, an idle one every 100 ms. When what it is through with is
+// older than the first of these, it is behind. One that has not looked for the second is taken to be dead, so that a lane
+// goes on without it. A time that is later than `delivered` by less than the third lies before something that waits;
+// all others are long past.
+inline constexpr int32_t kLateTicks = 76;          // 80 ms: less than a sender waits
+inline constexpr int32_t kDeadTicks = 1 << 10;     // 1.07 s
+inline constexpr int32_t kWaitingTicks = 1 << 16;  // 69 s
+
+// Another CPU may have noted a time that is later than this one's last look at the clock.
+inline constexpr int32_t kSkewTicks = 8;
 
 inline constexpr uint32_t kLaneFlows = 1 << 16;  // the hash is 16 bits
+inline constexpr int32_t kBehindBits = 12;  // and of this one
 
 struct LaneCpu {
   uint64_t totals[kLaneTotals];

@@ -51,13 +51,18 @@ std::optional<Failure> LaneMaps::Make(const LaneMaps* before, int workers) noexc
   if (before != nullptr) {
     peers_ = before->peers_.Duplicate();
     flows_ = before->flows_.Duplicate();
+    behind_ = before->behind_.Duplicate();
     totals_ = before->totals_.Duplicate();
-    if (!peers_.valid() || !flows_.valid() || !totals_.valid()) return Failure::Of("F_DUPFD_CLOEXEC");
+    if (!peers_.valid() || !flows_.valid() || !behind_.valid() || !totals_.valid()) {
+      return Failure::Of("F_DUPFD_CLOEXEC");
+    }
   } else {
     peers_ = bpf::CreateMap({BPF_MAP_TYPE_ARRAY, kIndex, sizeof(LanePeer), kRows, bpf::kMmapable, "twill_peers"});
     if (!peers_.valid()) return Failure::Of("BPF_MAP_CREATE peers");
     flows_ = bpf::CreateMap({BPF_MAP_TYPE_ARRAY, kIndex, sizeof(uint32_t), kLaneFlows, 0, "twill_flows"});
     if (!flows_.valid()) return Failure::Of("BPF_MAP_CREATE flows");
+    behind_ = bpf::CreateMap({BPF_MAP_TYPE_ARRAY, kIndex, sizeof(uint32_t), 1 << kBehindBits, 0, "twill_behind"});
+    if (!behind_.valid()) return Failure::Of("BPF_MAP_CREATE behind");
     totals_ = bpf::CreateMap({BPF_MAP_TYPE_PERCPU_ARRAY, kIndex, sizeof(LaneCpu), 1, 0, "twill_totals"});
     if (!totals_.valid()) return Failure::Of("BPF_MAP_CREATE totals");
   }
@@ -98,6 +103,7 @@ int LaneMaps::PinIn(const std::string& folder) const noexcept {
                                               {routes_.get(), "routes"},
                                               {peers_.get(), "peers"},
                                               {flows_.get(), "flows"},
+                                              {behind_.get(), "behind"},
                                               {workers_.get(), "workers"},
                                               {totals_.get(), kTotalsName}};
   for (const auto& [map, name] : maps) {

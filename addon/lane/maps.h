@@ -24,7 +24,7 @@ class LaneMaps {
   // write to. Once.
   std::optional<Failure> Make(const LaneMaps* before, int workers) noexcept;
   LaneMapFds fds() const noexcept {
-    return {config_.get(), routes_.get(), peers_.get(), flows_.get(), workers_.get(), totals_.get()};
+    return {config_.get(), routes_.get(), peers_.get(), flows_.get(), behind_.get(), workers_.get(), totals_.get()};
   }
 
   // 0 or -errno, all of them.
@@ -44,7 +44,7 @@ class LaneMaps {
   void ForgetPeer(size_t row) noexcept;
 
  private:
-  UniqueFd config_, routes_, peers_, flows_, workers_, totals_, former_totals_;
+  UniqueFd config_, routes_, peers_, flows_, behind_, workers_, totals_, former_totals_;
   LanePeer* rows_ = nullptr;  // the entries of peers_
   size_t cpus_ = 0;           // possible ones
 };

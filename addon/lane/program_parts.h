@@ -36,6 +36,11 @@ inline constexpr int kChecksum = 6;
 inline constexpr int kTcpDataOffset = 12;
 inline constexpr int kTcpMinHeader = 20;
 
+// Of hashes of flows. Odd, with well mixed bits: the top bits of a product depend on all of the factor (Knuth's
+// multiplicative hash).
+inline constexpr int32_t kAddressFactor = static_cast<int32_t>(0x9e3779b1);
+inline constexpr int32_t kPortFactor = static_cast<int32_t>(0x85ebca6b);
+
 inline constexpr int kEthernetHeader = 14;
 inline constexpr int kVersion4NoOptions = 0x45;
 inline constexpr int kOuterBytes = 28;  // 20 outer IPv4 + 8 UDP

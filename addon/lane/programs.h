@@ -16,6 +16,7 @@ struct LaneMapFds {
   int routes;
   int peers;
   int flows;
+  int behind;
   int workers;
   int totals;
 };

@@ -7,13 +7,13 @@
 
 namespace twill {
 
-WorkerBoard::WorkerBoard(size_t queues) : queues_(queues), ticks_(new Ticks[queues]) {}
+WorkerBoard::WorkerBoard(size_t queues) : queues_(queues), ticks_(new Ticks[2 * queues]) {}
 
 WorkerBoard::~WorkerBoard() {
   if (LaneWorkers* shared = shared_.load()) ::munmap(shared, sizeof(LaneWorkers));
 }
 
-std::optional<Failure> WorkerBoard::Make(bool is_late) noexcept {
+std::optional<Failure> WorkerBoard::Make(bool follows) noexcept {
   if (is_made()) return std::nullopt;
   if (!map_.valid()) {
     map_ = bpf::CreateMap(
@@ -23,29 +23,58 @@ std::optional<Failure> WorkerBoard::Make(bool is_late) noexcept {
   void* memory = ::mmap(nullptr, sizeof(LaneWorkers), PROT_READ | PROT_WRITE, MAP_SHARED, map_.get(), 0);
   if (memory == MAP_FAILED) return Failure::Of("mmap");
   auto* shared = static_cast<LaneWorkers*>(memory);
-  if (is_late) {
-    shared->passed = static_cast<uint32_t>(MonotonicNs() >> kTickShift);
-    shared->sent = shared->delivered = shared->passed - kLateTicks - 1;
+  if (follows) {
+    const auto now = static_cast<uint32_t>(MonotonicNs() >> kTickShift);
+    shared->passed = shared->senders_looked = shared->deliverers_looked = now;
+    shared->sent = shared->delivered = now - kLateTicks - 1;
+    for (size_t i = 0; i < 2 * queues_; i++) {
+      ticks_[i].looked = now;
+      ticks_[i].done = shared->sent;
+    }
   }
   shared_.store(shared, std::memory_order_release);
   return std::nullopt;
+}
+
+void WorkerBoard::Follow() noexcept {
+  constexpr uint32_t kFollowTicks = 200;  // attaching takes a few
+  LaneWorkers* shared = shared_.load(std::memory_order_relaxed);
+  __atomic_store_n(&shared->since, static_cast<uint32_t>(MonotonicNs() >> kTickShift) + kFollowTicks, __ATOMIC_RELAXED);
+}
+
+uint32_t WorkerBoard::Oldest(WorkerKind kind, size_t queue, std::atomic<uint32_t> Ticks::*which,
+                             uint32_t tick) noexcept {
+  Ticks* own = ticks_.get() + (kind == WorkerKind::kSends ? 0 : queues_);
+  (own[queue].*which).store(tick, std::memory_order_relaxed);
+  // Two workers that write at once may leave the older one's: the programs then wait a round longer.
+  uint32_t oldest = tick;
+  for (size_t i = 0; i < queues_; i++) {
+    const uint32_t other = (own[i].*which).load(std::memory_order_relaxed);
+    if (static_cast<int32_t>(other - oldest) < 0) oldest = other;
+  }
+  return oldest;
+}
+
+// HOT
+void WorkerBoard::Look(WorkerKind kind, size_t queue, uint32_t tick) noexcept {
+  LaneWorkers* shared = shared_.load(std::memory_order_acquire);
+  if (shared == nullptr) return;
+  uint32_t& word = kind == WorkerKind::kSends ? shared->senders_looked : shared->deliverers_looked;
+  __atomic_store_n(&word, Oldest(kind, queue, &Ticks::looked, tick), __ATOMIC_RELAXED);
 }
 
 // HOT
 void WorkerBoard::Note(WorkerKind kind, size_t queue, uint32_t tick) noexcept {
   LaneWorkers* shared = shared_.load(std::memory_order_acquire);
   if (shared == nullptr) return;
-  const auto own = kind == WorkerKind::kSends ? &Ticks::sent : &Ticks::delivered;
-  (ticks_[queue].*own).store(tick, std::memory_order_relaxed);
-  // The oldest of all queues. Two workers that write at once may leave the older one's: the programs then wait a round
-  // longer.
-  uint32_t oldest = tick;
-  for (size_t i = 0; i < queues_; i++) {
-    const uint32_t other = (ticks_[i].*own).load(std::memory_order_relaxed);
-    if (static_cast<int32_t>(other - oldest) < 0) oldest = other;
+  const uint32_t oldest = Oldest(kind, queue, &Ticks::done, tick);
+  if (kind == WorkerKind::kSends) {
+    __atomic_store_n(&shared->sent, oldest, __ATOMIC_RELAXED);
+    return;
   }
-  uint32_t& word = kind == WorkerKind::kSends ? shared->sent : shared->delivered;
-  __atomic_store_n(&word, oldest, __ATOMIC_RELAXED);
+  __atomic_store_n(&shared->delivered, oldest, __ATOMIC_RELAXED);
+  const uint32_t since = __atomic_load_n(&shared->since, __ATOMIC_RELAXED);
+  if (since != 0 && static_cast<int32_t>(oldest - since) > 0) __atomic_store_n(&shared->since, 0, __ATOMIC_RELAXED);
 }
 
 }  // namespace twill

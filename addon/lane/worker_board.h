@@ -7,6 +7,8 @@
 //
 //   Look ─► packets are taken ─► Empty, if there are no more ─► (sent, delivered) ─► Done
 //
+// A look is said, too: a worker may have more to do for a second and longer, which does not make it a dead one.
+//
 // What leaves a worker is not at its end yet: it may be queued for a CPU that has no time, and after a pause of the
 // worker a packet of the lane may come right behind it. So what is done with is said a while later.
 //
@@ -34,24 +36,30 @@ class WorkerBoard {
   WorkerBoard(const WorkerBoard&) = delete;
   WorkerBoard& operator=(const WorkerBoard&) = delete;
 
-  // Makes it, once; on the main thread. `is_late`: datagrams may wait in the sockets, which an earlier process left
-  // there, so that the workers count as late ones until they say how far they are.
-  std::optional<Failure> Make(bool is_late) noexcept;
+  // Makes it, once; on the main thread. `follows`: an earlier process may have left datagrams in the sockets, so that
+  // the workers count as late ones until they say how far they are.
+  std::optional<Failure> Make(bool follows) noexcept;
+  // A lane is about to take the place of an earlier process's, which knew what waited: everything does for a moment.
+  void Follow() noexcept;
   int map() const noexcept { return map_.get(); }
   bool is_made() const noexcept { return shared_.load(std::memory_order_relaxed) != nullptr; }
 
-  // A worker of a queue is done with what came before `tick`. On its own thread.
+  // On the worker's own thread: it looks at its queue at `tick`; it is done with what came before `tick`.
+  void Look(WorkerKind kind, size_t queue, uint32_t tick) noexcept;
   void Note(WorkerKind kind, size_t queue, uint32_t tick) noexcept;
 
  private:
-  // The ticks of one queue.
-  struct Ticks {
-    alignas(64) std::atomic<uint32_t> sent{0};
-    alignas(64) std::atomic<uint32_t> delivered{0};
+  // Of one worker.
+  struct alignas(64) Ticks {
+    std::atomic<uint32_t> done{0};
+    std::atomic<uint32_t> looked{0};
   };
 
+  // The oldest of all workers of a kind, after one of them is at `tick`.
+  uint32_t Oldest(WorkerKind kind, size_t queue, std::atomic<uint32_t> Ticks::*which, uint32_t tick) noexcept;
+
   size_t queues_;
-  std::unique_ptr<Ticks[]> ticks_;
+  std::unique_ptr<Ticks[]> ticks_;  // of those that send, then of those that deliver
   UniqueFd map_;
   std::atomic<LaneWorkers*> shared_{nullptr};
 };
@@ -59,7 +67,7 @@ class WorkerBoard {
 // One worker's account of its rounds.
 class WorkerProgress {
  public:
-  // `room` is how many bytes may wait for the worker.
+  // `room` is how much may wait for the worker, in what Took() counts: packets or bytes.
   WorkerProgress(WorkerBoard* board, WorkerKind kind, size_t queue, size_t room) noexcept
       : board_(board), kind_(kind), queue_(queue), room_(room), left_(room) {}
 
@@ -68,11 +76,14 @@ class WorkerProgress {
   void Look(uint64_t now_ms) noexcept {
     looked_ms_ = now_ms;
     is_empty_ = false;
+    if (!board_->is_made() || now_ms - said_ms_ < kSayMs) return;
+    said_ms_ = now_ms;
+    board_->Look(kind_, queue_, TickOf(now_ms));
   }
   // HOT
-  void Took(size_t bytes) noexcept {
+  void Took(size_t amount) noexcept {
     took_ms_ = looked_ms_;
-    left_ -= bytes < left_ ? bytes : left_;
+    left_ -= amount < left_ ? amount : left_;
   }
   // Nothing waits any more.
   void Empty() noexcept { is_empty_ = true; }
@@ -84,7 +95,7 @@ class WorkerProgress {
     mark_ms_ = looked_ms_;
     left_ = room_;
     if (looked_ms_ - done_at_ms_ < (kind_ == WorkerKind::kSends ? kSentMs : kDeliveredMs)) return;
-    board_->Note(kind_, queue_, TickOf(done_ms_));
+    if (done_ms_ != 0) board_->Note(kind_, queue_, TickOf(done_ms_));
     done_ms_ = done_ms;
     done_at_ms_ = looked_ms_;
   }
@@ -101,6 +112,7 @@ class WorkerProgress {
   static constexpr uint64_t kSentMs = 100;
   static constexpr uint64_t kDeliveredMs = 20;
   static constexpr uint64_t kBusyMs = 1000;
+  static constexpr uint64_t kSayMs = 10;
   // With the time above below kLateTicks, less the 4 ms that the coarse clock may be behind (kernel/clock.h).
   static constexpr int kBusySleepMs = 10;
 
@@ -111,6 +123,7 @@ class WorkerProgress {
   size_t left_;               // to be taken until what had come at mark_ms_ is done with
   uint64_t mark_ms_ = 0;      // an earlier look
   uint64_t looked_ms_ = 0;
+  uint64_t said_ms_ = 0;      // the look that was said last
   uint64_t took_ms_ = 0;
   uint64_t done_ms_ = 0;      // what had come by then was done with at done_at_ms_
   uint64_t done_at_ms_ = 0;

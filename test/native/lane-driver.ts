@@ -67,14 +67,14 @@ function counters(isOutbound: boolean): Record<string, number> {
   return nonzero(names, values);
 }
 
-/** Empties a port; each packet is dropped. */
-function empty(isOutbound: boolean): EngineTake {
+/** Takes from a port until it is empty, or so many times; each packet is dropped. */
+function take(isOutbound: boolean, steps = Infinity): EngineTake {
   const { port, arena } = isOutbound ? outbound : inbound;
   const field = isOutbound ? OutboundField : { ...InboundField, SOURCE: InboundField.INNER_SOURCE };
   const destination = isOutbound ? OutboundField.DESTINATION : InboundField.INNER_DESTINATION;
   const verdict = isOutbound ? outboundIndex('drop_no_table') : inboundIndex('drop_no_table');
   const packets: EnginePacket[] = [];
-  for (let count = port.step(); count > 0; count = port.step()) {
+  for (let count = port.step(); count > 0; count = --steps > 0 ? port.step() : 0) {
     for (let i = 0; i < count; i++) {
       packets.push({
         source: arena[field.SOURCE + i] >>> 0,
@@ -133,8 +133,8 @@ const CALLS: Readonly<Record<string, (...args: never[]) => unknown>> = {
     native.readPeers(engine, values);
     return [...values];
   },
-  left: () => empty(true),
-  received: () => empty(false),
+  left: (steps?: number) => take(true, steps),
+  received: () => take(false),
   forgetDevice: () => native.forgetDevice(engine),
   close: () => native.close(engine),
 };

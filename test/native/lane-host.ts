@@ -93,7 +93,7 @@ export class LaneHost {
     // As the daemon does: IPv6 has much to say on a link that has just come up.
     await lab.run(host.ns, 'sysctl', ['-qew', `net.ipv6.conf.${DEVICE}.disable_ipv6=1`]);
     lab.ip(host.ns, `address replace ${own}/32 dev ${DEVICE}`);
-    lab.ip(host.ns, `link set ${DEVICE} mtu 1472 up`);
+    lab.ip(host.ns, `link set ${DEVICE} mtu 1472 txqueuelen 2000 up`);
     lab.ip(host.ns, `route replace 10.5.0.0/16 dev ${DEVICE}`);
     return lane;
   }

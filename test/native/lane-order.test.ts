@@ -17,6 +17,9 @@ const LATE_MS = 200;
 /** What has left a worker is taken to have arrived. */
 const ARRIVED_MS = 120;
 
+/** Packets: more than DEAD_MS for a worker that takes a batch, 256, every LATE_MS. */
+const BACKLOG = 1_900;
+
 const OUT = { source: '10.5.1.2', destination: '10.5.2.2' };
 const IN = { source: '10.5.2.2', destination: '10.5.1.2' };
 
@@ -67,6 +70,19 @@ t.test('outbound', { skip }, async (t) => {
   await setTimeout(2 * QUIET_MS);
   t.equal(await fate(packetOf(OUT, 2)), 'out_packets', 'a worker that has been through is not late');
 
+  const another = packetOf(OUT, 4, 1);
+  await Promise.all(Array.from({ length: BACKLOG }, () => world.inside.send(another)));
+  t.equal(await fate(packetOf(OUT, 2, 1)), 'out_left_unclean');
+  const busyUntil = Date.now() + DEAD_MS + LATE_MS;
+  while (Date.now() < busyUntil) {
+    await world.lane.call('left', 1);
+    await setTimeout(LATE_MS);
+  }
+  t.equal(await fate(packetOf(OUT, 2)), 'out_left_flow', 'a worker with much to do is not dead');
+  await work(world, 'left');
+  await setTimeout(2 * QUIET_MS);
+  t.equal(await fate(packetOf(OUT, 2)), 'out_packets', 'until it is through');
+
   t.equal(await fate(packetOf(OUT, 2, 1)), 'out_left_unclean');
   await setTimeout(DEAD_MS);
   t.equal(await fate(packetOf(OUT, 2)), 'out_packets', 'nobody waits for a worker that is dead');
@@ -94,6 +110,20 @@ t.test('inbound', { skip }, async (t) => {
   t.same(await byLane(packetOf(IN, 7)), { in_left_behind: 1 }, 'something waits, and the worker is late');
   await work(world, 'received');
   t.match(await byLane(packetOf(IN, 7)), { in_packets: 1 }, 'the worker has been through');
+
+  await bySocket(packetOf(IN, 6));
+  await setTimeout(LATE_MS);
+  await lane.call('received'); // this look is noted by the next one
+  t.same(await byLane(packetOf(IN, 8)), { in_left_behind: 1 }, 'the worker is late still');
+  await setTimeout(30);
+  await lane.call('received');
+  t.same(
+    await byLane(packetOf(IN, 8)),
+    { in_left_behind: 1 },
+    'its flow waits, though the worker is on time again',
+  );
+  await work(world, 'received');
+  t.match(await byLane(packetOf(IN, 8)), { in_packets: 1 }, 'all of the flow was delivered');
 
   await bySocket(packetOf(IN, 6));
   await setTimeout(DEAD_MS);

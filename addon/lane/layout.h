@@ -69,10 +69,10 @@ struct LaneWorkers {
 };
 static_assert(sizeof(LaneWorkers) == 192);
 
-// A worker that has something to do looks every 10 ms at least, an idle one every 100 ms. When what it is through with is
-// older than the first of these, it is behind. One that has not looked for the second is taken to be dead, so that a lane
-// goes on without it. A time that is later than `delivered` by less than the third lies before something that waits;
-// all others are long past.
+// A worker that has something to do looks every 10 ms at least, an idle one every 100 ms. When what it is through with
+// is older than the first of these, it is behind. One that has not looked for the second is taken to be dead, so that a
+// lane goes on without it. A time that is later than `delivered` by less than the third lies before something that
+// waits; all others are long past.
 inline constexpr int32_t kLateTicks = 76;          // 80 ms: less than a sender waits
 inline constexpr int32_t kDeadTicks = 1 << 10;     // 1.07 s
 inline constexpr int32_t kWaitingTicks = 1 << 16;  // 69 s

@@ -18,6 +18,8 @@ export interface Step {
   readonly action: 'clear' | 'add' | 'remove';
   /** Key of the record that needs it; undefined for a removal. */
   readonly peer: string | undefined;
+  /** Makes or removes what is there for the moment only (KernelObject.aid()). */
+  readonly isAid?: true;
 }
 
 /** When a step is due: those of one place may run beside each other, one tool's in their order. */
@@ -30,15 +32,34 @@ export function lineOf({ object, action }: Step): string {
   return action === 'add' ? object.add() : object.remove();
 }
 
-/** What of `wanted` is not in `known`, which the kernel is known to hold; undefined when it may hold nothing. */
+/** Steps that make `object` where `formers`, of which some may have its key, are in its place. */
+function putSteps(peer: string, object: KernelObject, formers: readonly KernelObject[]): Step[] {
+  const add: Step = { object, action: 'add', peer };
+  const aids = formers.map((former) =>
+    former.kind === object.kind && former.key === object.key ? object.aid?.(former) : undefined,
+  );
+  const aid = aids.find((one) => one !== undefined);
+  if (aid === undefined) return [add];
+  return [
+    { object: aid, action: 'add', peer, isAid: true },
+    add,
+    { object: aid, action: 'remove', peer: undefined, isAid: true },
+  ];
+}
+
+/**
+ * What of `wanted` is not in `known`, which the kernel is known to hold. With nothing known, `found` is what else may
+ * be in its place.
+ */
 export function diffPeer(
   peer: string,
   wanted: readonly KernelObject[],
   known: readonly KernelObject[] = [],
+  found: readonly KernelObject[] = [],
 ): Step[] {
   return wanted
     .filter((object) => !known.some((other) => other.kind === object.kind && object.isSame(other)))
-    .map((object) => ({ object, action: 'add', peer }));
+    .flatMap((object) => putSteps(peer, object, [...known, ...found]));
 }
 
 /** Steps that take away what was needed once and is claimed by nobody any more. */
@@ -80,7 +101,8 @@ export function diffKernel(
       const first = present.find(({ isInForce }) => isInForce);
       const isInPlace = first !== undefined && object.isSame(first.object);
       if (!isInPlace) {
-        steps.push({ object, action: 'add', peer: key });
+        const formers = present.map((held) => held.object);
+        steps.push(...putSteps(key, object, formers));
         if (first?.foreign !== undefined) replaced.push(first.foreign);
       }
       for (const other of present) {

@@ -23,6 +23,7 @@ import { compareAge, type Peer } from '../lease/lease.js';
 import type { FamilyName } from '../net/dual.js';
 import {
   type Address,
+  bitsOf,
   familyNameOf,
   formatAddress,
   formatPrefix,
@@ -54,6 +55,11 @@ export interface KernelObject {
   remove(): string;
   /** Whether `other`, of the same kind, is the same in every respect. */
   isSame(other: KernelObject): boolean;
+  /**
+   * What has to be there while this one takes the place of `former`, which has its key, and no longer; undefined where
+   * nothing has to.
+   */
+  aid?(former: KernelObject): KernelObject | undefined;
 }
 
 /** What the kernel has of a kind. */
@@ -169,6 +175,19 @@ export class RouteObject implements KernelObject {
       this.#mark.protocol === other.#mark.protocol &&
       this.#mark.metric === other.#mark.metric
     );
+  }
+
+  /**
+   * The kernel takes no onlink gateway of IPv6 to which a route leads by another device (ip6_route_check_nh_onlink()),
+   * and the gateway lies in the subnet itself: the route that is to be replaced is one. A route to the gateway alone
+   * comes before it, and no packet finds none.
+   */
+  aid(former: KernelObject): RouteObject | undefined {
+    const { gateway, device, isOnlink } = this;
+    if (!isOnlink || typeof gateway !== 'bigint') return undefined;
+    if (!(former instanceof RouteObject) || former.device === device) return undefined;
+    const prefix: Prefix<Address> = { address: gateway, length: bitsOf(gateway) };
+    return new RouteObject({ prefix, gateway: undefined, device, isOnlink: false });
   }
 }
 

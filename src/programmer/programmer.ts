@@ -24,6 +24,7 @@ import { diffKernel, diffPeer, dropObjects, type Step } from './diff.js';
 import { PeerCounters } from './metrics.js';
 import {
   findConflict,
+  heldRoute,
   type HeldRoute,
   type KernelObject,
   type ObjectKind,
@@ -218,7 +219,12 @@ export class PeerProgrammer implements Runner {
     // A full run knows whose it is, and sees what was not removed here.
     if (isDecided.includes(false)) return this.#runs.wantFull();
     const isClaimed = (object: KernelObject): boolean => this.#peers.isClaimed(object);
-    const steps = records.flatMap(({ key, objects, done }) => diffPeer(key, objects, done));
+    const { tunnelDevices } = this.#options;
+    const steps = records.flatMap((record) => {
+      const route = current.get(record);
+      const inPlace = route === undefined ? [] : [heldRoute(route, tunnelDevices).object];
+      return diffPeer(record.key, record.objects, record.done, inPlace);
+    });
     for (const gone of [...olds, left]) steps.push(...dropObjects(gone, isClaimed));
     this.#sayRefusals(records);
     await this.#perform(steps, records);
@@ -336,7 +342,8 @@ export class PeerProgrammer implements Runner {
   }
 
   #countDrift(steps: readonly Step[]): void {
-    for (const { object, action, peer } of steps) {
+    for (const { object, action, peer, isAid } of steps) {
+      if (isAid) continue;
       const { name } = object.kind;
       if (action !== 'add') this.#counters.removedStale(name, 1);
       else if (peer === undefined || this.#peers.get(peer)?.hasFailed !== true)

@@ -341,6 +341,10 @@ export class FakeKernel implements Kernel {
       if (way === undefined || way.gateway !== undefined || way.device !== device)
         return 'Error: Nexthop has invalid gateway.';
     }
+    // ip6_route_check_nh_onlink() of Linux: the default route is no reason, nor is one of the device itself.
+    const toGateway = typeof gateway === 'bigint' && isOnlink ? this.#best(gateway) : undefined;
+    if (toGateway !== undefined && toGateway.prefix.length > 0 && toGateway.device !== device)
+      return 'Error: Nexthop has invalid gateway or device mismatch.';
     const isSame = (route: Route): boolean =>
       route.gateway === gateway && route.device === device && route.isOnlink === isOnlink;
     const there = this.routes.filter(

@@ -3,7 +3,7 @@
 import t from 'tap';
 import { deriveVtepMac } from '../../../../src/backend/vxlan/vtep.js';
 import { parseIpv6 } from '../../../../src/net/ipv6.js';
-import { formatPrefix, parsePrefix } from '../../../../src/net/prefix.js';
+import { formatPrefix, parseAnyAddress, parseAnyPrefix, parsePrefix } from '../../../../src/net/prefix.js';
 import { textsOf } from '../../../support/conditions.js';
 import { openHost, turnsUntil } from '../../../support/fake-kernel-host.js';
 import { FakeKernel } from '../../../support/fake-kernel.js';
@@ -232,6 +232,75 @@ t.test('DirectRouting is of each family', async (t) => {
       'fd00:5:0:3::/64 via fd00:5:0:3:: dev flannel-v6.1 proto 94',
     ],
   );
+  await backend.close();
+});
+
+t.test('the IPv6 route to a peer takes the place of one by another device', async (t) => {
+  const cases = [
+    ['of the host-gw mode', { protocol: 94, gateway: parseIpv6('fd00:99::2')! }],
+    ["an administrator's", { protocol: 4, gateway: parseIpv6('fd00:99::77')! }],
+  ] as const;
+  const prefix = parsePrefix('fd00:5:0:2::/64', 6)!;
+  for (const [what, route] of cases) {
+    const kernel = new FakeKernel();
+    kernel.addLink('eth0', ['192.0.2.1/24', 'fd00:99::1/64']);
+    kernel.addRoute({ prefix, device: 'eth0', ...route });
+    const host = await openHost({ config: configOf(), networks: DUAL, address: DUAL_ADDRESS, kernel });
+    const { backend } = host;
+    const routes = () => kernel.shown(prefix).filter((line) => line.includes(' proto '));
+    await backend.publish();
+    await backend.start(prefixesOf('10.5.1.0/24&fd00:5:0:1::/64'));
+    backend.apply({ added: [dualPeer(2)], changed: [], removed: [] });
+    await turnsUntil(() => backend.peerStatus()[0]?.state === 'programmed', what);
+    t.strictSame(
+      routes(),
+      tunnel(2).filter((line) => line.startsWith('fd00')),
+      what,
+    );
+    // It comes while the daemon runs, too.
+    kernel.routes.splice(
+      kernel.routes.findIndex((other) => other.device === 'flannel-v6.1'),
+      1,
+    );
+    kernel.addRoute({ prefix, device: 'eth0', ...route });
+    await backend.reconcile();
+    t.strictSame(textsOf(backend), [], what);
+    t.strictSame(
+      routes(),
+      tunnel(2).filter((line) => line.startsWith('fd00')),
+      `${what}, again`,
+    );
+    t.notMatch(kernel.performed.join('; '), 'dev eth0', 'no foreign route is deleted');
+    const repairs = backend.metrics().find(({ name }) => name === 'kernel_repairs_total')!.values;
+    t.equal(repairs.find(({ labels }) => labels['object'] === 'route')!.value, 1, 'one repair');
+    await backend.close();
+  }
+});
+
+t.test('a peer that comes to lie behind a router goes through the tunnel, in both families', async (t) => {
+  const host = await startDual(DUAL, DUAL_ADDRESS, '10.5.1.0/24&fd00:5:0:1::/64', { DirectRouting: true });
+  const { kernel, backend, states, apply } = host;
+  apply(dualPeer(2));
+  await turnsUntil(() => states().join() === 'programmed', 'the peer');
+  const moved = dualPeer(2, { publicIp: '198.51.100.2&fd00:98::2' });
+  for (const [text, gateway] of [
+    ['198.51.100.0/24', '192.0.2.254'],
+    ['fd00:98::/64', 'fd00:99::254'],
+  ])
+    kernel.addRoute({
+      prefix: parseAnyPrefix(text)!,
+      gateway: parseAnyAddress(gateway)!,
+      device: 'eth0',
+      protocol: 4,
+    });
+  backend.apply({ added: [], changed: [moved], removed: [] });
+  const routes = () => shownOf(kernel).filter((line) => / proto 94/.test(line));
+  await turnsUntil(() => routes().every((line) => line.includes(' dev flannel')), 'the tunnel');
+  t.strictSame(
+    routes(),
+    tunnel(2).filter((line) => line.includes('proto')),
+  );
+  t.strictSame(states(), ['programmed']);
   await backend.close();
 });
 

@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import type { FamilyName } from '../../src/net/dual.js';
 import {
+  addBareHost,
   ETCD_PREFIX,
   ETCD_PROGRAMS,
   etcdctl,
@@ -56,17 +57,9 @@ function connect6(lab: Lab, host: Host): string {
   return base;
 }
 
-/** A host that could be of either family, before its daemon starts. */
-async function addHost(lab: Lab, index: number): Promise<Host> {
-  const bare = lab.addHost(index, { subnet: undefined });
-  await lab.run(bare.ns, 'sysctl', ['-qw', 'net.ipv6.conf.all.forwarding=1']);
-  lab.ip(bare.ns, `address add fd00:aa::${index}/64 dev eth0 nodad`);
-  return bare;
-}
-
 /** A host joins: its daemon leases subnets, its container gets an address of each. */
 async function join6(lab: Lab, index: number, families: readonly FamilyName[]): Promise<Member> {
-  const bare = await addHost(lab, index);
+  const bare = await addBareHost(lab, index);
   const daemon = await startEtcdDaemon(lab, bare);
   const file = environment(bare);
   const host = families.includes('v4') ? lab.connectContainer(bare, leasedSubnet(bare)) : bare;
@@ -186,7 +179,7 @@ for (const type of ['udp', 'vxlan'])
       const hosts: Host[] = [];
       const daemons: Task[] = [];
       for (const index of [1, 2]) {
-        const bare = await addHost(lab, index);
+        const bare = await addBareHost(lab, index);
         daemons.push(await startEtcdDaemon(lab, bare));
         hosts.push(lab.connectContainer(bare, leasedSubnet(bare)));
       }

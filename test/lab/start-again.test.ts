@@ -1,5 +1,6 @@
-// A start from the saved table, after the config changed in etcd while no daemon ran: what is made from the table is
-// made anew once etcd answers, in the same process and without a second start.
+// A start from the saved table, after the config changed in etcd while no daemon ran, also from one family to the other
+// and to both: what is made from the table is made anew once etcd answers, in the same process and without a second
+// start.
 //
 //   host a: daemon down ─ config changed ─ etcd stopped (SIGSTOP) ─ daemon starts ─ etcd goes on
 
@@ -7,13 +8,14 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import {
+  addBareHost,
   ETCD_PREFIX,
   ETCD_PROGRAMS,
   etcdctl,
   etcdDaemonArguments,
-  joinHost,
   type LabEtcd,
   startEtcd,
+  startEtcdDaemon,
 } from '../support/etcd-hosts.js';
 import { type Host, Lab, labUnavailable, type Task, waitFor } from '../support/lab.js';
 import { ensurePackages } from '../support/packages.js';
@@ -21,6 +23,29 @@ import { HEALTH_PORT, statusOf } from '../support/twill-hosts.js';
 
 const skip = labUnavailable();
 const SAVED = { Network: '10.5.0.0/16', Backend: { Type: 'udp' } };
+
+/** Networks of this test, with what is in subnet.env and on the device for each. */
+const NETWORKS = [
+  { network: '10.5.0.0/16', of: '-4', key: 'FLANNEL_NETWORK', address: 'inet 10.5.', vxlan: 'flannel.1' },
+  { network: '10.9.0.0/16', of: '-4', key: 'FLANNEL_NETWORK', address: 'inet 10.9.', vxlan: 'flannel.1' },
+  {
+    ...{ network: 'fd00:5::/48', of: '-6', key: 'FLANNEL_IPV6_NETWORK' },
+    ...{ address: 'inet6 fd00:5:', vxlan: 'flannel-v6.1' },
+  },
+  {
+    ...{ network: 'fd00:9::/48', of: '-6', key: 'FLANNEL_IPV6_NETWORK' },
+    ...{ address: 'inet6 fd00:9:', vxlan: 'flannel-v6.1' },
+  },
+] as const;
+
+const CHANGES = [
+  { name: 'another Network', type: 'udp', v4: '10.9.0.0/16' },
+  { name: 'another Backend, and IPv6 beside IPv4', type: 'vxlan', v4: '10.9.0.0/16', v6: 'fd00:9::/48' },
+  { name: 'another Backend', type: 'udp', v4: '10.9.0.0/16', v6: 'fd00:9::/48' },
+  { name: 'IPv6 alone', type: 'udp', v6: 'fd00:9::/48' },
+  { name: 'another Network and Backend of IPv6', type: 'vxlan', v6: 'fd00:5::/48' },
+  { name: 'back again', type: 'udp', v4: '10.5.0.0/16' },
+] as const;
 
 function environment(host: Host): string {
   return readFileSync(join(host.dir, 'subnet.env'), 'utf8');
@@ -56,17 +81,18 @@ t.test('a config that changed while no daemon ran', { skip, timeout: 240_000 }, 
   const lab = Lab.open('again-');
   t.teardown(() => lab.close());
   const etcd = await startEtcd(lab, SAVED);
-  let { host: a, daemon } = await joinHost(lab, 1); // eslint-disable-line prefer-const
+  const a = await addBareHost(lab, 1);
+  let daemon = await startEtcdDaemon(lab, a);
   await waitFor(() => isReady(lab, a), 'readiness');
 
-  const changes = [
-    { name: 'Network', config: { Network: '10.9.0.0/16', Backend: { Type: 'udp' } }, network: '10.9' },
-    { name: 'Backend', config: { Network: '10.9.0.0/16', Backend: { Type: 'vxlan' } }, network: '10.9' },
-    { name: 'back again', config: SAVED, network: '10.5' },
-  ];
-  for (const { name, config, network } of changes) {
+  for (const { name, type, ...networks } of CHANGES) {
+    const [v4, v6] = ['v4' in networks && networks.v4, 'v6' in networks && networks.v6];
     t.equal(await lab.end(daemon), 0);
-    await putConfig(lab, etcd, config);
+    await putConfig(lab, etcd, {
+      ...(v4 ? { Network: v4 } : { EnableIPv4: false }),
+      ...(v6 && { EnableIPv6: true, IPv6Network: v6 }),
+      Backend: { Type: type },
+    });
     daemon = await startFromTable(lab, etcd, a);
     await waitFor(() => times(daemon.log(), /ready after/g) === 2, `${name}: started again`, 15_000);
     t.match(
@@ -74,13 +100,14 @@ t.test('a config that changed while no daemon ran', { skip, timeout: 240_000 }, 
       /network config differs from that of the saved table in .*: starting again with it/,
     );
     await waitFor(() => isReady(lab, a), `${name}: ready`);
-    t.match(environment(a), `FLANNEL_NETWORK=${network}.0.0/16`, name);
     t.equal(daemon.child.exitCode, null, `${name}: the same process`);
-    const device = config.Backend.Type === 'udp' ? 'flannel0' : 'flannel.1';
-    const routes = lab.ip(a.ns, 'route show');
-    t.notMatch(routes, network === '10.9' ? '10.5.0.0/16' : '10.9.0.0/16', `${name}: no route of before`);
-    t.match(lab.ip(a.ns, `-4 addr show dev ${device}`), `inet ${network}.`, `${name}: the address of now`);
-    t.match(lab.ip(a.ns, '-o link show'), `${device}:`, name);
+    for (const { network, of, key, address, vxlan } of NETWORKS) {
+      const isThere = network === v4 || network === v6;
+      t.equal(environment(a).includes(`${key}=${network}`), isThere, `${name}: ${network} in subnet.env`);
+      const device = type === 'udp' ? 'flannel0' : vxlan;
+      if (isThere) t.match(lab.ip(a.ns, `${of} addr show dev ${device}`), address, `${name}: its address`);
+      else t.notMatch(lab.ip(a.ns, `${of} route show`), network, `${name}: no route of ${network}`);
+    }
     const keys = await etcdctl(lab, etcd, ['get', '--prefix', '--keys-only', `${ETCD_PREFIX}/subnets/`]);
     t.equal(keys.trim().split(/\s+/).length, 1, `${name}: one lease`);
   }

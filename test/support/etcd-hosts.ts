@@ -77,6 +77,14 @@ export function startEtcdDaemon(lab: Lab, host: Host, extra: readonly string[] =
   return lab.spawnUntil(host.ns, process.execPath, etcdDaemonArguments(host, extra), /ready after/);
 }
 
+/** A host that could be of either family, before its daemon starts; its container has no address yet. */
+export async function addBareHost(lab: Lab, index: number): Promise<Host> {
+  const bare = lab.addHost(index, { subnet: undefined });
+  await lab.run(bare.ns, 'sysctl', ['-qw', 'net.ipv6.conf.all.forwarding=1']);
+  lab.ip(bare.ns, `address add fd00:aa::${index}/64 dev eth0 nodad`);
+  return bare;
+}
+
 /** A host joins: its daemon leases a subnet, its container gets an address of it. */
 export async function joinHost(
   lab: Lab,

@@ -18,6 +18,10 @@ const DUAL_KEYS = [
   '0.0.0.0-0&fd00:12:13::-56',
   '0.0.0.0-0&8000::-1',
   '0.0.0.0-0&fd00::fffe-127',
+  // The longer run of zeros is left out, of two alike the first, and a single group is written (RFC 5952).
+  '10.12.13.0-24&fd00:0:0:1::-64',
+  '10.12.13.0-24&2001:db8::1:1:0:0-112',
+  '10.12.13.0-24&2001:db8:0:1:1:1:1:0-112',
 ];
 
 t.test('parseLeaseKey() and formatLeaseKey() are inverse on valid names', (t) => {
@@ -168,6 +172,15 @@ t.test("formatLeaseValue() writes flannel's bytes", (t) => {
       '{"PublicIP":"0.0.0.0","PublicIPv6":"fd00::3","BackendType":"vxlan","BackendV6Data":{"VNI":1}}',
     ],
     [{ publicIp: 'fd00::3' }, '{"PublicIP":"0.0.0.0","PublicIPv6":"fd00::3"}'],
+    [
+      { publicIp: '172.20.0.1&fd00::3', backendType: 'host-gw' },
+      '{"PublicIP":"172.20.0.1","PublicIPv6":"fd00::3","BackendType":"host-gw"}',
+    ],
+    [
+      { publicIp: 'fd00::3', backendType: 'host-gw' },
+      '{"PublicIP":"0.0.0.0","PublicIPv6":"fd00::3","BackendType":"host-gw"}',
+    ],
+    [{ publicIp: '172.20.0.1&fd00::3' }, '{"PublicIP":"172.20.0.1","PublicIPv6":"fd00::3"}'],
   ];
   for (const [words, expected] of cases) {
     const host = hostOf(words);

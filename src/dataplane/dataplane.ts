@@ -7,8 +7,8 @@
 // anew: there is no half-running state.
 
 import { closeSync } from 'node:fs';
-import { getSystemErrorName } from 'node:util';
 import type { OffloadFeature, OffloadSwitches, SourceCheck } from '../config/options.js';
+import { errnoName } from '../core/errno.js';
 import { OverlayError } from '../core/errors.js';
 import { RESERVED_RANGE } from '../net/bogons.js';
 import { formatEndpoints } from '../net/endpoint.js';
@@ -269,9 +269,7 @@ export class Dataplane {
     const now = (this.#merge = native.probe(this.#engine.id));
     const news: string[] = [];
     if (now.result !== 0 && now.result !== before.result)
-      news.push(
-        `the device cannot be asked whether it takes superpackets: ${getSystemErrorName(now.result)}`,
-      );
+      news.push(`the device cannot be asked whether it takes superpackets: ${errnoName(now.result)}`);
     for (const kind of ['tcp', 'udp'] as const) {
       if (before[kind] && !now[kind])
         news.push(`the device refuses superpackets of ${kind} now: received packets are written one by one`);
@@ -411,9 +409,7 @@ export class Dataplane {
   #fail(worker: string, error: number): void {
     if (error === -ECANCELED) return;
     this.#failWith(
-      error === -EBADFD
-        ? `device ${this.#options.device} was deleted`
-        : `${worker}: ${getSystemErrorName(error)}`,
+      error === -EBADFD ? `device ${this.#options.device} was deleted` : `${worker}: ${errnoName(error)}`,
     );
   }
 
@@ -446,7 +442,7 @@ function offenderOf(words: Uint32Array): Offender {
 }
 
 function openError(options: DataplaneOptions, errno: number, operation: string): OverlayError {
-  const name = getSystemErrorName(-errno);
+  const name = errnoName(-errno);
   const endpoint = formatEndpoints(options.listen, options.port);
   if (operation === 'open /dev/net/tun') {
     const why =
@@ -465,6 +461,10 @@ function openError(options: DataplaneOptions, errno: number, operation: string):
       code,
       `Cannot open TUN device "${options.device}": ${operation}: ${name}: ${why}`,
     );
+  }
+  if (name === 'ESTALE') {
+    const why = `${operation}: it is of another device, address, port or number of queues`;
+    return new OverlayError('E_TUN', `Cannot go on with what was kept for ${options.device}: ${why}`);
   }
   const whys: Record<string, string> = {
     EADDRINUSE: 'another process listens there',

@@ -9,7 +9,7 @@
 // A map that could not be written is behind the table. Then nothing is given to the lane any more, and the same records
 // are tried again with each look (once a second).
 
-import { getSystemErrorName } from 'node:util';
+import { errnoName } from '../core/errno.js';
 import { LANE_RECORD_WORDS, LANE_TOTALS, type LaneTotal } from '../native/counters.js';
 import { native } from '../native/native.js';
 import type { Ipv4 } from '../net/ipv4.js';
@@ -227,17 +227,17 @@ export class Lane {
   }
 
   #fail(what: string, result: number): void {
-    this.#fault = `${what}: ${getSystemErrorName(result)}`;
+    this.#fault = `${what}: ${errnoName(result)}`;
     this.#tell('off');
   }
 
   #tell(mode: keyof typeof MODE_NUMBERS): void {
     const result = native.setLaneMode(this.#engine, MODE_NUMBERS[mode]);
-    if (result < 0) this.#fault = `its mode cannot be set: ${getSystemErrorName(result)}`;
+    if (result < 0) this.#fault = `its mode cannot be set: ${errnoName(result)}`;
   }
 }
 
 function refusalOf(operation: string, errno: number): string {
   const needs = [EPERM, EACCES].includes(errno) ? ': needs CAP_BPF and CAP_NET_ADMIN' : '';
-  return `${operation}: ${getSystemErrorName(-errno)}${needs}`;
+  return `${operation}: ${errnoName(-errno)}${needs}`;
 }

@@ -1,7 +1,7 @@
 // The raw ICMP sockets of the addon, one of each family, which load under every version of Node.
 
 import { constants } from 'node:os';
-import { getSystemErrorName } from 'node:util';
+import { errnoName } from '../core/errno.js';
 import { wordsOf } from '../net/address-words.js';
 import type { FamilyName } from '../net/dual.js';
 import { parseIcmp, parseIcmp6, type Received } from './icmp-echo.js';
@@ -47,13 +47,13 @@ export function openAddonIcmp(
   const result = socket.open();
   if (result < 0)
     throw new Error(
-      `no raw ${family === 'v4' ? 'ICMP' : 'ICMPv6'} socket (${getSystemErrorName(result)}): CAP_NET_RAW is needed`,
+      `no raw ${family === 'v4' ? 'ICMP' : 'ICMPv6'} socket (${errnoName(result)}): CAP_NET_RAW is needed`,
     );
   return {
     send: (to, packet, onTooLong, onRefused) => {
       const errno = -socket.send(typeof to === 'number' ? to : wordsOf(to), packet);
       if (errno === constants.errno.EMSGSIZE) onTooLong();
-      else if (errno !== 0 && !NO_ROOM.includes(errno)) onRefused?.(getSystemErrorName(-errno));
+      else if (errno !== 0 && !NO_ROOM.includes(errno)) onRefused?.(errnoName(-errno));
     },
     close: () => socket.close(),
   };

@@ -143,6 +143,8 @@ class Engine {
   Queue& queue(size_t index) noexcept { return *queues_[index]; }
   // The main thread's, but for its board.
   Lanes& lanes() noexcept { return lanes_; }
+  // Whether it goes on with descriptors of another one.
+  bool is_adopted() const noexcept { return !options_.adopted_tun.empty(); }
   int stop_fd() const noexcept { return stop_.get(); }
 
   // Sleeps until there is something about `fd` or `other`, which may be -1, `most_ms` at most: what poll(2) says of
@@ -173,7 +175,7 @@ class Engine {
   Engine(EngineOptions options, int32_t id)
       : options_(std::move(options)),
         id_(id),
-        lanes_(static_cast<size_t>(options_.queues), !options_.adopted_tun.empty()) {}
+        lanes_(static_cast<size_t>(options_.queues), is_adopted()) {}
   std::optional<Failure> OpenQueue(int32_t index) noexcept;
   std::optional<Failure> OpenOuter(int32_t index, bool is_v6, OuterSockets* outer) noexcept;
   void JoinQueues() noexcept;

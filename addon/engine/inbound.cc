@@ -85,6 +85,7 @@ InboundPort::InboundPort(std::shared_ptr<Engine> engine, size_t queue, int32_t* 
     : engine_(std::move(engine)),
       queue_(engine_->queue(queue)),
       arena_(arena, kInboundCapacity, inbound_field::kCount),
+      limiter_(engine_->is_adopted()),
       memory_(new uint8_t[kMessageStride * kMaxMessages]),
       packets_(new InnerPacket[kPackets]),
       runs_(new Run[kInboundCapacity]),
@@ -154,7 +155,9 @@ int InboundPort::Receive() noexcept {
   message_count_ = next_message_ = 0;
   size_t bytes = 0;
   int result = -EAGAIN;
-  progress_.Look(MonotonicMs());
+  const uint64_t now_ms = MonotonicMs();
+  progress_.Look(now_ms);
+  limiter_.Look(now_ms);
   v6_first_ = !v6_first_;
   for (const bool is_v6 : {v6_first_, !v6_first_}) {
     if (!queue_.outer[is_v6].udp.valid()) continue;

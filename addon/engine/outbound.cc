@@ -67,6 +67,7 @@ OutboundPort::OutboundPort(std::shared_ptr<Engine> engine, size_t queue, int32_t
       sender_(*engine_, queue_, arena_),
       waiting_(engine_->load(queue)),
       progress_(&engine_->lanes().board(), WorkerKind::kSends, queue, kQueuePackets),
+      limiter_(engine_->is_adopted()),
       memory_(new uint8_t[kMemoryBytes + kAlign]),
       packets_(new Packet[kOutboundCapacity]) {}
 
@@ -107,6 +108,7 @@ int32_t OutboundPort::ReadBatch() noexcept {
   const uint64_t now_ms = MonotonicMs();
   waiting_.Look(now_ms * 1'000'000);
   progress_.Look(now_ms);
+  limiter_.Look(now_ms);
   while (reads < kOutboundCapacity && at < kBatchBytes && pieces < kBatchPieces) {
     waiting_.Note();
     const ssize_t length = ::read(queue_.tun.get(), base + at, kReadRoom);

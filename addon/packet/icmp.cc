@@ -105,7 +105,7 @@ bool IcmpLimiter::Take(Bucket* bucket, uint32_t per_second, uint32_t burst, uint
 bool IcmpLimiter::Allow(uint32_t to, uint64_t now_ms) noexcept {
   static constexpr uint32_t kHostRate = 20, kHostBurst = 5, kRate = 1000, kBurst = 50;
   Bucket& host = hosts_[Mix(to, 0) % kSlots];
-  if (host.address != to) host = {to, kHostBurst * 1000, now_ms};
+  if (host.address != to) host = {to, 0, since_ms_};
   return Take(&host, kHostRate, kHostBurst, now_ms) && Take(&all_, kRate, kBurst, now_ms);
 }
 

@@ -49,9 +49,17 @@ bool MayAnswer(const uint8_t* packet, size_t received, const InnerHeader& header
 size_t BuildIcmpError(uint8_t* to, const IcmpError& error, const uint8_t* packet, size_t length,
                       const InnerHeader& header) noexcept;
 
-// At most 1,000 errors a second, and 20 a second with a burst of 5 to one host. Owned by one thread.
+// At most 1,000 errors a second, and 20 a second with a burst of 5 to one host. Owned by one thread. One that goes on
+// for another, whose budgets are not known, begins empty: nobody is told more often for it.
 class IcmpLimiter {
  public:
+  explicit IcmpLimiter(bool begins_empty = false) noexcept : since_ms_(begins_empty ? kNotYet : 0) {}
+  // With each batch: budgets that began empty fill from the first of these calls on.
+  void Look(uint64_t now_ms) noexcept {
+    if (since_ms_ != kNotYet) return;
+    since_ms_ = now_ms;
+    all_.refilled_ms = now_ms;
+  }
   // `to` is the source of an InnerHeader. IPv6 hosts for which it is the same share their errors.
   bool Allow(uint32_t to, uint64_t now_ms) noexcept;
 
@@ -63,7 +71,9 @@ class IcmpLimiter {
   };
   static bool Take(Bucket* bucket, uint32_t per_second, uint32_t burst, uint64_t now_ms) noexcept;
 
+  static constexpr uint64_t kNotYet = ~0ull;
   static constexpr uint32_t kSlots = 1024;
+  uint64_t since_ms_;
   std::array<Bucket, kSlots> hosts_{};
   Bucket all_{};
 };

@@ -246,6 +246,27 @@ int main() {
     for (uint64_t ms = 1001; ms <= 2000; ms++) allowed += limiter.Allow(1, ms);
     CHECK(allowed >= 24 && allowed <= 26);
   });
+  test::Case("in the place of another one: from nothing on", [] {
+    IcmpLimiter limiter(true);
+    limiter.Look(1000);
+    CHECK(!limiter.Allow(1, 1000));
+    int allowed = 0;
+    for (uint64_t ms = 1000; ms <= 2000; ms++) {
+      limiter.Look(ms);
+      allowed += limiter.Allow(1, ms);
+    }
+    CHECK(allowed >= 19 && allowed <= 20);
+    allowed = 0;
+    for (int i = 0; i < 10; i++) allowed += limiter.Allow(2, 2000);
+    CHECK_EQUAL(allowed, 5);
+    allowed = 0;
+    for (uint32_t to = 10; to < 200; to++) allowed += limiter.Allow(to, 2000);
+    CHECK(allowed >= 44 && allowed <= 50);
+
+    IcmpLimiter flooded(true);
+    flooded.Look(1000);
+    for (uint32_t to = 10; to < 1000; to++) CHECK(!flooded.Allow(to, 1000));
+  });
   test::Case("all hosts: 1,000 a second and a burst of 50", [] {
     IcmpLimiter limiter;
     int allowed = 0;

@@ -93,7 +93,8 @@ async function main(): Promise<number> {
   const { flags, warnings } = parsed;
   const { verbosity, format } = flags.log;
   const log = openLogger({ level: verbosity > 0 ? 'debug' : 'info', format });
-  for (const warning of warnings) log.warn(warning);
+  // The process that a standby stands by for has said them.
+  if (process.env['TWILL_STANDBY'] === undefined) for (const warning of warnings) log.warn(warning);
   const onBug = (error: unknown): void => {
     log.fatal({ err: error }, 'internal error');
     process.exit(EXIT_BUG);

@@ -89,6 +89,19 @@ Napi::Value PeerUserCall(const Napi::CallbackInfo& info) {
   return ToNumber(info.Env(), static_cast<double>(PeerUser(info[0].ToNumber().Int32Value())));
 }
 
+// peerProcess(socket) → a descriptor of the process that has connected to a unix socket, the caller's to close; -errno
+Napi::Value PeerProcessCall(const Napi::CallbackInfo& info) {
+  if (!CheckArguments(info, 1, "peerProcess(socket)")) return info.Env().Undefined();
+  Result<UniqueFd> process = PeerProcess(info[0].ToNumber().Int32Value());
+  return ToNumber(info.Env(), process.ok() ? process.value().Release() : -process.failure().error);
+}
+
+// killProcess(process) → 0 or -errno
+Napi::Value KillProcessCall(const Napi::CallbackInfo& info) {
+  if (!CheckArguments(info, 1, "killProcess(process)")) return info.Env().Undefined();
+  return ToNumber(info.Env(), KillProcess(info[0].ToNumber().Int32Value()));
+}
+
 // memoryFile(name) → a descriptor of an empty file in memory, the caller's to close; -errno
 Napi::Value MemoryFile(const Napi::CallbackInfo& info) {
   if (!CheckArguments(info, 1, "memoryFile(name)")) return info.Env().Undefined();
@@ -118,6 +131,8 @@ void AddProcessCalls(Napi::Env env, Napi::Object exports) {
   exports.Set("sendMessage", Napi::Function::New(env, SendMessageCall, "sendMessage"));
   exports.Set("receiveMessage", Napi::Function::New(env, ReceiveMessageCall, "receiveMessage"));
   exports.Set("peerUser", Napi::Function::New(env, PeerUserCall, "peerUser"));
+  exports.Set("peerProcess", Napi::Function::New(env, PeerProcessCall, "peerProcess"));
+  exports.Set("killProcess", Napi::Function::New(env, KillProcessCall, "killProcess"));
   exports.Set("memoryFile", Napi::Function::New(env, MemoryFile, "memoryFile"));
   exports.Set("ownDescriptor", Napi::Function::New(env, OwnDescriptor, "ownDescriptor"));
 }

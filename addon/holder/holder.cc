@@ -113,8 +113,17 @@ bool Holder::Promote() {
   const pid_t pid = standby_pid_;
   standby_pid_ = -1;
   std::vector<int> descriptors;
-  for (const Stored& stored : stored_) descriptors.push_back(stored.fd.get());
-  if (descriptors.size() > kMaxPassed || SendMessage(stream.get(), Names() + "\n", descriptors) < 0) return false;
+  for (const Stored& stored : stored_) {
+    descriptors.push_back(stored.fd.get());
+    // Each needs a byte to go with.
+    if (descriptors.size() < kMaxPassed && &stored != &stored_.back()) continue;
+    if (SendMessage(stream.get(), " ", descriptors) < 0) return false;
+    descriptors.clear();
+  }
+  const std::string names = Names() + "\n";
+  for (size_t at = 0; at < names.size(); at += kMaxMessage) {
+    if (SendMessage(stream.get(), names.substr(at, kMaxMessage), {}) < 0) return false;
+  }
   pid_ = pid;
   return true;
 }

@@ -6,8 +6,9 @@
 //        └──── FDSTORE=1, FDNAME=… ─────┘        NOTIFY_SOCKET, believed of this one process alone
 //
 //   twill-holder ── fork, exec ──► standby       the same command with TWILL_STANDBY=fd, a unix stream: it has loaded
-//                                                its code, and waits there for one line of names and their descriptors
-//                                                to become the daemon; at the end of the stream it exits
+//                                                its code, and waits there for descriptors, each lot with a space, and
+//                                                the line of their names, to become the daemon; at the end of the
+//                                                stream it exits
 //
 // A daemon that was killed, or ended in an error after it had once been ready, is started again, at once and then more
 // and more slowly. One that ends by itself, or before it was ever ready, ends the holder with its exit status.

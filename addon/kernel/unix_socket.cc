@@ -2,7 +2,10 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -27,7 +30,10 @@ struct UnixName {
   }
 };
 
-// 0 or -errno.
+// How long a service manager may take until it has room for a message.
+constexpr timeval kSendTimeout = {0, 250'000};
+
+// 0 or -errno. To a name it waits, as far as the socket has it.
 int Send(int socket, const UnixName* to, const std::string& text, const std::vector<int>& descriptors) noexcept {
   if (descriptors.size() > kMaxPassed) return -E2BIG;
   iovec part = {const_cast<char*>(text.data()), text.size()};
@@ -49,7 +55,7 @@ int Send(int socket, const UnixName* to, const std::string& text, const std::vec
     header->cmsg_len = CMSG_LEN(bytes);
     std::memcpy(CMSG_DATA(header), descriptors.data(), bytes);
   }
-  const ssize_t sent = ::sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+  const ssize_t sent = ::sendmsg(socket, &message, MSG_NOSIGNAL | (to == nullptr ? MSG_DONTWAIT : 0));
   if (sent < 0) return -errno;
   // The descriptors are gone with the first byte, so the rest could not be told apart from the next message.
   return static_cast<size_t>(sent) == text.size() ? 0 : -EMSGSIZE;
@@ -62,6 +68,7 @@ int SdNotify(const std::string& path, const std::string& text, const std::vector
   if (name.length == 0) return -EINVAL;
   const UniqueFd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   if (!fd.valid()) return -errno;
+  if (::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &kSendTimeout, sizeof kSendTimeout) < 0) return -errno;
   return Send(fd.get(), &name, text, descriptors);
 }
 
@@ -134,6 +141,20 @@ int64_t PeerUser(int socket) noexcept {
   socklen_t length = sizeof peer;
   if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0) return -errno;
   return peer.uid;
+}
+
+Result<UniqueFd> PeerProcess(int socket) noexcept {
+  ucred peer{};
+  socklen_t length = sizeof peer;
+  if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0) return Failure::Of("SO_PEERCRED");
+  if (peer.pid <= 0) return Failure{ESRCH, "SO_PEERCRED"};
+  UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0)));
+  if (!process.valid()) return Failure::Of("pidfd_open");
+  return process;
+}
+
+int KillProcess(int process) noexcept {
+  return ::syscall(SYS_pidfd_send_signal, process, SIGKILL, nullptr, 0) < 0 ? -errno : 0;
 }
 
 }  // namespace twill

@@ -13,7 +13,8 @@
 namespace twill {
 
 // Sends `text` as one datagram to the AF_UNIX socket at `path`, with descriptors of which the receiver gets its own;
-// "@" in front of the path means the abstract space. 0 or -errno.
+// "@" in front of the path means the abstract space. Waits a moment for a receiver that is behind, whose queue has room
+// for some ten (net.unix.max_dgram_qlen). 0 or -errno.
 int SdNotify(const std::string& path, const std::string& text, const std::vector<int>& descriptors) noexcept;
 
 // Waits until the service manager has read what was sent to it before (BARRIER=1). 0 or -errno: -ETIMEDOUT.
@@ -22,7 +23,7 @@ int SdBarrier(const std::string& path, int timeout_ms) noexcept;
 // A stream connected to the socket at `path`.
 Result<UniqueFd> ConnectUnix(const std::string& path) noexcept;
 
-// One message on a stream: some text, of a few hundred bytes at most, and the descriptors that go with it, at most
+// One message on a stream: some text, of a few thousand bytes at most, and the descriptors that go with it, at most
 // kMaxPassed. 0 or -errno; -EAGAIN when the receiver does not read.
 inline constexpr size_t kMaxPassed = 64;
 int SendMessage(int socket, const std::string& text, const std::vector<int>& descriptors) noexcept;
@@ -40,5 +41,12 @@ Result<ReceivedMessage> ReceiveMessage(int socket, int timeout_ms) noexcept;
 
 // The user that has connected to this socket (SO_PEERCRED, unix(7)), or -errno.
 int64_t PeerUser(int socket) noexcept;
+
+// The process that has connected to this socket, as a descriptor (pidfd_open(2)) of which no other process takes the
+// place when it ends. ESRCH when it is in another pid namespace, or gone.
+Result<UniqueFd> PeerProcess(int socket) noexcept;
+
+// Ends it by SIGKILL. 0 or -errno.
+int KillProcess(int process) noexcept;
 
 }  // namespace twill

@@ -14,8 +14,10 @@ import { type PathMtuEvent, pathMtuOf } from './path-mtu.js';
 import type { RouteTable } from './route-table.js';
 import type { WorkerMessage, WorkerTask } from './worker.js';
 
-// A worker is ready some 50 ms after it was made; on a machine without a free core it may take a second.
+// A worker is ready some 50 ms after it was made; on a machine without a free core it may take a second. Many begin
+// together, and each takes its 50 ms of a core.
 const READY_MS = 10_000;
+const READY_EACH_MS = 200;
 
 // A worker wakes at once and needs a moment for its last batch; terminate() helps where it is JavaScript that does not
 // end. Together less than the second in which SIGTERM is to be obeyed.
@@ -102,12 +104,13 @@ export class Workers {
   /**
    * Starts a worker for each direction of each queue. Resolves when all are ready.
    *
-   * @throws OverlayError E_TUN when one cannot be started, ended, or is not ready within 10 s.
+   * @throws OverlayError E_TUN when one cannot be started, ended, or is not ready within 10 s, or what so many need.
    */
   async start(queues: number): Promise<void> {
     const ready: Promise<void>[] = [];
+    const readyMs = READY_MS + READY_EACH_MS * DIRECTIONS.length * queues;
     for (let queue = 0; queue < queues; queue++) {
-      for (const direction of DIRECTIONS) ready.push(this.#spawn(queue, direction));
+      for (const direction of DIRECTIONS) ready.push(this.#spawn(queue, direction, readyMs));
     }
     await Promise.all(ready);
   }
@@ -148,7 +151,7 @@ export class Workers {
     await withinTime(Promise.all(this.#ends()), timeoutMs);
   }
 
-  async #spawn(queue: number, direction: Direction): Promise<void> {
+  async #spawn(queue: number, direction: Direction, readyMs: number): Promise<void> {
     const { table } = this.#options;
     const reader = table.takeReader();
     const name = workerName(direction, queue);
@@ -175,7 +178,7 @@ export class Workers {
       void ended.then(resolve);
     });
     this.#running.set(worker, { name, ended, quiet });
-    await this.#isReady(worker, name);
+    await this.#isReady(worker, name, readyMs);
   }
 
   #task(queue: number, direction: Direction, reader: number): WorkerTask {
@@ -186,13 +189,13 @@ export class Workers {
   }
 
   /** Resolves when the worker says that it is ready; listens to it from then on. */
-  async #isReady(worker: Worker, name: string): Promise<void> {
+  async #isReady(worker: Worker, name: string, readyMs: number): Promise<void> {
     const { onPathMtu, onErrno, onEnd } = this.#options;
     let late: NodeJS.Timeout | undefined;
     await new Promise<void>((resolve, reject) => {
       late = setTimeout(
-        () => reject(new OverlayError('E_TUN', `The ${name} was not ready within ${READY_MS} ms`)),
-        READY_MS,
+        () => reject(new OverlayError('E_TUN', `The ${name} was not ready within ${readyMs} ms`)),
+        readyMs,
       );
       worker.on('message', (message: WorkerMessage) => {
         if (message.kind === 'ready') resolve();

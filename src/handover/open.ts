@@ -9,6 +9,9 @@ import { takeOver } from './predecessor.js';
 import { ProcessHandover } from './process-handover.js';
 import { inheritedDescriptors, serviceManagerStore } from './service-manager.js';
 
+/** As main() ends with E_RUNNING. */
+const EXIT_FAILURE = 1;
+
 /**
  * What the service manager has kept; or with `controlSocket`, what the daemon there works with, if there is one.
  *
@@ -21,7 +24,13 @@ export function openHandover(
 ): ProcessHandover {
   const store = serviceManagerStore(process.env);
   const crashes = CrashRecord.open(inherited, store);
-  const taken = controlSocket === undefined ? undefined : takeOver(controlSocket, log);
+  const onLate = (): void => {
+    log.fatal({ code: 'E_RUNNING' }, 'The daemon before this one goes on: this one was not ready in time');
+    crashes.ended();
+    // Nothing is closed in order: workers might begin meanwhile.
+    native.exitNow(EXIT_FAILURE);
+  };
+  const taken = controlSocket === undefined ? undefined : takeOver(controlSocket, log, onLate);
   if (taken === undefined) return new ProcessHandover(inherited, { store, crashes });
   new ProcessHandover(inherited, { store }).close(); // of a run before the one that forwards now
   const { descriptors, predecessor } = taken;

@@ -4,17 +4,20 @@
 //   stop ─►                                          each worker ends its turn; then ◄─ what they have counted
 //   taken ─►                                         it ends
 //
+//                          instead of all that ◄─ late: this process ends at once, and it starts again as it was
+//
 // Until "stop" it goes on when this process dies, and starts again as it was. Each line is JSON.
 
 import { closeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { createInterface } from 'node:readline';
+import { errnoName } from '../core/errno.js';
 import { messageOf, OverlayError } from '../core/errors.js';
 import type { Logger } from '../core/log.js';
 import { withinTime } from '../core/waiting.js';
 import { native } from '../native/native.js';
 import type { Predecessor } from './handover.js';
-import { HANDOVER_PATH, HANDOVER_PROTOCOL } from './successor.js';
+import { HANDOVER_PATH, HANDOVER_PROTOCOL, LATE } from './successor.js';
 
 // It closes all but its data path first, which takes less than a second.
 const ANSWER_MS = 5_000;
@@ -33,19 +36,20 @@ export interface TakenOver {
 
 /**
  * Asks the daemon at `path` for its data path; undefined when no daemon is there. Blocks this thread, which has nothing
- * else to do yet.
+ * else to do yet. `onLate` is called when that daemon goes on instead: this process is to end at once then, before one
+ * of its workers begins.
  *
  * @throws OverlayError E_RUNNING when it refuses or does not answer.
  */
-export function takeOver(path: string, log: Logger): TakenOver | undefined {
+export function takeOver(path: string, log: Logger, onLate: () => void): TakenOver | undefined {
   const socket = native.connectUnix(path);
   if (socket === -ENOENT || socket === -ECONNREFUSED) return undefined;
-  if (socket < 0) throw refusal(path, `errno ${-socket}`);
+  if (socket < 0) throw refusal(path, errnoName(socket));
   const descriptors: number[] = [];
   try {
     const names = ask(path, socket, descriptors);
     const found = new Map(names.map((name, i) => [name, descriptors[i]]));
-    return { descriptors: found, predecessor: new RunningPredecessor(socket, log) };
+    return { descriptors: found, predecessor: new RunningPredecessor(socket, log, onLate) };
   } catch (error) {
     for (const fd of [socket, ...descriptors]) closeSync(fd);
     throw error;
@@ -61,7 +65,7 @@ function ask(path: string, socket: number, descriptors: number[]): readonly stri
     `Upgrade: ${HANDOVER_PROTOCOL}`,
   ];
   const sent = native.sendMessage(socket, `${request.join('\r\n')}\r\n\r\n`, []);
-  if (sent < 0) throw refusal(path, `errno ${-sent}`);
+  if (sent < 0) throw refusal(path, errnoName(sent));
   const untilMs = performance.now() + ANSWER_MS;
   let text = '';
   for (;;) {
@@ -69,7 +73,7 @@ function ask(path: string, socket: number, descriptors: number[]): readonly stri
     if (performance.now() > untilMs || text.length > MAX_ANSWER) throw refusal(path, 'no answer of use');
     if ('errno' in received) {
       if (received.errno === EINTR) continue;
-      throw refusal(path, `${received.operation} failed with errno ${received.errno}`);
+      throw refusal(path, `${received.operation}: ${errnoName(received.errno)}`);
     }
     descriptors.push(...received.descriptors);
     text += received.text;
@@ -101,29 +105,31 @@ function refusal(path: string, why: string): OverlayError {
 class RunningPredecessor implements Predecessor {
   readonly gone: Promise<void>;
   readonly #socket: Socket;
-  readonly #lines: AsyncIterator<string>;
+  /** Its answer to "stop", JSON. */
+  readonly #told: Promise<string>;
 
-  constructor(fd: number, log: Logger) {
+  constructor(fd: number, log: Logger, onLate: () => void) {
     this.#socket = new Socket({ fd, readable: true, writable: true });
     this.#socket.on('error', (error) => log.warn(`daemon before this one: ${messageOf(error)}`));
     this.gone = new Promise((resolve) => this.#socket.once('close', () => resolve()));
-    this.#lines = createInterface({ input: this.#socket })[Symbol.asyncIterator]();
+    this.#told = new Promise((resolve) => {
+      const lines = createInterface({ input: this.#socket });
+      lines.on('error', () => undefined); // the socket's
+      lines.on('line', (line) => {
+        if (line === LATE) onLate();
+        else resolve(line);
+      });
+    });
     // What waits for nothing else must not keep the process alive.
     this.#socket.unref();
   }
 
   async stop(): Promise<unknown> {
     this.#socket.write('"stop"\n');
-    const told = await this.#line();
+    const told = await withinTime(Promise.race([this.#told, this.gone]), STOP_MS);
     this.#socket.end('"taken"\n');
-    return told;
-  }
-
-  /** The next one, parsed; undefined when there is none, or not within the time for it. */
-  async #line(): Promise<unknown> {
-    const line = await withinTime(Promise.race([this.#lines.next(), this.gone]), STOP_MS);
     try {
-      return line === undefined ? undefined : JSON.parse(String(line.value));
+      return told === undefined ? undefined : JSON.parse(told);
     } catch {
       return undefined;
     }

@@ -23,6 +23,6 @@ export function waitAsStandby(stream: number): Map<string, number> | undefined {
     text += received.text;
     descriptors.push(...received.descriptors);
   }
-  const names = text.trimEnd().split(':');
+  const names = text.trim().split(':');
   return new Map(descriptors.map((fd, i) => [names[i] ?? '', fd]));
 }

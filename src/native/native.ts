@@ -253,7 +253,7 @@ export interface Native {
   sdBarrier(path: string, timeoutMs: number): number;
   /** A descriptor of a stream that is connected to a unix socket, the caller's to close; -errno. */
   connectUnix(path: string): number;
-  /** One message of some hundred bytes on a unix stream, with at most 64 descriptors. 0 or -errno. */
+  /** One message of at most 4,096 bytes on a unix stream, with at most 64 descriptors. 0 or -errno. */
   sendMessage(socket: number, text: string, descriptors: readonly number[]): number;
   /** What comes next on a unix stream; descriptors are the caller's to close. Blocks the thread. */
   receiveMessage(
@@ -262,6 +262,10 @@ export interface Native {
   ): { readonly text: string; readonly descriptors: readonly number[] } | NativeFailure;
   /** The user id that has connected to a unix socket (SO_PEERCRED); -errno. */
   peerUser(socket: number): number;
+  /** A descriptor of the process that has connected to a unix socket, the caller's to close; -errno. */
+  peerProcess(socket: number): number;
+  /** Ends what peerProcess() gave by SIGKILL; 0 or -errno. */
+  killProcess(process: number): number;
   /** A descriptor of an empty file in memory (memfd_create(2)), the caller's to close; -errno. */
   memoryFile(name: string): number;
   /** A duplicate of a descriptor, or itself, that no child process inherits; -errno. */

@@ -3,7 +3,7 @@
 
 import { chmodSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { type Host, Lab, labUnavailable, PROJECT_ROOT, type Task, waitFor } from '../support/lab.js';
 import { daemonArguments, statusOf, tableOf, writeTable } from '../support/twill-hosts.js';
 
@@ -35,13 +35,18 @@ interface Pair {
 }
 
 /** Two hosts, with what runs the daemon of the first. */
-async function startPair(lab: Lab, backend: string, program: readonly string[]): Promise<Pair> {
+async function startPair(
+  lab: Lab,
+  backend: string,
+  program: readonly string[],
+  extra: readonly string[] = [],
+): Promise<Pair> {
   const hosts = [lab.addHost(1), lab.addHost(2)] as const;
   const staticFile = join(lab.dir, 'static.json');
   writeTable(staticFile, tableOf(hosts, { Type: backend }));
   const socketOf = (host: Host): string => join(host.dir, 'control.sock');
   const [args, others] = hosts.map((host) =>
-    daemonArguments(host, staticFile, [`--control-socket=${socketOf(host)}`]),
+    daemonArguments(host, staticFile, [`--control-socket=${socketOf(host)}`, ...extra]),
   );
   const [first, ...rest] = [...program, ...args];
   const daemon = await lab.spawnUntil(hosts[0].ns, first, rest, /ready after/);
@@ -108,7 +113,7 @@ t.test('without a daemon, --takeover is a start like any other', { skip }, async
 t.test('five crashes within a minute: offloads off', { skip, timeout: 120_000 }, async (t) => {
   const lab = Lab.open('ho-crash-');
   t.teardown(() => lab.close());
-  const { hosts, daemon } = await startPair(lab, 'udp', [HOLDER, process.execPath]);
+  const { hosts, daemon } = await startPair(lab, 'udp', [HOLDER, process.execPath], ['--vmodule=x=2']);
   const [a] = hosts;
   for (let crash = 1; crash <= 5; crash++) {
     const { conditions, backend } = await statusOf(lab, a);
@@ -128,13 +133,23 @@ t.test('five crashes within a minute: offloads off', { skip, timeout: 120_000 },
   t.ok(ready);
   t.equal(backend.offloads?.tso4, 'off');
   t.match(daemon.log(), /5 crashes within a minute: offloads are off/);
+  t.equal(daemon.log().split('--vmodule').length, 2, 'a warning is said once, not by each standby');
   t.ok(await reaches(lab, hosts));
   t.equal(await lab.end(daemon), 0);
 });
 
 function tunQueues(pid: number): number {
-  const files = readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
-  return files.filter((file) => file.endsWith('/net/tun')).length;
+  return readdirSync(`/proc/${pid}/fd`).filter((fd) => linkOf(`/proc/${pid}/fd/${fd}`).endsWith('/net/tun'))
+    .length;
+}
+
+/** Empty for what is closed meanwhile. */
+function linkOf(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return '';
+  }
 }
 
 t.test('another number of queues, or another address, than before', { skip, timeout: 120_000 }, async (t) => {
@@ -161,6 +176,7 @@ t.test('another number of queues, or another address, than before', { skip, time
     t.equal(tunQueues(pid!), queues, `the holder has ${queues} queues`);
     t.ok(await reaches(lab, hosts), `${queues} queues`);
   }
+  t.match(daemon.log(), /left: Cannot go on with what was kept for flannel0: [a-z]+: it is of another/);
   t.equal(await lab.end(daemon), 0);
 
   const one = await lab.spawnUntil(a.ns, process.execPath, args, /ready after/);
@@ -199,6 +215,65 @@ t.test('one that asks and does nothing can be waited out', { skip }, async (t) =
   const startedMs = Date.now();
   t.equal(await lab.end(daemon), 0);
   t.ok(Date.now() - startedMs < 3_000, `SIGTERM is obeyed after ${Date.now() - startedMs} ms`);
+});
+
+/** Stops a process for 25 s while it takes over from one that forwards. */
+async function hang(t: Test, name: string, program: readonly string[]): Promise<void> {
+  const lab = Lab.open(`ho-${name}-`);
+  t.teardown(() => lab.close());
+  const isSeen = program.length === 1;
+  const { hosts, args, daemon } = await startPair(lab, 'udp', program);
+  const [a, b] = hosts;
+  const [first, ...rest] = program;
+  const next = await lab.spawnUntil(a.ns, first, [...rest, ...args, '--takeover'], /own subnet is/);
+  const pid = daemonPid(next, !isSeen);
+  process.kill(pid, 'SIGSTOP');
+  const pinging = lab.run(a.containerNs, 'ping', ['-q', '-i', '0.1', '-c', '270', b.containerIp]);
+  await waitFor(() => daemon.log().includes('hangs'), 'the one before to lose its patience', 30_000);
+  t.match(daemon.log(), /is not ready after 20400 ms: it is told to end/);
+  t.match(daemon.log(), isSeen ? /hangs: it was killed/ : /hangs, and cannot be killed \(ESRCH\)/);
+  if (!isSeen) process.kill(pid, 'SIGCONT');
+  t.not(await next.exited, 0);
+  await waitFor(() => daemon.log().split('ready after').length === 3, 'the one before to go on');
+  t.notMatch(next.log(), /the data path goes on/);
+  if (!isSeen) t.match(next.log(), /goes on: this one was not ready in time/);
+  t.match((await pinging).stdout, /270 packets transmitted, 270 received/);
+  t.ok((await statusOf(lab, a)).ready);
+  const last = await lab.spawnUntil(a.ns, process.execPath, [...args, '--takeover'], /ready after/);
+  t.equal(await daemon.exited, 0, 'another one may take over');
+  t.equal(await lab.end(last), 0);
+}
+
+const POD = ['unshare', '--pid', '--fork', '--kill-child', '--mount-proc', process.execPath];
+
+t.test(
+  'one that hangs in the middle is ended, or ends when it wakes',
+  { skip, timeout: 90_000 },
+  async (t) => {
+    await Promise.all([hang(t, 'hang', [process.execPath]), hang(t, 'wake', POD)]);
+  },
+);
+
+t.test('thirty-four queues change hands, and outlive a kill', { skip, timeout: 120_000 }, async (t) => {
+  const lab = Lab.open('ho-many-');
+  t.teardown(() => lab.close());
+  const { hosts, args, daemon } = await startPair(lab, 'udp', [process.execPath]);
+  const [a] = hosts;
+  const many = [...args, '--takeover', '--queues=34'];
+  const first = await lab.spawnUntil(a.ns, process.execPath, many, /ready after/, 60_000);
+  t.equal(await daemon.exited, 0);
+  t.equal(tunQueues(first.child.pid!), 34);
+  const held = await lab.spawnUntil(a.ns, HOLDER, [process.execPath, ...many], /ready after/, 60_000);
+  t.equal(await first.exited, 0);
+  t.match(held.log(), /the data path goes on with the descriptors/);
+  t.notMatch(held.log(), /opening the data path anew/);
+  t.ok(await reaches(lab, hosts), 'taken over');
+  t.equal(tunQueues(held.child.pid!), 34, 'the holder has them');
+  process.kill(daemonPid(held, true), 'SIGKILL');
+  await waitFor(() => held.log().split('ready after').length === 3, 'the next one', 60_000);
+  t.equal(tunQueues(held.child.pid!), 34);
+  t.notMatch(held.log(), /opening the data path anew/);
+  t.ok(await reaches(lab, hosts), 'after a kill');
 });
 
 for (const backend of ['vxlan', 'host-gw'])

@@ -22,6 +22,14 @@ const HOLDER = new URL('../../build/Release/twill-holder', import.meta.url).path
 const DAEMON = `
 import os, signal, socket, sys, time
 folder, steps = sys.argv[1], sys.argv[2:]
+standby = os.environ.pop('TWILL_STANDBY', None)
+if standby:
+    s, text, given = socket.socket(fileno=int(standby)), b'', []
+    while not text.endswith(b'\\n'):
+        data, more, _, _ = socket.recv_fds(s, 4096, 64)
+        if not data: sys.exit(0)
+        text, given = text + data, given + more
+    os.environ['LISTEN_FDNAMES'] = text.decode().strip()
 path = folder + '/lives'
 life = int(open(path).read()) if os.path.exists(path) else 0
 open(path, 'w').write(str(life + 1))
@@ -35,13 +43,19 @@ def barrier():
 names = os.environ.get('LISTEN_FDNAMES', '')
 fds = int(os.environ.get('LISTEN_FDS', '0'))
 mine = os.environ.get('LISTEN_PID', str(os.getpid())) == str(os.getpid())
-held = [n + '=' + os.pread(3 + i, 99, 0).decode() for i, n in enumerate(names.split(':')[:fds])]
+if not standby: given = range(3, 3 + fds)
+held = [n + '=' + os.pread(fd, 99, 0).decode() for n, fd in zip(names.split(':'), given)]
+if len(held) > 9: held = [str(len(held)), 'as a standby' if standby else 'anew', str(len(set(held)))]
 print(life, 'mine' if mine else 'not mine', ','.join(sorted(held)), flush=True)
 for step in steps[min(life, len(steps) - 1)].split():
     word, _, rest = step.partition('=')
     if word == 'store':
         fd = os.memfd_create(rest); os.write(fd, (rest + str(life)).encode())
         notify('FDSTORE=1\\nFDNAME=' + rest + '\\nFDPOLL=0', [fd])
+    if word == 'many':
+        for i in range(int(rest)):
+            fd = os.memfd_create('m'); os.write(fd, str(i).encode())
+            notify('FDSTORE=1\\nFDNAME=flannel0.tun.' + str(i) + '\\nFDPOLL=0', [fd]); os.close(fd)
     if word == 'forget': notify('FDSTOREREMOVE=1\\nFDNAME=' + rest)
     if word == 'ready': notify('READY=1')
     if word == 'left': notify('X_TWILL_LEFT=' + rest)
@@ -190,6 +204,13 @@ t.test('a standby is there for a daemon that packets wait for, and for no other'
     );
     t.equal(processes, count, steps);
   }
+});
+
+t.test('a standby gets as many descriptors as there may be', async (t) => {
+  const lives = ['many=770 urgent ready barrier sleep=0.3 kill', 'exit=0'];
+  const { code, lines } = await hold(lives, undefined, []);
+  t.equal(code, 0);
+  t.match(lines.join('\n'), /^1 mine 770,770,as a standby$/m);
 });
 
 t.test(

@@ -40,7 +40,11 @@ export function containerAddress(host: number, family: FamilyName): string {
 }
 
 /** The hosts of the table publish the addresses of `outer`, and both when it is IPv4 in a network of both. */
-export function tableOf({ inner, outer }: Way, hosts: readonly Host[]): StaticTable {
+export function tableOf(
+  { inner, outer }: Way,
+  hosts: readonly Host[],
+  backend: Readonly<Record<string, unknown>> = { Type: 'udp' },
+): StaticTable {
   const has = (family: FamilyName): boolean => inner.includes(family);
   const leases = hosts.map(({ index }) => ({
     ...(has('v4') && { subnet: `10.5.${index}.0/24` }),
@@ -52,7 +56,7 @@ export function tableOf({ inner, outer }: Way, hosts: readonly Host[]): StaticTa
     config: {
       ...(has('v4') ? { Network: '10.5.0.0/16' } : { EnableIPv4: false }),
       ...(has('v6') && { EnableIPv6: true, IPv6Network: 'fd00:5::/48' }),
-      Backend: { Type: 'udp' },
+      Backend: backend,
     },
     leases: leases as unknown as StaticTable['leases'],
   };
@@ -94,6 +98,12 @@ export async function openHosts(
       return peers.length === 1 && peers[0].state === 'programmed' && peers[0].reachability.state === 'ok';
     }, 'the peer to be heard');
   return { lab, hosts, daemons };
+}
+
+/** Whether an echo of a family comes back to the container of one host from that of another. */
+export async function reaches(lab: Lab, from: Host, to: Host, family: FamilyName): Promise<boolean> {
+  const args = ['-n', '-c', '1', '-W', '1', containerAddress(to.index, family)];
+  return (await lab.run(from.containerNs, 'ping', args, { mustSucceed: false })).code === 0;
 }
 
 /**

@@ -2,11 +2,11 @@
 //
 //   container a (10.5.1.2) ─ twilld, again and again ═══ UDP 8285 ═══ twilld ─ container b (10.5.2.2)
 
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import t from 'tap';
-import { type Host, Lab, labUnavailable, PROJECT_ROOT, type Task, waitFor } from '../support/lab.js';
+import { type Host, Lab, labUnavailable } from '../support/lab.js';
+import { ending, HOLDER, type Replaced, takeOver } from '../support/replacing.js';
 import { checkArrived, sendBothWays } from '../support/steady.js';
 import {
   checkSums,
@@ -21,7 +21,6 @@ import {
 const skip = labUnavailable();
 /** More on demand, as in `RESTART_ROUNDS=100`. */
 const ROUNDS = Number(process.env.RESTART_ROUNDS ?? 2);
-const HOLDER = join(PROJECT_ROOT, 'build', 'Release', 'twill-holder');
 
 /** What flows meanwhile. */
 interface Load {
@@ -31,14 +30,6 @@ interface Load {
   readonly pings: number;
   /** A stream of so many bits a second, as iperf3 takes it. */
   readonly tcp?: string;
-}
-
-/** A daemon that is replaced. */
-interface Replaced {
-  readonly lab: Lab;
-  readonly host: Host;
-  readonly args: readonly string[];
-  task: Task;
 }
 
 /** How one daemon comes after another. */
@@ -52,32 +43,9 @@ interface Way {
   replace(daemon: Replaced): Promise<void>;
 }
 
-function readies({ task }: Replaced): number {
-  return task.log().split('ready after').length - 1;
-}
-
-/** Ends the daemon below a holder by a signal. */
-function ending(signal: NodeJS.Signals): Way['replace'] {
-  return async (daemon) => {
-    const { pid } = daemon.task.child;
-    const before = readies(daemon);
-    // The older one: the other one is on standby.
-    const [child] = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ');
-    process.kill(Number(child), signal);
-    await waitFor(() => readies(daemon) > before, 'the daemon to be ready again');
-  };
-}
-
-async function takeOver(daemon: Replaced): Promise<void> {
-  const { lab, host, args, task } = daemon;
-  const next = await lab.spawnUntil(host.ns, process.execPath, [...args, '--takeover'], /ready after/);
-  await waitFor(() => task.child.exitCode !== null, 'the daemon before to end');
-  daemon.task = next;
-}
-
 const BUSY: Load = { rate: 5_000, pings: 500, tcp: '200M' };
 /** Little enough to wait for a process to start on a busy machine: the device's queue has 2,000 places. */
-const QUIET: Load = { rate: 500, pings: 50 };
+const QUIET: Load = { rate: 500, pings: 100, tcp: '5M' };
 
 const WAYS: readonly Way[] = [
   { name: 'taken over', isHeld: false, load: BUSY, inHand: 0, replace: takeOver },
@@ -102,7 +70,7 @@ async function startPair(
   const task = await lab.spawnUntil(hosts[0].ns, program, held, /ready after/);
   await lab.spawnUntil(hosts[1].ns, process.execPath, b, /ready after/);
   await waitForLane(lab, hosts);
-  return { hosts, daemon: { lab, host: hosts[0], args: a, task } };
+  return { hosts, daemon: { lab, host: hosts[0], words: [process.execPath, ...a], task } };
 }
 
 /** What ping says at its end. */

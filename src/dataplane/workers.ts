@@ -104,11 +104,11 @@ export class Workers {
   /**
    * Starts a worker for each direction of each queue. Resolves when all are ready.
    *
-   * @throws OverlayError E_TUN when one cannot be started, ended, or is not ready within 10 s, or what so many need.
+   * @throws OverlayError E_TUN when one cannot be started, ended, or is not ready within 10 s, or 0.2 s for each.
    */
   async start(queues: number): Promise<void> {
     const ready: Promise<void>[] = [];
-    const readyMs = READY_MS + READY_EACH_MS * DIRECTIONS.length * queues;
+    const readyMs = Math.max(READY_MS, READY_EACH_MS * DIRECTIONS.length * queues);
     for (let queue = 0; queue < queues; queue++) {
       for (const direction of DIRECTIONS) ready.push(this.#spawn(queue, direction, readyMs));
     }

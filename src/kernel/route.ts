@@ -128,6 +128,12 @@ export function replaceRouteLine(route: WantedRoute): string {
   return words.join(' ');
 }
 
+/** Batch line for a route of ours beside all others to its prefix: refused where one has its metric. */
+export function addRouteLine(prefix: Prefix<Address>, device: string, metric: number): string {
+  const words = ['route add', formatPrefix(prefix), 'dev', checkInterfaceName(device)];
+  return [...words, 'proto', String(ROUTE_PROTOCOL), 'metric', String(metric)].join(' ');
+}
+
 /** Batch line that removes exactly this route, of its own protocol (ROUTE_PROTOCOL by default) and of no other. */
 export function deleteRouteLine(
   route: Pick<Route, 'prefix' | 'gateway' | 'device'> & {

@@ -12,6 +12,7 @@ import { ROUTE_PROTOCOL, type BatchTool } from '../kernel/ip.js';
 import type { Kernel } from '../kernel/kernel.js';
 import {
   defaultMetric,
+  addRouteLine,
   deleteRouteLine,
   PROTOCOL_BOOT,
   PROTOCOL_STATIC,
@@ -116,6 +117,8 @@ interface RouteMark {
 
 const OUR_MARK: RouteMark = { type: 'unicast', protocol: ROUTE_PROTOCOL, metric: 0 };
 const OUR_IPV6_MARK: RouteMark = { ...OUR_MARK, metric: 1024 };
+/** The first of all, since routes of programs and of the kernel have 256 and more. */
+const AID_METRIC = 1;
 
 function markOfOurs({ address }: Prefix<Address>): RouteMark {
   return typeof address === 'number' ? OUR_MARK : OUR_IPV6_MARK;
@@ -186,8 +189,21 @@ export class RouteObject implements KernelObject {
     const { gateway, device, isOnlink } = this;
     if (!isOnlink || typeof gateway !== 'bigint') return undefined;
     if (!(former instanceof RouteObject) || former.device === device) return undefined;
+    return new GatewayAid(gateway, device);
+  }
+}
+
+/** Comes before every other route to the gateway, and never in the place of one. */
+class GatewayAid extends RouteObject {
+  constructor(gateway: Address, device: string | undefined) {
     const prefix: Prefix<Address> = { address: gateway, length: bitsOf(gateway) };
-    return new RouteObject({ prefix, gateway: undefined, device, isOnlink: false });
+    super({ prefix, gateway: undefined, device, isOnlink: false }, { ...OUR_IPV6_MARK, metric: AID_METRIC });
+  }
+
+  override add(): string {
+    if (this.device === undefined)
+      throw new TypeError(`a route to ${formatPrefix(this.prefix)} needs a device`);
+    return addRouteLine(this.prefix, this.device, AID_METRIC);
   }
 }
 

@@ -327,11 +327,18 @@ export class FakeKernel implements Kernel {
     }
     const isTaken = (route: Route): boolean => prefixEquals(route.prefix, prefix) && route.metric === metric;
     if (action === 'add' && this.routes.some(isTaken)) return 'RTNETLINK answers: File exists';
-    return this.#replaceRoute({ prefix, gateway, device, isOnlink: rest.includes('onlink'), protocol });
+    return this.#replaceRoute({
+      prefix,
+      gateway,
+      device,
+      isOnlink: rest.includes('onlink'),
+      protocol,
+      metric,
+    });
   }
 
   #replaceRoute(
-    wanted: Pick<Route, 'prefix' | 'gateway' | 'device' | 'isOnlink' | 'protocol'>,
+    wanted: Pick<Route, 'prefix' | 'gateway' | 'device' | 'isOnlink' | 'protocol' | 'metric'>,
   ): string | undefined {
     const { prefix, gateway, device, isOnlink } = wanted;
     if (this.#find(device!)?.isUp !== true) return 'RTNETLINK answers: Network is down';
@@ -348,7 +355,7 @@ export class FakeKernel implements Kernel {
     const isSame = (route: Route): boolean =>
       route.gateway === gateway && route.device === device && route.isOnlink === isOnlink;
     const there = this.routes.filter(
-      (route) => prefixEquals(route.prefix, prefix) && route.metric === defaultMetric(prefix),
+      (route) => prefixEquals(route.prefix, prefix) && route.metric === wanted.metric,
     );
     // fib_table_insert() refuses a route that would be there twice.
     if (there.slice(1).some((route) => isSame(route) && route.protocol === ROUTE_PROTOCOL))

@@ -277,6 +277,23 @@ t.test('the IPv6 route to a peer takes the place of one by another device', asyn
   }
 });
 
+t.test("somebody's own route to the gateway of a peer stays", async (t) => {
+  const host = await startDual(DUAL, DUAL_ADDRESS, '10.5.1.0/24&fd00:5:0:1::/64');
+  const { kernel, backend, states, apply } = host;
+  const gateway = parsePrefix('fd00:5:0:2::/128', 6)!;
+  for (const prefix of [gateway, parsePrefix('fd00:5:0:2::/64', 6)!])
+    kernel.addRoute({ prefix, gateway: parseIpv6('fd00:99::77')!, device: 'eth0', protocol: 4 });
+  const before = kernel.shown(gateway).filter((line) => line.startsWith('fd00:5:0:2::/128'));
+  t.equal(before.length, 1);
+  apply(dualPeer(2));
+  await turnsUntil(() => states().join() === 'programmed', 'the peer');
+  t.strictSame(
+    kernel.shown(gateway).filter((line) => line.startsWith('fd00:5:0:2::/128')),
+    before,
+  );
+  await backend.close();
+});
+
 t.test('a peer that comes to lie behind a router goes through the tunnel, in both families', async (t) => {
   const host = await startDual(DUAL, DUAL_ADDRESS, '10.5.1.0/24&fd00:5:0:1::/64', { DirectRouting: true });
   const { kernel, backend, states, apply } = host;

@@ -30,7 +30,7 @@ inline constexpr uint32_t kQueueBytes = 5 << 20;
 // The part of it that is kept for single packets. What is left are 64 superpackets, 4 ms at 8 Gbit/s: bulk fills the
 // queue to its bound, and without a reserve it would be lone packets, echoes and handshakes, that find it full.
 inline constexpr uint32_t kReserveBytes = 1 << 20;
-// 1,984 packets are kQueueBytes; the queue takes 2,000 (TX_QUEUE_LENGTH in src/backend/udp/udp.ts).
+// 1,984 packets are kQueueBytes; the queue takes 2,000 (TX_QUEUE_LENGTH in src/backend/udp/device.ts).
 inline constexpr uint32_t kLeastCharge = kQueueBytes / 1984;
 
 // The sums of one queue: one element of the map. Each half has a cache line of its own.

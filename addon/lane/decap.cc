@@ -34,7 +34,7 @@ struct Frame {
   uint32_t mtu;  // in: the length to be checked; out: the device's
   uint32_t segments;
   uint32_t inner_length;
-  uint32_t headers;  // IPv4 and TCP, of a superpacket
+  uint32_t headers;    // IPv4 and TCP, of a superpacket
   uint32_t delivered;  // as LaneWorkers has it
   uint32_t all_wait;
   uint64_t peer;       // addresses of map entries
@@ -96,7 +96,6 @@ class Decap : private ProgramWriter {
   const Label not_admitted_ = p_.NewLabel("left_not_admitted");
   const Label too_big_ = p_.NewLabel("left_too_big");
   const Label behind_ = p_.NewLabel("left_behind");
-  const Label wait_ = p_.NewLabel("wait");
   const Label failed_ = p_.NewLabel("failed");
 };
 
@@ -261,10 +260,7 @@ void Decap::FindSlot() noexcept {
   p_.Bind(has_ports);
   LoadBytes(kInnerAt + static_cast<int>(kMinIpHeader), kTransport, 4, unclean_);
   p_.Bind(hashed);
-  p_.Load(Width::k4, kScratch, kFrame, kInner + ip_at::kSource);
-  p_.Load(Width::k4, kOther, kFrame, kInner + ip_at::kDestination);
-  p_.Apply32(Operation::kAdd, kScratch, kOther);
-  p_.Apply32(Operation::kMultiply, kScratch, kAddressFactor);
+  HashAddresses(kInner);
   p_.Load(Width::k4, kOther, kFrame, kTransport);
   p_.Apply32(Operation::kMultiply, kOther, kPortFactor);
   p_.Apply32(Operation::kAdd, kScratch, kOther);
@@ -366,8 +362,8 @@ void Decap::WriteExits() noexcept {
   WriteExit(unclean_, LaneTotal::k_in_left_unclean, note_);
   WriteExit(not_admitted_, LaneTotal::k_in_left_not_admitted, note_);
   WriteExit(too_big_, LaneTotal::k_in_left_too_big, note_);
-  WriteExit(behind_, LaneTotal::k_in_left_behind, wait_);
-  p_.Bind(wait_);
+  p_.Bind(behind_);
+  CountOne(&p_, kTotals, LaneTotal::k_in_left_behind, kScratch);
   p_.Load(Width::k4, kOther, kFrame, TWILL_AT(tick));
   p_.Load(Width::k8, kThird, kFrame, TWILL_AT(slot));
   p_.Store(Width::k4, kThird, 0, kOther);

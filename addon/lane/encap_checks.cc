@@ -44,11 +44,7 @@ void Encap::FindSlots() noexcept {
   Spill(TWILL_AT(now_ns));
   p_.Apply(Operation::kShiftRight, kScratch, kTickShift);
   p_.Store(Width::k4, kFrame, TWILL_AT(tick), kScratch);
-  // Sums, so that both directions of a flow have one hash.
-  p_.Load(Width::k4, kScratch, kFrame, kInner + ip_at::kSource);
-  p_.Load(Width::k4, kOther, kFrame, kInner + ip_at::kDestination);
-  p_.Apply32(Operation::kAdd, kScratch, kOther);
-  p_.Apply32(Operation::kMultiply, kScratch, kAddressFactor);
+  HashAddresses(kInner);
   p_.Store(Width::k4, kFrame, TWILL_AT(hash), kScratch);
   p_.Apply32(Operation::kShiftRight, kScratch, 16);
   p_.Store(Width::k4, kFrame, TWILL_AT(index), kScratch);

@@ -21,8 +21,6 @@ namespace {
 constexpr const char* kEncapName = "encap";
 constexpr const char* kDecapName = "decap";
 
-uint32_t NowTick() noexcept { return static_cast<uint32_t>(MonotonicNs() >> kTickShift); }
-
 // EPROTOTYPE when the device is no Ethernet: decap looks for the outer header behind 14 bytes.
 std::optional<Failure> CheckEthernet(uint32_t ifindex) noexcept {
   ifreq request{};
@@ -84,8 +82,8 @@ std::optional<Failure> Lane::LoadPrograms() noexcept {
 // It begins to send now, if it does: what the engine has in its queues goes first.
 int Lane::WriteConfig() noexcept {
   const uint64_t quiet_ns = uint64_t{options_.quiet_ms} * 1'000'000;
-  const LaneConfig config = {static_cast<uint32_t>(options_.mode), static_cast<uint32_t>(quiet_ns >> kTickShift),
-                             options_.packets_per_ms, NowTick()};
+  const LaneConfig config = {static_cast<uint32_t>(options_.mode), TickOf(quiet_ns),
+                             options_.packets_per_ms, TickOf(MonotonicNs())};
   return maps_.WriteConfig(config);
 }
 

@@ -23,6 +23,7 @@ enum class LaneMode : uint32_t { kOff, kSparse, kAll, kAlone };
 
 // The programs' time: CLOCK_MONOTONIC in units of 2^20 ns, 1.05 ms, for a shift is cheaper than a division.
 inline constexpr int32_t kTickShift = 20;
+inline constexpr uint32_t TickOf(uint64_t ns) noexcept { return static_cast<uint32_t>(ns >> kTickShift); }
 
 struct LaneConfig {
   uint32_t mode;

@@ -59,6 +59,15 @@ class ProgramWriter {
     p_.JumpIf(Condition::kNotEqual, kScratch, 0, otherwise);
   }
 
+  // kScratch = a hash of the two addresses in the IPv4 header on the stack, `at` bytes from the frame's end. It goes by
+  // their sum, so that both directions have one.
+  void HashAddresses(int at) noexcept {
+    p_.Load(Width::k4, kScratch, kFrame, at + ip_at::kSource);
+    p_.Load(Width::k4, kOther, kFrame, at + ip_at::kDestination);
+    p_.Apply32(Operation::kAdd, kScratch, kOther);
+    p_.Apply32(Operation::kMultiply, kScratch, kAddressFactor);
+  }
+
   // As if each piece had been a packet. `length` is that of the whole.
   void Count(Register length, const Tally& tally) noexcept {
     p_.Say("packets, and their bytes: each piece has the headers");

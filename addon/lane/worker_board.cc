@@ -24,7 +24,7 @@ std::optional<Failure> WorkerBoard::Make(bool follows) noexcept {
   if (memory == MAP_FAILED) return Failure::Of("mmap");
   auto* shared = static_cast<LaneWorkers*>(memory);
   if (follows) {
-    const auto now = static_cast<uint32_t>(MonotonicNs() >> kTickShift);
+    const uint32_t now = TickOf(MonotonicNs());
     shared->passed = shared->senders_looked = shared->deliverers_looked = now;
     shared->sent = shared->delivered = now - kLateTicks - 1;
     for (size_t i = 0; i < 2 * queues_; i++) {
@@ -39,7 +39,7 @@ std::optional<Failure> WorkerBoard::Make(bool follows) noexcept {
 void WorkerBoard::Follow() noexcept {
   constexpr uint32_t kFollowTicks = 200;  // attaching takes a few
   LaneWorkers* shared = shared_.load(std::memory_order_relaxed);
-  __atomic_store_n(&shared->since, static_cast<uint32_t>(MonotonicNs() >> kTickShift) + kFollowTicks, __ATOMIC_RELAXED);
+  __atomic_store_n(&shared->since, TickOf(MonotonicNs()) + kFollowTicks, __ATOMIC_RELAXED);
 }
 
 uint32_t WorkerBoard::Oldest(WorkerKind kind, size_t queue, std::atomic<uint32_t> Ticks::*which,

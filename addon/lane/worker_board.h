@@ -78,7 +78,7 @@ class WorkerProgress {
     is_empty_ = false;
     if (!board_->is_made() || now_ms - said_ms_ < kSayMs) return;
     said_ms_ = now_ms;
-    board_->Look(kind_, queue_, TickOf(now_ms));
+    board_->Look(kind_, queue_, TickOf(now_ms * kNsPerMs));
   }
   // HOT
   void Took(size_t amount) noexcept {
@@ -95,7 +95,7 @@ class WorkerProgress {
     mark_ms_ = looked_ms_;
     left_ = room_;
     if (looked_ms_ - done_at_ms_ < (kind_ == WorkerKind::kSends ? kSentMs : kDeliveredMs)) return;
-    if (done_ms_ != 0) board_->Note(kind_, queue_, TickOf(done_ms_));
+    if (done_ms_ != 0) board_->Note(kind_, queue_, TickOf(done_ms_ * kNsPerMs));
     done_ms_ = done_ms;
     done_at_ms_ = looked_ms_;
   }
@@ -106,8 +106,7 @@ class WorkerProgress {
   }
 
  private:
-  static uint32_t TickOf(uint64_t ms) noexcept { return static_cast<uint32_t>((ms * 1'000'000) >> kTickShift); }
-
+  static constexpr uint64_t kNsPerMs = 1'000'000;
   // To another host's socket, and to a container.
   static constexpr uint64_t kSentMs = 100;
   static constexpr uint64_t kDeliveredMs = 20;

@@ -22,19 +22,15 @@ import type { Membership } from '../src/store/store.js';
 import { startEtcd } from '../test/support/etcd-server.js';
 import { formatTable } from '../test/support/measure.js';
 import { hostOf, leaseOf } from '../test/support/leases.js';
+import { numberOption } from './options.js';
 
 const PREFIX = '/coreos.com/network';
 const NETWORK = '{"Network":"10.0.0.0/8","SubnetLen":24,"Backend":{"Type":"udp"}}';
 const BURST = 1000;
 const OWN_IP = parseIpv4('172.31.255.1')!;
 
-function option(name: string, otherwise: number): number {
-  const given = process.argv.find((argument) => argument.startsWith(`--${name}=`));
-  return given === undefined ? otherwise : Number(given.slice(name.length + 3));
-}
-
-const LEASES = option('leases', 10_000);
-const SAMPLES = option('samples', 200);
+const LEASES = numberOption('leases', 10_000, 65_000);
+const SAMPLES = numberOption('samples', 200, 100_000);
 
 const base64 = (text: string): string => Buffer.from(text).toString('base64');
 const subnetOf = (i: number): string => `10.${1 + Math.floor(i / 250)}.${i % 250}.0`;

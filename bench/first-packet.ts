@@ -8,6 +8,7 @@ import { LAB_PROGRAMS, Lab, PROJECT_ROOT, waitFor } from '../test/support/lab.js
 import { ETCD_PREFIX, ETCD_PROGRAMS, joinHost, startEtcd } from '../test/support/etcd-hosts.js';
 import { formatTable } from '../test/support/measure.js';
 import { ensurePackages } from '../test/support/packages.js';
+import { numberOption } from './options.js';
 
 const TARGET_MS = 50;
 
@@ -44,8 +45,7 @@ async function main(): Promise<void> {
   if (process.getuid?.() !== 0)
     throw new Error('The benchmark makes network namespaces and must run as root.');
   ensurePackages([...LAB_PROGRAMS, ...ETCD_PROGRAMS]);
-  const given = process.argv.find((argument) => argument.startsWith('--samples='));
-  const samples = given === undefined ? 20 : Number(given.slice('--samples='.length));
+  const samples = numberOption('samples', 20, 100_000);
   const lab = Lab.open('first-');
   try {
     const etcd = await startEtcd(lab, {

@@ -24,3 +24,21 @@ export function numberOption(name: string, otherwise: number, most = 1000): numb
     throw new Error(`--${name} is "${text}": expected a whole number from 1 to ${most}`);
   return value;
 }
+
+/**
+ * What is wrong with the options among `args`: one that `known` does not have, as `quick` or `rounds=N`, one without
+ * its value, or a value for one that takes none.
+ */
+export function checkOptions(args: readonly string[], known: readonly string[]): string | undefined {
+  for (const argument of args.filter((one) => one.startsWith('-'))) {
+    const [, name, value] = /^--([^=]*)(=.*)?$/s.exec(argument) ?? [];
+    const option = known.find((one) => one.split('=')[0] === name);
+    if (option === undefined) {
+      const expected = known.length === 0 ? 'none' : known.map((one) => `--${one}`).join(', ');
+      return `Unknown option "${argument}": expected ${expected}`;
+    }
+    if (option.includes('=') !== (value !== undefined && value !== '='))
+      return `"${argument}": expected --${option}`;
+  }
+  return undefined;
+}

@@ -1,27 +1,87 @@
-// `npm run bench -- <what>`: the benchmarks, one file each. Without a word, the comparison with the peers.
+// `npm run bench -- <what>`: the benchmarks, one file each. Without a word, the comparison with the peers. `--help`
+// names them, and the options of each. What a benchmark does not know is refused before anything is measured.
 
-const BENCHES: Readonly<Record<string, () => Promise<unknown>>> = {
-  compare: async () => (await import('./compare.js')).compare(),
-  report: async () => (await import('./compare.js')).report(),
-  profile: async () => (await import('./profile.js')).profile(),
-  micro: () => import('./micro/micro.js'),
-  control: async () => {
-    await import('./control.js');
-    await import('./first-packet.js');
-    await import('./kernel-peers.js');
+import { checkOptions } from './options.js';
+
+interface Bench {
+  readonly question: string;
+  /** As the heads of the files explain them: `quick`, or `rounds=N`. */
+  readonly options: readonly string[];
+  readonly run: () => Promise<unknown>;
+}
+
+const BENCHES: Readonly<Record<string, Bench>> = {
+  compare: {
+    question: 'what containers get through twill and its peers; twenty minutes, --quick three',
+    options: ['quick', 'all', 'rounds=N', 'only=SUITE,…', 'keep', 'add', 'dry-run', 'seed=N', 'note=TEXT'],
+    run: async () => (await import('./compare.js')).compare(),
   },
-  kube: () => import('./kube.js'),
-  events: () => import('./events.js'),
+  report: {
+    question: 'writes the tables and pictures of the newest results; --check only compares them',
+    options: ['check'],
+    run: async () => (await import('./compare.js')).report(),
+  },
+  profile: {
+    question: "where the machine's time goes",
+    options: ['streams=N', 'segmented', 'lane=MODE'],
+    run: async () => (await import('./profile.js')).profile(),
+  },
+  micro: {
+    question: 'lookups, tables, checksums, splitting and merging against plain versions',
+    options: [],
+    run: () => import('./micro/micro.js'),
+  },
+  control: {
+    question: 'how fast the control plane follows etcd and programmes the kernel',
+    options: ['leases=N', 'samples=N'],
+    run: async () => {
+      await import('./control.js');
+      await import('./first-packet.js');
+      await import('./kernel-peers.js');
+    },
+  },
+  kube: {
+    question: 'what it costs to follow a Kubernetes cluster',
+    options: ['rounds=N', 'seconds=N', 'modes=MODE,…', 'nodes=N,…'],
+    run: () => import('./kube.js'),
+  },
+  events: {
+    question: 'CPU time that a lease event costs a daemon',
+    options: ['rounds=N', 'seconds=N', 'rate=N', 'leases=N', 'only=KIND,…', 'node=OPTIONS'],
+    run: () => import('./events.js'),
+  },
 };
 
-const [what = 'compare'] = process.argv.slice(2).filter((argument) => !argument.startsWith('--'));
-const bench = Object.hasOwn(BENCHES, what) ? BENCHES[what] : undefined;
-if (bench === undefined) {
-  console.error(`Unknown benchmark "${what}": expected one of ${Object.keys(BENCHES).join(', ')}`);
-  process.exitCode = 2;
-} else {
-  bench().catch((error: unknown) => {
-    console.error(error instanceof Error ? error.message : error);
-    process.exitCode = 1;
-  });
+function help(): string {
+  const lines = Object.entries(BENCHES).flatMap(([name, { question, options }]) => [
+    `  ${name.padEnd(8)}  ${question}`,
+    ...(options.length > 0 ? [`${' '.repeat(12)}${options.map((option) => `--${option}`).join(' ')}`] : []),
+  ]);
+  return `npm run bench [-- WHAT [OPTION…]]          WHAT is compare when it is left out\n\n${lines.join('\n')}`;
 }
+
+async function main(args: readonly string[]): Promise<void> {
+  if (args.includes('--help') || args.includes('-h')) {
+    console.log(help());
+    return;
+  }
+  const [what = 'compare', ...more] = args.filter((argument) => !argument.startsWith('-'));
+  const bench = Object.hasOwn(BENCHES, what) ? BENCHES[what] : undefined;
+  const refusal =
+    bench === undefined
+      ? `Unknown benchmark "${what}": expected one of ${Object.keys(BENCHES).join(', ')}`
+      : more.length > 0
+        ? `"${more[0]}" is one word too many: expected one benchmark, and options`
+        : checkOptions(args, bench.options);
+  if (bench === undefined || refusal !== undefined) {
+    console.error(`${refusal}; --help names all`);
+    process.exitCode = 2;
+    return;
+  }
+  await bench.run();
+}
+
+main(process.argv.slice(2)).catch((error: unknown) => {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
+});

@@ -58,16 +58,23 @@ interface Told {
   atMs: number;
 }
 
-/**
- * Judges the drops of a full queue by interval. Holds what it saw at the beginning of this one; before the first one
- * there was nothing, as every counter of a run starts at 0.
- */
+const NEVER_TOLD: Told = { count: 0, atMs: -Infinity };
+
+/** Judges the drops of a full queue by interval. Holds what it saw at the beginning of this one, at first `before`. */
 class FullQueue {
   #last: { dropped: number; passed: number; atMs: number } | undefined;
+  #before = { dropped: 0, passed: 0 };
+
+  /** These count no more. */
+  addFormer(dropped: number, passed: number): void {
+    const from = this.#last ?? this.#before;
+    from.dropped += dropped;
+    from.passed += passed;
+  }
 
   /** Drops of the interval that ends now, and their share, if that is high. */
   judge(dropped: number, passed: number, nowMs: number): { packets: number; share: number } | undefined {
-    const last = (this.#last ??= { dropped: 0, passed: 0, atMs: nowMs });
+    const last = (this.#last ??= { ...this.#before, atMs: nowMs });
     if (nowMs - last.atMs < INTERVAL_MS) return undefined;
     this.#last = { dropped, passed, atMs: nowMs };
     const packets = dropped - last.dropped;
@@ -80,6 +87,21 @@ class FullQueue {
 export class DropLog {
   readonly #told = new Map<string, Told>();
   readonly #queues = new Map<string, FullQueue>();
+
+  /** What daemons before this one have counted, which is in the snapshots from now on: they have told it. */
+  addFormer(former: DropSnapshot): void {
+    for (const direction of ['outbound', 'inbound'] as const) {
+      const { values } = former[direction];
+      for (const name of Object.keys(values)) {
+        if (!isDropReason(name)) continue;
+        const key = `${direction} ${name}`;
+        const passed = PASSED[name];
+        if (passed !== undefined) this.#queue(key).addFormer(values[name], values[passed]);
+        const { count, atMs } = this.#told.get(key) ?? NEVER_TOLD;
+        this.#told.set(key, { count: count + values[name], atMs });
+      }
+    }
+  }
 
   /** Lines that are due at `nowMs` (monotonic milliseconds). */
   take(snapshot: DropSnapshot, nowMs: number): DropLine[] {
@@ -115,15 +137,17 @@ export class DropLog {
     const key = `${direction} ${reason}`;
     const count = values[reason];
     const passed = PASSED[reason];
-    if (passed !== undefined) {
-      const queue = this.#queues.get(key) ?? new FullQueue();
-      this.#queues.set(key, queue);
-      return queue.judge(count, values[passed], nowMs);
-    }
-    const told = this.#told.get(key) ?? { count: 0, atMs: -Infinity };
+    if (passed !== undefined) return this.#queue(key).judge(count, values[passed], nowMs);
+    const told = this.#told.get(key) ?? NEVER_TOLD;
     if (count === told.count || nowMs - told.atMs < INTERVAL_MS) return undefined;
     this.#told.set(key, { count, atMs: nowMs });
     return { packets: count - told.count };
+  }
+
+  #queue(key: string): FullQueue {
+    const queue = this.#queues.get(key) ?? new FullQueue();
+    this.#queues.set(key, queue);
+    return queue;
   }
 }
 

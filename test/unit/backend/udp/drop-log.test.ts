@@ -28,6 +28,18 @@ t.test('DropLog says a cause once in ten seconds, with the packets since', (t) =
   t.end();
 });
 
+t.test('DropLog says nothing of what daemons before this one have counted', (t) => {
+  const log = new DropLog();
+  const values = { ...snapshot(0).outbound.values, reads: 2_000, drop_tun_queue: 3_000 };
+  const former = { ...snapshot(7), outbound: { values, offenders: new Map() } };
+  log.addFormer(former);
+  t.same(log.take(former, 0), []);
+  t.match(log.take({ ...snapshot(9), outbound: former.outbound }, 10_000), [
+    { reason: 'drop_unknown_peer', packets: 2 },
+  ]);
+  t.end();
+});
+
 /** Feeds one snapshot a second; `perSecond` says what is dropped and what passes in each. Lines with their second. */
 function linesOf(
   reason: 'drop_tun_queue' | 'drop_send_blocked',

@@ -39,6 +39,8 @@ export interface Handover {
   readonly predecessor: Predecessor | undefined;
   /** Processes before this one that have died without a word within the last minute. */
   readonly recentCrashes: number;
+  /** Packets wait in queues that nobody reads at present: the daemon before this one has died. */
+  readonly isUrgent: boolean;
   /** Whether take() would give any. */
   has(device: string): boolean;
   /** The descriptors of a device; the caller closes them, by discard(). Those of it that make no set are closed. */
@@ -75,6 +77,7 @@ export interface Handover {
 export const NO_HANDOVER: Handover = {
   predecessor: undefined,
   recentCrashes: 0,
+  isUrgent: false,
   has: () => false,
   take: () => undefined,
   discard: () => undefined,

@@ -51,6 +51,10 @@ export class ProcessHandover implements Handover {
     return this.#crashes.recent;
   }
 
+  get isUrgent(): boolean {
+    return this.predecessor === undefined && [...this.#found.keys()].some(isQueueName);
+  }
+
   ended(): void {
     this.#crashes.ended();
   }

@@ -3,7 +3,7 @@
 //   anybody listening? ─ no ───────────────────────────► saved table, if there is one
 //        │ yes
 //        ▼
-//   readConfig, up to ANSWER_MS ─ answered ─► that network     (a saved table is not even looked at)
+//   readConfig, a second at most ─ answered ─► that network     (a saved table is not even looked at)
 //        │ not answered, or with an invalid config
 //        └──────────────────────────────────► saved table, if there is one; else wait for the answer
 //
@@ -22,6 +22,8 @@ import { RejoinedMembership } from './rejoined.js';
 
 // A store that is alive answers in some 150 ms, of which most is loading its client.
 const ANSWER_MS = 1000;
+/** While packets wait that hold back whole connections; the client is loaded then, most often. */
+const URGENT_ANSWER_MS = 250;
 const INVALID_RETRY_MS = 5000;
 
 export interface FirstConfig {
@@ -35,15 +37,19 @@ export interface FirstConfig {
   network(publicIp: DualAddress): Promise<StoredNetwork>;
 }
 
-/**
- * See the head of this file; without `mayUseTable` the answer is waited for. Rejects as LeaseStore.readConfig() does,
- * unless a saved table is used.
- */
+export interface StartConditions {
+  /** Whether a saved table is used, or the answer is waited for. @default true */
+  readonly mayUseTable?: boolean | undefined;
+  /** Whether packets wait for this start. @default false */
+  readonly isUrgent?: boolean | undefined;
+}
+
+/** See the head of this file. Rejects as LeaseStore.readConfig() does, unless a saved table is used. */
 export async function firstConfig(
   store: LeaseStore,
   log: Logger,
   signal: AbortSignal,
-  mayUseTable = true,
+  { mayUseTable = true, isUrgent = false }: StartConditions = {},
 ): Promise<FirstConfig> {
   const saved = mayUseTable ? store.savedStart : undefined;
   let why = 'store does not answer';
@@ -56,7 +62,9 @@ export async function firstConfig(
       why = 'the network config in the store is invalid';
       return undefined;
     });
-    const answer = await (saved === undefined ? usable : withinTime(usable, ANSWER_MS));
+    const answer = await (saved === undefined
+      ? usable
+      : withinTime(usable, isUrgent ? URGENT_ANSWER_MS : ANSWER_MS));
     if (answer !== undefined) return answered(answer);
   }
   const table = saved?.table();

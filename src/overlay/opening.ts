@@ -100,9 +100,10 @@ export class OverlayOpening {
 
   /** The network of the store, or of the saved table; and the interface to the other hosts. */
   async #enter(): Promise<Entry> {
-    const { store, log, signal, mayUseTable, surroundings, underlay: flags } = this.#options;
+    const { store, log, signal, mayUseTable, handover, surroundings, underlay: flags } = this.#options;
     this.#phase('waiting for the network config');
-    const first = await firstConfig(store, log, signal, mayUseTable);
+    const isUrgent = handover?.isUrgent;
+    const first = await firstConfig(store, log, signal, { mayUseTable, isUrgent });
     this.#phase('waiting for the external interface');
     const former = store.savedStart?.formerPublicIp();
     const { chooseInterface, checkFamilies, listLinks, now } = surroundings;

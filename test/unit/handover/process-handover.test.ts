@@ -48,6 +48,10 @@ t.test('fewer queues than before: the others are let go of', (t) => {
   const handover = new ProcessHandover(before, { store });
   t.notOk(store.isUrgent, 'not without a data path of ours');
   t.ok(handover.has('flannel0'));
+  t.ok(handover.isUrgent, 'nobody reads them');
+  const predecessor = { stop: () => Promise.resolve(), gone: Promise.resolve() };
+  t.notOk(new ProcessHandover(before, { store, predecessor }).isUrgent, 'somebody reads them');
+  t.notOk(new ProcessHandover(new Map(), { store }).isUrgent);
   const taken = handover.take('flannel0')!;
   t.equal(taken.tun.length, 2);
   handover.discard(taken);

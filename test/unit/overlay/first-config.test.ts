@@ -89,6 +89,14 @@ t.test('firstConfig() takes the network that comes before anything is made from 
   t.equal(await first.network({ v4: OWN_IP }), IN_STORE);
 });
 
+t.test('firstConfig() waits less while packets wait', async (t) => {
+  const startedMs = performance.now();
+  const store = fakeStore({ table: TABLE, reads: [() => never] });
+  const first = await firstConfig(store, quiet, signal, { isUrgent: true });
+  t.equal(first.config, SAVED);
+  t.ok(performance.now() - startedMs < 900);
+});
+
 t.test('firstConfig() waits for the store on a host with another public IP than the table has', async (t) => {
   const store = fakeStore({ isAway: true, table: TABLE, reads: [stored] });
   const first = await firstConfig(store, quiet, signal);
@@ -98,6 +106,6 @@ t.test('firstConfig() waits for the store on a host with another public IP than 
 
 t.test('firstConfig() without the table waits for the store, away or not', async (t) => {
   const store = fakeStore({ isAway: true, table: TABLE, reads: [stored] });
-  const first = await firstConfig(store, quiet, signal, false);
+  const first = await firstConfig(store, quiet, signal, { mayUseTable: false });
   t.equal(await first.network({ v4: OWN_IP }), IN_STORE);
 });

@@ -1,47 +1,77 @@
-// vxlan mode: what is found at the start, deleted or changed by hand, or left by a daemon that was killed.
+// vxlan mode: what is found at the start, deleted or changed by hand, or left by a daemon that was killed. Networks are
+// of both families, each over its own: what is done to one is done to the other. The picture is in kernel-lab.ts.
 
 import t from 'tap';
-import { introduce, LAB_SKIP, run, startVxlanNode, waitFor, withLab } from '../support/kernel-lab.js';
+import type { FamilyName } from '../../src/net/dual.js';
+import {
+  introduce,
+  LAB_SKIP,
+  NETWORKS,
+  podAddress,
+  run,
+  startVxlanNode,
+  waitFor,
+  withLab,
+} from '../support/kernel-lab.js';
 import type { DriverState, KernelLab, LeaseText } from '../support/kernel-lab.js';
+
+const DUAL = NETWORKS[2];
+
+/** How each family is written here: N stands for the number of a host. */
+const TEXTS = {
+  v4: {
+    of: '-4',
+    device: 'flannel.1',
+    network: '10.5.0.0/16',
+    subnet: (host: number) => `10.5.${host}.0/24`,
+    first: (host: number) => `10.5.${host}.0`,
+    host: (host: number) => `192.0.2.${host}`,
+    alone: 32,
+    data: 'backendData',
+    macByte: '04',
+  },
+  v6: {
+    of: '-6',
+    device: 'flannel-v6.1',
+    network: 'fd00:5::/48',
+    subnet: (host: number) => `fd00:5:0:${host}::/64`,
+    first: (host: number) => `fd00:5:0:${host}::`,
+    host: (host: number) => `fd00:99::${host}`,
+    alone: 128,
+    data: 'backendV6Data',
+    macByte: '06',
+  },
+} as const;
+
+/** Whether pods of all these hosts answer that of the first, in every family. */
+async function reachesAll(lab: KernelLab, hosts: readonly number[]): Promise<boolean> {
+  const pings = lab.network.families.flatMap((family) =>
+    hosts.map((host) => lab.ping('c1', podAddress(host, family))),
+  );
+  return (await Promise.all(pings)).every((isThere) => isThere);
+}
+
+/** What a lease says of its device. */
+function publishedMac(lease: LeaseText, family: FamilyName): string {
+  return (lease[TEXTS[family].data] as { VtepMAC: string }).VtepMAC;
+}
 
 t.test('vxlan: whatever is deleted or changed by hand is back within two seconds', { skip: LAB_SKIP }, (t) =>
   withLab(async (lab) => {
     const nodes = await Promise.all([1, 2, 3].map((number) => startVxlanNode(lab, number)));
     await introduce(nodes);
     for (const node of nodes) await node.driver.call('watch');
-    const macs = nodes.map((node) => (node.lease.backendData as { VtepMAC: string }).VtepMAC);
-    const worksAgain = async () => (await lab.ping('c1', '10.5.2.2')) && (await lab.ping('c1', '10.5.3.2'));
+    const worksAgain = () => reachesAll(lab, [2, 3]);
     await waitFor('pings', worksAgain);
-    const wreckage: readonly (readonly [string, readonly string[]])[] = [
-      ['route', ['ip route del 10.5.2.0/24']],
-      ['route replaced by a static one', ['ip route replace 10.5.2.0/24 via 192.0.2.254 proto static']],
-      ['all routes', ['ip route flush proto 94']],
-      ['neighbour', ['ip neigh del 10.5.2.0 dev flannel.1']],
-      [
-        'neighbour with another MAC',
-        ['ip neigh replace 10.5.2.0 lladdr 02:00:00:00:00:01 dev flannel.1 nud permanent'],
-      ],
-      ['neighbour made temporary', [`ip neigh replace 10.5.2.0 lladdr ${macs[1]} dev flannel.1 nud stale`]],
-      ['FDB entry', [`bridge fdb del ${macs[1]} dev flannel.1`]],
-      [
-        'FDB entry to another host',
-        [`bridge fdb replace ${macs[1]} dev flannel.1 self permanent dst 192.0.2.77`],
-      ],
-      ['address', ['ip addr del 10.5.1.0/32 dev flannel.1']],
-      ['second address', ['ip addr add 10.5.77.0/32 dev flannel.1']],
-      ['MTU', ['ip link set flannel.1 mtu 1000']],
-      ['MAC', ['ip link set flannel.1 address 02:00:00:00:00:02']],
-      ['device down', ['ip link set flannel.1 down']],
-      ['device', ['ip link del flannel.1']],
-      ['device of other kind', ['ip link del flannel.1', 'ip link add flannel.1 type bridge']],
-    ];
     const before = await kernelText(lab);
-    for (const [what, commands] of wreckage) {
-      for (const command of commands) await lab.sh('h1', command);
-      const startedAt = performance.now();
-      await waitFor(`${what} back`, async () => (await kernelText(lab)) === before, 2_000);
-      t.comment(`${what}: back after ${Math.round(performance.now() - startedAt)} ms`);
-      t.ok(await waitFor('ping', worksAgain, 2_000), what);
+    for (const family of DUAL.families) {
+      for (const [what, commands] of wreckage(family, publishedMac(nodes[1].lease, family))) {
+        for (const command of commands) await lab.sh('h1', command);
+        const startedAt = performance.now();
+        await waitFor(`${family}: ${what} back`, async () => (await kernelText(lab)) === before, 2_000);
+        t.comment(`${family}: ${what}: back after ${Math.round(performance.now() - startedAt)} ms`);
+        t.ok(await waitFor('ping', worksAgain, 2_000), `${family}: ${what}`);
+      }
     }
     const { counters } = await nodes[0].driver.call<DriverState>('state');
     const repairs = counters.find((counter) => counter.name === 'kernel_repairs_total')!.values;
@@ -51,18 +81,49 @@ t.test('vxlan: whatever is deleted or changed by hand is back within two seconds
         `${object} repairs counted`,
       );
     }
-  }),
+  }, DUAL),
 );
+
+/** What happens to the objects of a family on host 1; `mac` is that of host 2. */
+function wreckage(family: FamilyName, mac: string): readonly (readonly [string, readonly string[]])[] {
+  const { of, device, first, subnet, host, alone } = TEXTS[family];
+  const [base, elsewhere] = [first(2), family === 'v4' ? first(77) : 'fd00:5:0:77::'];
+  return [
+    ['route', [`ip route del ${subnet(2)}`]],
+    ['route replaced by a static one', [`ip route replace ${subnet(2)} via ${host(254)} proto static`]],
+    ['all routes', [`ip ${of} route flush proto 94`]],
+    ['neighbour', [`ip neigh del ${base} dev ${device}`]],
+    [
+      'neighbour with another MAC',
+      [`ip neigh replace ${base} lladdr 02:00:00:00:00:01 dev ${device} nud permanent`],
+    ],
+    ['neighbour made temporary', [`ip neigh replace ${base} lladdr ${mac} dev ${device} nud stale`]],
+    ['FDB entry', [`bridge fdb del ${mac} dev ${device}`]],
+    ['FDB entry to another host', [`bridge fdb replace ${mac} dev ${device} self permanent dst ${host(77)}`]],
+    ['address', [`ip addr del ${first(1)}/${alone} dev ${device}`]],
+    ['second address', [`ip addr add ${elsewhere}/${alone} dev ${device}`]],
+    ['MTU', [`ip link set ${device} mtu 1000`]],
+    ['MAC', [`ip link set ${device} address 02:00:00:00:00:02`]],
+    ['device down', [`ip link set ${device} down`]],
+    ['device', [`ip link del ${device}`]],
+    ['device of other kind', [`ip link del ${device}`, `ip link add ${device} type bridge`]],
+  ];
+}
 
 /** Everything of h1 that a repair must bring back, sorted. */
 async function kernelText(lab: KernelLab): Promise<string> {
-  const texts = await Promise.all([
-    lab.sh('h1', 'ip route show root 10.5.0.0/16'),
-    lab.sh('h1', 'ip -4 neigh show dev flannel.1 nud permanent'),
-    lab.sh('h1', 'bridge fdb show dev flannel.1'),
-    lab.sh('h1', 'ip -4 -o addr show dev flannel.1'),
-    lab.sh('h1', 'ip -d -o link show dev flannel.1'),
-  ]);
+  const texts = await Promise.all(
+    DUAL.families.flatMap((family) => {
+      const { of, device, network } = TEXTS[family];
+      return [
+        lab.sh('h1', `ip ${of} route show root ${network}`),
+        lab.sh('h1', `ip ${of} neigh show dev ${device} nud permanent`),
+        lab.sh('h1', `bridge fdb show dev ${device}`),
+        lab.sh('h1', `ip ${of} -o addr show dev ${device} scope global`),
+        lab.sh('h1', `ip -d -o link show dev ${device}`),
+      ];
+    }),
+  );
   // Without what the kernel numbers anew: interface index and its use as a prefix.
   return texts
     .flatMap((text) => text.split('\n'))
@@ -76,21 +137,36 @@ t.test('vxlan: SIGKILL and restart under traffic lose no packet', { skip: LAB_SK
     const nodes = await Promise.all([1, 2].map((number) => startVxlanNode(lab, number)));
     await introduce(nodes);
     await nodes[0].driver.call('watch');
-    await waitFor('ping', () => lab.ping('c1', '10.5.2.2'));
-    const [link] = await lab.json<{ ifindex: number; address: string }[]>('h1', 'ip -j link show flannel.1');
-    const pinging = lab.exec('c1', ['ping', '-n', '-q', '-i', '0.002', '-c', '1500', '-W', '1', '10.5.2.2']);
+    await waitFor('ping', () => reachesAll(lab, [2]));
+    const links = () =>
+      Promise.all(
+        DUAL.families.map(async (family) => {
+          const show = `ip -j link show ${TEXTS[family].device}`;
+          const [{ ifindex, address }] = await lab.json<{ ifindex: number; address: string }[]>('h1', show);
+          return { ifindex, address };
+        }),
+      );
+    const before = await links();
+    const pinging = DUAL.families.map((family) =>
+      lab.exec('c1', ['ping', '-n', '-q', '-i', '0.002', '-c', '1500', '-W', '1', podAddress(2, family)]),
+    );
     await nodes[0].driver.kill();
     const next = await startVxlanNode(lab, 1);
     await next.driver.call('apply', { added: [nodes[1].lease] });
-    t.match(await pinging, '1500 packets transmitted, 1500 received, 0% packet loss');
-    const [after] = await lab.json<{ ifindex: number; address: string }[]>('h1', 'ip -j link show flannel.1');
-    t.strictSame([after.ifindex, after.address], [link.ifindex, link.address], 'the same device');
-    t.strictSame(next.lease.backendData, { VNI: 1, VtepMAC: link.address }, 'the same MAC in the lease');
+    for (const text of await Promise.all(pinging))
+      t.match(text, '1500 packets transmitted, 1500 received, 0% packet loss');
+    t.strictSame(await links(), before, 'the same devices');
+    const macs = DUAL.families.map((family) => publishedMac(next.lease, family));
+    t.strictSame(
+      macs,
+      before.map(({ address }) => address),
+      'the same MACs in the lease',
+    );
     const pids = (await run('ip', ['netns', 'pids', lab.name('h1')])).trim().split('\n');
     const commands = await run('ps', ['-o', 'args=', '-p', pids.join()]);
     const monitors = commands.split('\n').filter((line) => line.startsWith('ip -oneline monitor'));
     t.equal(monitors.length, 0, 'no monitor of the killed daemon is left');
-  }),
+  }, DUAL),
 );
 
 t.test('vxlan: start takes over, replaces and removes what it finds', { skip: LAB_SKIP }, (t) =>
@@ -216,26 +292,35 @@ t.test('vxlan: a device that does not fit is made anew with its MAC and all peer
   withLab(async (lab) => {
     const nodes = await Promise.all([1, 2].map((number) => startVxlanNode(lab, number)));
     await introduce(nodes);
-    const [link] = await lab.json<{ address: string }[]>('h1', 'ip -j link show flannel.1');
+    const macs = DUAL.families.map((family) => publishedMac(nodes[0].lease, family));
     for (const node of nodes) await node.driver.close();
     const changed = await Promise.all(
       [1, 2].map((number) => startVxlanNode(lab, number, { Port: 4789, GBP: true })),
     );
     await introduce(changed);
-    t.strictSame(changed[0].lease.backendData, { VNI: 1, VtepMAC: link.address });
-    t.ok(await waitFor('ping', () => lab.ping('c1', '10.5.2.2')));
-    t.match(await lab.sh('h1', 'ip -d link show flannel.1'), /dstport 4789 nolearning.* gbp/);
-    // The external interface gets a new address: same device name, same MAC, peers still there.
-    await lab.sh('h1', 'ip addr add 192.0.2.11/24 dev eth0');
-    await lab.sh('h1', 'ip addr del 192.0.2.1/24 dev eth0');
-    await lab.sh('h1', 'ip addr replace 192.0.2.11/24 dev eth0');
-    await lab.sh('h1', 'ip route replace default via 192.0.2.254');
+    t.ok(await waitFor('ping', () => reachesAll(lab, [2])));
+    // The external interface gets new addresses: same names of the devices, same MACs, peers still there.
+    for (const [family, bits] of [
+      ['v4', 24],
+      ['v6', 64],
+    ] as const) {
+      const { device, host } = TEXTS[family];
+      const mac = macs[DUAL.families.indexOf(family)];
+      t.equal(publishedMac(changed[0].lease, family), mac);
+      const link = await lab.sh('h1', `ip -d link show ${device}`);
+      t.match(link, new RegExp(`${mac}[^]*dstport 4789 nolearning.* gbp`));
+      await lab.sh('h1', `ip addr add ${host(11)}/${bits} dev eth0`);
+      await lab.sh('h1', `ip addr del ${host(1)}/${bits} dev eth0`);
+      await lab.sh('h1', `ip addr replace ${host(11)}/${bits} dev eth0`);
+      await lab.sh('h1', `ip ${TEXTS[family].of} route replace default via ${host(254)}`);
+    }
     await changed[0].driver.call('interface', { iface: 'eth0' });
-    await changed[1].driver.call('apply', { changed: [{ ...changed[0].lease, publicIp: '192.0.2.11' }] });
-    t.match(
-      await lab.sh('h1', 'ip -d link show flannel.1'),
-      new RegExp(`${link.address}[^]*local 192\\.0\\.2\\.11`),
-    );
-    t.ok(await waitFor('ping', () => lab.ping('c1', '10.5.2.2')));
-  }),
+    const publicIp = DUAL.families.map((family) => TEXTS[family].host(11)).join('&');
+    await changed[1].driver.call('apply', { changed: [{ ...changed[0].lease, publicIp }] });
+    for (const [index, family] of DUAL.families.entries()) {
+      const link = await lab.sh('h1', `ip -d link show ${TEXTS[family].device}`);
+      t.match(link, new RegExp(`${macs[index]}[^]*local ${TEXTS[family].host(11).replaceAll('.', '\\.')} `));
+    }
+    t.ok(await waitFor('ping', () => reachesAll(lab, [2])));
+  }, DUAL),
 );

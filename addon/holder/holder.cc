@@ -31,7 +31,8 @@ constexpr int kFirstFd = 3;  // SD_LISTEN_FDS_START
 constexpr int kUsage = 2;    // the command line is wrong, and stays so
 constexpr int kCannotExec = 127;
 
-// A life that was shorter is a quick death; the pauses after one, two and more of them.
+// A life that was shorter, and never ready, is a vain one; the pauses after none, one and more of them. One that was
+// ready may die as often as it likes: packets wait, and each life forwards some.
 constexpr int64_t kLongLifeMs = 10'000;
 constexpr int64_t kPausesMs[] = {0, 0, 0, 100, 1'000, 5'000};
 
@@ -103,6 +104,7 @@ bool Holder::Open() {
 
 int Holder::Start() {
   due_ms_ = 0;
+  is_ready_ = false;
   started_ms_ = NowMs();
   return Promote() ? 0 : Spawn();
 }
@@ -217,7 +219,7 @@ void Holder::ReadMessage() {
   if (!left.empty()) is_left_ = left == "1";
   if (ValueOf(received, "X_TWILL_STANDBY") == "1") is_urgent_ = true;
   if (ValueOf(received, "READY") == "1") {
-    was_ready_ = true;
+    is_ready_ = was_ready_ = true;
     SpawnStandby();
   }
   if (ValueOf(received, "FDSTOREREMOVE") == "1") Remove(name);
@@ -270,8 +272,8 @@ bool Holder::HasEnded(int status) {
   const bool is_final = is_stopping_ || exit_status_ == 0 || exit_status_ == kUsage || exit_status_ == kCannotExec;
   if (is_final || !was_ready_) return true;
   const int64_t now_ms = NowMs();
-  quick_deaths_ = now_ms - started_ms_ < kLongLifeMs ? quick_deaths_ + 1 : 0;
-  const int64_t pause_ms = PauseMs();
+  vain_lives_ = is_ready_ || now_ms - started_ms_ >= kLongLifeMs ? 0 : vain_lives_ + 1;
+  const int64_t pause_ms = kPausesMs[std::min(vain_lives_, std::size(kPausesMs) - 1)];
   due_ms_ = now_ms + std::max<int64_t>(pause_ms, 1);
   ::fprintf(stderr, "twill-holder: \"%s\" %s %d: starting it again in %lld ms, with %zu descriptors\n", command_[0],
             is_killed ? "was ended by signal" : "has ended with status", is_killed ? WTERMSIG(status) : exit_status_,
@@ -286,11 +288,6 @@ bool Holder::HasLeft() {
   exit_status_ = 0;
   ::fprintf(stderr, "twill-holder: another daemon goes on for \"%s\": this one waits for SIGTERM\n", command_[0]);
   return false;
-}
-
-int64_t Holder::PauseMs() const {
-  const size_t last = std::size(kPausesMs) - 1;
-  return kPausesMs[std::min(static_cast<size_t>(std::max(quick_deaths_ - 1, 0)), last)];
 }
 
 }  // namespace twill::holder

@@ -10,8 +10,8 @@
 //                                                the line of their names, to become the daemon; at the end of the
 //                                                stream it exits
 //
-// A daemon that was killed, or ended in an error after it had once been ready, is started again, at once and then more
-// and more slowly. One that ends by itself, or before it was ever ready, ends the holder with its exit status.
+// A daemon that was killed, or ended in an error, is started again once one has been ready: at once, and those that end
+// before they are ready more and more slowly. One that ends by itself, or before it was ever ready, ends the holder with its exit status.
 //
 // Beside systemd's assignments it reads two of ours: X_TWILL_STANDBY=1, a start is urgent enough for a standby, and
 // X_TWILL_LEFT=1 or =0, another daemon goes on with what is stored, or does not after all. One that ends while that
@@ -61,7 +61,6 @@ class Holder {
   bool HasEnded(int status);
   // Another daemon has what it kept: true when the holder ends now.
   bool HasLeft();
-  int64_t PauseMs() const;
 
   char** command_;
   bool has_standby_;
@@ -74,7 +73,8 @@ class Holder {
   UniqueFd standby_;  // our end of its stream
   int64_t started_ms_ = 0;
   int64_t due_ms_ = 0;      // when it is started again; 0 while it runs
-  int quick_deaths_ = 0;    // in a row
+  size_t vain_lives_ = 0;   // in a row
+  bool is_ready_ = false;   // in this life
   bool was_ready_ = false;  // in any of its lives
   bool is_urgent_ = false;  // X_TWILL_STANDBY
   bool is_left_ = false;    // X_TWILL_LEFT

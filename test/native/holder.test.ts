@@ -143,6 +143,12 @@ t.test('one that fails after it was ready is started again, more and more slowly
   t.match(lines.join('\n'), /has ended with status 1: starting it again in 100 ms/);
 });
 
+t.test('one that was ready is started again at once, however often it dies', async (t) => {
+  const { lines, lives } = await hold([...Array<string>(9).fill('store=a ready barrier kill'), 'exit=0']);
+  t.equal(lives, 10);
+  t.equal(lines.filter((line) => line.endsWith('starting it again in 0 ms, with 1 descriptors')).length, 9);
+});
+
 t.test('SIGTERM goes to the daemon, whose end is awaited', async (t) => {
   const { code, lives } = await hold(['ready wait', 'exit=9'], (line, kill) => {
     if (line === 'waits') kill('SIGTERM');

@@ -84,7 +84,6 @@ async function check(t: Test, { lab, hosts, words, stop, freeze }: Scene, isSile
   await waitFor(reaches, 'the containers to reach each other');
   await (isSilent ? freeze : stop)();
   const seconds = 3 + 5 * ROUNDS;
-  let isOver = false;
   const arrived = await sendBothWays(lab, hosts, RATE, seconds, async () => {
     for (let round = 0; round < ROUNDS; round++) {
       await takeOver(daemon);
@@ -93,9 +92,7 @@ async function check(t: Test, { lab, hosts, words, stop, freeze }: Scene, isSile
       await ending('SIGKILL')(daemon);
       await setTimeout(200);
     }
-    isOver = true;
   });
-  t.ok(isOver, 'all of it while packets flowed');
   t.match(daemon.task.log(), /starting from the lease table of[^]*starting from the lease table of/);
   checkArrived(t, arrived, RATE * seconds, 2 * ROUNDS);
   await checkSums(t, lab, a);

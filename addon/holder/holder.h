@@ -11,8 +11,8 @@
 //                                                stream it exits
 //
 // A daemon that was killed, or ended in an error, is started again once one has been ready: at once, and those that end
-// before they are ready more and more slowly. One that ends by itself, or before it was ever ready, ends the holder with
-// its exit status.
+// before they are ready more and more slowly. One that ends by itself, or before it was ever ready, ends the holder
+// with its exit status.
 //
 // Beside systemd's assignments it reads two of ours: X_TWILL_STANDBY=1, a start is urgent enough for a standby, and
 // X_TWILL_LEFT=1 or =0, another daemon goes on with what is stored, or does not after all. One that ends while that

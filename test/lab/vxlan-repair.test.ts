@@ -17,7 +17,7 @@ import type { DriverState, KernelLab, LeaseText } from '../support/kernel-lab.js
 
 const DUAL = NETWORKS[2];
 
-/** How each family is written here: N stands for the number of a host. */
+/** How each family is written here, by the number of a host. */
 const TEXTS = {
   v4: {
     of: '-4',
@@ -27,8 +27,8 @@ const TEXTS = {
     first: (host: number) => `10.5.${host}.0`,
     host: (host: number) => `192.0.2.${host}`,
     alone: 32,
+    onLink: 24,
     data: 'backendData',
-    macByte: '04',
   },
   v6: {
     of: '-6',
@@ -38,8 +38,8 @@ const TEXTS = {
     first: (host: number) => `fd00:5:0:${host}::`,
     host: (host: number) => `fd00:99::${host}`,
     alone: 128,
+    onLink: 64,
     data: 'backendV6Data',
-    macByte: '06',
   },
 } as const;
 
@@ -87,7 +87,7 @@ t.test('vxlan: whatever is deleted or changed by hand is back within two seconds
 /** What happens to the objects of a family on host 1; `mac` is that of host 2. */
 function wreckage(family: FamilyName, mac: string): readonly (readonly [string, readonly string[]])[] {
   const { of, device, first, subnet, host, alone } = TEXTS[family];
-  const [base, elsewhere] = [first(2), family === 'v4' ? first(77) : 'fd00:5:0:77::'];
+  const base = first(2);
   return [
     ['route', [`ip route del ${subnet(2)}`]],
     ['route replaced by a static one', [`ip route replace ${subnet(2)} via ${host(254)} proto static`]],
@@ -101,7 +101,7 @@ function wreckage(family: FamilyName, mac: string): readonly (readonly [string, 
     ['FDB entry', [`bridge fdb del ${mac} dev ${device}`]],
     ['FDB entry to another host', [`bridge fdb replace ${mac} dev ${device} self permanent dst ${host(77)}`]],
     ['address', [`ip addr del ${first(1)}/${alone} dev ${device}`]],
-    ['second address', [`ip addr add ${elsewhere}/${alone} dev ${device}`]],
+    ['second address', [`ip addr add ${first(77)}/${alone} dev ${device}`]],
     ['MTU', [`ip link set ${device} mtu 1000`]],
     ['MAC', [`ip link set ${device} address 02:00:00:00:00:02`]],
     ['device down', [`ip link set ${device} down`]],
@@ -300,26 +300,24 @@ t.test('vxlan: a device that does not fit is made anew with its MAC and all peer
     await introduce(changed);
     t.ok(await waitFor('ping', () => reachesAll(lab, [2])));
     // The external interface gets new addresses: same names of the devices, same MACs, peers still there.
-    for (const [family, bits] of [
-      ['v4', 24],
-      ['v6', 64],
-    ] as const) {
-      const { device, host } = TEXTS[family];
-      const mac = macs[DUAL.families.indexOf(family)];
+    for (const [index, family] of DUAL.families.entries()) {
+      const { of, device, host, onLink } = TEXTS[family];
+      const mac = macs[index];
       t.equal(publishedMac(changed[0].lease, family), mac);
       const link = await lab.sh('h1', `ip -d link show ${device}`);
       t.match(link, new RegExp(`${mac}[^]*dstport 4789 nolearning.* gbp`));
-      await lab.sh('h1', `ip addr add ${host(11)}/${bits} dev eth0`);
-      await lab.sh('h1', `ip addr del ${host(1)}/${bits} dev eth0`);
-      await lab.sh('h1', `ip addr replace ${host(11)}/${bits} dev eth0`);
-      await lab.sh('h1', `ip ${TEXTS[family].of} route replace default via ${host(254)}`);
+      await lab.sh('h1', `ip addr add ${host(11)}/${onLink} dev eth0`);
+      await lab.sh('h1', `ip addr del ${host(1)}/${onLink} dev eth0`);
+      await lab.sh('h1', `ip addr replace ${host(11)}/${onLink} dev eth0`);
+      await lab.sh('h1', `ip ${of} route replace default via ${host(254)}`);
     }
     await changed[0].driver.call('interface', { iface: 'eth0' });
     const publicIp = DUAL.families.map((family) => TEXTS[family].host(11)).join('&');
     await changed[1].driver.call('apply', { changed: [{ ...changed[0].lease, publicIp }] });
     for (const [index, family] of DUAL.families.entries()) {
-      const link = await lab.sh('h1', `ip -d link show ${TEXTS[family].device}`);
-      t.match(link, new RegExp(`${macs[index]}[^]*local ${TEXTS[family].host(11).replaceAll('.', '\\.')} `));
+      const { device, host } = TEXTS[family];
+      const link = await lab.sh('h1', `ip -d link show ${device}`);
+      t.match(link, new RegExp(`${macs[index]}[^]*local ${host(11).replaceAll('.', '\\.')} `));
     }
     t.ok(await waitFor('ping', () => reachesAll(lab, [2])));
   }, DUAL),

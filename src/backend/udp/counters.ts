@@ -37,8 +37,13 @@ export function withFormerLane(
   return { ...snapshot, ...addLanes(snapshot.lane, more) };
 }
 
+/** What the workers counted, with what the device dropped and with what the lane carried or dropped. */
+export function allCounters(counted: CounterSnapshot, queueDrops: number): CounterSnapshot {
+  return withLane(withQueueDrops(counted, queueDrops));
+}
+
 /** What the device dropped was on its way in too: so packets_in still equals packets_out plus all drops. */
-export function withQueueDrops({ outbound, ...others }: CounterSnapshot, packets: number): CounterSnapshot {
+function withQueueDrops({ outbound, ...others }: CounterSnapshot, packets: number): CounterSnapshot {
   const values = { ...outbound.values, [QUEUE_DROP]: packets };
   values.packets_in += packets;
   return { ...others, outbound: { ...outbound, values } };
@@ -48,7 +53,7 @@ export function withQueueDrops({ outbound, ...others }: CounterSnapshot, packets
  * What the lane carried came in and went out as well, and what it dropped came in: the workers saw none of it. Both
  * directions have its drops, so that whoever reads them finds them without a lane too.
  */
-export function withLane({ outbound, inbound, ...others }: CounterSnapshot): CounterSnapshot {
+function withLane({ outbound, inbound, ...others }: CounterSnapshot): CounterSnapshot {
   const { lane } = others;
   const out = [lane?.out_packets ?? 0, lane?.out_bytes ?? 0, lane?.out_failed ?? 0] as const;
   const into = [lane?.in_packets ?? 0, lane?.in_bytes ?? 0, lane?.in_failed ?? 0] as const;

@@ -60,21 +60,21 @@ interface Told {
 
 const NEVER_TOLD: Told = { count: 0, atMs: -Infinity };
 
-/** Judges the drops of a full queue by interval. Holds what it saw at the beginning of this one, at first `before`. */
+/** Judges the drops of a full queue by interval. Holds what there was at the beginning of this one. */
 class FullQueue {
-  #last: { dropped: number; passed: number; atMs: number } | undefined;
-  #before = { dropped: 0, passed: 0 };
+  /** Without a time before the first interval. */
+  #last: { dropped: number; passed: number; atMs?: number } = { dropped: 0, passed: 0 };
 
   /** These count no more. */
   addFormer(dropped: number, passed: number): void {
-    const from = this.#last ?? this.#before;
-    from.dropped += dropped;
-    from.passed += passed;
+    this.#last.dropped += dropped;
+    this.#last.passed += passed;
   }
 
   /** Drops of the interval that ends now, and their share, if that is high. */
   judge(dropped: number, passed: number, nowMs: number): { packets: number; share: number } | undefined {
-    const last = (this.#last ??= { ...this.#before, atMs: nowMs });
+    const last = this.#last;
+    last.atMs ??= nowMs;
     if (nowMs - last.atMs < INTERVAL_MS) return undefined;
     this.#last = { dropped, passed, atMs: nowMs };
     const packets = dropped - last.dropped;

@@ -5,7 +5,7 @@
 
 import type { CounterSnapshot } from '../../dataplane/dataplane.js';
 import type { LaneTotals } from '../../dataplane/lane.js';
-import { addSnapshots, withFormerLane, withLane, withQueueDrops } from './counters.js';
+import { addSnapshots, allCounters, withFormerLane } from './counters.js';
 import type { UdpDevice } from './device.js';
 import type { HandedState } from './handed-state.js';
 
@@ -31,7 +31,7 @@ export class LifetimeCounters {
   /** All of it; `current` is of the life that goes on, if there is one. Undefined before the first. */
   total(current: CounterSnapshot | undefined): CounterSnapshot | undefined {
     const both = this.#sum(current);
-    return both && withLane(withQueueDrops(both, this.#queueDrops()));
+    return both && allCounters(both, this.#queueDrops());
   }
 
   /** As total(), for restore() of another process. */

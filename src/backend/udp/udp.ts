@@ -37,7 +37,7 @@ import type { PeerDetail, UdpStatus } from '../../ops/status.js';
 import { backendMode } from '../backend.js';
 import type { Backend, BackendContext, ExternalInterface } from '../backend.js';
 import { parseUdpBackend } from './config.js';
-import { counterFamilies, withLane, withQueueDrops } from './counters.js';
+import { allCounters, counterFamilies } from './counters.js';
 import { DataPath, type Opener } from './data-path.js';
 import { UdpDevice } from './device.js';
 import { handedState, readHandedState } from './handed-state.js';
@@ -373,7 +373,7 @@ export class UdpBackend implements Backend {
     const state = readHandedState(told);
     if (state === undefined) return;
     this.#path?.addFormer(state);
-    this.#dropLog.addFormer(withLane(withQueueDrops(state.counters, state.queueDrops)));
+    this.#dropLog.addFormer(allCounters(state.counters, state.queueDrops));
     this.#peers.restore(state);
   }
 

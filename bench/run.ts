@@ -60,25 +60,28 @@ function help(): string {
   return `npm run bench [-- WHAT [OPTION…]]          WHAT is compare when it is left out\n\n${lines.join('\n')}`;
 }
 
+/** The benchmark that is asked for, or why it is refused. */
+function chosen(args: readonly string[]): Bench | string {
+  const [what = 'compare', ...more] = args.filter((argument) => !argument.startsWith('-'));
+  if (!Object.hasOwn(BENCHES, what))
+    return `Unknown benchmark "${what}": expected one of ${Object.keys(BENCHES).join(', ')}`;
+  if (more.length > 0) return `"${more[0]}" is one word too many: expected one benchmark, and options`;
+  const bench = BENCHES[what];
+  return checkOptions(args, bench.options) ?? bench;
+}
+
 async function main(args: readonly string[]): Promise<void> {
   if (args.includes('--help') || args.includes('-h')) {
     console.log(help());
     return;
   }
-  const [what = 'compare', ...more] = args.filter((argument) => !argument.startsWith('-'));
-  const bench = Object.hasOwn(BENCHES, what) ? BENCHES[what] : undefined;
-  const refusal =
-    bench === undefined
-      ? `Unknown benchmark "${what}": expected one of ${Object.keys(BENCHES).join(', ')}`
-      : more.length > 0
-        ? `"${more[0]}" is one word too many: expected one benchmark, and options`
-        : checkOptions(args, bench.options);
-  if (bench === undefined || refusal !== undefined) {
-    console.error(`${refusal}; --help names all`);
-    process.exitCode = 2;
+  const bench = chosen(args);
+  if (typeof bench !== 'string') {
+    await bench.run();
     return;
   }
-  await bench.run();
+  console.error(`${bench}; --help names all`);
+  process.exitCode = 2;
 }
 
 main(process.argv.slice(2)).catch((error: unknown) => {

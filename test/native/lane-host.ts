@@ -16,6 +16,9 @@ const DRIVER = fileURLToPath(new URL('./lane-driver.ts', import.meta.url));
 /** A worker that has not moved for so long is taken for dead: kDeadTicks of addon/lane/layout.h. */
 export const DEAD_MS = 1_100;
 
+/** A flow that the engine had nothing of for so long may go by the lane, and all flows so long after its start. */
+export const QUIET_MS = 50;
+
 export const DEVICE = 'flannel0';
 export const PORT = 8285;
 
@@ -124,7 +127,7 @@ export class LaneHost {
       publicIp: own,
       port: PORT,
       mode: 1,
-      quietMs: 50,
+      quietMs: QUIET_MS,
       packetsPerMs: 50,
       pinFolder: '',
       ...settings,

@@ -1,8 +1,9 @@
 // The lane with real packets: two hosts, each with a container, joined by a switch of veth links.
 
+import { setTimeout } from 'node:timers/promises';
 import t from 'tap';
 import { Lab, waitFor } from '../support/lab.js';
-import { LaneHost, type LaneSettings, laneUnavailable } from './lane-host.js';
+import { LaneHost, type LaneSettings, laneUnavailable, QUIET_MS } from './lane-host.js';
 
 const skip = laneUnavailable();
 
@@ -19,6 +20,7 @@ async function startPair(lab: Lab, settings: LaneSettings): Promise<readonly [La
     await lane.attach();
   }
   await lab.run(hosts[0].ns, 'ping', ['-c', '1', hosts[1].underlayIp]);
+  await setTimeout(2 * QUIET_MS);
   return lanes;
 }
 

@@ -39,7 +39,7 @@ const PROGRAMS = [
  */
 const WAITING_LABS: ReadonlySet<string> = new Set(
   [
-    ...['api', 'bad-input', 'cli', 'cni', 'cni-ipv6', 'counters', 'dead-dns', 'descriptors'],
+    ...['api', 'bad-input', 'cleanup', 'cli', 'cni', 'cni-ipv6', 'counters', 'dead-dns', 'descriptors'],
     ...['device-lost', 'docker-opts', 'etcd', 'etcd-families', 'families'],
     ...['foreign-routes', 'health', 'host-gw', 'hosts-in-network', 'inner-ipv6', 'kube', 'kube-bad-input'],
     ...['kube-memory', 'lane-ipsec', 'lease-loss', 'memory', 'migrate', 'modes', 'monitor', 'narrow-path'],

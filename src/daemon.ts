@@ -54,6 +54,7 @@ const HEALTH_MS = 1_000;
 /**
  * Runs until `signal` aborts, then stops everything in reverse order and resolves. Rejects with OverlayError when it
  * cannot start, and with E_LEASE_LOST when the own lease is gone for good; everything is stopped by then as well.
+ * "replaced" when another daemon has taken over, of its own accord or an operator's.
  */
 export async function runDaemon(
   flags: Flags,
@@ -61,7 +62,7 @@ export async function runDaemon(
   version: string,
   signal: AbortSignal,
   host: DaemonHost = {},
-): Promise<void> {
+): Promise<'stopped' | 'replaced'> {
   traceCommands((command, end, ms) => log.debug({ command, end, ms: Math.round(ms) }, 'command'));
   const notifier = await openNotifier();
   let handover = await openHandover(flags, log, host.inherited);
@@ -79,7 +80,8 @@ export async function runDaemon(
       );
       if (end.kind === 'returned') handover = end.handover;
       else if (end.kind === 'outdated') handover.forgetAll();
-    } while (end.kind !== 'stopped' && !signal.aborted);
+    } while ((end.kind === 'outdated' || end.kind === 'returned') && !signal.aborted);
+    return end.kind === 'replaced' ? 'replaced' : 'stopped';
   } finally {
     first.ended();
     notifier.close();
@@ -99,11 +101,12 @@ export async function preload(flags: Flags): Promise<void> {
 }
 
 /**
- * "outdated": the store's config makes another overlay than the saved table, from which we had started. "returned":
- * another daemon was to take over, and went away.
+ * "replaced": another daemon has taken over. "returned": one was to, and went away. "outdated": the store's config
+ * makes another overlay than the saved table, from which we had started.
  */
 type Ending =
   | { readonly kind: 'stopped' }
+  | { readonly kind: 'replaced' }
   | { readonly kind: 'outdated' }
   | { readonly kind: 'returned'; readonly handover: Handover };
 
@@ -161,19 +164,19 @@ async function leaveTo(
   { successor, path }: Left,
   closing: ClosingStack,
   signal: AbortSignal,
-  { handover, log }: DaemonOptions,
+  { flags, handover, log }: DaemonOptions,
 ): Promise<Ending> {
   log.info('another daemon takes over: forwarding until it is ready');
-  handover.leave(true);
+  handover.leave(flags.servers.controlSocket);
   await closing.close();
   if (await successor.give(path, signal)) {
     path.close();
     handover.forgetAll();
     log.info('another daemon has taken over');
-    return { kind: 'stopped' };
+    return { kind: 'replaced' };
   }
   if (!signal.aborted) {
-    handover.leave(false);
+    handover.leave(undefined);
     log.warn('the daemon that was to take over went away: going on');
     return { kind: 'returned', handover: path.takeBack() };
   }

@@ -18,6 +18,8 @@ process.on('worker', (worker) => worker.once('online', () => setFlagsFromString(
 const EXIT_FAILURE = 1;
 const EXIT_USAGE = 2;
 const EXIT_LEASE_LOST = 3;
+/** Another daemon has taken over: for a service manager, which would start this one again. */
+const EXIT_REPLACED = 4;
 const EXIT_BUG = 70; // EX_SOFTWARE, sysexits(3)
 
 const stop = new AbortController();
@@ -106,9 +108,10 @@ async function main(): Promise<number> {
     const { preload, runDaemon } = await import('./daemon.js');
     const inherited = await inheritedOfStandby(() => preload(flags));
     if (inherited === 'none') return 0;
-    await runDaemon(flags, log, readVersion(), stop.signal, { inherited });
+    const isManaged = (process.env['NOTIFY_SOCKET'] ?? '') !== '';
+    const end = await runDaemon(flags, log, readVersion(), stop.signal, { inherited });
     log.info('stopped');
-    return 0;
+    return end === 'replaced' && isManaged ? EXIT_REPLACED : 0;
   } catch (error) {
     if (error instanceof OverlayError) log.fatal({ code: error.code }, error.message);
     else log.fatal({ err: error }, 'internal error');

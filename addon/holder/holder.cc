@@ -30,11 +30,17 @@ constexpr size_t kMaxName = 255;
 constexpr int kFirstFd = 3;  // SD_LISTEN_FDS_START
 constexpr int kUsage = 2;    // the command line is wrong, and stays so
 constexpr int kCannotExec = 127;
+constexpr int kReplaced = 4;  // what the daemon has for whoever may start it again
 
 // A life that was shorter, and never ready, is a vain one; the pauses after none, one and more of them. One that was
 // ready may die as often as it likes: packets wait, and each life forwards some.
 constexpr int64_t kLongLifeMs = 10'000;
 constexpr int64_t kPausesMs[] = {0, 0, 0, 100, 1'000, 5'000};
+
+// How often an idle holder looks for the daemon that goes on, and how many times in vain: one that was killed is back
+// sooner.
+constexpr int64_t kLookMs = 1'000;
+constexpr int kMaxAbsences = 3;
 
 constexpr int kForwarded[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2};
 
@@ -62,6 +68,17 @@ bool IsName(const std::string& name) {
          std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c < 127 && c != ':'; });
 }
 
+// Who does not answer for being busy is there. Connects, says nothing, and is gone.
+bool IsNobodyAt(const std::string& path) {
+  sockaddr_un name{};
+  name.sun_family = AF_UNIX;
+  if (path.size() >= sizeof name.sun_path) return false;
+  std::memcpy(name.sun_path, path.data(), path.size());
+  const UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!probe.valid() || ::connect(probe.get(), reinterpret_cast<sockaddr*>(&name), sizeof name) == 0) return false;
+  return errno == ECONNREFUSED || errno == ENOENT;
+}
+
 }  // namespace
 
 int Holder::Run() {
@@ -78,6 +95,7 @@ int Holder::Run() {
     if ((wait[1].revents & POLLIN) != 0) ReadMessage();
     else if ((wait[0].revents & POLLIN) != 0 && ReadSignal()) return exit_status_;
     if (due_ms_ == 0 || NowMs() < due_ms_) continue;
+    if (is_idle_ && !IsSuccessorGone()) continue;
     if (const int failed = Start()) return failed;
   }
 }
@@ -104,7 +122,7 @@ bool Holder::Open() {
 
 int Holder::Start() {
   due_ms_ = 0;
-  is_ready_ = false;
+  is_idle_ = is_ready_ = false;
   started_ms_ = NowMs();
   return Promote() ? 0 : Spawn();
 }
@@ -216,7 +234,7 @@ void Holder::ReadMessage() {
   if (sender != pid_ || (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) return;
   const std::string received(text, static_cast<size_t>(length));
   const std::string name = ValueOf(received, "FDNAME"), left = ValueOf(received, "X_TWILL_LEFT");
-  if (!left.empty()) is_left_ = left == "1";
+  if (!left.empty()) successor_ = left == "0" ? "" : left;
   if (ValueOf(received, "X_TWILL_STANDBY") == "1") is_urgent_ = true;
   if (ValueOf(received, "READY") == "1") {
     is_ready_ = was_ready_ = true;
@@ -268,7 +286,7 @@ bool Holder::HasEnded(int status) {
   // It may have stored something in its last moment.
   for (pollfd wait = {notify_.get(), POLLIN, 0}; ::poll(&wait, 1, 0) > 0;) ReadMessage();
   pid_ = -1;
-  if (is_left_ && !is_stopping_) return HasLeft();
+  if (!successor_.empty() && !is_stopping_) return HasLeft();
   const bool is_final = is_stopping_ || exit_status_ == 0 || exit_status_ == kUsage || exit_status_ == kCannotExec;
   if (is_final || !was_ready_) return true;
   const int64_t now_ms = NowMs();
@@ -284,10 +302,24 @@ bool Holder::HasEnded(int status) {
 bool Holder::HasLeft() {
   stored_.clear();
   standby_.Reset();  // it ends with its stream
+  if (exit_status_ == kReplaced) exit_status_ = 0;
   if (!stays_) return true;
   exit_status_ = 0;
-  ::fprintf(stderr, "twill-holder: another daemon goes on for \"%s\": this one waits for SIGTERM\n", command_[0]);
+  is_idle_ = true;
+  absences_ = 0;
+  due_ms_ = NowMs() + kLookMs;
+  ::fprintf(stderr, "twill-holder: another daemon goes on for \"%s\": this one waits for its end, or for SIGTERM\n",
+            command_[0]);
   return false;
+}
+
+bool Holder::IsSuccessorGone() {
+  absences_ = IsNobodyAt(successor_) ? absences_ + 1 : 0;
+  due_ms_ = NowMs() + kLookMs;
+  if (absences_ < kMaxAbsences) return false;
+  ::fprintf(stderr, "twill-holder: nobody listens at \"%s\": starting \"%s\" again\n", successor_.c_str(), command_[0]);
+  successor_.clear();
+  return true;
 }
 
 }  // namespace twill::holder

@@ -15,9 +15,10 @@
 // with its exit status.
 //
 // Beside systemd's assignments it reads two of ours: X_TWILL_STANDBY=1, a start is urgent enough for a standby, and
-// X_TWILL_LEFT=1 or =0, another daemon goes on with what is stored, or does not after all. One that ends while that
-// holds is never started again, and nothing is kept for it. A holder that has its own supervisor stays then (--stay),
-// for that would start it again.
+// X_TWILL_LEFT=SOCKET or =0, another daemon, which answers at that control socket, goes on with what is stored, or does
+// not after all. One that ends while that holds is not started again, and nothing is kept for it. A holder that has its
+// own supervisor stays then (--stay), for that would start it again; it starts its command once nobody has listened at
+// the socket for a while: the other one's pod was deleted.
 #pragma once
 
 #include <sys/types.h>
@@ -62,6 +63,8 @@ class Holder {
   bool HasEnded(int status);
   // Another daemon has what it kept: true when the holder ends now.
   bool HasLeft();
+  // While another daemon goes on: whether it has been away for long enough to be gone.
+  bool IsSuccessorGone();
 
   char** command_;
   bool has_standby_;
@@ -78,7 +81,9 @@ class Holder {
   bool is_ready_ = false;   // in this life
   bool was_ready_ = false;  // in any of its lives
   bool is_urgent_ = false;  // X_TWILL_STANDBY
-  bool is_left_ = false;    // X_TWILL_LEFT
+  std::string successor_;   // X_TWILL_LEFT: its control socket; empty while this daemon goes on
+  bool is_idle_ = false;    // since it has left
+  int absences_ = 0;        // of the successor, in a row
   bool is_stopping_ = false;
   int exit_status_ = 0;
 };

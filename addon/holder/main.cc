@@ -23,8 +23,8 @@ int main(int argc, char** argv) {
             "Runs the command, twilld say, keeps its descriptors when it is killed, and starts it again with them.\n"
             "In the udp mode a second process waits meanwhile, with its code loaded, so that this is quick; it takes\n"
             "some 50 MB, and --no-standby does without.\n"
-            "--stay is for containers: when another daemon has taken over, it waits for SIGTERM instead of ending,\n"
-            "since a container that ends is started again.\n"
+            "--stay is for containers: when another daemon has taken over, it idles instead of ending, since a\n"
+            "container that ends is started again. It runs the command again when the other one has gone for 3 s.\n"
             "Below systemd it runs the command in its own place: the store of the service manager does the same\n"
             "(FileDescriptorStoreMax= in the unit).\n");
     return argc == 2 && strcmp(argv[1], "--help") == 0 ? 0 : 2;

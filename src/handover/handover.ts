@@ -54,10 +54,10 @@ export interface Handover {
   /** Whatever is kept is of no use any more. */
   forgetAll(): void;
   /**
-   * Another daemon goes on with the data path, or does not after all: whether whoever keeps descriptors is to start
-   * nobody when this process ends.
+   * Another daemon, which answers at that control socket, goes on with the data path, or none does after all: whether
+   * whoever keeps descriptors is to start nobody when this process ends.
    */
-  leave(isLeft: boolean): void;
+  leave(successor: string | undefined): void;
   /** The data path that has these closes, and another one is opened with duplicates. */
   retain(device: string, descriptors: Descriptors): void;
   /** What was saved for a device by a daemon that has died since; JSON, undefined for nothing. */

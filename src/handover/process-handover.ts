@@ -96,8 +96,8 @@ export class ProcessHandover implements Handover {
     this.#forget([...this.#kept]);
   }
 
-  leave(isLeft: boolean): void {
-    this.#store.leave(isLeft);
+  leave(successor: string | undefined): void {
+    this.#store.leave(successor);
   }
 
   #forget(names: readonly string[]): void {

@@ -25,8 +25,8 @@ export interface DescriptorStore {
   forget(names: readonly string[]): void;
   /** A daemon that is killed is to be followed by another one as soon as can be: packets wait. */
   beUrgent(): void;
-  /** Another daemon goes on with what is kept, or not after all: whether nobody is to be started after this one. */
-  leave(isLeft: boolean): void;
+  /** The control socket of another daemon that goes on with what is kept; undefined when none does after all. */
+  leave(successor: string | undefined): void;
 }
 
 /** Keeps nothing. */
@@ -54,7 +54,7 @@ export function serviceManagerStore(env: Environment): DescriptorStore {
       if (names.length > 0) native.sdBarrier(path, BARRIER_MS);
     },
     beUrgent: () => void native.sdNotify(path, 'X_TWILL_STANDBY=1'),
-    leave: (isLeft) => void native.sdNotify(path, `X_TWILL_LEFT=${Number(isLeft)}`),
+    leave: (successor = '0') => void native.sdNotify(path, `X_TWILL_LEFT=${successor}`),
   };
 }
 

@@ -10,6 +10,7 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
@@ -160,6 +161,7 @@ t.test('SIGTERM goes to the daemon, whose end is awaited', async (t) => {
 t.test('one that another daemon follows is not started again, however it ends', async (t) => {
   for (const [steps, code] of [
     ['store=a ready left=1 exit=0', 0],
+    ['store=a ready left=1 exit=4', 0],
     ['store=a ready left=1 exit=1', 1],
     ['store=a ready left=1 kill', 137],
   ] as const) {
@@ -178,7 +180,7 @@ t.test('--stay: then it waits for SIGTERM, and keeps nothing', async (t) => {
     const { code, lives } = await hold(
       [steps],
       (line, kill, pid) => {
-        if (!line.includes('waits for SIGTERM')) return;
+        if (!line.includes('or for SIGTERM')) return;
         const files = readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
         kept = files.filter((file) => file.startsWith('/memfd:'));
         setTimeout(() => kill('SIGTERM'), 200);
@@ -192,6 +194,34 @@ t.test('--stay: then it waits for SIGTERM, and keeps nothing', async (t) => {
   const ended = await hold(['exit=3'], undefined, ['--no-standby', '--stay']);
   t.equal(ended.code, 3, 'all other ends are ends');
 });
+
+t.test(
+  '--stay: it goes on when nobody has listened for 3 s at the socket of the one that follows',
+  async (t) => {
+    const folder = mkdtempSync(join(tmpdir(), 'twill-successor-'));
+    t.teardown(() => rmSync(folder, { recursive: true }));
+    const path = join(folder, 'control.sock');
+    let connections = 0;
+    const successor = createServer((connection) => {
+      connections++;
+      connection.on('error', () => undefined).resume();
+      if (connections === 3) successor.close();
+    });
+    successor.listen(path);
+    let closedMs = 0;
+    successor.on('close', () => (closedMs = Date.now()));
+    const { code, lines, lives } = await hold([`store=a ready left=${path} exit=4`, 'exit=2'], undefined, [
+      '--no-standby',
+      '--stay',
+    ]);
+    t.equal(connections, 3, 'once a second');
+    t.ok(Date.now() - closedMs > 2_000, 'one that is being started again is waited for');
+    t.equal(lives, 2);
+    t.match(lines.join('\n'), /nobody listens at ".*control.sock": starting "python3" again/);
+    t.match(lines.join('\n'), /^1 mine $/m, 'with nothing of what it had given away');
+    t.equal(code, 2);
+  },
+);
 
 t.test('a standby is there for a daemon that packets wait for, and for no other', async (t) => {
   for (const [steps, count] of [

@@ -40,7 +40,7 @@ function setUp(t: Test, saved?: SavedStart) {
   const stop = new AbortController();
   const log = pino({}, { write: (line) => void lines.push((JSON.parse(line) as { msg: string }).msg) });
   let end = Promise.resolve();
-  const run = (): Promise<void> => {
+  const run = (): Promise<unknown> => {
     const running = runDaemon(parsed.flags, log, '1.2.3', stop.signal, {
       openStore: () => network.store(saved),
       surroundings: host.surroundings,

@@ -141,7 +141,12 @@ t.test('the unit waits and tries for as long as it is right to', (t) => {
   const unit = readFileSync(join(INSTALL, 'twilld.service'), 'utf8');
   const [head, service] = unit.split('[Service]');
   t.match(head, /^StartLimitIntervalSec=0$/m);
-  for (const line of ['TimeoutStartSec=infinity', 'Restart=always', 'RestartPreventExitStatus=2'])
+  for (const line of [
+    'TimeoutStartSec=infinity',
+    'Restart=always',
+    'RestartPreventExitStatus=2 4',
+    'SuccessExitStatus=4',
+  ])
     t.ok(service.split('\n').includes(line), line);
   t.end();
 });

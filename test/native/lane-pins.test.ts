@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import t from 'tap';
 import { removeLanePins } from '../../src/kernel/lane-pins.js';
-import { type Host, Lab, waitFor } from '../support/lab.js';
+import { type Host, Lab, patient, waitFor } from '../support/lab.js';
 import { LaneHost, type LaneSettings, laneUnavailable } from './lane-host.js';
 
 const skip = laneUnavailable();
@@ -74,7 +74,14 @@ t.test('a pinned lane goes on, and the next takes its place without a gap', { sk
     'workers',
   ]);
 
-  const ping = lab.spawn(a.containerNs, 'ping', ['-q', '-i', '0.001', '-c', '6000', b.containerIp]);
+  const ping = lab.spawn(a.containerNs, 'ping', [
+    '-q',
+    '-i',
+    '0.001',
+    '-c',
+    String(patient(6_000)),
+    b.containerIp,
+  ]);
   await waitFor(async () => ((await lane.totals()).out_packets ?? 0) > 500, 'echoes at 1 kHz');
   await lane.kill();
   t.ok(await reaches(lab, a, b), 'without a process');

@@ -46,7 +46,7 @@ const ANSWER_MS = 3_000;
 /** That flanneld leaves one of these at its default says as much as a value. */
 const ESSENTIAL: readonly string[] = [
   ...['etcd-endpoints', 'etcd-prefix', 'iface', 'iface-regex', 'iface-can-reach', 'public-ip'],
-  ...['subnet-file', 'ip-masq', 'iptables-forward-rules'],
+  ...['public-ipv6', 'subnet-file', 'ip-masq', 'iptables-forward-rules'],
 ];
 /** Of no consequence for packets. */
 const UNCOMPARED: readonly string[] = ['v'];

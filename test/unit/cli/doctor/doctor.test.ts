@@ -165,6 +165,8 @@ t.test('settings of flanneld that twilld would not have', (t) => {
     [['--iface-regex=^ens'], [], ['has another --iface-regex: "^ens", twilld ""']],
     [['--etcd-cafile=/ca'], [], ['has another --etcd-cafile: "/ca", twilld ""']],
     [[], ['--ip-masq'], ['has another --ip-masq: "false", twilld "true"']],
+    [[], ['--public-ip=192.0.2.9'], ['has another --public-ip: "", twilld "192.0.2.9"']],
+    [[], ['--public-ipv6=fd00::9'], ['has another --public-ipv6: "", twilld "fd00::9"']],
     [['--v=5', '--vmodule=a=1'], ['--queues=4', '--healthz-port=9180'], []],
   ];
   for (const [theirs, ours, expected] of cases) t.same(differ(theirs, ours), expected, theirs.join(' '));

@@ -31,6 +31,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   busybox: 'busybox-static',
   depmod: 'kmod',
   xz: 'xz-utils',
+  systemctl: 'systemd',
   tc: 'iproute2',
   '/usr/lib/cni/bridge': 'containernetworking-plugins',
 };

@@ -1,6 +1,5 @@
 import pino from 'pino';
 import t from 'tap';
-import { parsePrefix } from '../../../../src/net/prefix.js';
 import { formatLeaseValue } from '../../../../src/lease/lease-codec.js';
 import { keyLayout, leaseKey } from '../../../../src/store/etcd/keys.js';
 import { OwnLease } from '../../../../src/store/etcd/own-lease.js';
@@ -8,14 +7,26 @@ import { writeOwnKey } from '../../../../src/store/etcd/own-key.js';
 import { FakeKv } from '../../../support/etcd-fakes.js';
 import { FakeClock, settle } from '../../../support/fake-clock.js';
 import { textsOf } from '../../../support/conditions.js';
-import { hostOf } from '../../../support/leases.js';
+import { hostOf, prefixesOf } from '../../../support/leases.js';
 
 const layout = keyLayout('/net');
-const subnet = parsePrefix('10.5.1.0/24')!;
-const KEY = leaseKey(layout, { v4: subnet });
-const host = hostOf({ publicIp: '172.20.0.1' });
-const VALUE = formatLeaseValue(host);
 const HOUR_MS = 3_600_000;
+
+/** What this host has in networks of each kind. */
+const KINDS = {
+  v4: ownIn('10.5.0.0/16', '10.5.1.0/24', '172.20.0.1'),
+  v6: ownIn('fd00:5::/48', 'fd00:5:0:1::/64', 'fd00:aa::1'),
+  dual: ownIn('10.5.0.0/16&fd00:5::/48', '10.5.1.0/24&fd00:5:0:1::/64', '172.20.0.1&fd00:aa::1'),
+} as const;
+type Kind = keyof typeof KINDS;
+
+function ownIn(network: string, subnet: string, publicIp: string) {
+  const [networks, subnets, host] = [prefixesOf(network), prefixesOf(subnet), hostOf({ publicIp })];
+  return { networks, subnets, host, key: leaseKey(layout, subnets), value: formatLeaseValue(host) };
+}
+
+// Where the family does not matter, it is IPv4.
+const { host, key: KEY, value: VALUE } = KINDS.v4;
 
 interface Bench {
   readonly kv: FakeKv;
@@ -31,7 +42,8 @@ interface Margin {
   readonly random?: number;
 }
 
-async function open(leaseId = 7n, margin: Margin = {}): Promise<Bench> {
+async function open(leaseId = 7n, margin: Margin = {}, kind: Kind = 'v4'): Promise<Bench> {
+  const { networks, subnets, host, key, value } = KINDS[kind];
   const { marginMinutes = 60, leaseTtlSeconds = 86_400, random = 0 } = margin;
   const kv = new FakeKv();
   const clock = new FakeClock();
@@ -43,7 +55,7 @@ async function open(leaseId = 7n, margin: Margin = {}): Promise<Bench> {
   const context = { kv, clock, log, leaseTtlSeconds };
   const written = await writeOwnKey(
     context,
-    { key: KEY, value: VALUE, over: undefined, newLeaseId: leaseId },
+    { key, value, over: undefined, newLeaseId: leaseId },
     new AbortController().signal,
   );
   const lost: string[] = [];
@@ -52,8 +64,8 @@ async function open(leaseId = 7n, margin: Margin = {}): Promise<Bench> {
     layout,
     random: () => random,
     renewMarginMs: marginMinutes * 60_000,
-    networks: { v4: parsePrefix('10.5.0.0/16')! },
-    subnets: { v4: subnet },
+    networks,
+    subnets,
     host,
     own: written!,
     onWritten: () => undefined,
@@ -194,57 +206,85 @@ t.test('OwnLease while etcd refuses writes: at most one try a second, at least o
 });
 
 t.test('OwnLease.observe() of a deletion makes the same key again', async (t) => {
-  const { kv, clock, own, lost } = await open();
-  kv.expire(7n);
-  own.observe(undefined);
-  await clock.advance(0);
-  t.equal(kv.entries.get(KEY)!.value, VALUE);
-  t.equal(own.counters.recreated, 1);
-  t.strictSame(lost, []);
-  own.observe(undefined); // the event comes late: the key is there
-  await clock.advance(0);
-  t.equal(own.counters.recreated, 1);
-  await own.close();
-});
-
-t.test('OwnLease.observe() of a deletion, when another host was faster or overlaps', async (t) => {
-  const other = formatLeaseValue(hostOf({ publicIp: '172.20.0.99' }));
-  const cases = [
-    { name: 'same key', act: (kv: FakeKv) => kv.put(KEY, other) },
-    {
-      name: 'same key, at the last moment',
-      act: (kv: FakeKv) =>
-        (kv.interfere = (method) => method === 'create' && !kv.entries.has(KEY) && kv.put(KEY, other)),
-    },
-    { name: 'larger', act: (kv: FakeKv) => kv.put('/net/subnets/10.5.0.0-23', other) },
-    { name: 'smaller', act: (kv: FakeKv) => kv.put('/net/subnets/10.5.1.64-26', other) },
-  ];
-  for (const { name, act } of cases) {
-    const { kv, clock, own, lost } = await open();
+  for (const kind of ['v4', 'v6', 'dual'] as const) {
+    const { kv, clock, own, lost } = await open(7n, {}, kind);
+    const { key, value } = KINDS[kind];
     kv.expire(7n);
-    act(kv);
     own.observe(undefined);
     await clock.advance(0);
-    t.equal(lost.length, 1, name);
-    t.match(lost[0], 'PublicIP 172.20.0.99');
-    await clock.advance(48 * HOUR_MS);
-    t.equal(lost.length, 1, 'said once, nothing done afterwards');
-    t.not(kv.entries.get(KEY)?.value, VALUE);
+    t.equal(kv.entries.get(key)!.value, value, kind);
+    t.equal(own.counters.recreated, 1);
+    t.strictSame(lost, []);
+    own.observe(undefined); // the event comes late: the key is there
+    await clock.advance(0);
+    t.equal(own.counters.recreated, 1);
     await own.close();
   }
 });
 
+t.test('OwnLease.observe() of a deletion, when another host was faster or overlaps', async (t) => {
+  const other = formatLeaseValue(hostOf({ publicIp: '172.20.0.99&fd00:aa::99' }));
+  const overlaps: readonly (readonly [what: string, key: string, kinds: readonly Kind[]])[] = [
+    ['larger', '10.5.0.0-23', ['v4', 'dual']],
+    ['smaller', '10.5.1.64-26', ['v4', 'dual']],
+    ['larger, of IPv6', '0.0.0.0-0&fd00:5::-63', ['v6', 'dual']],
+    ['smaller, of IPv6', '0.0.0.0-0&fd00:5:0:1:8000::-65', ['v6', 'dual']],
+    ['the same of IPv6 alone', '10.5.9.0-24&fd00:5:0:1::-64', ['v6', 'dual']],
+    ['in a longer form', '10.5.9.0-24&fd00:5:0:1:0:0:0:0-64', ['v6', 'dual']],
+    ['the same of IPv4 alone', '10.5.1.0-24&fd00:5:0:9::-64', ['v4', 'dual']],
+  ];
+  for (const kind of ['v4', 'v6', 'dual'] as const) {
+    const { key, value } = KINDS[kind];
+    const cases = [
+      { name: 'same key', act: (kv: FakeKv) => kv.put(key, other) },
+      {
+        name: 'same key, at the last moment',
+        act: (kv: FakeKv) =>
+          (kv.interfere = (method) => method === 'create' && !kv.entries.has(key) && kv.put(key, other)),
+      },
+      ...overlaps
+        .filter(([, , kinds]) => kinds.includes(kind))
+        .map(([name, held]) => ({ name, act: (kv: FakeKv) => kv.put(`/net/subnets/${held}`, other) })),
+    ];
+    for (const { name, act } of cases) {
+      const { kv, clock, own, lost } = await open(7n, {}, kind);
+      kv.expire(7n);
+      act(kv);
+      own.observe(undefined);
+      await clock.advance(0);
+      t.equal(lost.length, 1, `${kind}: ${name}`);
+      t.match(lost[0], 'PublicIP 172.20.0.99');
+      await clock.advance(48 * HOUR_MS);
+      t.equal(lost.length, 1, 'said once, nothing done afterwards');
+      t.not(kv.entries.get(key)?.value, value);
+      await own.close();
+    }
+  }
+});
+
 t.test('OwnLease is not lost to keys outside the network, nor to its own', async (t) => {
-  const { kv, clock, own, lost } = await open();
-  kv.put('/net/subnets/0.0.0.0-0', 'x');
-  kv.put('/net/subnets/10.0.0.0-8', 'x');
-  kv.put('/net/subnets/10.5.0.0-16', 'x');
-  kv.expire(7n);
-  own.observe(undefined);
-  await clock.advance(0);
-  t.strictSame(lost, []);
-  t.ok(kv.entries.has(KEY));
-  await own.close();
+  const outside = [
+    '0.0.0.0-0',
+    '10.0.0.0-8',
+    '10.5.0.0-16',
+    '0.0.0.0-0&fd00::-16',
+    '10.6.1.0-24&fd00:5::-48',
+  ];
+  const ofOther = {
+    v4: '10.6.1.0-24&fd00:5:0:1::-64',
+    v6: '10.5.1.0-24',
+    dual: '10.5.2.0-24&fd00:5:0:2::-64',
+  };
+  for (const kind of ['v4', 'v6', 'dual'] as const) {
+    const { kv, clock, own, lost } = await open(7n, {}, kind);
+    for (const name of [...outside, ofOther[kind]]) kv.put(`/net/subnets/${name}`, 'x');
+    kv.expire(7n);
+    own.observe(undefined);
+    await clock.advance(0);
+    t.strictSame(lost, [], kind);
+    t.ok(kv.entries.has(KINDS[kind].key));
+    await own.close();
+  }
 });
 
 t.test(

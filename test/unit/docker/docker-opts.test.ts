@@ -80,6 +80,14 @@ const CASES: readonly (readonly [string, Parameters<typeof mkDockerOpts>, string
     'DOCKER_OPT_IPMASQ="--ip-masq=false"\nDOCKER_OPT_MTU="--mtu=1450"\nDOCKER_OPTS=" --ip-masq=false --mtu=1450"\n',
   ],
   [
+    'both families: flannel’s script knows no --fixed-cidr-v6 and no --ip6tables',
+    [
+      'FLANNEL_NETWORK=10.1.0.0/16\nFLANNEL_SUBNET=10.1.74.1/24\nFLANNEL_IPV6_NETWORK=fc00::/48\n' +
+        'FLANNEL_IPV6_SUBNET=fc00:0:0:1::1/64\nFLANNEL_MTU=1472\nFLANNEL_IPMASQ=false\n',
+    ],
+    `${BIP}${IPMASQ}${MTU}DOCKER_OPTS="${ALL}"\n`,
+  ],
+  [
     'quotes and comments',
     ['# by hand\nexport FLANNEL_MTU="1450"\n', ['-i']],
     'DOCKER_OPT_MTU="--mtu=1450"\n',

@@ -1,26 +1,36 @@
-// A daemon that is replaced, killed or crashes under traffic: no packet is lost, doubled or overtaken.
+// A daemon that is replaced, killed or crashes under traffic: no packet is lost, doubled or overtaken, whatever family
+// packets and datagrams are of. Addresses are in ways.ts.
 //
-//   container a (10.5.1.2) ─ twilld, again and again ═══ UDP 8285 ═══ twilld ─ container b (10.5.2.2)
+//   container a ─ twilld, again and again ═══ UDP 8285 ═══ twilld ─ container b
 
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import t from 'tap';
-import { type Host, Lab, labUnavailable } from '../support/lab.js';
+import { type Host, Lab, labUnavailable, waitFor } from '../support/lab.js';
 import { ending, HOLDER, type Replaced, takeOver } from '../support/replacing.js';
 import { checkArrived, sendBothWays } from '../support/steady.js';
+import { checkSums, countIn, daemonArguments, metricsOf, waitForLane } from '../support/twill-hosts.js';
 import {
-  checkSums,
-  countIn,
-  daemonArguments,
-  metricsOf,
-  tableOf,
-  waitForLane,
-  writeTable,
-} from '../support/twill-hosts.js';
+  addHost,
+  containerAddress,
+  reaches,
+  WAYS as NETWORKS,
+  type Way as Network,
+  writeTableOf,
+} from '../support/ways.js';
 
 const skip = labUnavailable();
 /** More on demand, as in `RESTART_ROUNDS=100`. */
 const ROUNDS = Number(process.env.RESTART_ROUNDS ?? 2);
+
+const [V4, V6, , DUAL_OVER_V6] = NETWORKS;
+/** The lane carries IPv4 in IPv4 alone. */
+const RUNS = [
+  [V4, 'off'],
+  [V4, 'auto'],
+  [V6, 'auto'],
+  [DUAL_OVER_V6, 'auto'],
+] as const;
 
 /** What flows meanwhile. */
 interface Load {
@@ -53,23 +63,28 @@ const WAYS: readonly Way[] = [
   { name: 'crashed', isHeld: true, load: QUIET, inHand: 2, replace: ending('SIGSEGV') },
 ];
 
-/** Two hosts with daemons, that of the first under a holder or not. */
+/** Two hosts with daemons, that of the first under a holder or not; containers by the last family of the network. */
 async function startPair(
   lab: Lab,
   way: Way,
+  network: Network,
   flags: readonly string[],
 ): Promise<{ hosts: [Host, Host]; daemon: Replaced }> {
-  const hosts: [Host, Host] = [lab.addHost(1), lab.addHost(2)];
-  const staticFile = join(lab.dir, 'static.json');
-  writeTable(staticFile, tableOf(hosts));
+  const family = network.inner.at(-1)!;
+  const open = async (index: number): Promise<Host> => {
+    const host = await addHost(lab, index);
+    return { ...host, containerIp: containerAddress(index, family) };
+  };
+  const hosts: [Host, Host] = [await open(1), await open(2)];
   const [a, b] = hosts.map((host) => {
     const socket = `--control-socket=${join(host.dir, 'control.sock')}`;
-    return daemonArguments(host, staticFile, [...flags, socket]);
+    return daemonArguments(host, writeTableOf(network, hosts, host), [...flags, socket]);
   });
   const [program, held] = way.isHeld ? [HOLDER, [process.execPath, ...a]] : [process.execPath, a];
   const task = await lab.spawnUntil(hosts[0].ns, program, held, /ready after/);
   await lab.spawnUntil(hosts[1].ns, process.execPath, b, /ready after/);
-  await waitForLane(lab, hosts);
+  if (network.outer === 'v4') await waitForLane(lab, hosts);
+  else await waitFor(async () => reaches(lab, hosts[0], hosts[1], family), 'packets to flow');
   return { hosts, daemon: { lab, host: hosts[0], words: [process.execPath, ...a], task } };
 }
 
@@ -104,13 +119,13 @@ async function counted(lab: Lab, host: Host): Promise<readonly number[]> {
 }
 
 for (const way of WAYS)
-  for (const lane of ['off', 'auto'] as const) {
+  for (const [network, lane] of RUNS) {
     // It differs from a kill by the signal alone.
     if (way.name === 'crashed' && lane === 'auto' && process.env.RESTART_ROUNDS === undefined) continue;
-    t.test(`${way.name}, --lane=${lane}`, { skip, timeout: 1_200_000 }, async (t) => {
-      const lab = Lab.open(`re${way.name[0]}${lane[1]}-`);
+    t.test(`${way.name}, ${network.name}, --lane=${lane}`, { skip, timeout: 1_200_000 }, async (t) => {
+      const lab = Lab.open(`re${way.name[0]}${lane[1]}${NETWORKS.indexOf(network)}-`);
       t.teardown(() => lab.close());
-      const { hosts, daemon } = await startPair(lab, way, [`--lane=${lane}`]);
+      const { hosts, daemon } = await startPair(lab, way, network, [`--lane=${lane}`]);
       const [a] = hosts;
       const { rate, pings, tcp } = way.load;
       const seconds = 4 + 2 * ROUNDS;

@@ -27,9 +27,10 @@ constexpr long kMaxRate = 100'000;
 constexpr long kMaxSeconds = 3'600;
 
 int Sink(const char* port) {
-  const int fd = socket(AF_INET, SOCK_DGRAM, 0);
+  // Of IPv6, which takes IPv4 as well.
+  const int fd = socket(AF_INET6, SOCK_DGRAM, 0);
   GrowBuffers(fd);
-  const Endpoint own = EndpointOf("0.0.0.0", port);
+  const Endpoint own = EndpointOf("::", port);
   if (bind(fd, &own.any, own.Length()) != 0) Fail("bind");
   printf("listening\n");
   fflush(stdout);

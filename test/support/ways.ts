@@ -73,6 +73,16 @@ export async function addHost(lab: Lab, index: number): Promise<Host> {
   return host;
 }
 
+/** Writes the table that the daemon of a host runs by; the path. */
+export function writeTableOf(way: Way, hosts: readonly Host[], host: Host): string {
+  const { config, leases } = tableOf(way, hosts);
+  // A host of the table has its own row as it publishes itself, with all that the network needs.
+  const own = tableOf({ ...way, outer: way.inner[0] }, [host]).leases;
+  const file = join(host.dir, 'static.json');
+  writeTable(file, { config, leases: leases.map((lease, i) => (i === host.index - 1 ? own[0] : lease)) });
+  return file;
+}
+
 /** Two hosts in a lab of their own, with running daemons that have heard each other. */
 export async function openHosts(
   t: Test,
@@ -83,15 +93,9 @@ export async function openHosts(
   const lab = Lab.open(prefix);
   t.teardown(() => lab.close());
   const hosts: [Host, Host] = [await addHost(lab, 1), await addHost(lab, 2)];
-  const start = (host: Host): Promise<Task> => {
-    // A host of the table has its own row as it publishes itself, with all that the network needs.
-    const { config, leases } = tableOf(way, hosts);
-    const own = tableOf({ ...way, outer: way.inner[0] }, [host]).leases;
-    const file = join(host.dir, 'static.json');
-    writeTable(file, { config, leases: leases.map((lease, i) => (i === host.index - 1 ? own[0] : lease)) });
-    return startDaemon(lab, host, file, flags);
-  };
-  const daemons = await Promise.all(hosts.map(start));
+  const daemons = await Promise.all(
+    hosts.map((host) => startDaemon(lab, host, writeTableOf(way, hosts, host), flags)),
+  );
   for (const host of hosts)
     await waitFor(async () => {
       const { peers } = await statusOf(lab, host);

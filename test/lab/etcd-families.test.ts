@@ -12,6 +12,7 @@ import t from 'tap';
 import type { FamilyName } from '../../src/net/dual.js';
 import {
   addBareHost,
+  connectIpv6,
   ETCD_PREFIX,
   ETCD_PROGRAMS,
   etcdctl,
@@ -48,22 +49,13 @@ interface Member {
 
 const environment = (host: Host): string => readFileSync(join(host.dir, 'subnet.env'), 'utf8');
 
-/** Gives the container an address of the IPv6 subnet; the base of that. */
-function connect6(lab: Lab, host: Host): string {
-  const base = /^FLANNEL_IPV6_SUBNET=(.*::)1\/64$/m.exec(environment(host))![1];
-  lab.ip(host.ns, `address add ${base}1/64 dev cni0 nodad`);
-  lab.ip(host.containerNs, `address add ${base}2/64 dev eth0 nodad`);
-  lab.ip(host.containerNs, `-6 route add default via ${base}1`);
-  return base;
-}
-
 /** A host joins: its daemon leases subnets, its container gets an address of each. */
 async function join6(lab: Lab, index: number, families: readonly FamilyName[]): Promise<Member> {
   const bare = await addBareHost(lab, index);
   const daemon = await startEtcdDaemon(lab, bare);
   const file = environment(bare);
   const host = families.includes('v4') ? lab.connectContainer(bare, leasedSubnet(bare)) : bare;
-  const base = connect6(lab, host);
+  const base = connectIpv6(lab, host);
   const v4 = families.includes('v4') ? { v4: host.containerIp } : {};
   const key = `${host.subnet.replace('/', '-') || '0.0.0.0-0'}&${base}-64`;
   return { host, daemon, file, address: { ...v4, v6: `${base}2` }, key };
@@ -200,11 +192,11 @@ for (const type of ['udp', 'vxlan'])
 
       await putConfig({ ...v4, ...IPV6 });
       await restart(0);
-      const first = `${before[0]}&${connect6(lab, hosts[0])}-64`;
+      const first = `${before[0]}&${connectIpv6(lab, hosts[0])}-64`;
       t.same(Object.keys(await leasesIn(lab, etcd)).sort(), [first, before[1]].sort());
       await reach('IPv4 between a host of both and one of IPv4', addresses);
       await restart(1);
-      const second = `${before[1]}&${connect6(lab, hosts[1])}-64`;
+      const second = `${before[1]}&${connectIpv6(lab, hosts[1])}-64`;
       t.same(Object.keys(await leasesIn(lab, etcd)).sort(), [first, second].sort());
       await reach('IPv4', addresses);
       const wide = [first, second].map((key) => key.replace(/^.*&(.*)-64$/, '$12'));

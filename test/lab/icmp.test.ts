@@ -1,10 +1,12 @@
 // What a container is told when its packet cannot go on: by tracepath, by ping, and by the MTU its kernel then keeps.
+// The same of IPv6; what a narrow path is told in it is in narrow-path.test.ts.
 
 import t, { type Test } from 'tap';
 import type { LaneChoice } from '../../src/config/options.js';
 import { Lab, labUnavailable, waitFor } from '../support/lab.js';
 import { measureTcp, startIperfServer } from '../support/measure.js';
 import { startCluster, statusOf, waitForLane } from '../support/twill-hosts.js';
+import { containerAddress, openHosts, WAYS } from '../support/ways.js';
 
 const skip = labUnavailable();
 
@@ -74,3 +76,34 @@ async function checkIcmp(t: Test, lane: LaneChoice): Promise<void> {
     t.match(large, /2 received/, 'without DF it is fragmented outside');
   });
 }
+
+t.test('ICMPv6 reaches the container', { skip }, async (t) => {
+  const [, V6] = WAYS;
+  const { lab, hosts } = await openHosts(t, V6, 'icmp6-');
+  const [a] = hosts;
+  const echo = async (...args: string[]): Promise<string> =>
+    (await lab.run(a.containerNs, 'ping', ['-6', '-W', '1', ...args], { mustSucceed: false })).stdout;
+
+  await t.test('no route, for a subnet nobody has', async (t) => {
+    t.match(
+      await echo('-c', '1', 'fd00:5:0:77::7'),
+      /From fd00:5::\S* icmp_seq=1 Destination unreachable: No route/,
+    );
+  });
+
+  await t.test('no more than the limit of them', async (t) => {
+    await echo('-c', '200', '-i', '0.002', 'fd00:5:0:78::7');
+    const { outbound } = (await statusOf(lab, a)).backend.counters;
+    t.ok(outbound.icmp_limited > 100, `${outbound.icmp_limited} held back`);
+    t.ok(outbound.icmp_sent < 60, `${outbound.icmp_sent} sent`);
+  });
+
+  await t.test('time exceeded from both ends of the tunnel, seen by tracepath', async (t) => {
+    const to = containerAddress(2, 'v6');
+    const { stdout } = await lab.run(a.containerNs, 'tracepath', ['-6', '-n', to]);
+    t.match(stdout, /fd00:5:0:1::1 /, 'the own host');
+    t.match(stdout, /2:\s+fd00:5:0:2:: /, 'the way into the tunnel');
+    t.match(stdout, new RegExp(`${to} .*reached`));
+    t.match(stdout, /Resume: pmtu 1452/);
+  });
+});

@@ -5,6 +5,8 @@
 
 import t, { type Test } from 'tap';
 import {
+  addBareHost,
+  connectIpv6,
   ETCD_PREFIX,
   ETCD_PROGRAMS,
   etcdctl,
@@ -15,7 +17,7 @@ import {
   startEtcd,
   startEtcdDaemon,
 } from '../support/etcd-hosts.js';
-import { type Host, Lab, labUnavailable, waitFor } from '../support/lab.js';
+import { type Host, Lab, labUnavailable, type Task, waitFor } from '../support/lab.js';
 import { ensurePackages } from '../support/packages.js';
 import { HEALTH_PORT, statusOf } from '../support/twill-hosts.js';
 
@@ -76,7 +78,7 @@ async function followed(
 }
 
 const MODES = [{ Type: 'udp' }, { Type: 'vxlan' }, { Type: 'host-gw' }];
-t.jobs = MODES.length; // they only wait
+t.jobs = 2 * MODES.length; // they only wait
 
 for (const backend of MODES) {
   t.test(`${backend.Type}: a public IP that changes`, { skip, timeout: 240_000 }, async (t) => {
@@ -164,5 +166,72 @@ for (const backend of MODES) {
       FOLLOW_MS,
     );
     t.equal((await leases(lab, etcd))[a.subnet], '172.20.0.1', 'the old lease stands still');
+  });
+}
+
+// The same of IPv6, alone and beside an IPv4 that stays. Host 1 leaves fd00:aa::1.
+const IPV6 = { EnableIPv6: true, IPv6Network: 'fd00:5::/48' };
+for (const [type, networks] of [
+  ['udp', { EnableIPv4: false, ...IPV6 }],
+  ['vxlan', { Network: '10.5.0.0/16', ...IPV6 }],
+  ['host-gw', { EnableIPv4: false, ...IPV6 }],
+] as const) {
+  const isDual = 'Network' in networks;
+  t.test(`${type}: an IPv6 public IP that changes`, { skip, timeout: 240_000 }, async (t) => {
+    ensurePackages(ETCD_PROGRAMS);
+    const lab = Lab.open(`public-ip6-${type}-`);
+    t.teardown(() => lab.close());
+    const etcd = await startEtcd(lab, { ...networks, Backend: { Type: type } });
+    const keys = async (): Promise<Record<string, string>> => {
+      const text = await etcdctl(lab, etcd, ['get', '--prefix', `${ETCD_PREFIX}/subnets/`]);
+      const pairs = [...text.matchAll(/subnets\/(\S+)\n(.*)\n/g)].map(([, key, value]) => {
+        const { PublicIP, PublicIPv6 } = JSON.parse(value) as Record<string, string>;
+        return [key, `${PublicIP} ${PublicIPv6}`] as const;
+      });
+      return Object.fromEntries(pairs);
+    };
+    const hosts: Host[] = [];
+    const addresses: string[] = [];
+    const daemons: Task[] = [];
+    for (const index of [1, 2]) {
+      const bare = await addBareHost(lab, index);
+      daemons.push(await startEtcdDaemon(lab, bare));
+      hosts.push(isDual ? lab.connectContainer(bare, leasedSubnet(bare)) : bare);
+      addresses.push(`${connectIpv6(lab, bare)}2`);
+    }
+    const [a, b] = hosts;
+    const before = await keys();
+    const v4 = isDual ? '172.20.0.1' : '0.0.0.0';
+    const own = Object.keys(before).find((key) => before[key] === `${v4} fd00:aa::1`)!;
+    const change = (from: number, to: number): void => {
+      lab.ip(a.ns, `address del fd00:aa::${from}/64 dev eth0`);
+      lab.ip(a.ns, `address add fd00:aa::${to}/64 dev eth0 nodad`);
+    };
+    const followed = async (index: number, what: string): Promise<void> => {
+      const expected = { ...before, [own]: `${v4} fd00:aa::${index}` };
+      const isPublished = async (): Promise<boolean> => (await keys())[own] === expected[own];
+      await waitFor(isPublished, `${what}: published`, FOLLOW_MS);
+      for (const [from, to] of [
+        [b, addresses[0]],
+        [a, addresses[1]],
+      ] as const) {
+        const echo = ['-c', '1', '-W', '1', to];
+        const isHeard = async (): Promise<boolean> =>
+          (await lab.run(from.containerNs, 'ping', echo, { mustSucceed: false })).code === 0;
+        await waitFor(isHeard, `${what}: from host ${from.index}`, FOLLOW_MS);
+      }
+      t.same(await keys(), expected, `${what}: the same subnets`);
+      await waitFor(() => isReady(lab, a), `${what}: ready`, FOLLOW_MS);
+    };
+    await followed(1, 'before');
+    change(1, 101);
+    await followed(101, 'at run time');
+    t.equal(daemons[0].child.exitCode, null, 'the daemon goes on');
+
+    // The saved table tells which key is ours: of IPv6 alone, nothing else does.
+    t.equal(await lab.end(daemons[0]), 0);
+    change(101, 1);
+    await startEtcdDaemon(lab, a);
+    await followed(1, 'over a restart');
   });
 }

@@ -103,3 +103,14 @@ export function leasedSubnet(host: Host): string {
   if (match === null) throw new Error(`no /24 in subnet.env:\n${text}`);
   return `${match[1]}.0/24`;
 }
+
+/** Gives the host's bridge port and the container addresses of the IPv6 subnet in subnet.env: its base, 1 and 2. */
+export function connectIpv6(lab: Lab, host: Host): string {
+  const text = readFileSync(join(host.dir, 'subnet.env'), 'utf8');
+  const base = /^FLANNEL_IPV6_SUBNET=(.*::)1\/64$/m.exec(text)?.[1];
+  if (base === undefined) throw new Error(`no /64 in subnet.env:\n${text}`);
+  lab.ip(host.ns, `address add ${base}1/64 dev cni0 nodad`);
+  lab.ip(host.containerNs, `address add ${base}2/64 dev eth0 nodad`);
+  lab.ip(host.containerNs, `-6 route add default via ${base}1`);
+  return base;
+}

@@ -68,16 +68,18 @@ class QueueBound {
 // The worker's side of one queue. Does nothing without a bound.
 class QueueReader {
  public:
-  // What was queued until now counts as read: an earlier reader may have had it. What really waits makes the bound
-  // looser until the queue is empty.
-  explicit QueueReader(QueueLoad* load) noexcept : load_(load) {
-    Note();
-    Empty();
-  }
+  explicit QueueReader(QueueLoad* load) noexcept : load_(load) {}
 
-  // Before a round of reads.
+  // Before a round of reads. What was queued before the first counts as read: an earlier reader may have had it, while
+  // this one waited for its turn. What really waits makes the bound looser until the queue is empty.
   void Look(uint64_t now_ns) noexcept {
-    if (load_ != nullptr) load_->looked_ns.store(now_ns, std::memory_order_relaxed);
+    if (load_ == nullptr) return;
+    if (!has_looked_) {
+      Note();
+      Empty();
+      has_looked_ = true;
+    }
+    load_->looked_ns.store(now_ns, std::memory_order_relaxed);
   }
   // Before each read: what Empty() takes as read. A packet that is counted but not queued yet is then read for nothing,
   // which makes the bound looser by it until the next time.
@@ -98,6 +100,7 @@ class QueueReader {
  private:
   QueueLoad* load_;
   uint64_t queued_ = 0;
+  bool has_looked_ = false;
 };
 
 }  // namespace twill

@@ -44,6 +44,17 @@ int main() {
     CHECK_EQUAL(Waiting(load), 0);
   });
 
+  test::Case("what was queued while it waited for its turn is an earlier reader's", [] {
+    QueueLoad load{};
+    QueueReader reader(&load);
+    load.queued = 2 * kQueueBytes;
+    reader.Look(1);
+    CHECK_EQUAL(Waiting(load), 0);
+    load.queued += 3'000;
+    reader.Look(2);
+    CHECK_EQUAL(Waiting(load), 3'000);
+  });
+
   test::Case("single packets reach the bound before the queue of 2,000 is full, and not much before", [] {
     CHECK(2'000ull * kLeastCharge > kQueueBytes);
     CHECK(1'900ull * kLeastCharge < kQueueBytes);
